@@ -1,0 +1,18 @@
+/* Small whole files: configuration, credentials, cursors. Cold code. */
+#ifndef SENDRING_BASE_FILE_H
+#define SENDRING_BASE_FILE_H
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/slice.h"
+
+/* Reads the whole file into the arena. ERR_TOO_BIG above `max_bytes`, ERR_SYSTEM/ERR_PERMISSION with errno otherwise
+ * (reterr->sys_errno tells ENOENT). */
+enum err_code file_read(struct arena *arena, const char *path, size_t max_bytes, struct slice *ret_bytes,
+                        struct err *reterr);
+/* Replaces the file atomically: temporary file (0600) in the same directory, fsync, rename, fsync of the directory. */
+enum err_code file_replace(const char *path, struct slice bytes, struct err *reterr);
+/* mkdir -p with 0700 for what it makes. An existing directory is fine. */
+enum err_code file_make_directory(const char *path, struct err *reterr);
+
+#endif

@@ -1,0 +1,71 @@
+/* All limits in one place: value, unit in the name, why this number, what it costs. Configuration may narrow a limit,
+ * never widen it. */
+#ifndef SENDRING_BASE_LIMITS_H
+#define SENDRING_BASE_LIMITS_H
+
+#include <assert.h>
+#include <stdint.h>
+
+/* ---- lanes */
+/* One encoded event. SES caps headers at 10 KB and recipients at 50, so real events stay below 16 KiB; this leaves room
+ * for 1,000 recipients with diagnostics. Mirrors SENDRING_EVENT_BYTES_MAX. */
+#define LIMIT_EVENT_BYTES_MAX (256u * 1024u)
+/* Smallest and largest data area of a lane; powers of two. 256 KiB is enough at full speed because the consumer zeroes
+ * what it took (docs/adr); an event may be at most half a lane. */
+#define LIMIT_LANE_BYTES_MIN     (64u * 1024u)
+#define LIMIT_LANE_BYTES_MAX     (16u * 1024u * 1024u)
+#define LIMIT_LANE_BYTES_DEFAULT (1024u * 1024u)
+/* Lanes of one daemon: each costs its data area and 2 fds here, 2 in the keeper, a connection and a pidfd in both. */
+#define LIMIT_LANES_MAX 1024u
+/* Violations of the lane protocol after which a lane is closed and its pid reported. */
+#define LIMIT_LANE_VIOLATIONS_MAX 16u
+#define LIMIT_LANE_NAME_BYTES_MAX 32u
+
+/* ---- routing */
+#define LIMIT_SHARDS_MAX  16u
+#define LIMIT_WORKERS_MAX 16u
+/* SES: 10 event destinations per configuration set; 2 spare keep the journal's record header at one cache line. */
+#define LIMIT_DESTINATIONS_PER_SET_MAX 10u
+#define LIMIT_ROUTES_PER_EVENT_MAX     12u
+/* SES: configuration sets per account and region. */
+#define LIMIT_CONFIGURATION_SETS_MAX 10000u
+/* Delivery targets of one daemon over the life of its journal directory; 64 bytes of cursor state each. */
+#define LIMIT_TARGETS_MAX       4096u
+#define LIMIT_NAME_BYTES_MAX    64u    /* SES: configuration set and event destination names */
+#define LIMIT_TAG_BYTES_MAX     255u   /* SES: message tag names and values, by its API */
+#define LIMIT_LIST_ITEMS_MAX    1024u  /* mirrors SENDRING_LIST_ITEMS_MAX */
+#define LIMIT_HEADERS_BYTES_MAX 10240u /* SES: above 10 KB headersTruncated is true */
+#define LIMIT_MSGPACK_DEPTH_MAX 16u    /* nesting of an event; known fields need 6 */
+
+/* ---- journal */
+#define LIMIT_SEGMENT_BYTES_MIN     (1024u * 1024u)
+#define LIMIT_SEGMENT_BYTES_MAX     (1024u * 1024u * 1024u)
+#define LIMIT_SEGMENT_BYTES_DEFAULT (32u * 1024u * 1024u)
+
+/* ---- Firehose: https://docs.aws.amazon.com/firehose/latest/dev/limits.html */
+#define LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX 500u
+#define LIMIT_FIREHOSE_RECORD_BYTES_MAX     (1000u * 1024u) /* before base64 */
+/* Whether the 4 MiB counts base64 text is not said: the whole HTTP body stays below it. */
+#define LIMIT_FIREHOSE_CALL_BYTES_MAX (4u * 1024u * 1024u)
+/* Packed events per record: the de-aggregation of dynamic partitioning handles 500. */
+#define LIMIT_FIREHOSE_EVENTS_PER_RECORD_MAX 500u
+
+/* ---- egress */
+/* One event as JSON: escaping may grow a byte to six ("\u0000"). */
+#define LIMIT_EVENT_JSON_BYTES_MAX     (LIMIT_EVENT_BYTES_MAX * 6u + 64u * 1024u)
+#define LIMIT_IN_FLIGHT_PER_TARGET_MAX 64u
+#define LIMIT_HTTP_HEAD_BYTES_MAX      (16u * 1024u) /* request or response head */
+#define LIMIT_HTTP_BODY_BYTES_MAX      (1024u * 1024u) /* response body: 500 entries of 224-character RecordIds are 119 KB \
+                                                        */
+
+/* ---- configuration files */
+#define LIMIT_CONFIG_BYTES_MAX      (64u * 1024u * 1024u)
+#define LIMIT_CREDENTIALS_BYTES_MAX (1024u * 1024u)
+
+_Static_assert(LIMIT_ROUTES_PER_EVENT_MAX >= LIMIT_DESTINATIONS_PER_SET_MAX,
+               "every destination of a set fits a record");
+_Static_assert(LIMIT_EVENT_BYTES_MAX <= LIMIT_LANE_BYTES_DEFAULT / 2, "the largest event fits half a default lane");
+_Static_assert(LIMIT_SEGMENT_BYTES_MIN >= 2 * LIMIT_EVENT_BYTES_MAX,
+               "a segment holds at least two of the largest events");
+
+#endif

@@ -1,0 +1,165 @@
+/* Codecs: the event on the wire (msgpack, docs/formats/event.md), its validation, and its JSON as SES publishes it.
+ *
+ * The event is a msgpack map with small integer keys in ascending order, so that the router meets type, configuration
+ * set and tags first. `struct sendring_event` (include/sendring/sendring.h) is the way in, SES's JSON the way out.
+ * Unknown string keys at the top level and in `mail` are kept and published. Nothing here allocates, locks, or keeps
+ * state; every function may be called from any thread. Input is hostile unless a function says otherwise.
+ *
+ * base64, JSON reading and number writing live here too: they are the codecs of the egress side.
+ */
+#ifndef SENDRING_CODECS_CODEC_H
+#define SENDRING_CODECS_CODEC_H
+
+#include "base/err.h"
+#include "base/slice.h"
+#include "sendring/sendring.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* ---------------------------------------------------------------------------------------------- types */
+
+#define CODEC_EVENT_TYPES_COUNT 10
+/* "Rendering Failure": the eventType of the record. NULL for a number out of range. */
+const char *codec_event_type_name(enum sendring_event_type type);
+/* "RENDERING_FAILURE": the SESv2 enum. */
+const char *codec_event_type_sesv2(enum sendring_event_type type);
+/* Accepts the record's spelling, SESv2's and v1's ("Rendering Failure", "RENDERING_FAILURE", "renderingFailure").
+ * 0 when unknown. */
+enum sendring_event_type codec_event_type_parse(struct slice text);
+
+/* ---------------------------------------------------------------------------------------------- encode (producer side)
+ */
+
+/* An upper bound of the encoded size, cheap: for ring_reserve(). SIZE_MAX when lengths overflow. */
+size_t codec_event_size_max(const struct sendring_event *event);
+/* Checks every field (required ones present, list sizes, tag names and values, times in years 1970-9999, enumerations
+ * left open) and writes the event. ERR_TOO_BIG when `out_bytes` is short; ERR_MISSING, ERR_NAME, ERR_RANGE, ERR_TYPE
+ * with a sentence in *reterr that names the field ("mail.tags[3].name: ..."; SES's own text where aws-facts 2.3 has
+ * one). Knows structs of older headers by event->size. */
+enum err_code codec_event_encode(const struct sendring_event *event, uint8_t *out, size_t out_bytes, size_t *ret_bytes,
+                                 struct err *reterr);
+
+/* ---------------------------------------------------------------------------------------------- decode (router side)
+ */
+
+/* What one validating pass finds. Slices point into the event's bytes. */
+struct codec_view {
+        enum sendring_event_type type;
+        struct slice configuration_set; /* text; empty when the producer gave none */
+        struct slice event;             /* the whole msgpack map */
+        struct slice tags;              /* the msgpack of the message tags, or empty */
+        struct slice mail;              /* the msgpack of the rest of mail */
+        struct slice object;            /* the msgpack of the event object, or empty */
+        struct slice extra;             /* first unknown string key up to the end of the map, or empty */
+        uint32_t extra_count;           /* pairs in it */
+        struct slice message_id;        /* text */
+        int64_t timestamp_ms;           /* mail.timestamp */
+};
+
+/* Validates the whole event in one pass without allocating: structure, types and order of known fields, required
+ * fields, list and depth limits, no trailing bytes. Invalid UTF-8 is not an error. On failure the bare code and, where
+ * `reterr` is given, offset and reason; *ret_view is untouched. Never reads beyond the slice. */
+enum err_code codec_view_decode(struct slice event, struct codec_view *ret_view, struct err *reterr);
+
+/* Reads an event back into the public struct, with lists in the arena: for tools (decode, feeds' tests), never on the
+ * hot path. */
+struct arena;
+enum err_code codec_event_decode(struct slice event, struct arena *arena, struct sendring_event *ret_event,
+                                 struct err *reterr);
+
+/* ---------------------------------------------------------------------------------------------- JSON out */
+
+/* What the router knows and producers may leave out. Slices must outlive the call. */
+struct codec_json_options {
+        struct slice account_id; /* for sendingAccountId and sourceArn when absent; empty: the member is left out */
+        struct slice region;     /* for sourceArn */
+        struct slice partition;  /* "aws" when empty */
+};
+
+/* Writes the event as SES publishes it: compact, member order per type (aws-facts 1.2-1.7), auto-tags, ms timestamps,
+ * no newline. `view` must come from codec_view_decode() over the same, unchanged bytes (the journal's copy: trusted
+ * then). Returns the bytes written, or 0 when `out_bytes` is short. codec_json_size_max() is a safe bound for
+ * `out_bytes`. */
+size_t codec_json_encode(const struct codec_view *view, const struct codec_json_options *options, uint8_t *out,
+                         size_t out_bytes);
+size_t codec_json_size_max(const struct codec_view *view, const struct codec_json_options *options);
+
+/* Writes `text` as a JSON string with quotes: escapes ", \ and control bytes, keeps valid UTF-8, replaces invalid bytes
+ * by U+FFFD. Returns bytes written, 0 when short; 6 * len + 2 always suffices. */
+size_t codec_json_string(struct slice text, uint8_t *out, size_t out_bytes);
+
+/* ---------------------------------------------------------------------------------------------- JSON in */
+
+/* A pull reader over one complete JSON text (service answers, sink requests): validates as it goes, allocates nothing,
+ * depth-bounded (64). Strings come raw; codec_json_unescape() decodes them. */
+enum codec_json_token {
+        CODEC_JSON_END = 0, /* the text is complete and valid */
+        CODEC_JSON_ERROR,   /* malformed; sticky */
+        CODEC_JSON_OBJECT_BEGIN,
+        CODEC_JSON_OBJECT_END,
+        CODEC_JSON_ARRAY_BEGIN,
+        CODEC_JSON_ARRAY_END,
+        CODEC_JSON_KEY,
+        CODEC_JSON_STRING,
+        CODEC_JSON_NUMBER,
+        CODEC_JSON_TRUE,
+        CODEC_JSON_FALSE,
+        CODEC_JSON_NULL,
+};
+
+struct codec_json_reader {
+        struct slice text;
+        size_t at;          /* offset of the next byte: names the place of an error */
+        struct slice value; /* of KEY, STRING (between the quotes, still escaped) and NUMBER */
+        bool escaped;       /* the last KEY or STRING holds a backslash */
+        uint32_t depth;
+        uint64_t objects; /* private: bit per level */
+        uint8_t state;    /* private */
+};
+
+void codec_json_reader_init(struct codec_json_reader *reader, struct slice text);
+enum codec_json_token codec_json_next(struct codec_json_reader *reader);
+/* After a KEY or in an array: skips the whole next value. False on malformed text. */
+bool codec_json_skip(struct codec_json_reader *reader);
+/* Decodes the escapes of a raw string; lone surrogates become U+FFFD. Returns bytes, SIZE_MAX when short. `out` may be
+ * the raw string's own memory. */
+size_t codec_json_unescape(struct slice raw, uint8_t *out, size_t out_bytes);
+
+/* ---------------------------------------------------------------------------------------------- base64, numbers, time
+ */
+
+/* Appends base64 in pieces: bytes that do not fill a group of three wait in the state. Zero-initialise it. */
+struct codec_base64 {
+        uint8_t waiting[3];
+        uint8_t waiting_count;
+};
+#define CODEC_BASE64_SIZE(bytes) (((bytes) + 2) / 3 * 4)
+/* Writes at most CODEC_BASE64_SIZE(waiting + bytes.len) characters to `out` and returns how many. May write up to 32
+ * bytes of garbage behind them (SIMD stores): `out` must have that slack. */
+size_t codec_base64_append(struct codec_base64 *state, struct slice bytes, uint8_t *out);
+/* Writes the last group with its padding: 0 or 4 characters. */
+size_t codec_base64_finish(struct codec_base64 *state, uint8_t *out);
+/* Strict decode (padding required, no other characters). Returns bytes, SIZE_MAX when malformed or short. */
+size_t codec_base64_decode(struct slice text, uint8_t *out, size_t out_bytes);
+
+/* Writes decimal digits (at most 20) and returns their count. */
+size_t codec_u64_write(uint64_t value, uint8_t *out);
+/* Writes "2026-01-02T03:04:05.678Z" (24 bytes). Years 0000-9999. */
+size_t codec_time_write(int64_t realtime_ms, uint8_t *out);
+/* Reads RFC 3339 / ISO 8601 with "T" or a space, 0-9 fraction digits, "Z" or +hh:mm. */
+bool codec_time_parse(struct slice text, int64_t *ret_realtime_ms);
+void codec_hex_write(struct slice bytes, char *out); /* lower case, 2 * len characters, no NUL */
+
+/* ---------------------------------------------------------------------------------------------- helpers for producers
+ */
+
+/* Checks one message tag by aws-facts 2.2-2.3; SES's own sentence in *reterr. */
+enum err_code codec_tag_check(struct slice name, struct slice value, struct err *reterr);
+/* "a=b, c=d": see sendring_parse_message_tags(). */
+enum err_code codec_message_tags_parse(struct slice header, struct sendring_pair *items, size_t items_max,
+                                       size_t *ret_count, struct err *reterr);
+/* SES-shaped id: "0100" + 12 hex ms + "-8-4-4-4-12-000000", 60 characters and a NUL, from 128 random bits. */
+void codec_message_id_write(int64_t timestamp_ms, uint64_t random_high, uint64_t random_low, char ret_id[61]);
+
+#endif

@@ -1,0 +1,2 @@
+/* Placeholder until the module lands. */
+typedef int io_placeholder;

@@ -1,0 +1,172 @@
+#include "base/arena.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "base/slice.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+Test(err, every_code_has_its_class_and_text, .timeout = 10)
+{
+#define CHECK(name, class_, number, text)        \
+        cr_assert_eq(err_class(name), class_);   \
+        cr_assert_str_eq(err_name(name), #name); \
+        cr_assert_str_eq(err_text(name), text);
+        ERR_TABLE(CHECK)
+#undef CHECK
+        cr_assert_eq(err_class(ERR_OK), ERR_CLASS_NONE);
+}
+
+Test(err, wrap_extends_outward_and_cuts, .timeout = 10)
+{
+        struct err err;
+        cr_assert_eq(err_set(&err, ERR_SYNTAX, "unknown field '%s'", "rcpt"), ERR_SYNTAX);
+        cr_assert_eq(err_wrap(&err, "line %d", 14), ERR_SYNTAX);
+        (void)err_wrap(&err, "load rules");
+        cr_assert_str_eq(err.text, "load rules: line 14: unknown field 'rcpt'");
+        for (int i = 0; i < 200; i++)
+                (void)err_wrap(&err, "0123456789");
+        cr_assert_eq(strlen(err.text), sizeof(err.text) - 1);
+        cr_assert_eq(err_set(NULL, ERR_FULL, "x"), ERR_FULL);
+}
+
+Test(err, errno_chooses_the_code, .timeout = 10)
+{
+        struct err err;
+        cr_assert_eq(err_set_errno(&err, ERR_SYSTEM, ENOSPC, "write"), ERR_DISK_FULL);
+        cr_assert_eq(err_set_errno(&err, ERR_SYSTEM, EACCES, "open"), ERR_PERMISSION);
+        cr_assert_eq(err_set_errno(&err, ERR_CONNECT, EACCES, "connect"), ERR_CONNECT);
+        cr_assert_eq(err_set_errno(&err, ERR_SYSTEM, ENOENT, "open %s", "x"), ERR_SYSTEM);
+        cr_assert_str_eq(err.text, "open x: No such file or directory");
+        cr_assert_eq(err.sys_errno, ENOENT);
+}
+
+Test(slice, cut_tells_the_end_from_an_empty_part, .timeout = 10)
+{
+        struct slice rest = SLICE("a,,b");
+        cr_assert(slice_equal(slice_cut(&rest, ','), SLICE("a")));
+        cr_assert_eq(slice_cut(&rest, ',').len, 0);
+        cr_assert_not_null(rest.ptr);
+        cr_assert(slice_equal(slice_cut(&rest, ','), SLICE("b")));
+        cr_assert_null(rest.ptr);
+}
+
+Test(slice, numbers_are_strict, .timeout = 10)
+{
+        uint64_t value = 7;
+        cr_assert(slice_to_u64(SLICE("18446744073709551615"), UINT64_MAX, &value));
+        cr_assert_eq(value, UINT64_MAX);
+        const struct slice bad[] = {SLICE(""), SLICE("-1"), SLICE("1 "), SLICE("18446744073709551616"), SLICE("0x1")};
+        for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+                cr_assert_not(slice_to_u64(bad[i], UINT64_MAX, &value));
+        cr_assert_not(slice_to_u64(SLICE("11"), 10, &value));
+}
+
+Test(slice, find_and_trim, .timeout = 10)
+{
+        cr_assert_eq(slice_find(SLICE("abcabd"), SLICE("abd")), 3);
+        cr_assert_eq(slice_find(SLICE("abc"), SLICE("x")), 3);
+        cr_assert_eq(slice_find(SLICE_EMPTY, SLICE("x")), 0);
+        cr_assert(slice_equal(slice_trim(SLICE(" \t a b\r\n")), SLICE("a b")));
+        cr_assert(slice_equal_ignore_case(SLICE("X-Ses"), SLICE("x-sES")));
+        cr_assert_not(slice_equal_ignore_case(SLICE("["), SLICE("{")));
+        char text[4];
+        cr_assert(slice_to_text(SLICE("abc"), text, sizeof(text)));
+        cr_assert_not(slice_to_text(SLICE("abcd"), text, sizeof(text)));
+        cr_assert_not(slice_to_text(slice_of("a\0b", 3), text, sizeof(text)));
+}
+
+Test(arena, bounds_and_alignment, .timeout = 10)
+{
+        struct arena arena;
+        arena_init(&arena, 256, 4096);
+        for (int i = 1; i < 64; i++) {
+                uint8_t *ptr = arena_alloc(&arena, (size_t)i);
+                if (ptr == NULL)
+                        break;
+                cr_assert_eq((uintptr_t)ptr % 16, 0);
+                for (int k = 0; k < i; k++)
+                        cr_assert_eq(ptr[k], 0);
+                memset(ptr, 0xff, (size_t)i);
+        }
+        cr_assert_null(arena_alloc(&arena, 8192));
+        cr_assert_null(arena_alloc_array(&arena, SIZE_MAX / 2, 3));
+        arena_clear(&arena);
+        cr_assert_not_null(arena_alloc(&arena, 200));
+        cr_assert_str_eq(arena_printf(&arena, "%d-%s", 7, "x"), "7-x");
+        arena_release(&arena);
+        cr_assert_eq(arena.allocated_bytes, 0);
+}
+
+Test(clock, civil_dates_round_trip, .timeout = 10)
+{
+        struct clock_civil civil = {2026, 1, 2, 3, 4, 5, 678};
+        cr_assert_eq(clock_civil_to_ms(&civil), INT64_C(1767323045678));
+        for (int64_t ms = -62167219200000; ms < INT64_C(253402300800000); ms += INT64_C(86399999) * 97) {
+                clock_civil_from_ms(ms, &civil);
+                cr_assert_eq(clock_civil_to_ms(&civil), ms);
+        }
+        clock_civil_from_ms(INT64_C(951782400000), &civil);
+        cr_assert(civil.year == 2000 && civil.month == 2 && civil.day == 29);
+}
+
+Test(log, gate_says_one_cause_once, .timeout = 10)
+{
+        struct log_gate gate = {0};
+        uint64_t repeats = 99;
+        cr_assert(log_gate_open(&gate, 1000, 100, &repeats));
+        cr_assert_eq(repeats, 0);
+        cr_assert_not(log_gate_open(&gate, 1050, 100, &repeats));
+        cr_assert_not(log_gate_open(&gate, 1099, 100, &repeats));
+        cr_assert(log_gate_open(&gate, 1100, 100, &repeats));
+        cr_assert_eq(repeats, 2);
+        char quoted[32];
+        cr_assert_str_eq(log_quote("a\"b\n", quoted, sizeof(quoted)), "\"a\\\"b\\x0a\"");
+}
+
+Test(random, below_stays_below_and_seeds_repeat, .timeout = 10)
+{
+        struct random_state a, b;
+        random_init(&a, 42);
+        random_init(&b, 42);
+        for (int i = 0; i < 1000; i++) {
+                cr_assert_eq(random_u64(&a), random_u64(&b));
+                cr_assert_lt(random_below(&a, 7), 7);
+                (void)random_u64(&b);
+                double unit = random_unit(&a);
+                (void)random_u64(&b);
+                cr_assert(unit >= 0 && unit < 1);
+        }
+}
+
+Test(file, replace_is_whole_and_private, .timeout = 10)
+{
+        char directory[] = "/tmp/sendring-file-XXXXXX";
+        cr_assert_not_null(mkdtemp(directory));
+        char path[256];
+        (void)snprintf(path, sizeof(path), "%s/a/b", directory);
+        struct err err;
+        cr_assert_eq(file_make_directory(path, &err), ERR_OK);
+        (void)snprintf(path, sizeof(path), "%s/a/b/file", directory);
+        cr_assert_eq(file_replace(path, SLICE("one"), &err), ERR_OK);
+        cr_assert_eq(file_replace(path, SLICE("two two"), &err), ERR_OK);
+        struct stat status;
+        cr_assert_eq(stat(path, &status), 0);
+        cr_assert_eq(status.st_mode & 0777, 0600);
+        struct arena arena;
+        arena_init(&arena, 0, 0);
+        struct slice bytes;
+        cr_assert_eq(file_read(&arena, path, 100, &bytes, &err), ERR_OK);
+        cr_assert(slice_equal(bytes, SLICE("two two")));
+        cr_assert_eq(file_read(&arena, path, 3, &bytes, &err), ERR_TOO_BIG);
+        cr_assert_eq(file_read(&arena, "/nonexistent/x", 3, &bytes, &err), ERR_SYSTEM);
+        cr_assert_eq(err.sys_errno, ENOENT);
+        arena_release(&arena);
+}

@@ -1,0 +1,22 @@
+/* The `sendring` command: one file per subcommand (cmd_<name>.c), each a main() of its own name. argv[0] is the
+ * subcommand's name. Every one answers --help on stdout with status 0; wrong usage is one line on stderr and status 64.
+ * Exit codes follow sysexits.h: 0 ok, 1 the thing asked about is not so, 64 usage, 69 unavailable, 74 input/output, 78
+ * configuration. */
+#ifndef SENDRING_TOOLS_CMD_H
+#define SENDRING_TOOLS_CMD_H
+
+#define CMD_EXIT_OK          0
+#define CMD_EXIT_FAILED      1
+#define CMD_EXIT_USAGE       64
+#define CMD_EXIT_UNAVAILABLE 69
+#define CMD_EXIT_IO          74
+#define CMD_EXIT_CONFIG      78
+
+/* name, function, one line for `sendring --help` */
+#define CMD_TABLE(X)
+
+#define CMD_DECLARE(name, function, help) int function(int argc, char **argv);
+CMD_TABLE(CMD_DECLARE)
+#undef CMD_DECLARE
+
+#endif
