@@ -1,5 +1,6 @@
 #include "base/arena.h"
 #include "base/clock.h"
+#include "base/counters.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -169,4 +170,34 @@ Test(file, replace_is_whole_and_private, .timeout = 10)
         cr_assert_eq(file_read(&arena, "/nonexistent/x", 3, &bytes, &err), ERR_SYSTEM);
         cr_assert_eq(err.sys_errno, ENOENT);
         arena_release(&arena);
+}
+
+Test(counters, a_reader_sees_what_the_writers_stored, .timeout = 10)
+{
+        char directory[] = "/tmp/sendring-counters-XXXXXX";
+        cr_assert_not_null(mkdtemp(directory));
+        char path[256];
+        (void)snprintf(path, sizeof(path), "%s/counters", directory);
+        struct counters writer, reader;
+        struct err err;
+        cr_assert_eq(counters_create(path, 3, 5, "0.1.0", &writer, &err), ERR_OK, "%s", err.text);
+        counter_add(&writer.blocks[0], COUNTER_router_events, 3);
+        counter_add(&writer.blocks[2], COUNTER_router_events, 4);
+        counter_set(&writer.blocks[1], COUNTER_router_turn_max_ns, 9);
+        counters_row_set_error(&writer.rows[4], "refused");
+        cr_assert_eq(counters_attach(path, &reader, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(counters_sum(&reader, COUNTER_router_events), 7);
+        cr_assert_eq(counters_max(&reader, COUNTER_router_turn_max_ns), 9);
+        char text[64] = "";
+        counters_row_get_error(&reader.rows[4], text, sizeof(text));
+        cr_assert_str_eq(text, "refused");
+        struct stat status;
+        cr_assert_eq(stat(path, &status), 0);
+        cr_assert_eq(status.st_mode & 0777, 0600);
+        counters_release(&reader);
+        counters_release(&writer);
+        cr_assert_eq(truncate(path, 100), 0);
+        cr_assert_eq(counters_attach(path, &reader, &err), ERR_CORRUPT);
+        cr_assert_eq(file_replace(path, slice_of(directory, sizeof(directory)), &err), ERR_OK);
+        cr_assert_neq(counters_attach(path, &reader, &err), ERR_OK);
 }
