@@ -4,6 +4,9 @@
  * is accepted, being YAML. Extensions of ours sit under one key, `Sendring`. sendring.yaml has the daemon's settings.
  * Every mistake is reported with file, line and column, what was wrong, and what would be right; all mistakes of a file
  * in one go. A plan is immutable once made: shards and workers share it read-only and swap it at a quiescent point.
+ *
+ * Loading is cold code for one thread at a time: it reads files, asks the user database, allocates. Nothing that reads
+ * a plan or settings allocates, locks or fails.
  */
 #ifndef SENDRING_RULES_RULES_H
 #define SENDRING_RULES_RULES_H
@@ -32,15 +35,23 @@ struct rules_finding {
         const char *text;
 };
 
+/* Findings kept of each severity, so that thousands of warnings cannot hide an error; the rest is only counted. */
+#define RULES_FINDINGS_KEPT_MAX 500u
+
+/* One report may take the findings of several files. Within a file they are in the order of their positions. */
 struct rules_report {
         struct arena arena;
-        struct rules_finding *first, **last;
-        uint32_t errors, warnings;
+        struct rules_finding *first, *last;
+        uint32_t errors, warnings;           /* all of them */
+        uint32_t errors_kept, warnings_kept; /* those in the list */
 };
 void rules_report_init(struct rules_report *report);
+/* The report may be used again after rules_report_init(). */
 void rules_report_release(struct rules_report *report);
 /* As compilers print them, one line each. */
 void rules_report_print(const struct rules_report *report, FILE *out);
+/* One JSON object a line: {"file","line","column","severity","text"}. */
+void rules_report_print_json(const struct rules_report *report, FILE *out);
 
 /* ---------------------------------------------------------------------------------------------- settings:
  * sendring.yaml */
@@ -68,8 +79,9 @@ struct rules_settings {
 
         struct {
                 int cores[LIMIT_SHARDS_MAX]; /* CPU numbers, one shard each; -1: not pinned */
-                uint32_t shards_count;       /* 1 */
-                uint32_t lane_bytes;         /* 1 MiB */
+                uint32_t shards_count;       /* 1; with `cores` as many as there are */
+                uint32_t lane_bytes;         /* 1 MiB; a power of two */
+                uint32_t lane_bytes_max;     /* lane_bytes: the most that a producer gets when it wishes for more */
                 uint32_t lanes_max;          /* 256 */
                 uint32_t spin_us;            /* 20: busy polling after the last event */
                 uint32_t nap_us;             /* 200: then short naps, for up to nap_window_ms, then sleep until woken */
@@ -77,9 +89,9 @@ struct rules_settings {
         } router;
         struct {
                 const char *directory;        /* state_directory/journal */
-                uint32_t segment_bytes;       /* 32 MiB */
-                uint64_t size_bytes_max;      /* 8 GiB */
-                uint32_t segments_mapped_max; /* 6 */
+                uint32_t segment_bytes;       /* 32 MiB; a power of two */
+                uint64_t size_bytes_max;      /* 8 GiB, of every shard's log; at least 4 segments */
+                uint32_t segments_mapped_max; /* 6; at least 4 */
                 bool durability_host;         /* durability: process | host */
                 uint32_t sync_interval_ms;    /* 5: grouping of fdatasync */
         } journal;
@@ -101,12 +113,22 @@ struct rules_settings {
                 const char *shared_credentials_file, *config_file; /* "" : the SDK's defaults */
         } credentials;
         uint32_t drain_seconds; /* shutdown.drain_seconds: 10 */
-        const char *log_level;  /* info */
+        const char *log_level;  /* error | warning | info | debug; info */
 };
 
-/* Reads and checks sendring.yaml. Everything has a default; unknown keys are errors with the nearest known key. Sizes
- * take KiB, MiB, GiB; times take ms, s. ERR_CONFIG with findings in the report. */
+/* sendring.yaml's keys are the members above: a section (allow, router, journal, egress, credentials, shutdown, log) is
+ * a map of that name, the rest is at the top: state_directory, socket_path, socket_mode ("0660"),
+ * configuration_sets_path, default_configuration_set, region, account_id, partition; allow: {users, groups};
+ * journal.durability: process | host; egress.endpoints: {firehose}; log: {level}. See sendring.yaml(5).
+ *
+ * Reads and checks it. Everything has a default; unknown keys are errors with the nearest known key. A plain number is
+ * in the unit of its key's name; sizes also take B, KiB, MiB, GiB, times ms, s, m, h. Relative paths become relative to
+ * the file's folder. ERR_CONFIG with findings in the report (warnings may also be there with ERR_OK), ERR_MEMORY with
+ * none; then *ret_settings holds nothing to release. */
 enum err_code rules_settings_load(const char *path, struct rules_settings *ret_settings, struct rules_report *report);
+/* The same of bytes in memory; `path` is what the findings name and what relative paths start from. */
+enum err_code rules_settings_parse(const char *path, struct slice text, struct rules_settings *ret_settings,
+                                   struct rules_report *report);
 void rules_settings_release(struct rules_settings *settings);
 
 /* ---------------------------------------------------------------------------------------------- plan:
@@ -122,32 +144,50 @@ enum rules_service {
         RULES_SERVICE_PINPOINT = 5, /* ended by AWS on 2026-10-30: accepted with a warning, never routed */
 };
 
-/* What is shared on the wire: destinations with the same service, resource and format are one target. */
+const char *rules_service_name(enum rules_service service); /* "firehose", "file", "cloudwatch", ... */
+
+/* The SESv2 name of an event type: "RENDERING_FAILURE". NULL when `type` is none. */
+const char *rules_event_type_name(enum sendring_event_type type);
+
+/* What is shared on the wire: destinations with the same service, resource and format are one target. A target that
+ * only disabled destinations name is still here (what was accepted for it earlier is still delivered); one that no
+ * destination names is not. Text belongs to the plan and has a NUL behind it. */
 struct rules_target {
-        uint32_t index; /* 0.. in this plan */
-        enum rules_service service;
-        struct slice key;      /* stable over reloads and restarts: "firehose arn:... packing=events" */
-        struct slice resource; /* stream name, or path */
-        struct slice arn, region, account_id, partition; /* Firehose */
+        uint32_t index;             /* 0.. in this plan */
+        enum rules_service service; /* RULES_SERVICE_FIREHOSE or RULES_SERVICE_FILE */
+        struct slice key;           /* stable over reloads and restarts, at most RULES_TARGET_KEY_BYTES_MAX:
+                                       "firehose arn:aws:firehose:us-east-1:123456789012:deliverystream/mail packing=events",
+                                       "firehose ... packing=none", "file /var/log/sendring/events.ndjson" */
+        struct slice resource;      /* stream name, or path */
+        struct slice arn, region, account_id, partition; /* Firehose; else empty */
         bool packed; /* Firehose: several newline-ended events in a record (Sendring: {Packing: none} turns it off) */
-        uint32_t packed_events_max; /* Sendring: {PackingEventsMax: 500} */
-        uint64_t rotate_bytes;      /* file: 0 = never */
-        uint32_t rotate_seconds;
-        uint32_t destinations_count; /* that feed it */
+        uint32_t packed_events_max;          /* Sendring: {PackingEventsMax: 500}; 1 when not packed */
+        uint64_t rotate_bytes;               /* file: 0 = never */
+        uint32_t rotate_seconds;             /* file: 0 = never */
+        uint32_t destinations_count;         /* that name it */
+        uint32_t destinations_enabled_count; /* 0: nothing new will be routed to it */
 };
+#define RULES_TARGET_KEY_BYTES_MAX 511u
 
 struct rules_plan;
 
-/* Reads, checks and compiles. 10,000 sets of 10 destinations in under a second. */
+/* Reads, checks and compiles. `settings` may be NULL: then there is no default configuration set. ERR_CONFIG with
+ * findings in the report (warnings may also be there with ERR_OK), ERR_MEMORY with none; then *ret_plan is NULL. */
 enum err_code rules_plan_load(const char *path, const struct rules_settings *settings, struct rules_plan **ret_plan,
                               struct rules_report *report);
-void rules_plan_free(struct rules_plan *plan);
+/* The same of bytes in memory; `path` is what the findings name. */
+enum err_code rules_plan_parse(const char *path, struct slice text, const struct rules_settings *settings,
+                               struct rules_plan **ret_plan, struct rules_report *report);
+void rules_plan_free(struct rules_plan *plan); /* NULL is allowed */
 
 uint32_t rules_plan_sets_count(const struct rules_plan *plan);
 uint32_t rules_plan_destinations_count(const struct rules_plan *plan);
 uint32_t rules_plan_targets_count(const struct rules_plan *plan);
 const struct rules_target *rules_plan_target(const struct rules_plan *plan, uint32_t index);
-/* Which destination goes where, for people: calls back once per destination of every set. */
+size_t rules_plan_bytes(const struct rules_plan *plan); /* for the memory budget */
+
+/* Which destination goes where, for people: calls back once per destination of every set, in the order of the file. */
+#define RULES_TARGET_NONE UINT32_MAX /* parsed and checked, but this version does not publish to its service */
 void rules_plan_each(const struct rules_plan *plan,
                      void (*each)(void *context, struct slice set, struct slice destination, bool enabled,
                                   uint16_t event_types_mask /* bit = 1 << sendring_event_type */,
@@ -155,9 +195,9 @@ void rules_plan_each(const struct rules_plan *plan,
                      void *context);
 
 /* The hot call: one hash look-up by set name, a mask per event type, a copy of target indexes. Returns how many of
- * ret_targets[LIMIT_ROUTES_PER_EVENT_MAX] were filled: one per enabled, matching destination, so a target may be there
- * twice. An empty `set` means the default configuration set. *ret_set_known tells an unknown set from one that matches
- * nothing. */
+ * ret_targets[LIMIT_ROUTES_PER_EVENT_MAX] were filled: one per enabled, matching destination, in the order of the file,
+ * so a target may be there twice. An empty `set` means the default configuration set. *ret_set_known tells an unknown
+ * set from one that matches nothing. A `type` that is no event type matches nothing. Any number of threads. */
 uint32_t rules_plan_match(const struct rules_plan *plan, struct slice set, enum sendring_event_type type,
                           uint16_t *ret_targets, bool *ret_set_known);
 
