@@ -1,10 +1,16 @@
 /* The file destination: newline-delimited JSON appended to one file per target, rotated by size or age; the default
  * that needs no account.
  *
- * Events arrive as ready lines in a buffer; the writer appends them with plain writes through the worker's io loop (or
- * pwrite) and says when they are in the page cache (durability process) or on the disk (host). A restart truncates a
- * torn last line first, so that no reader ever sees half an event joined to another. Rotated files are named PATH.<UTC
- * time>-<n>. Mode 0600. */
+ * Events arrive as ready lines in a buffer; the writer puts them at the end it knows, by writes through the worker's io
+ * loop, and says when they are in the page cache, or with `sync` on the disk. What a crash leaves:
+ *
+ *   in the middle of a write      whole lines, then perhaps part of one: the next open cuts that part off
+ *   between rename and create     no PATH: the next open creates it
+ *
+ * so no reader ever sees half an event joined to another. Rotated files are named PATH.<UTC time>-<n>, for example
+ * events.ndjson.20260102T030405Z-0. Mode 0600; symbolic links are refused; an flock keeps a second daemon away. Another
+ * program may rename, remove or truncate the file between writes (logrotate): the next write notices and opens PATH
+ * anew. */
 #ifndef SENDRING_EGRESS_FILE_H
 #define SENDRING_EGRESS_FILE_H
 
@@ -19,20 +25,38 @@ struct file_sink;
 
 struct file_sink_options {
         const char *path;
-        uint64_t rotate_bytes;   /* 0: never by size */
-        uint32_t rotate_seconds; /* 0: never by age */
+        uint64_t rotate_bytes;   /* 0: never by size; else a file is rotated before it would grow beyond (a single write
+                                    larger than that gets a file of its own) */
+        uint32_t rotate_seconds; /* 0: never by age, which counts from the file's creation */
         bool sync;               /* fdatasync before `done` */
 };
 
-/* Opens or creates; repairs a torn tail. ERR_CONFIG/ERR_PERMISSION/ERR_SYSTEM with a sentence. May block: control
- * thread. */
+/* Opens or creates; repairs a torn tail. ERR_CONFIG (no regular file, a symbolic link, not ours), ERR_LOCKED,
+ * ERR_PERMISSION, ERR_SYSTEM with a sentence. May block: control thread. `options->path` is copied. */
 enum err_code file_sink_open(struct io_loop *loop, const struct file_sink_options *options, struct file_sink **ret_sink,
                              struct err *reterr);
-/* Appends whole lines; `done` on the loop's thread. One write at a time (ERR_BUSY). On failure the file is cut back to
- * its last good end, so that a later try cannot duplicate half a batch; code is ERR_DISK_FULL, ERR_SYSTEM. */
+/* Appends whole lines (not empty, newline at the end: asserted); they must stay untouched until `done`, which comes on
+ * the loop's thread, from io_loop_turn(), exactly once when this returned ERR_OK. One write at a time: ERR_BUSY.
+ *
+ * `done` gets ERR_OK, or the reason with a sentence: ERR_DISK_FULL, ERR_SYSTEM, ERR_LOCKED, ERR_PERMISSION, ERR_CONFIG.
+ * On failure the file is cut back to its last good end, so that a later try cannot duplicate half a batch. A failed
+ * rotation is not a failed write: the old file goes on and the rotation is tried again with the next write.
+ *
+ * Rotation makes a few short blocking calls on the loop's thread (rename, open; with `sync` fsync of the directory). */
 enum err_code file_sink_write(struct file_sink *sink, struct slice lines,
                               void (*done)(void *context, enum err_code code, const struct err *why), void *context);
+/* Rotates a non-empty file whose age is over when no write comes; for a timer of the owner. Does nothing when busy. */
+void file_sink_rotate_if_due(struct file_sink *sink);
 bool file_sink_is_busy(const struct file_sink *sink);
+
+struct file_sink_stats {
+        uint64_t bytes_written; /* acknowledged */
+        uint64_t rotations;
+        uint64_t rotation_failures;
+        uint64_t repaired_bytes; /* torn tails cut off */
+};
+void file_sink_get_stats(const struct file_sink *sink, struct file_sink_stats *ret_stats);
+/* Not while busy (asserted): turn the loop until `done` came. NULL is allowed. */
 void file_sink_close(struct file_sink *sink);
 
 #endif

@@ -1,0 +1,38 @@
+/* What an AWS JSON service means by an answer that is not 2xx. Pure, allocation-free; hostile bodies are fine.
+ *
+ * The name decides before the status (aws-facts 5.0, 5.1, 7). It comes from x-amzn-ErrorType, else from the body's
+ * "__type" or "code". An HTML page of a front end, an empty body and an unknown name are judged by status alone. */
+#ifndef SENDRING_EGRESS_AWS_ERROR_H
+#define SENDRING_EGRESS_AWS_ERROR_H
+
+#include "base/err.h"
+#include "base/slice.h"
+#include "egress/http.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define AWS_ERROR_RETRY_AFTER_MS_MAX 60000u
+
+struct aws_error {
+        char name[128];    /* "ServiceUnavailableException"; "" when the answer names none */
+        char message[256]; /* the service's text, or "HTTP 503 without an AWS error name"; no control bytes */
+        /* Class RETRY:   ERR_THROTTLED, ERR_UNAVAILABLE, ERR_CLOCK_SKEW (sign again with clock_offset_ms),
+         *                ERR_CREDENTIALS_EXPIRED (load credentials again, sign again).
+         * Class REFUSED: ERR_ACCESS_DENIED, ERR_NOT_FOUND, ERR_REFUSED: sending the same again cannot help. */
+        enum err_code code;
+        int64_t clock_offset_ms; /* for ERR_CLOCK_SKEW: server time minus ours, from Date; 0 when it has none */
+        uint32_t retry_after_ms; /* the server's wish, at most AWS_ERROR_RETRY_AFTER_MS_MAX; 0: none */
+};
+
+/* `realtime_ms` is our own clock when the answer came. */
+void aws_error_read(const struct http_response *response, int64_t realtime_ms, struct aws_error *ret_error);
+
+/* The code that a name stands for: also for names inside 200 answers. ERR_OK: unknown name. `message` decides where one
+ * name has two meanings (a wrong signature or a wrong clock). */
+enum err_code aws_error_classify(struct slice name, struct slice message);
+
+/* Reads an HTTP date, "Tue, 18 Aug 2026 11:22:18 GMT". */
+bool aws_error_date_parse(struct slice text, int64_t *ret_realtime_ms);
+
+#endif
