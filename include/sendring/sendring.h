@@ -22,7 +22,10 @@
  *
  * Router restarts. Nothing is to be done: events go on into the lane, which a keeper process holds, and the new router
  * takes them over. When the whole service was stopped, the handle attaches again by itself, at most twice a second,
- * from within a publish that found no room; until then publish returns SENDRING_E_FULL or SENDRING_E_DETACHED.
+ * from within a publish that found no room or noticed that the lane is no longer drained, or from a flush; such an
+ * attempt may take SENDRING_REATTACH_MS_MAX. What the old router had not taken is carried into the new lane first.
+ * Until then publish returns SENDRING_E_FULL or SENDRING_E_DETACHED. Events in a lane that nobody holds are lost when
+ * this process ends before the service is back.
  *
  * Text is UTF-8 and given with its length; it is copied during the call and may be changed right after. Invalid UTF-8
  * is accepted and replaced by U+FFFD on the way out.
@@ -79,7 +82,20 @@ struct sendring_str {
         const char *ptr;
         size_t len;
 };
+/* From a pointer and a length. */
+static inline struct sendring_str sendring_strn(const char *ptr, size_t len)
+{
+        struct sendring_str str;
+        str.ptr = ptr;
+        str.len = len;
+        return str;
+}
+/* From a string literal. */
+#ifdef __cplusplus
+#define SENDRING_STR(literal) (sendring_strn("" literal, sizeof(literal) - 1))
+#else
 #define SENDRING_STR(literal) ((struct sendring_str){"" literal, sizeof(literal) - 1})
+#endif
 /* From NUL-terminated text; NULL gives "not given". */
 SENDRING_API struct sendring_str sendring_str(const char *text);
 
@@ -103,6 +119,7 @@ enum sendring_event_type {
 #define SENDRING_NO_TIME INT64_MIN
 
 #define SENDRING_EVENT_BYTES_MAX 262144 /* of one encoded event */
+#define SENDRING_REATTACH_MS_MAX 20     /* longest that a publish may spend on attaching again */
 #define SENDRING_LIST_ITEMS_MAX  1024   /* of any list below, tags and headers included */
 
 /* {"name": ..., "value": ...} of mail.headers, and one message tag or link tag. Message tags and link tags of the same
@@ -255,8 +272,8 @@ struct sendring_click {
         struct sendring_str is_bot_event; /* optional */
 };
 
-/* One event. Set it up with sendring_event_init(), fill in, publish; it may be reused. `size` lets the struct grow: a
- * program built against an older header goes on working. Exactly the member named by `type` is read. */
+/* One event. Set it up with sendring_event_init(), fill in, publish; it may be reused. `size` lets the struct grow at
+ * its end: a program built against an older header goes on working. Exactly the member named by `type` is read. */
 struct sendring_event {
         size_t size;
         enum sendring_event_type type;
@@ -274,15 +291,22 @@ struct sendring_event {
         };
 };
 
-/* Everything "not given", all times SENDRING_NO_TIME, processing_time_millis -1. */
-SENDRING_API void sendring_event_init(struct sendring_event *event, enum sendring_event_type type);
+/* Everything "not given", all times SENDRING_NO_TIME, processing_time_millis -1. `size_bytes` is the caller's
+ * sizeof(struct sendring_event): no byte behind it is written. Bindings call this one. */
+SENDRING_API void sendring_event_init_sized(struct sendring_event *event, size_t size_bytes,
+                                            enum sendring_event_type type);
+/* The same with the size of the header this program is built against. */
+static inline void sendring_event_init(struct sendring_event *event, enum sendring_event_type type)
+{
+        sendring_event_init_sized(event, sizeof(*event), type);
+}
 
 /* ------------------------------------------------------------------------------------------------- helpers */
 
 /* Writes an id of the shape SES uses for messageId and feedbackId ("0100" + 12 hex digits of milliseconds + "-" + UUID
  * +
- * "-000000") and a NUL. Unique by 122 random bits (getrandom at the first use of a handle, then a generator of its
- * own). */
+ * "-000000") and a NUL. Unique by 122 random bits: getrandom at the first use of a handle and at the first use in a
+ * forked child, then a generator of its own. `ring` may be NULL: one getrandom a call. */
 #define SENDRING_MESSAGE_ID_BYTES 61
 SENDRING_API void sendring_message_id(struct sendring *ring, int64_t timestamp_ms,
                                       char ret_id[SENDRING_MESSAGE_ID_BYTES]);
@@ -296,24 +320,25 @@ SENDRING_API int sendring_parse_message_tags(struct sendring_str header, struct 
 
 struct sendring_options {
         size_t size;             /* sizeof(struct sendring_options) */
-        const char *socket_path; /* NULL: $SENDRING_SOCKET, else "/run/sendring/sendring.sock" */
+        const char *socket_path; /* NULL: $SENDRING_SOCKET (not when setuid), else "/run/sendring/sendring.sock" */
         const char *name;        /* shown by `sendring stat`; NULL: the program's name; at most 31 bytes are kept */
         uint32_t lane_bytes;     /* wish, a power of two; 0: the router's default. The router may give less. */
         uint32_t timeout_ms;     /* of the first attach; 0: 2000 */
 };
 
 /* Attaches to the router. `options` may be NULL. On success *ret_ring is a handle to close with sendring_close().
- * Blocks at most timeout_ms. SENDRING_E_DETACHED (no router there), _DENIED, _VERSION, _TIMEOUT, _SYSTEM, _MEMORY; then
- * *ret_ring is NULL. */
+ * Blocks at most timeout_ms. SENDRING_E_DETACHED (no router there), _DENIED, _VERSION, _TIMEOUT, _SYSTEM, _MEMORY,
+ * _INVALID (options.size, or a path that is too long); then *ret_ring is NULL. */
 SENDRING_API int sendring_open(const struct sendring_options *options, struct sendring **ret_ring);
 
 /* Validates, encodes into the lane and commits one event. SENDRING_OK, or _FULL, _DETACHED, _TOO_BIG, _INVALID,
- * _FORKED, _BUG: then nothing was published. */
+ * _FORKED, _BUG: then nothing was published. A NULL handle or event is _INVALID, in every call. */
 SENDRING_API int sendring_publish(struct sendring *ring, const struct sendring_event *event);
 
-/* Publishes events[0..count-1] in order with one commit at the end (or where the lane is full). *ret_published (may be
- * NULL) is how many were published; the result belongs to the first that was not. An invalid event stops the call: drop
- * it and go on with the next. */
+/* Publishes events[0..count-1] in order with one commit at the end (or where the lane is full). All events of the array
+ * have the same `size`. *ret_published (may be NULL) is how many were published; the result belongs to the first that
+ * was not. An invalid event stops the call: drop it and go on with the next. A process killed inside the call may leave
+ * none of them published. */
 SENDRING_API int sendring_publish_many(struct sendring *ring, const struct sendring_event *events, size_t count,
                                        size_t *ret_published);
 
