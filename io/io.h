@@ -1,15 +1,20 @@
 /* The seam to the world: one io_uring per thread, and operations that live inside their owners.
  *
  * A `struct io_op` is embedded in whoever started it; its `done` runs on the loop's thread, from io_loop_turn(),
- * exactly once per submission (save multishot ones, which say `more`). The owner may start the same op again from
- * within `done`. Memory given to an operation belongs to the kernel until `done`. Nothing allocates after
- * io_loop_init(). Features are probed, versions never compared.
+ * exactly once per submission. The owner may start the same op again from within `done`. Memory given to an operation
+ * belongs to the kernel until `done`. Nothing allocates after io_loop_create(). Features are probed, versions never
+ * compared: what the kernel lacks beyond the operations below is done without.
+ *
+ * Threads: a loop may be created and freed on any thread; the first thread that turns it or starts an operation on it
+ * owns it until it is freed, and every other call must come from there. Only io_loop_wake() and io_post() may be called
+ * from any thread.
  */
 #ifndef SENDRING_IO_IO_H
 #define SENDRING_IO_IO_H
 
 #include "base/err.h"
 
+#include <linux/time_types.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,39 +22,59 @@
 
 struct io_loop; /* opaque: io_uring.c */
 
+/* Zero-initialise it and set `done`; the rest is the loop's. */
 struct io_op {
-        /* `result` is what the system call would have returned: >= 0, or -errno (-ECANCELED, -ETIME included). */
+        /* `result` is what the system call would have returned: >= 0, or -errno (-ECANCELED, -ETIME included). `more`
+         * tells that another call of `done` will follow for the same submission; no operation below does that yet. */
         void (*done)(struct io_op *op, int32_t result, bool more);
-        bool submitted; /* the kernel may touch the op's memory */
+        bool submitted;                /* the kernel may touch the op's memory; cleared before `done` is called */
+        struct __kernel_timespec when; /* private: io_timer() */
+        struct io_op *next;            /* private: io_post() */
 };
 
 struct io_options {
-        uint32_t entries; /* submission entries, for example 256 */
+        uint32_t entries; /* submission entries, 1..4096, for example 256; 16 times as many completions fit */
 };
 
+#define IO_FOREVER UINT64_MAX
+
+/* ERR_PERMISSION when the kernel or a container forbids io_uring (the sentence says what to change), ERR_SYSTEM when it
+ * lacks an operation or a resource, ERR_MEMORY. */
 enum err_code io_loop_create(const struct io_options *options, struct io_loop **ret_loop, struct err *reterr);
-/* Every op must be done or cancelled before. */
+/* Every op must be done (asserted). NULL is fine. */
 void io_loop_free(struct io_loop *loop);
 
-/* Submits what is queued, waits for at least one completion or `timeout_ns` (0: do not wait), runs the callbacks.
- * Returns how many ran. */
+/* Submits what is queued, waits for at least one completion, a wake or `timeout_ns` (0: do not wait; IO_FOREVER: as
+ * long as it takes), runs the callbacks of what has completed by then. Returns how many ran; it may return early with
+ * 0, after a signal for example. With no work an open-ended turn sleeps in the kernel and costs nothing. */
 uint32_t io_loop_turn(struct io_loop *loop, uint64_t timeout_ns);
-/* Ends a waiting turn, from any thread (eventfd read by the loop). A wake before the wait is not lost. */
+/* Ends a waiting turn, from any thread. A wake before the wait is not lost: the next turn does not wait. A system call
+ * only when the loop sleeps. */
 void io_loop_wake(struct io_loop *loop);
-/* Number of ops that are submitted. */
+/* Number of ops that are submitted (posted ones not counted). */
 uint32_t io_loop_pending(const struct io_loop *loop);
 
-/* All return at once; the op must not be submitted already (asserted). Queue full: the loop submits and goes on. */
+/* From any thread: `done(op, 0, false)` runs on the loop's thread in a coming turn; what the poster wrote before is
+ * visible there. The op must not be posted or submitted already. Posts of one thread run in their order. */
+void io_post(struct io_loop *loop, struct io_op *op);
+
+/* All return at once; the op must not be submitted already (asserted). Queue full: the loop submits and goes on.
+ * Sockets must be in blocking mode (no O_NONBLOCK), else the kernel answers -EAGAIN where it should wait. */
 void io_connect(struct io_loop *loop, struct io_op *op, int fd, const struct sockaddr *address,
                 socklen_t address_bytes);
+/* At most 2^31 - 1 bytes are asked for at once. */
 void io_recv(struct io_loop *loop, struct io_op *op, int fd, void *buffer, size_t bytes);
-void io_send(struct io_loop *loop, struct io_op *op, int fd, const void *buffer,
-             size_t bytes); /* MSG_NOSIGNAL|MSG_WAITALL */
+/* MSG_NOSIGNAL|MSG_WAITALL: the kernel goes on until all is in the socket's buffer; the result may still be short. An
+ * error means that nothing of this operation was sent. */
+void io_send(struct io_loop *loop, struct io_op *op, int fd, const void *buffer, size_t bytes);
 void io_write(struct io_loop *loop, struct io_op *op, int fd, const void *buffer, size_t bytes, uint64_t offset);
 void io_fdatasync(struct io_loop *loop, struct io_op *op, int fd);
+/* Once; `result` holds the events that came. */
 void io_poll(struct io_loop *loop, struct io_op *op, int fd, short events);
-void io_timer(struct io_loop *loop, struct io_op *op, uint64_t deadline_monotonic_ns); /* done with -ETIME */
-/* Asks the kernel to end it: `done` still comes, with -ECANCELED or the real result. */
+/* By clock_monotonic_ns(); a deadline in the past fires at once. Done with -ETIME. */
+void io_timer(struct io_loop *loop, struct io_op *op, uint64_t deadline_monotonic_ns);
+/* Asks the kernel to end it: `done` still comes, with -ECANCELED or the real result. Nothing happens when the op is not
+ * submitted. */
 void io_cancel(struct io_loop *loop, struct io_op *op);
 
 #endif
