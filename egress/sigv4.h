@@ -60,13 +60,13 @@ struct sigv4_signature {
         char signature_hex[65];
 };
 
-struct sigv4_signer; /* OpenSSL contexts, buffers and the cached key; about 200 KiB */
+struct sigv4_signer; /* buffers and the cached key; about 140 KiB */
 enum err_code sigv4_signer_create(struct sigv4_signer **ret_signer, struct err *reterr);
 /* Overwrites the key. NULL is allowed. */
 void sigv4_signer_free(struct sigv4_signer *signer);
 
-/* SHA-256 of a body, for sigv4_request.body_sha256, with the signer's own context. */
-void sigv4_sha256(struct sigv4_signer *signer, struct slice bytes, uint8_t ret_sha256[SIGV4_SHA256_BYTES]);
+/* SHA-256 of a body, for sigv4_request.body_sha256. */
+void sigv4_sha256(struct slice bytes, uint8_t ret_sha256[SIGV4_SHA256_BYTES]);
 
 /* `realtime_ms` is our clock plus the offset learned from the endpoint. On failure *ret_signature is untouched.
  *
@@ -94,12 +94,15 @@ enum err_code sigv4_authorization_read(struct slice authorization, struct sigv4_
  * them must be signed. Region and service are taken from the header: compare them by sigv4_authorization_read() where
  * they matter.
  *
- * ERR_ACCESS_DENIED with the error name of AWS's JSON services in *ret_aws_code (a literal) and its sentence in
- * *reterr: MissingAuthenticationTokenException  no Authorization header, or no x-amz-date IncompleteSignatureException
- * Authorization malformed, or a header that must be signed is not UnrecognizedClientException          another access
- * key id than expected InvalidSignatureException            scope or signature is wrong, or the time is off by more
- * than `skew_ms_max`
- *                                        ("Signature expired: ...", "Signature not yet current: ...")
+ * ERR_ACCESS_DENIED with the error name of AWS's JSON services in *ret_aws_code (a literal) and AWS's sentence in
+ * *reterr; *ret_aws_code is NULL after ERR_OK:
+ *
+ *   MissingAuthenticationTokenException  no Authorization header
+ *   IncompleteSignatureException         Authorization malformed, or no x-amz-date
+ *   UnrecognizedClientException          another access key id than expected
+ *   InvalidSignatureException            wrong scope or signature; a header that must be signed is not; or the time is
+ *                                        off by more than `skew_ms_max` ("Signature expired: ...")
+ *
  * ERR_TOO_BIG with "RequestEntityTooLargeException" when the request exceeds the limits above. */
 enum err_code sigv4_verify(struct sigv4_signer *signer, const struct sigv4_request *request, struct slice authorization,
                            struct slice secret_access_key, struct slice expected_access_key_id, int64_t realtime_ms,
