@@ -13,7 +13,11 @@
 #define CMD_EXIT_CONFIG      78
 
 /* name, function, one line for `sendring --help` */
-#define CMD_TABLE(X)
+/* clang-format off: one line each keeps changes apart */
+#define CMD_TABLE(X) \
+        X("validate", cmd_validate, "check sendring.yaml and configuration-sets.yaml") \
+        /* end */
+/* clang-format on */
 
 #define CMD_DECLARE(name, function, help) int function(int argc, char **argv);
 CMD_TABLE(CMD_DECLARE)

@@ -1,0 +1,388 @@
+/* The plan: a hash table of set names over one record per set, and what people ask about it.
+ *
+ * A record holds what the hot call needs in its first 43 bytes, and short names (up to 21 bytes) within the same cache
+ * line: one line of the table, one of the record. The table is at most half full, and the hash is seeded for each plan,
+ * so that names sent by producers cannot be made to collide. */
+#include "base/limits.h"
+#include "base/random.h"
+#include "rules/rules_internal.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+
+#define PLAN_TYPES_END (SENDRING_CLICK + 1u)
+
+struct plan_set {
+        uint16_t masks[PLAN_TYPES_END];                   /* by event type: bit i = destination i wants it; [0] is 0 */
+        uint16_t targets[LIMIT_DESTINATIONS_PER_SET_MAX]; /* by destination; of those without target, unused */
+        uint8_t name_len;
+        uint8_t name[LIMIT_NAME_BYTES_MAX];
+        uint8_t destinations_count;
+        uint32_t first_destination;
+};
+_Static_assert(sizeof(struct plan_set) <= 128, "a set is two cache lines");
+_Static_assert(offsetof(struct plan_set, name) + 21 == 64, "a short name ends in the first cache line");
+_Static_assert(LIMIT_DESTINATIONS_PER_SET_MAX <= 16, "one bit of a mask for each destination");
+_Static_assert(LIMIT_DESTINATIONS_PER_SET_MAX <= LIMIT_ROUTES_PER_EVENT_MAX, "every match fits the caller's array");
+_Static_assert(LIMIT_TARGETS_MAX <= UINT16_MAX, "target indexes fit 16 bits");
+
+union plan_line { /* records start on cache lines */
+        struct plan_set set;
+        uint8_t bytes[128];
+};
+
+struct plan_slot {
+        uint64_t hash;
+        uint32_t set_plus_one; /* 0: free */
+};
+
+struct plan_destination {
+        struct slice name;
+        uint32_t target_index;
+        uint16_t event_types_mask;
+        bool enabled;
+};
+
+struct rules_plan {
+        uint64_t seed;
+        struct plan_slot *slots;
+        uint32_t slots_mask;
+        uint32_t sets_count;
+        union plan_line *sets;
+        const struct plan_set *default_set; /* or NULL */
+        struct plan_destination *destinations;
+        uint32_t destinations_count;
+        uint32_t targets_count;
+        struct rules_target *targets;
+        struct arena arena; /* owns all of the above, and this struct */
+};
+
+/* ---------------------------------------------------------------------------------------------- hashing */
+
+__extension__ typedef unsigned __int128 plan_wide;
+
+static uint64_t plan_mix(uint64_t a, uint64_t b)
+{
+        plan_wide product = (plan_wide)a * b;
+        return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static uint64_t plan_read(const uint8_t *at, size_t bytes)
+{
+        uint64_t word = 0;
+        memcpy(&word, at, bytes);
+        return word;
+}
+
+/* Multiply and fold, eight bytes a step; the last step may read some bytes twice. */
+static uint64_t plan_hash(uint64_t seed, struct slice text)
+{
+        const uint64_t k = UINT64_C(0x9e3779b97f4a7c15);
+        uint64_t hash = seed ^ (text.len * k);
+        const uint8_t *at = text.ptr;
+        size_t left = text.len;
+        for (; left > 8; left -= 8, at += 8)
+                hash = plan_mix(hash ^ plan_read(at, 8), k ^ seed);
+        uint64_t tail = 0;
+        if (text.len >= 8)
+                tail = plan_read(at + left - 8, 8);
+        else if (left >= 4)
+                tail = plan_read(at, 4) << 32 | plan_read(at + left - 4, 4);
+        else if (left > 0)
+                tail = (uint64_t)at[0] << 16 | (uint64_t)at[left / 2] << 8 | at[left - 1];
+        return plan_mix(hash ^ tail, UINT64_C(0xd6e8feb86659fd93));
+}
+
+/* At least twice the entries. */
+static uint32_t plan_slots_for(uint32_t entries)
+{
+        uint32_t slots = 16;
+        while (slots < entries * 2)
+                slots *= 2;
+        return slots;
+}
+
+/* ---------------------------------------------------------------------------------------------- matching */
+
+static const struct plan_set *plan_find(const struct rules_plan *plan, struct slice name)
+{
+        if (name.len > LIMIT_NAME_BYTES_MAX)
+                return NULL;
+        uint64_t hash = plan_hash(plan->seed, name);
+        for (uint32_t i = (uint32_t)hash & plan->slots_mask;; i = (i + 1) & plan->slots_mask) {
+                const struct plan_slot *slot = &plan->slots[i];
+                if (slot->set_plus_one == 0)
+                        return NULL;
+                if (slot->hash != hash)
+                        continue;
+                const struct plan_set *set = &plan->sets[slot->set_plus_one - 1].set;
+                if (slice_equal(name, slice_of(set->name, set->name_len)))
+                        return set;
+        }
+}
+
+uint32_t rules_plan_match(const struct rules_plan *plan, struct slice set, enum sendring_event_type type,
+                          uint16_t *ret_targets, bool *ret_set_known)
+{
+        const struct plan_set *found = set.len == 0 ? plan->default_set : plan_find(plan, set);
+        *ret_set_known = found != NULL || set.len == 0;
+        if (found == NULL || (unsigned)type >= PLAN_TYPES_END)
+                return 0;
+        uint32_t count = 0;
+        for (uint32_t mask = found->masks[type]; mask != 0; mask &= mask - 1)
+                ret_targets[count++] = found->targets[__builtin_ctz(mask)];
+        return count;
+}
+
+/* ---------------------------------------------------------------------------------------------- asking */
+
+uint32_t rules_plan_sets_count(const struct rules_plan *plan)
+{
+        return plan->sets_count;
+}
+
+uint32_t rules_plan_destinations_count(const struct rules_plan *plan)
+{
+        return plan->destinations_count;
+}
+
+uint32_t rules_plan_targets_count(const struct rules_plan *plan)
+{
+        return plan->targets_count;
+}
+
+const struct rules_target *rules_plan_target(const struct rules_plan *plan, uint32_t index)
+{
+        return index < plan->targets_count ? &plan->targets[index] : NULL;
+}
+
+size_t rules_plan_bytes(const struct rules_plan *plan)
+{
+        return plan->arena.allocated_bytes;
+}
+
+void rules_plan_each(const struct rules_plan *plan,
+                     void (*each)(void *context, struct slice set, struct slice destination, bool enabled,
+                                  uint16_t event_types_mask, uint32_t target_index),
+                     void *context)
+{
+        for (uint32_t i = 0; i < plan->sets_count; i++) {
+                const struct plan_set *set = &plan->sets[i].set;
+                for (uint32_t k = 0; k < set->destinations_count; k++) {
+                        const struct plan_destination *destination = &plan->destinations[set->first_destination + k];
+                        each(context, slice_of(set->name, set->name_len), destination->name, destination->enabled,
+                             destination->event_types_mask, destination->target_index);
+                }
+        }
+}
+
+void rules_plan_free(struct rules_plan *plan)
+{
+        if (plan == NULL)
+                return;
+        struct arena arena = plan->arena; /* the plan lies in its own arena */
+        arena_release(&arena);
+}
+
+const char *rules_service_name(enum rules_service service)
+{
+        switch (service) {
+        case RULES_SERVICE_FIREHOSE:
+                return "firehose";
+        case RULES_SERVICE_FILE:
+                return "file";
+        case RULES_SERVICE_CLOUDWATCH:
+                return "cloudwatch";
+        case RULES_SERVICE_SNS:
+                return "sns";
+        case RULES_SERVICE_EVENTBRIDGE:
+                return "eventbridge";
+        case RULES_SERVICE_PINPOINT:
+                return "pinpoint";
+        }
+        return "unknown";
+}
+
+/* ---------------------------------------------------------------------------------------------- building */
+
+#define PLAN_TARGET_SLOTS 16384u
+_Static_assert(PLAN_TARGET_SLOTS >= 2 * LIMIT_TARGETS_MAX, "the table of targets is at most half full");
+
+struct plan_wanted {
+        struct rules_target target;
+        uint64_t hash;
+        uint32_t first_line;
+};
+
+struct rules_plan_builder {
+        struct arena arena;
+        struct rules_plan *plan;
+        uint32_t sets_max;
+        uint32_t *set_lines;
+        struct plan_destination *destinations; /* sets_max * LIMIT_DESTINATIONS_PER_SET_MAX */
+        struct plan_wanted *targets;
+        uint16_t target_slots[PLAN_TARGET_SLOTS]; /* index + 1 */
+};
+
+struct rules_plan_builder *rules_plan_builder_create(uint32_t sets_max)
+{
+        struct rules_plan_builder *builder = calloc(1, sizeof(*builder));
+        if (builder == NULL)
+                return NULL;
+        arena_init(&builder->arena, 0, 0);
+        builder->sets_max = sets_max;
+        builder->set_lines = arena_alloc_array(&builder->arena, sets_max, sizeof(*builder->set_lines));
+        builder->destinations = arena_alloc_array(&builder->arena, (size_t)sets_max * LIMIT_DESTINATIONS_PER_SET_MAX,
+                                                  sizeof(*builder->destinations));
+        builder->targets = arena_alloc_array(&builder->arena, LIMIT_TARGETS_MAX, sizeof(*builder->targets));
+        struct arena arena;
+        arena_init(&arena, 0, 0);
+        struct rules_plan *plan = arena_alloc(&arena, sizeof(*plan));
+        if (plan == NULL) {
+                rules_plan_builder_free(builder);
+                return NULL;
+        }
+        plan->arena = arena;
+        builder->plan = plan;
+        struct random_state random;
+        random_init(&random, 0);
+        plan->seed = random_u64(&random);
+        uint32_t slots = plan_slots_for(sets_max);
+        plan->slots_mask = slots - 1;
+        plan->slots = arena_alloc_array(&plan->arena, slots, sizeof(*plan->slots));
+        uint8_t *lines = arena_alloc(&plan->arena, (size_t)sets_max * sizeof(union plan_line) + 64);
+        if (builder->set_lines == NULL || builder->destinations == NULL || builder->targets == NULL ||
+            plan->slots == NULL || lines == NULL) {
+                rules_plan_builder_free(builder);
+                return NULL;
+        }
+        plan->sets = (union plan_line *)(void *)(lines + (64 - (uintptr_t)lines % 64) % 64);
+        return builder;
+}
+
+void rules_plan_builder_free(struct rules_plan_builder *builder)
+{
+        if (builder == NULL)
+                return;
+        rules_plan_free(builder->plan);
+        arena_release(&builder->arena);
+        free(builder);
+}
+
+bool rules_plan_builder_set(struct rules_plan_builder *builder, struct slice name, uint32_t line)
+{
+        struct rules_plan *plan = builder->plan;
+        if (plan->sets_count == builder->sets_max || name.len > LIMIT_NAME_BYTES_MAX)
+                return false;
+        uint32_t index = plan->sets_count++;
+        struct plan_set *set = &plan->sets[index].set;
+        if (name.len > 0)
+                memcpy(set->name, name.ptr, name.len);
+        set->name_len = (uint8_t)name.len;
+        set->first_destination = plan->destinations_count;
+        builder->set_lines[index] = line;
+        uint64_t hash = plan_hash(plan->seed, name);
+        uint32_t i = (uint32_t)hash & plan->slots_mask;
+        while (plan->slots[i].set_plus_one != 0)
+                i = (i + 1) & plan->slots_mask;
+        plan->slots[i] = (struct plan_slot){.hash = hash, .set_plus_one = index + 1};
+        return true;
+}
+
+uint32_t rules_plan_builder_find(const struct rules_plan_builder *builder, struct slice name)
+{
+        const struct plan_set *set = plan_find(builder->plan, name);
+        if (set == NULL)
+                return 0;
+        /* Records are 128 bytes apart, as union plan_line. */
+        ptrdiff_t index = (const union plan_line *)(const void *)set - builder->plan->sets;
+        return builder->set_lines[index];
+}
+
+static bool plan_target_copy(struct arena *arena, const struct rules_target *wanted, struct rules_target *ret_target)
+{
+        *ret_target = *wanted;
+        ret_target->key = arena_copy(arena, wanted->key);
+        ret_target->resource = arena_copy(arena, wanted->resource);
+        ret_target->arn = arena_copy(arena, wanted->arn);
+        ret_target->region = arena_copy(arena, wanted->region);
+        ret_target->account_id = arena_copy(arena, wanted->account_id);
+        ret_target->partition = arena_copy(arena, wanted->partition);
+        return ret_target->key.ptr != NULL && ret_target->resource.ptr != NULL && ret_target->arn.ptr != NULL &&
+               ret_target->region.ptr != NULL && ret_target->account_id.ptr != NULL &&
+               ret_target->partition.ptr != NULL;
+}
+
+enum err_code rules_plan_builder_target(struct rules_plan_builder *builder, const struct rules_target *wanted,
+                                        uint32_t line, struct rules_target **ret_target, uint32_t *ret_first_line)
+{
+        struct rules_plan *plan = builder->plan;
+        uint64_t hash = plan_hash(plan->seed, wanted->key);
+        uint32_t slot = (uint32_t)hash % PLAN_TARGET_SLOTS;
+        for (; builder->target_slots[slot] != 0; slot = (slot + 1) % PLAN_TARGET_SLOTS) {
+                struct plan_wanted *other = &builder->targets[builder->target_slots[slot] - 1];
+                if (other->hash == hash && slice_equal(other->target.key, wanted->key)) {
+                        *ret_target = &other->target;
+                        *ret_first_line = other->first_line;
+                        return ERR_OK;
+                }
+        }
+        if (plan->targets_count == LIMIT_TARGETS_MAX)
+                return ERR_LIMIT;
+        struct plan_wanted *added = &builder->targets[plan->targets_count];
+        if (!plan_target_copy(&plan->arena, wanted, &added->target))
+                return ERR_MEMORY;
+        added->target.index = plan->targets_count++;
+        added->hash = hash;
+        added->first_line = line;
+        builder->target_slots[slot] = (uint16_t)plan->targets_count;
+        *ret_target = &added->target;
+        *ret_first_line = line;
+        return ERR_OK;
+}
+
+bool rules_plan_builder_destination(struct rules_plan_builder *builder, struct slice name, bool enabled,
+                                    uint16_t event_types_mask, uint32_t target_index)
+{
+        struct rules_plan *plan = builder->plan;
+        struct plan_set *set = &plan->sets[plan->sets_count - 1].set;
+        if (set->destinations_count == LIMIT_DESTINATIONS_PER_SET_MAX)
+                return false;
+        struct plan_destination destination = {
+                .name = arena_copy(&plan->arena, name),
+                .target_index = target_index,
+                .event_types_mask = event_types_mask,
+                .enabled = enabled,
+        };
+        if (destination.name.ptr == NULL)
+                return false;
+        uint32_t place = set->destinations_count++;
+        builder->destinations[plan->destinations_count++] = destination;
+        if (target_index == RULES_TARGET_NONE)
+                return true;
+        set->targets[place] = (uint16_t)target_index;
+        struct rules_target *target = &builder->targets[target_index].target;
+        target->destinations_count++;
+        if (!enabled)
+                return true;
+        target->destinations_enabled_count++;
+        for (uint32_t type = 1; type < PLAN_TYPES_END; type++)
+                if ((event_types_mask & (1u << type)) != 0)
+                        set->masks[type] = (uint16_t)(set->masks[type] | 1u << place);
+        return true;
+}
+
+struct rules_plan *rules_plan_builder_finish(struct rules_plan_builder *builder, struct slice default_set)
+{
+        struct rules_plan *plan = builder->plan;
+        plan->destinations = arena_alloc_array(&plan->arena, plan->destinations_count, sizeof(*plan->destinations));
+        plan->targets = arena_alloc_array(&plan->arena, plan->targets_count, sizeof(*plan->targets));
+        if (plan->destinations == NULL || plan->targets == NULL)
+                return NULL;
+        memcpy(plan->destinations, builder->destinations, plan->destinations_count * sizeof(*plan->destinations));
+        for (uint32_t i = 0; i < plan->targets_count; i++)
+                plan->targets[i] = builder->targets[i].target;
+        plan->default_set = default_set.len == 0 ? NULL : plan_find(plan, default_set);
+        builder->plan = NULL;
+        return plan;
+}

@@ -1,0 +1,155 @@
+/* Inside rules/: the YAML reader with positions, the helpers that check nodes and collect findings, ARNs, and the
+ * builder of plans. Cold code, one thread. */
+#ifndef SENDRING_RULES_INTERNAL_H
+#define SENDRING_RULES_INTERNAL_H
+
+#include "base/arena.h"
+#include "base/slice.h"
+#include "rules/rules.h"
+
+/* ---------------------------------------------------------------------------------------------- the tree */
+
+enum rules_yaml_kind { RULES_YAML_SCALAR = 0, RULES_YAML_MAP = 1, RULES_YAML_LIST = 2 };
+
+/* A map's children are key, value, key, value; keys are scalars and differ. An alias is a copy of the node that it
+ * names, sharing that node's children, so `next` may not be followed from a child into another list. */
+struct rules_yaml_node {
+        struct rules_yaml_node *next; /* sibling */
+        union {
+                struct slice text;             /* scalar; NUL behind it */
+                struct rules_yaml_node *first; /* map, list */
+        };
+        uint32_t line, column; /* from 1; of the node itself, for an alias of the anchored node */
+        uint32_t count;        /* pairs of a map, items of a list */
+        uint32_t weight;       /* nodes below and including this one, aliases written out */
+        uint8_t kind;
+        bool quoted; /* scalar: '...', "...", | or > */
+};
+
+/* Bounds of one file; its size is LIMIT_CONFIG_BYTES_MAX. The deepest known member is 8 maps and lists down. */
+#define RULES_YAML_DEPTH_MAX 24u
+/* Nodes with every alias written out: 10,000 sets of 10 destinations are 1.7 million. 72 bytes each at the most. */
+#define RULES_YAML_NODES_MAX 4000000u
+#define RULES_YAML_MEMBERS_MAX \
+        64u /* of one map: more than any known one has, and keeps the search for duplicates short */
+#define RULES_YAML_ANCHORS_MAX 1024u
+
+/* What a file is read with. Findings go to the report under `file`. */
+struct rules_reader {
+        struct rules_report *report;
+        const char *file;    /* in the report's arena */
+        struct arena *arena; /* of the tree */
+        uint32_t errors_before;
+        struct rules_finding *before; /* last finding of earlier files, or NULL */
+        bool out_of_memory;
+};
+
+/* `arena` must outlive the reader. False: out of memory. */
+bool rules_reader_begin(struct rules_reader *reader, const char *file, struct arena *arena,
+                        struct rules_report *report);
+/* Sorts this file's findings by position. ERR_OK, ERR_CONFIG when there were errors, ERR_MEMORY. */
+enum err_code rules_reader_end(struct rules_reader *reader);
+
+/* Parses one document. *ret_root is NULL for an empty one. A member given twice is a finding, and reading goes on.
+ * False: the text cannot be read (one finding says where and why), or memory is out. */
+bool rules_yaml_parse(struct rules_reader *reader, struct slice text, const struct rules_yaml_node **ret_root);
+/* Reads the file first. */
+bool rules_yaml_load(struct rules_reader *reader, const char *path, const struct rules_yaml_node **ret_root);
+
+/* ---------------------------------------------------------------------------------------------- findings */
+
+/* `node` NULL: the file as a whole. */
+void rules_error(struct rules_reader *reader, const struct rules_yaml_node *node, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));
+void rules_warning(struct rules_reader *reader, const struct rules_yaml_node *node, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));
+/* The text between single quotes, control characters escaped, cut at 80 bytes; in the report's arena. */
+const char *rules_quote(struct rules_reader *reader, struct slice text);
+/* What a node is, for messages: "a map", "the text 'x'", "the number 7", "nothing". */
+const char *rules_describe(struct rules_reader *reader, const struct rules_yaml_node *node);
+/* The nearest of `names` by edit distance, ignoring case; NULL when none is near. */
+const char *rules_nearest(struct slice text, const char *const *names, size_t names_count);
+
+/* ---------------------------------------------------------------------------------------------- checked access:
+ * each adds a finding and returns false when the node is not what it should be. `what` names the member for people. */
+
+bool rules_yaml_is_null(const struct rules_yaml_node *node);
+/* Sets ret_values[i] to the value of names[i]; NULL where it is absent or null. Unknown members are errors. False: not
+ * a map. */
+bool rules_yaml_members(struct rules_reader *reader, const struct rules_yaml_node *node, const char *what,
+                        const char *const *names, size_t names_count, const struct rules_yaml_node **ret_values);
+bool rules_yaml_list(struct rules_reader *reader, const struct rules_yaml_node *node, const char *what);
+/* Printable text of bytes_min..bytes_max bytes. A plain number is text too, as it is written. */
+bool rules_yaml_text(struct rules_reader *reader, const struct rules_yaml_node *node, const char *what,
+                     size_t bytes_min, size_t bytes_max, struct slice *ret_text);
+bool rules_yaml_bool(struct rules_reader *reader, const struct rules_yaml_node *node, const char *what,
+                     bool *ret_value);
+/* A number, with a unit where there are some; `min`..`max` and the result are in the smallest unit, a plain number
+ * counts `plain` of those. */
+struct rules_unit {
+        const char *name;
+        uint64_t factor;
+};
+struct rules_units {
+        const char *help;           /* "a size such as 512KiB, 4MiB or 1GiB" */
+        struct rules_unit units[6]; /* ended by a NULL name */
+};
+extern const struct rules_units rules_units_none, rules_units_bytes, rules_units_us, rules_units_ms, rules_units_s;
+bool rules_yaml_quantity(struct rules_reader *reader, const struct rules_yaml_node *node, const char *what,
+                         const struct rules_units *units, uint64_t min, uint64_t max, uint64_t *ret_value);
+/* "4MiB", "300ms": with the largest unit that divides it. In the report's arena. */
+const char *rules_quantity_text(struct rules_reader *reader, const struct rules_units *units, uint64_t value);
+/* One of `choices`; the index goes to *ret_index. Other spellings (camelCase, spaces) are named with the right one. */
+bool rules_yaml_choice(struct rules_reader *reader, const struct rules_yaml_node *node, const char *what,
+                       const char *const *choices, size_t choices_count, size_t *ret_index);
+
+/* True when every byte is a letter, a digit, or one of `others`. */
+bool rules_is_made_of(struct slice text, const char *others);
+
+/* ---------------------------------------------------------------------------------------------- ARNs */
+
+/* arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE; every part points into the text it was read from. */
+struct rules_arn {
+        struct slice text, partition, service, region, account_id, resource;
+};
+/* Service and resource prefix as given; region may be empty only for "iam". `example` ends the message. */
+bool rules_yaml_arn(struct rules_reader *reader, const struct rules_yaml_node *node, const char *what,
+                    const char *service, const char *resource_prefix, const char *example, struct rules_arn *ret_arn);
+bool rules_is_region(struct slice text);
+bool rules_is_account_id(struct slice text);
+bool rules_is_partition(struct slice text);
+/* Absolute, no empty, "." or ".." part, no slash at the end: one spelling for one file. */
+bool rules_is_plain_path(struct slice path);
+
+/* ---------------------------------------------------------------------------------------------- options of sets */
+
+/* TrackingOptions ... Tags: what CreateConfigurationSet takes beside the name. Checked for type, range and spelling;
+ * without effect here. */
+#define RULES_OPTIONS_COUNT 8u
+extern const char *const rules_options_names[RULES_OPTIONS_COUNT];
+void rules_options_check(struct rules_reader *reader, size_t option, const struct rules_yaml_node *node);
+
+/* ---------------------------------------------------------------------------------------------- building a plan */
+
+struct rules_plan_builder;
+
+/* Room for `sets_max` sets. NULL: out of memory. Everything handed to it is copied. */
+struct rules_plan_builder *rules_plan_builder_create(uint32_t sets_max);
+void rules_plan_builder_free(struct rules_plan_builder *builder);
+/* Adds a set; destinations added next are its. False: out of memory. The name must be new
+ * (rules_plan_builder_find). */
+bool rules_plan_builder_set(struct rules_plan_builder *builder, struct slice name, uint32_t line);
+/* Line of the set of this name; 0: there is none. */
+uint32_t rules_plan_builder_find(const struct rules_plan_builder *builder, struct slice name);
+/* Finds or adds the target of this key; *ret_target is the one that is there, to compare or complete. `line` is kept as
+ * where it was first named. ERR_LIMIT above LIMIT_TARGETS_MAX, ERR_MEMORY. */
+enum err_code rules_plan_builder_target(struct rules_plan_builder *builder, const struct rules_target *wanted,
+                                        uint32_t line, struct rules_target **ret_target, uint32_t *ret_first_line);
+/* A destination of the last set. target_index may be RULES_TARGET_NONE. False: out of memory. */
+bool rules_plan_builder_destination(struct rules_plan_builder *builder, struct slice name, bool enabled,
+                                    uint16_t event_types_mask, uint32_t target_index);
+/* Freezes. `default_set` may be empty; else it must have been added. NULL: out of memory. The builder still needs to be
+ * freed. */
+struct rules_plan *rules_plan_builder_finish(struct rules_plan_builder *builder, struct slice default_set);
+
+#endif

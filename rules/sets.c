@@ -1,0 +1,663 @@
+/* configuration-sets.yaml: SESv2's shapes (CreateConfigurationSet, EventDestinationDefinition), checked member by
+ * member and handed to the plan's builder. The sentences that AWS itself answers with are used where there are some. */
+#include "base/limits.h"
+#include "rules/rules_internal.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* In the order of enum sendring_event_type, from 1. */
+static const char *const sets_event_types[] = {"SEND",      "RENDERING_FAILURE", "REJECT",       "DELIVERY", "BOUNCE",
+                                               "COMPLAINT", "DELIVERY_DELAY",    "SUBSCRIPTION", "OPEN",     "CLICK"};
+_Static_assert(COUNT(sets_event_types) == SENDRING_CLICK, "one name for each event type");
+
+const char *rules_event_type_name(enum sendring_event_type type)
+{
+        return (unsigned)type - 1u < COUNT(sets_event_types) ? sets_event_types[(unsigned)type - 1u] : NULL;
+}
+
+struct sets_reader {
+        struct rules_reader reader;
+        struct rules_plan_builder *builder;
+        bool too_many_targets; /* said once */
+};
+
+/* A key of a target is at most RULES_TARGET_KEY_BYTES_MAX: "file " and the path. */
+#define SETS_PATH_BYTES_MAX (RULES_TARGET_KEY_BYTES_MAX - 5)
+
+/* What a destination definition says. */
+struct sets_destination {
+        const struct rules_yaml_node *node; /* the definition */
+        struct slice name;
+        bool enabled;
+        uint16_t event_types_mask;
+};
+
+/* ---------------------------------------------------------------------------------------------- names and types */
+
+static bool sets_name(struct rules_reader *reader, const struct rules_yaml_node *node, const char *kind,
+                      struct slice *ret_name)
+{
+        struct slice name;
+        char what[64];
+        (void)snprintf(what, sizeof(what), "%s name", kind); /* short literals */
+        if (!rules_yaml_text(reader, node, what, 1, 1024, &name))
+                return false;
+        if (!rules_is_made_of(name, "_-")) {
+                rules_error(reader, node,
+                            "Invalid %s name <%.*s>: only alphanumeric ASCII characters, '_', and '-' are allowed.",
+                            kind, (int)(name.len > 80 ? 80 : name.len), (const char *)name.ptr);
+                return false;
+        }
+        if (name.len > LIMIT_NAME_BYTES_MAX) {
+                rules_error(reader, node, "%c%s name cannot exceed %u characters.", kind[0] - 'a' + 'A', kind + 1,
+                            LIMIT_NAME_BYTES_MAX);
+                return false;
+        }
+        *ret_name = name;
+        return true;
+}
+
+static bool sets_types(struct rules_reader *reader, const struct rules_yaml_node *definition,
+                       const struct rules_yaml_node *node, uint16_t *ret_mask)
+{
+        if (node == NULL) {
+                rules_error(reader, definition, "At least one event type must be specified. (MatchingEventTypes)");
+                return false;
+        }
+        if (!rules_yaml_list(reader, node, "MatchingEventTypes"))
+                return false;
+        if (node->count == 0) {
+                rules_error(reader, node, "At least one event type must be specified. (MatchingEventTypes)");
+                return false;
+        }
+        uint16_t mask = 0;
+        bool good = true;
+        for (const struct rules_yaml_node *item = node->first; item != NULL; item = item->next) {
+                size_t index;
+                if (!rules_yaml_choice(reader, item, "event type", sets_event_types, COUNT(sets_event_types), &index)) {
+                        good = false;
+                        continue;
+                }
+                uint16_t bit = (uint16_t)(1u << (index + 1));
+                if ((mask & bit) != 0)
+                        rules_warning(reader, item, "event type %s is listed twice", sets_event_types[index]);
+                mask |= bit;
+        }
+        *ret_mask = mask;
+        return good;
+}
+
+/* ---------------------------------------------------------------------------------------------- targets */
+
+static bool sets_target(struct sets_reader *sets, const struct rules_yaml_node *node, const struct rules_target *wanted,
+                        struct rules_target **ret_target, uint32_t *ret_first_line)
+{
+        enum err_code code = rules_plan_builder_target(sets->builder, wanted, node->line, ret_target, ret_first_line);
+        if (code == ERR_MEMORY)
+                sets->reader.out_of_memory = true;
+        if (code == ERR_LIMIT && !sets->too_many_targets) {
+                rules_error(&sets->reader, node, "more than %u different streams and files", LIMIT_TARGETS_MAX);
+                sets->too_many_targets = true;
+        }
+        return code == ERR_OK;
+}
+
+/* The extensions of ours beside a Firehose destination. */
+static bool sets_packing(struct rules_reader *reader, const struct rules_yaml_node *packing,
+                         const struct rules_yaml_node *events_max, struct rules_target *target)
+{
+        static const char *const packings[] = {"events", "none"};
+        size_t index = 0;
+        uint64_t count = LIMIT_FIREHOSE_EVENTS_PER_RECORD_MAX;
+        bool good = packing == NULL ||
+                    rules_yaml_choice(reader, packing, "Sendring.Packing", packings, COUNT(packings), &index);
+        if (events_max != NULL &&
+            !rules_yaml_quantity(reader, events_max, "Sendring.PackingEventsMax", &rules_units_none, 1,
+                                 LIMIT_FIREHOSE_EVENTS_PER_RECORD_MAX, &count))
+                good = false;
+        if (good && index == 1 && events_max != NULL) {
+                rules_error(reader, events_max,
+                            "Sendring.PackingEventsMax says nothing with Packing: none; leave it out");
+                good = false;
+        }
+        target->packed = index == 0;
+        target->packed_events_max = index == 0 ? (uint32_t)count : 1;
+        return good;
+}
+
+static bool sets_firehose(struct sets_reader *sets, const struct rules_yaml_node *node,
+                          const struct rules_yaml_node *packing, const struct rules_yaml_node *events_max,
+                          uint32_t *ret_target_index)
+{
+        struct rules_reader *reader = &sets->reader;
+        static const char *const names[] = {"IamRoleArn", "DeliveryStreamArn"};
+        const struct rules_yaml_node *values[COUNT(names)];
+        struct rules_target wanted = {.service = RULES_SERVICE_FIREHOSE};
+        bool good = sets_packing(reader, packing, events_max, &wanted);
+        if (!rules_yaml_members(reader, node, "KinesisFirehoseDestination", names, COUNT(names), values))
+                return false;
+        struct rules_arn role, stream;
+        /* Required by SES, which assumes it. Here the daemon's own credentials put the records. */
+        if (values[0] != NULL && !rules_yaml_arn(reader, values[0], "IamRoleArn", "iam", "role/",
+                                                 "arn:aws:iam::123456789012:role/NAME", &role))
+                good = false;
+        static const char example[] = "arn:aws:firehose:us-east-1:123456789012:deliverystream/NAME";
+        if (values[1] == NULL) {
+                rules_error(reader, node, "KinesisFirehoseDestination needs DeliveryStreamArn, like %s", example);
+                return false;
+        }
+        if (!rules_yaml_arn(reader, values[1], "DeliveryStreamArn", "firehose", "deliverystream/", example, &stream))
+                return false;
+        if (stream.resource.len > 64 || !rules_is_made_of(stream.resource, "_.-")) {
+                rules_error(reader, values[1], "stream name %s must be 1 to 64 letters, digits, '_', '.' and '-'",
+                            rules_quote(reader, stream.resource));
+                return false;
+        }
+        if (!good)
+                return false;
+        char key[RULES_TARGET_KEY_BYTES_MAX + 1];
+        int key_len = snprintf(key, sizeof(key), "firehose %.*s packing=%s", SLICE_PRINTF(stream.text),
+                               wanted.packed ? "events" : "none");
+        wanted.key = slice_of(key, (size_t)key_len); /* the checked parts of an ARN are short */
+        wanted.arn = stream.text;
+        wanted.resource = stream.resource;
+        wanted.region = stream.region;
+        wanted.account_id = stream.account_id;
+        wanted.partition = stream.partition;
+        struct rules_target *target;
+        uint32_t first_line;
+        if (!sets_target(sets, values[1], &wanted, &target, &first_line))
+                return false;
+        if (target->packed_events_max != wanted.packed_events_max) {
+                rules_error(reader, events_max != NULL ? events_max : values[1],
+                            "PackingEventsMax %u differs from the %u for the same stream on line %u; all destinations "
+                            "of a stream share its records",
+                            wanted.packed_events_max, target->packed_events_max, first_line);
+                return false;
+        }
+        *ret_target_index = target->index;
+        return true;
+}
+
+static bool sets_file(struct sets_reader *sets, const struct rules_yaml_node *node, uint32_t *ret_target_index)
+{
+        struct rules_reader *reader = &sets->reader;
+        static const char *const names[] = {"Path", "RotateBytes", "RotateSeconds"};
+        const struct rules_yaml_node *values[COUNT(names)];
+        if (!rules_yaml_members(reader, node, "FileDestination", names, COUNT(names), values))
+                return false;
+        bool good = true;
+        struct slice path = SLICE_EMPTY;
+        uint64_t rotate_bytes = 0, rotate_seconds = 0;
+        if (values[0] == NULL) {
+                rules_error(reader, node, "FileDestination needs Path, like /var/log/sendring/events.ndjson");
+                good = false;
+        } else if (!rules_yaml_text(reader, values[0], "Path", 1, SETS_PATH_BYTES_MAX, &path)) {
+                good = false;
+        } else if (!rules_is_plain_path(path)) {
+                rules_error(reader, values[0],
+                            "Path %s must be absolute, without '//', '.', '..' or a slash at its end, so that one file "
+                            "has one spelling",
+                            rules_quote(reader, path));
+                good = false;
+        }
+        /* 0 turns a limit off; tiny files would make more rotations than events. */
+        if (values[1] != NULL && !rules_yaml_quantity(reader, values[1], "RotateBytes", &rules_units_bytes, 0,
+                                                      UINT64_C(1) << 40, &rotate_bytes))
+                good = false;
+        else if (rotate_bytes != 0 && rotate_bytes < 4096) {
+                rules_error(reader, values[1], "RotateBytes must be 4KiB to 1024GiB, or 0 for never");
+                good = false;
+        }
+        if (values[2] != NULL && !rules_yaml_quantity(reader, values[2], "RotateSeconds", &rules_units_s, 0,
+                                                      UINT64_C(366) * 86400, &rotate_seconds))
+                good = false;
+        if (!good)
+                return false;
+        char key[RULES_TARGET_KEY_BYTES_MAX + 1];
+        int key_len = snprintf(key, sizeof(key), "file %.*s", SLICE_PRINTF(path));
+        struct rules_target wanted = {
+                .service = RULES_SERVICE_FILE,
+                .key = slice_of(key, (size_t)key_len),
+                .resource = path,
+                .packed_events_max = 1,
+                .rotate_bytes = rotate_bytes,
+                .rotate_seconds = (uint32_t)rotate_seconds,
+        };
+        struct rules_target *target;
+        uint32_t first_line;
+        if (!sets_target(sets, values[0], &wanted, &target, &first_line))
+                return false;
+        if (target->rotate_bytes != wanted.rotate_bytes || target->rotate_seconds != wanted.rotate_seconds) {
+                rules_error(reader, node, "this file is rotated differently on line %u; say the same in both places",
+                            first_line);
+                return false;
+        }
+        *ret_target_index = target->index;
+        return true;
+}
+
+/* ---------------------------------------------------------------------------------------------- services to come */
+
+static bool sets_dimension(struct rules_reader *reader, const struct rules_yaml_node *node, struct slice *ret_name)
+{
+        static const char *const names[] = {"DimensionName", "DimensionValueSource", "DefaultDimensionValue"};
+        static const char *const sources[] = {"MESSAGE_TAG", "EMAIL_HEADER", "LINK_TAG"};
+        static const char *const headers_refused[] = {"Received", "To",         "From",       "DKIM-Signature",
+                                                      "CC",       "message-id", "Return-Path"};
+        const struct rules_yaml_node *values[COUNT(names)];
+        if (!rules_yaml_members(reader, node, "DimensionConfigurations", names, COUNT(names), values))
+                return false;
+        bool good = true;
+        for (size_t i = 0; i < COUNT(names); i++)
+                if (values[i] == NULL) {
+                        rules_error(reader, node, "a dimension needs %s", names[i]);
+                        good = false;
+                }
+        struct slice name = SLICE_EMPTY, value;
+        size_t source = 0;
+        if (values[0] != NULL && rules_yaml_text(reader, values[0], names[0], 1, 255, &name)) {
+                if (!rules_is_made_of(name, "_-:")) {
+                        rules_error(reader, values[0], "DimensionName %s must be letters, digits, '_', '-' and ':'",
+                                    rules_quote(reader, name));
+                        good = false;
+                }
+        } else {
+                good = false;
+        }
+        if (values[1] != NULL && !rules_yaml_choice(reader, values[1], names[1], sources, COUNT(sources), &source))
+                good = false;
+        for (size_t i = 0; source == 1 && i < COUNT(headers_refused); i++)
+                if (slice_equal_ignore_case(name, slice_of_text(headers_refused[i]))) {
+                        rules_error(reader, values[0], "SES does not allow the header %s as a dimension",
+                                    headers_refused[i]);
+                        good = false;
+                }
+        if (values[2] == NULL || !rules_yaml_text(reader, values[2], names[2], 1, 255, &value)) {
+                good = false;
+        } else if (!rules_is_made_of(value, "_-@.")) {
+                rules_error(reader, values[2],
+                            "DefaultDimensionValue %s must be letters, digits, '_', '-', '@' and '.'",
+                            rules_quote(reader, value));
+                good = false;
+        }
+        *ret_name = name;
+        return good;
+}
+
+static bool sets_cloudwatch(struct rules_reader *reader, const struct rules_yaml_node *node)
+{
+        enum { DIMENSIONS_MAX = 10 };
+        static const char *const names[] = {"DimensionConfigurations"};
+        const struct rules_yaml_node *values[COUNT(names)];
+        if (!rules_yaml_members(reader, node, "CloudWatchDestination", names, COUNT(names), values))
+                return false;
+        if (values[0] == NULL || (values[0]->kind == RULES_YAML_LIST && values[0]->count == 0)) {
+                rules_error(reader, values[0] == NULL ? node : values[0],
+                            "CloudWatch metrics dimension configuration list cannot be empty.");
+                return false;
+        }
+        if (!rules_yaml_list(reader, values[0], names[0]))
+                return false;
+        bool good = true;
+        struct slice seen[DIMENSIONS_MAX];
+        uint32_t count = 0;
+        for (const struct rules_yaml_node *item = values[0]->first; item != NULL; item = item->next) {
+                if (count == DIMENSIONS_MAX) {
+                        rules_error(reader, item, "more than %d dimensions; SES allows %d for a destination",
+                                    DIMENSIONS_MAX, DIMENSIONS_MAX);
+                        return false;
+                }
+                if (!sets_dimension(reader, item, &seen[count]))
+                        good = false;
+                for (uint32_t i = 0; i < count; i++)
+                        if (seen[count].len > 0 && slice_equal(seen[i], seen[count])) {
+                                rules_error(reader, item, "dimension %s is already there",
+                                            rules_quote(reader, seen[count]));
+                                good = false;
+                        }
+                count++;
+        }
+        return good;
+}
+
+/* A destination that is one ARN. */
+static bool sets_arn_destination(struct rules_reader *reader, const struct rules_yaml_node *node, const char *what,
+                                 const char *member, const char *service, const char *resource_prefix,
+                                 const char *example)
+{
+        const struct rules_yaml_node *value;
+        struct rules_arn arn;
+        if (!rules_yaml_members(reader, node, what, &member, 1, &value))
+                return false;
+        if (value == NULL) {
+                rules_error(reader, node, "%s needs %s, like %s", what, member, example);
+                return false;
+        }
+        if (!rules_yaml_arn(reader, value, member, service, resource_prefix, example, &arn))
+                return false;
+        if (strcmp(service, "sns") == 0 && slice_has_suffix(arn.resource, SLICE(".fifo"))) {
+                rules_error(reader, value, "%s is a FIFO topic; SES publishes to standard topics only",
+                            rules_quote(reader, arn.resource));
+                return false;
+        }
+        if (arn.resource.len > 256 || !rules_is_made_of(arn.resource, "_-./")) {
+                rules_error(reader, value, "the name %s in %s has characters that are not allowed",
+                            rules_quote(reader, arn.resource), member);
+                return false;
+        }
+        return true;
+}
+
+/* ---------------------------------------------------------------------------------------------- one destination */
+
+enum sets_member {
+        SETS_ENABLED,
+        SETS_TYPES,
+        SETS_FIREHOSE,
+        SETS_CLOUDWATCH,
+        SETS_SNS,
+        SETS_EVENTBRIDGE,
+        SETS_PINPOINT,
+        SETS_SENDRING,
+        SETS_MEMBERS, /* of a definition; behind them the ones of the entry, for the flat form */
+        SETS_EVENT_DESTINATION_NAME = SETS_MEMBERS,
+        SETS_NAME,
+        SETS_EVENT_DESTINATION,
+        SETS_ENTRY_MEMBERS,
+};
+static const char *const sets_members[] = {"Enabled",
+                                           "MatchingEventTypes",
+                                           "KinesisFirehoseDestination",
+                                           "CloudWatchDestination",
+                                           "SnsDestination",
+                                           "EventBridgeDestination",
+                                           "PinpointDestination",
+                                           "Sendring",
+                                           "EventDestinationName",
+                                           "Name",
+                                           "EventDestination"};
+_Static_assert(COUNT(sets_members) == SETS_ENTRY_MEMBERS, "one name for each member");
+
+/* Says that events will not go there. A disabled destination was not expected to publish. */
+static void sets_not_published(struct rules_reader *reader, const struct sets_destination *destination,
+                               const struct rules_yaml_node *node, const char *member)
+{
+        if (destination->enabled)
+                rules_warning(reader, node, "%s: this version does not publish to it yet; no event goes there", member);
+}
+
+static bool sets_definition(struct sets_reader *sets, struct sets_destination *destination,
+                            const struct rules_yaml_node *const *values, uint32_t *ret_target_index)
+{
+        struct rules_reader *reader = &sets->reader;
+        static const char *const ours[] = {"FileDestination", "Packing", "PackingEventsMax"};
+        const struct rules_yaml_node *extensions[COUNT(ours)] = {NULL, NULL, NULL};
+        bool good = true;
+        if (values[SETS_ENABLED] == NULL)
+                rules_warning(reader, destination->node,
+                              "Enabled is not given, so the destination is off, as with SES");
+        else if (!rules_yaml_bool(reader, values[SETS_ENABLED], "Enabled", &destination->enabled))
+                good = false;
+        if (!sets_types(reader, destination->node, values[SETS_TYPES], &destination->event_types_mask))
+                good = false;
+        if (values[SETS_SENDRING] != NULL &&
+            !rules_yaml_members(reader, values[SETS_SENDRING], "Sendring", ours, COUNT(ours), extensions))
+                return false;
+        uint32_t given = extensions[0] != NULL;
+        for (size_t i = SETS_FIREHOSE; i <= SETS_PINPOINT; i++)
+                given += values[i] != NULL;
+        if (given == 0) {
+                rules_error(reader, destination->node,
+                            "Event destination is not provided. (one of KinesisFirehoseDestination, "
+                            "CloudWatchDestination, SnsDestination, EventBridgeDestination or "
+                            "Sendring: {FileDestination: ...})");
+                return false;
+        }
+        if (given > 1) {
+                rules_error(reader, destination->node,
+                            "Please provide only one destination with each request. Either a Firehose Destination or a "
+                            "Cloudwatch Destination or an SNS Destination or an EventBridge Destination.");
+                return false;
+        }
+        if (values[SETS_FIREHOSE] == NULL)
+                for (size_t i = 1; i < COUNT(ours); i++)
+                        if (extensions[i] != NULL) {
+                                rules_error(reader, extensions[i], "Sendring.%s belongs to a Firehose destination",
+                                            ours[i]);
+                                good = false;
+                        }
+        const struct rules_yaml_node *node;
+        *ret_target_index = RULES_TARGET_NONE;
+        if ((node = values[SETS_FIREHOSE]) != NULL)
+                return sets_firehose(sets, node, extensions[1], extensions[2], ret_target_index) && good;
+        if ((node = extensions[0]) != NULL)
+                return sets_file(sets, node, ret_target_index) && good;
+        if ((node = values[SETS_CLOUDWATCH]) != NULL) {
+                sets_not_published(reader, destination, node, sets_members[SETS_CLOUDWATCH]);
+                return sets_cloudwatch(reader, node) && good;
+        }
+        if ((node = values[SETS_SNS]) != NULL) {
+                sets_not_published(reader, destination, node, sets_members[SETS_SNS]);
+                return sets_arn_destination(reader, node, sets_members[SETS_SNS], "TopicArn", "sns", "",
+                                            "arn:aws:sns:us-east-1:123456789012:NAME") &&
+                       good;
+        }
+        if ((node = values[SETS_EVENTBRIDGE]) != NULL) {
+                sets_not_published(reader, destination, node, sets_members[SETS_EVENTBRIDGE]);
+                return sets_arn_destination(reader, node, sets_members[SETS_EVENTBRIDGE], "EventBusArn", "events",
+                                            "event-bus/", "arn:aws:events:us-east-1:123456789012:event-bus/default") &&
+                       good;
+        }
+        node = values[SETS_PINPOINT];
+        rules_warning(reader, node,
+                      "PinpointDestination: AWS ended Amazon Pinpoint on 2026-10-30; no event goes there");
+        if ((destination->event_types_mask & (1u << SENDRING_DELIVERY_DELAY | 1u << SENDRING_SUBSCRIPTION)) != 0) {
+                rules_error(reader, values[SETS_TYPES],
+                            "a Pinpoint destination takes no DELIVERY_DELAY and no SUBSCRIPTION");
+                good = false;
+        }
+        return sets_arn_destination(reader, node, sets_members[SETS_PINPOINT], "ApplicationArn", "mobiletargeting",
+                                    "apps/", "arn:aws:mobiletargeting:us-east-1:123456789012:apps/ID") &&
+               good;
+}
+
+/* Both forms: {EventDestinationName, EventDestination: {...}} and, as GetConfigurationSetEventDestinations returns it,
+ * {Name, Enabled, MatchingEventTypes, ...}. */
+static bool sets_entry(struct sets_reader *sets, const struct rules_yaml_node *node, struct slice *names,
+                       uint32_t *names_count)
+{
+        struct rules_reader *reader = &sets->reader;
+        const struct rules_yaml_node *values[SETS_ENTRY_MEMBERS];
+        if (!rules_yaml_members(reader, node, "an event destination", sets_members, SETS_ENTRY_MEMBERS, values))
+                return false;
+        struct sets_destination destination = {.node = node};
+        bool good = true;
+        const struct rules_yaml_node *name = values[SETS_EVENT_DESTINATION_NAME];
+        if (name != NULL && values[SETS_NAME] != NULL) {
+                rules_error(reader, values[SETS_NAME], "Name and EventDestinationName mean the same; give one of them");
+                good = false;
+        }
+        name = name != NULL ? name : values[SETS_NAME];
+        if (name == NULL) {
+                rules_error(reader, node, "an event destination needs EventDestinationName");
+                good = false;
+        } else if (!sets_name(reader, name, "event destination", &destination.name)) {
+                good = false;
+        }
+        for (uint32_t i = 0; good && i < *names_count; i++)
+                if (slice_equal(names[i], destination.name)) {
+                        rules_error(reader, name, "event destination %s is already in this set",
+                                    rules_quote(reader, destination.name));
+                        good = false;
+                }
+        if (values[SETS_EVENT_DESTINATION] != NULL) {
+                for (size_t i = 0; i < SETS_MEMBERS; i++)
+                        if (values[i] != NULL) {
+                                rules_error(reader, values[i], "%s belongs inside EventDestination", sets_members[i]);
+                                good = false;
+                        }
+                destination.node = values[SETS_EVENT_DESTINATION];
+                if (!rules_yaml_members(reader, destination.node, "EventDestination", sets_members, SETS_MEMBERS,
+                                        values))
+                        return false;
+        }
+        uint32_t target_index;
+        if (!sets_definition(sets, &destination, values, &target_index) || !good)
+                return false;
+        names[(*names_count)++] = destination.name;
+        if (!rules_plan_builder_destination(sets->builder, destination.name, destination.enabled,
+                                            destination.event_types_mask, target_index)) {
+                reader->out_of_memory = true;
+                return false;
+        }
+        return true;
+}
+
+/* ---------------------------------------------------------------------------------------------- sets */
+
+static bool sets_destinations(struct sets_reader *sets, const struct rules_yaml_node *list)
+{
+        struct rules_reader *reader = &sets->reader;
+        if (list == NULL)
+                return true;
+        if (!rules_yaml_list(reader, list, "EventDestinations"))
+                return false;
+        struct slice names[LIMIT_DESTINATIONS_PER_SET_MAX];
+        uint32_t names_count = 0, count = 0;
+        bool good = true;
+        for (const struct rules_yaml_node *item = list->first; item != NULL; item = item->next) {
+                if (count++ == LIMIT_DESTINATIONS_PER_SET_MAX) {
+                        rules_error(reader, item, "more than %u event destinations; SES allows %u for a set",
+                                    LIMIT_DESTINATIONS_PER_SET_MAX, LIMIT_DESTINATIONS_PER_SET_MAX);
+                        return false;
+                }
+                good = sets_entry(sets, item, names, &names_count) && good;
+        }
+        return good;
+}
+
+/* Destinations are added to a set even when its options are wrong, so that all their mistakes are found too; a plan
+ * with mistakes is thrown away. */
+static void sets_set(struct sets_reader *sets, const struct rules_yaml_node *node)
+{
+        struct rules_reader *reader = &sets->reader;
+        enum { SET_NAME, SET_DESTINATIONS, SET_OPTIONS, SET_MEMBERS = SET_OPTIONS + RULES_OPTIONS_COUNT };
+        const char *names[SET_MEMBERS] = {"ConfigurationSetName", "EventDestinations"};
+        for (size_t i = 0; i < RULES_OPTIONS_COUNT; i++)
+                names[SET_OPTIONS + i] = rules_options_names[i];
+        const struct rules_yaml_node *values[SET_MEMBERS];
+        if (!rules_yaml_members(reader, node, "a configuration set", names, SET_MEMBERS, values))
+                return;
+        for (size_t i = 0; i < RULES_OPTIONS_COUNT; i++)
+                if (values[SET_OPTIONS + i] != NULL)
+                        rules_options_check(reader, i, values[SET_OPTIONS + i]);
+        struct slice name = SLICE_EMPTY;
+        uint32_t line = 0;
+        if (values[SET_NAME] == NULL)
+                rules_error(reader, node, "a configuration set needs ConfigurationSetName");
+        else if (sets_name(reader, values[SET_NAME], "configuration set", &name))
+                line = rules_plan_builder_find(sets->builder, name);
+        if (line != 0)
+                rules_error(reader, values[SET_NAME], "configuration set %s is already there on line %u",
+                            rules_quote(reader, name), line);
+        /* A set without a usable name still takes its place, under the empty name that no look-up asks for. */
+        if (line != 0)
+                name = SLICE_EMPTY;
+        if (!rules_plan_builder_set(sets->builder, name, node->line)) {
+                reader->out_of_memory = true;
+                return;
+        }
+        (void)sets_destinations(sets, values[SET_DESTINATIONS]); /* its findings decide */
+}
+
+static const struct rules_yaml_node *sets_list(struct rules_reader *reader, const struct rules_yaml_node *root)
+{
+        static const char *const names[] = {"ConfigurationSets"};
+        const struct rules_yaml_node *list;
+        if (rules_yaml_is_null(root)) {
+                rules_error(reader, root, "the file is empty; it should begin with 'ConfigurationSets:' and a list");
+                return NULL;
+        }
+        if (root->kind == RULES_YAML_LIST) {
+                rules_error(reader, root, "the list of sets belongs under 'ConfigurationSets:'");
+                return NULL;
+        }
+        if (!rules_yaml_members(reader, root, "the file", names, COUNT(names), &list))
+                return NULL;
+        if (list == NULL) {
+                rules_error(reader, root, "ConfigurationSets is missing; without sets write 'ConfigurationSets: []'");
+                return NULL;
+        }
+        if (!rules_yaml_list(reader, list, names[0]))
+                return NULL;
+        if (list->count > LIMIT_CONFIGURATION_SETS_MAX) {
+                rules_error(reader, list, "%u configuration sets; SES allows %u", list->count,
+                            LIMIT_CONFIGURATION_SETS_MAX);
+                return NULL;
+        }
+        if (list->count == 0)
+                rules_warning(reader, list, "there are no configuration sets: no event goes anywhere");
+        return list;
+}
+
+static void sets_check_default(struct sets_reader *sets, struct slice name, const struct rules_yaml_node *list)
+{
+        if (name.len != 0 && rules_plan_builder_find(sets->builder, name) == 0)
+                rules_error(&sets->reader, list, "the settings name %s as default_configuration_set; it is not here",
+                            rules_quote(&sets->reader, name));
+}
+
+/* The file's text is read from `path` when `text` is NULL. */
+static enum err_code sets_read(const char *path, const struct slice *text, const struct rules_settings *settings,
+                               struct rules_plan **ret_plan, struct rules_report *report)
+{
+        struct arena arena;
+        arena_init(&arena, (size_t)1024 * 1024, 0);
+        struct sets_reader sets = {.builder = NULL};
+        struct rules_reader *reader = &sets.reader;
+        struct rules_plan *plan = NULL;
+        enum err_code code = ERR_MEMORY;
+        if (!rules_reader_begin(reader, path, &arena, report))
+                goto out;
+        const struct rules_yaml_node *root = NULL, *list = NULL;
+        if (text == NULL ? rules_yaml_load(reader, path, &root) : rules_yaml_parse(reader, *text, &root))
+                list = sets_list(reader, root);
+        if (list != NULL) {
+                sets.builder = rules_plan_builder_create(list->count);
+                if (sets.builder == NULL)
+                        goto out;
+                for (const struct rules_yaml_node *item = list->first; item != NULL; item = item->next)
+                        sets_set(&sets, item);
+                struct slice default_set =
+                        settings == NULL ? SLICE_EMPTY : slice_of_text(settings->default_configuration_set);
+                sets_check_default(&sets, default_set, list);
+                if (report->errors == reader->errors_before && !reader->out_of_memory) {
+                        plan = rules_plan_builder_finish(sets.builder, default_set);
+                        reader->out_of_memory = plan == NULL;
+                }
+        }
+        code = rules_reader_end(reader);
+out:
+        rules_plan_builder_free(sets.builder);
+        arena_release(&arena);
+        if (code == ERR_OK)
+                *ret_plan = plan;
+        else
+                rules_plan_free(plan);
+        return code;
+}
+
+enum err_code rules_plan_load(const char *path, const struct rules_settings *settings, struct rules_plan **ret_plan,
+                              struct rules_report *report)
+{
+        *ret_plan = NULL;
+        return sets_read(path, NULL, settings, ret_plan, report);
+}
+
+enum err_code rules_plan_parse(const char *path, struct slice text, const struct rules_settings *settings,
+                               struct rules_plan **ret_plan, struct rules_report *report)
+{
+        *ret_plan = NULL;
+        return sets_read(path, &text, settings, ret_plan, report);
+}

@@ -1,0 +1,192 @@
+/* sendring validate: checks sendring.yaml and configuration-sets.yaml without touching a running daemon. */
+#include "rules/rules.h"
+#include "tools/cmd.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#define VALIDATE_SETTINGS_DEFAULT "/etc/sendring/sendring.yaml"
+
+static const char validate_help[] =
+        "usage: sendring validate [--settings FILE] [--configuration-sets FILE] [--deny-warnings] [--json]\n"
+        "\n"
+        "Checks the daemon's settings and the configuration sets and prints every mistake as FILE:LINE:COLUMN, then "
+        "what\n"
+        "the configuration sets amount to. Changes nothing and asks no daemon.\n"
+        "\n"
+        "  --settings FILE            default: " VALIDATE_SETTINGS_DEFAULT "\n"
+        "  --configuration-sets FILE  default: the one that the settings name; given without --settings, only this "
+        "file\n"
+        "                             is checked\n"
+        "  --deny-warnings            warnings count as mistakes\n"
+        "  --json                     one JSON object a line: the findings, then {\"summary\": ...}\n"
+        "\n"
+        "Exit status: 0 all is well, 64 wrong usage, 74 out of memory, 78 there are mistakes.\n";
+
+struct validate_counts {
+        uint32_t enabled, disabled, not_published;
+};
+
+static void validate_count(void *context, struct slice set, struct slice destination, bool enabled,
+                           uint16_t event_types_mask, uint32_t target_index)
+{
+        struct validate_counts *counts = context;
+        (void)set;
+        (void)destination;
+        (void)event_types_mask;
+        if (target_index == RULES_TARGET_NONE)
+                counts->not_published++;
+        else if (enabled)
+                counts->enabled++;
+        else
+                counts->disabled++;
+}
+
+static void validate_plan_text(const struct rules_plan *plan, const struct validate_counts *counts)
+{
+        printf("%u configuration sets, %u event destinations (%u enabled, %u disabled, %u not published yet), %u "
+               "targets\n",
+               rules_plan_sets_count(plan), rules_plan_destinations_count(plan), counts->enabled, counts->disabled,
+               counts->not_published, rules_plan_targets_count(plan));
+        for (uint32_t i = 0; i < rules_plan_targets_count(plan); i++) {
+                const struct rules_target *target = rules_plan_target(plan, i);
+                printf("  %.*s: %u destinations, %u enabled\n", SLICE_PRINTF(target->key), target->destinations_count,
+                       target->destinations_enabled_count);
+        }
+}
+
+/* Keys of targets hold printable characters only; quotes and backslashes may be in paths. */
+static void validate_json_text(struct slice text)
+{
+        (void)putchar('"');
+        for (size_t i = 0; i < text.len; i++) {
+                if (text.ptr[i] == '"' || text.ptr[i] == '\\')
+                        (void)putchar('\\');
+                (void)putchar(text.ptr[i]);
+        }
+        (void)putchar('"');
+}
+
+static void validate_plan_json(const struct rules_plan *plan, const struct validate_counts *counts)
+{
+        printf(",\"configuration_sets\":%u,\"event_destinations\":%u,\"enabled\":%u,\"disabled\":%u,"
+               "\"not_published\":%u,\"targets\":[",
+               rules_plan_sets_count(plan), rules_plan_destinations_count(plan), counts->enabled, counts->disabled,
+               counts->not_published);
+        for (uint32_t i = 0; i < rules_plan_targets_count(plan); i++) {
+                const struct rules_target *target = rules_plan_target(plan, i);
+                printf("%s{\"key\":", i == 0 ? "" : ",");
+                validate_json_text(target->key);
+                printf(",\"destinations\":%u,\"enabled\":%u}", target->destinations_count,
+                       target->destinations_enabled_count);
+        }
+        printf("]");
+}
+
+struct validate_options {
+        const char *settings_path, *sets_path; /* NULL: not given */
+        bool deny_warnings, json;
+};
+
+/* -1: go on; else the exit status. */
+static int validate_parse(int argc, char **argv, struct validate_options *ret_options)
+{
+        static const struct option options[] = {
+                {"settings", required_argument, NULL, 's'}, {"configuration-sets", required_argument, NULL, 'c'},
+                {"deny-warnings", no_argument, NULL, 'w'},  {"json", no_argument, NULL, 'j'},
+                {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0}};
+        optind = 0; /* argv is not the process's own */
+        opterr = 0;
+        for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+                switch (option) {
+                case 's':
+                        ret_options->settings_path = optarg;
+                        break;
+                case 'c':
+                        ret_options->sets_path = optarg;
+                        break;
+                case 'w':
+                        ret_options->deny_warnings = true;
+                        break;
+                case 'j':
+                        ret_options->json = true;
+                        break;
+                case 'h':
+                        (void)fputs(validate_help, stdout);
+                        return CMD_EXIT_OK;
+                default:
+                        (void)fprintf(stderr, "sendring validate: cannot use '%s'; see `sendring validate --help`\n",
+                                      argv[optind - 1]);
+                        return CMD_EXIT_USAGE;
+                }
+        }
+        if (optind < argc) {
+                (void)fprintf(stderr, "sendring validate: unexpected '%s'; see `sendring validate --help`\n",
+                              argv[optind]);
+                return CMD_EXIT_USAGE;
+        }
+        if (ret_options->settings_path == NULL && ret_options->sets_path == NULL)
+                ret_options->settings_path = VALIDATE_SETTINGS_DEFAULT;
+        return -1;
+}
+
+static void validate_print(const struct validate_options *options, const struct rules_report *report,
+                           const struct rules_plan *plan, bool bad)
+{
+        struct validate_counts counts = {0};
+        if (plan != NULL)
+                rules_plan_each(plan, validate_count, &counts);
+        if (options->json) {
+                rules_report_print_json(report, stdout);
+                printf("{\"summary\":{\"ok\":%s,\"errors\":%u,\"warnings\":%u", bad ? "false" : "true", report->errors,
+                       report->warnings);
+                if (plan != NULL)
+                        validate_plan_json(plan, &counts);
+                printf("}}\n");
+                return;
+        }
+        rules_report_print(report, stdout);
+        if (plan != NULL)
+                validate_plan_text(plan, &counts);
+        printf("%s: %u errors, %u warnings\n", bad ? "refused" : "ok", report->errors, report->warnings);
+}
+
+int cmd_validate(int argc, char **argv)
+{
+        struct validate_options options = {0};
+        int status = validate_parse(argc, argv, &options);
+        if (status >= 0)
+                return status;
+        struct rules_report report;
+        struct rules_settings settings = {0};
+        struct rules_plan *plan = NULL;
+        enum err_code code = ERR_OK;
+        bool has_settings = false;
+        rules_report_init(&report);
+        if (options.settings_path != NULL) {
+                code = rules_settings_load(options.settings_path, &settings, &report);
+                has_settings = code == ERR_OK;
+        }
+        /* Wrong settings do not say where the sets are, but a given file can still be checked. */
+        const char *sets_path = options.sets_path;
+        if (sets_path == NULL && has_settings)
+                sets_path = settings.configuration_sets_path;
+        if (sets_path != NULL && code != ERR_MEMORY) {
+                enum err_code plan_code = rules_plan_load(sets_path, has_settings ? &settings : NULL, &plan, &report);
+                code = plan_code == ERR_OK ? code : plan_code;
+        }
+        bool bad = code != ERR_OK || (options.deny_warnings && report.warnings > 0);
+        status = bad ? CMD_EXIT_CONFIG : CMD_EXIT_OK;
+        if (code == ERR_MEMORY) {
+                (void)fprintf(stderr, "sendring validate: out of memory\n");
+                status = CMD_EXIT_IO;
+        } else {
+                validate_print(&options, &report, plan, bad);
+        }
+        rules_plan_free(plan);
+        if (has_settings)
+                rules_settings_release(&settings);
+        rules_report_release(&report);
+        return status;
+}
