@@ -32,6 +32,10 @@ void aws_error_read(const struct http_response *response, int64_t realtime_ms, s
  * name has two meanings (a wrong signature or a wrong clock). */
 enum err_code aws_error_classify(struct slice name, struct slice message);
 
+/* Copies the raw (still escaped) JSON string for a person: escapes decoded, control bytes as spaces, cut at a whole
+ * character, NUL-terminated. */
+void aws_error_text(struct slice raw, char *out, size_t out_bytes);
+
 /* Reads an HTTP date, "Tue, 18 Aug 2026 11:22:18 GMT". */
 bool aws_error_date_parse(struct slice text, int64_t *ret_realtime_ms);
 

@@ -1,0 +1,285 @@
+#include "egress/aws_error.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "codecs/codec.h"
+
+#include <stdio.h>
+
+/* A wrong signature is put down to the clock when Date differs from ours by more than this: AWS allows 5 minutes. */
+#define AWS_ERROR_SKEW_MS (INT64_C(4) * 60 * 1000)
+
+/* ---------------------------------------------------------------------------------------------- names */
+
+static const struct {
+        const char *name;
+        enum err_code code;
+} aws_error_names[] = {
+        /* Throttling: aws-facts 7, the SDKs' list. */
+        {"Throttling", ERR_THROTTLED},
+        {"ThrottlingException", ERR_THROTTLED},
+        {"ThrottledException", ERR_THROTTLED},
+        {"Throttled", ERR_THROTTLED},
+        {"RequestThrottledException", ERR_THROTTLED},
+        {"RequestThrottled", ERR_THROTTLED},
+        {"TooManyRequestsException", ERR_THROTTLED},
+        {"ProvisionedThroughputExceededException", ERR_THROTTLED},
+        {"TransactionInProgressException", ERR_THROTTLED},
+        {"RequestLimitExceeded", ERR_THROTTLED},
+        {"BandwidthLimitExceeded", ERR_THROTTLED},
+        {"LimitExceededException", ERR_THROTTLED},
+        {"SlowDown", ERR_THROTTLED},
+        {"PriorRequestNotComplete", ERR_THROTTLED},
+        {"EC2ThrottledException", ERR_THROTTLED},
+        /* Transient. */
+        {"ServiceUnavailable", ERR_UNAVAILABLE},
+        {"ServiceUnavailableException", ERR_UNAVAILABLE},
+        {"InternalFailure", ERR_UNAVAILABLE},
+        {"InternalFailureException", ERR_UNAVAILABLE},
+        {"InternalError", ERR_UNAVAILABLE},
+        {"InternalServerError", ERR_UNAVAILABLE},
+        {"InternalServiceError", ERR_UNAVAILABLE},
+        {"InternalServerException", ERR_UNAVAILABLE},
+        {"InternalException", ERR_UNAVAILABLE},
+        {"RequestTimeout", ERR_UNAVAILABLE},
+        {"RequestTimeoutException", ERR_UNAVAILABLE},
+        {"IDPCommunicationError", ERR_UNAVAILABLE},
+        {"RequestAbortedException", ERR_UNAVAILABLE},
+        /* The clock. */
+        {"RequestExpired", ERR_CLOCK_SKEW},
+        {"RequestTimeTooSkewed", ERR_CLOCK_SKEW},
+        {"RequestInTheFuture", ERR_CLOCK_SKEW},
+        /* Credentials that a refresh may mend. */
+        {"ExpiredToken", ERR_CREDENTIALS_EXPIRED},
+        {"ExpiredTokenException", ERR_CREDENTIALS_EXPIRED},
+        {"TokenRefreshRequired", ERR_CREDENTIALS_EXPIRED},
+        {"UnrecognizedClientException", ERR_CREDENTIALS_EXPIRED},
+        {"UnrecognizedClient", ERR_CREDENTIALS_EXPIRED},
+        {"InvalidClientTokenId", ERR_CREDENTIALS_EXPIRED},
+        {"InvalidClientTokenIdException", ERR_CREDENTIALS_EXPIRED},
+        /* Nothing but a person mends these. */
+        {"AccessDenied", ERR_ACCESS_DENIED},
+        {"AccessDeniedException", ERR_ACCESS_DENIED},
+        {"NotAuthorized", ERR_ACCESS_DENIED},
+        {"UnauthorizedOperation", ERR_ACCESS_DENIED},
+        {"AuthorizationError", ERR_ACCESS_DENIED},
+        {"OptInRequired", ERR_ACCESS_DENIED},
+        {"MissingAuthenticationToken", ERR_ACCESS_DENIED},
+        {"MissingAuthenticationTokenException", ERR_ACCESS_DENIED},
+        {"IncompleteSignature", ERR_ACCESS_DENIED},
+        {"IncompleteSignatureException", ERR_ACCESS_DENIED},
+        {"InvalidSignature", ERR_ACCESS_DENIED},
+        {"InvalidSignatureException", ERR_ACCESS_DENIED},
+        {"SignatureDoesNotMatch", ERR_ACCESS_DENIED},
+        {"ResourceNotFoundException", ERR_NOT_FOUND},
+        {"ResourceNotFound", ERR_NOT_FOUND},
+        {"NotFound", ERR_NOT_FOUND},
+        {"ValidationError", ERR_REFUSED},
+        {"ValidationException", ERR_REFUSED},
+        {"SerializationException", ERR_REFUSED},
+        {"MalformedQueryString", ERR_REFUSED},
+        {"UnknownOperationException", ERR_REFUSED},
+        {"InvalidAction", ERR_REFUSED},
+        {"InvalidArgumentException", ERR_REFUSED},
+        {"InvalidSourceException", ERR_REFUSED},
+        {"InvalidKMSResourceException", ERR_REFUSED},
+        {"RequestEntityTooLargeException", ERR_REFUSED},
+};
+
+static bool aws_error_has(struct slice text, struct slice part)
+{
+        return slice_find(text, part) < text.len;
+}
+
+static bool aws_error_is_signature(struct slice name)
+{
+        return slice_equal(name, SLICE("InvalidSignatureException")) || slice_equal(name, SLICE("InvalidSignature")) ||
+               slice_equal(name, SLICE("SignatureDoesNotMatch"));
+}
+
+enum err_code aws_error_classify(struct slice name, struct slice message)
+{
+        enum err_code code = ERR_OK;
+        for (size_t i = 0; i < sizeof(aws_error_names) / sizeof(aws_error_names[0]); i++)
+                if (slice_equal(name, slice_of_text(aws_error_names[i].name))) {
+                        code = aws_error_names[i].code;
+                        break;
+                }
+        if (aws_error_is_signature(name) && (aws_error_has(message, SLICE("Signature expired")) ||
+                                             aws_error_has(message, SLICE("Signature not yet current"))))
+                return ERR_CLOCK_SKEW;
+        /* Firehose and S3 say so when they mean "too fast". */
+        if (code == ERR_UNAVAILABLE &&
+            (aws_error_has(message, SLICE("Slow down")) || aws_error_has(message, SLICE("slow down"))))
+                return ERR_THROTTLED;
+        return code;
+}
+
+static enum err_code aws_error_by_status(uint16_t status)
+{
+        switch (status) {
+        case 401:
+        case 403:
+                return ERR_ACCESS_DENIED;
+        case 404:
+                return ERR_NOT_FOUND;
+        case 408:
+                return ERR_UNAVAILABLE;
+        case 429:
+                return ERR_THROTTLED;
+        default:
+                return status >= 500 ? ERR_UNAVAILABLE : ERR_REFUSED;
+        }
+}
+
+/* ---------------------------------------------------------------------------------------------- texts */
+
+void aws_error_text(struct slice raw, char *out, size_t out_bytes)
+{
+        ASSERT(out_bytes > 0);
+        /* Decoding never lengthens a string, so a raw text cut to the room fits; cut it between two escapes. */
+        size_t len = 0;
+        while (len < raw.len) {
+                size_t unit = raw.ptr[len] != '\\' ? 1 : raw.len - len > 1 && raw.ptr[len + 1] == 'u' ? 6 : 2;
+                if (unit > raw.len - len || len + unit > out_bytes - 1)
+                        break;
+                len += unit;
+        }
+        bool cut = len < raw.len;
+        size_t bytes = codec_json_unescape(slice_head(raw, len), (uint8_t *)out, out_bytes - 1);
+        if (bytes > out_bytes - 1)
+                bytes = 0;
+        if (cut) {
+                /* Not in the middle of a character: drop its lead byte with the continuation bytes that are there. */
+                size_t end = bytes;
+                while (end > 0 && bytes - end < 3 && ((uint8_t)out[end - 1] & 0xc0) == 0x80)
+                        end--;
+                if (end > 0 && (uint8_t)out[end - 1] >= 0xc0)
+                        bytes = end - 1;
+        }
+        for (size_t i = 0; i < bytes; i++)
+                if ((uint8_t)out[i] < 0x20 || out[i] == 0x7f)
+                        out[i] = ' ';
+        out[bytes] = '\0';
+}
+
+/* "com.amazonaws.firehose#ServiceUnavailableException:http://..." -> "ServiceUnavailableException"; nothing when what
+ * remains is no name. */
+static struct slice aws_error_name_cut(struct slice text)
+{
+        size_t hash = slice_find_byte(text, '#');
+        if (hash < text.len)
+                text = slice_from(text, hash + 1);
+        text = slice_trim(slice_head(text, slice_find_byte(text, ':')));
+        if (text.len >= sizeof(((struct aws_error *)NULL)->name))
+                return SLICE_EMPTY;
+        for (size_t i = 0; i < text.len; i++) {
+                uint8_t byte = text.ptr[i];
+                if (!((byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9') ||
+                      byte == '.' || byte == '_' || byte == '-'))
+                        return SLICE_EMPTY;
+        }
+        return text;
+}
+
+/* Takes name and message from a JSON body, as far as it can be read. */
+static void aws_error_body(struct slice body, struct slice *ret_name, struct slice *ret_message)
+{
+        struct slice type = SLICE_EMPTY, code = SLICE_EMPTY;
+        struct codec_json_reader reader;
+        codec_json_reader_init(&reader, body);
+        if (codec_json_next(&reader) != CODEC_JSON_OBJECT_BEGIN)
+                return;
+        while (codec_json_next(&reader) == CODEC_JSON_KEY) {
+                struct slice key = reader.value;
+                struct slice *target = NULL;
+                if (slice_equal(key, SLICE("__type")))
+                        target = &type;
+                else if (slice_equal_ignore_case(key, SLICE("code")))
+                        target = &code;
+                else if (slice_equal_ignore_case(key, SLICE("message")))
+                        target = ret_message;
+                if (target == NULL) {
+                        if (!codec_json_skip(&reader))
+                                break;
+                        continue;
+                }
+                struct codec_json_reader before = reader;
+                if (codec_json_next(&reader) == CODEC_JSON_STRING) {
+                        *target = reader.value;
+                } else {
+                        /* Not a text: take the reader back and step over the whole value. */
+                        reader = before;
+                        if (!codec_json_skip(&reader))
+                                break;
+                }
+        }
+        *ret_name = aws_error_name_cut(type);
+        if (ret_name->len == 0)
+                *ret_name = aws_error_name_cut(code);
+}
+
+bool aws_error_date_parse(struct slice text, int64_t *ret_realtime_ms)
+{
+        static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+        /* "Tue, 18 Aug 2026 11:22:18 GMT": the one form that servers may send since RFC 7231. */
+        text = slice_trim(text);
+        if (text.len != 29 || text.ptr[3] != ',' || text.ptr[4] != ' ' || text.ptr[7] != ' ' || text.ptr[11] != ' ' ||
+            text.ptr[16] != ' ' || text.ptr[19] != ':' || text.ptr[22] != ':' ||
+            !slice_equal(slice_from(text, 25), SLICE(" GMT")))
+                return false;
+        unsigned month = 0;
+        while (month < 12 && memcmp(months + (size_t)month * 3, text.ptr + 8, 3) != 0)
+                month++;
+        uint64_t day, year, hour, minute, second;
+        if (month == 12 || !slice_to_u64(slice_of(text.ptr + 5, 2), 31, &day) || day == 0 ||
+            !slice_to_u64(slice_of(text.ptr + 12, 4), 9999, &year) ||
+            !slice_to_u64(slice_of(text.ptr + 17, 2), 23, &hour) ||
+            !slice_to_u64(slice_of(text.ptr + 20, 2), 59, &minute) ||
+            !slice_to_u64(slice_of(text.ptr + 23, 2), 60, &second))
+                return false;
+        *ret_realtime_ms = clock_civil_to_ms(&(struct clock_civil){.year = (int32_t)year,
+                                                                   .month = (uint8_t)(month + 1),
+                                                                   .day = (uint8_t)day,
+                                                                   .hour = (uint8_t)hour,
+                                                                   .minute = (uint8_t)minute,
+                                                                   .second = (uint8_t)second});
+        return true;
+}
+
+void aws_error_read(const struct http_response *response, int64_t realtime_ms, struct aws_error *ret_error)
+{
+        struct slice name = SLICE_EMPTY, message = SLICE_EMPTY;
+        *ret_error = (struct aws_error){0};
+        aws_error_body(response->body, &name, &message);
+        struct slice header_name = aws_error_name_cut(response->error_type);
+        if (header_name.len > 0)
+                name = header_name;
+
+        bool fits = slice_to_text(name, ret_error->name, sizeof(ret_error->name));
+        ASSERT(fits);
+        aws_error_text(message, ret_error->message, sizeof(ret_error->message));
+        enum err_code code = aws_error_classify(name, slice_of_text(ret_error->message));
+        int64_t server_ms;
+        int64_t offset_ms = 0;
+        if (aws_error_date_parse(response->date, &server_ms))
+                offset_ms = server_ms + 500 - realtime_ms; /* Date has whole seconds: half a second is its mean error */
+        if (aws_error_is_signature(name) && (offset_ms > AWS_ERROR_SKEW_MS || offset_ms < -AWS_ERROR_SKEW_MS))
+                code = ERR_CLOCK_SKEW;
+        ret_error->code = code == ERR_OK ? aws_error_by_status(response->status) : code;
+        if (ret_error->code == ERR_CLOCK_SKEW)
+                ret_error->clock_offset_ms = offset_ms;
+        if (ret_error->message[0] == '\0')
+                (void)snprintf(ret_error->message, sizeof(ret_error->message), "HTTP %u without an AWS error %s",
+                               response->status, name.len == 0 ? "name" : "message"); /* short: cannot be cut */
+
+        uint64_t retry_after = 0;
+        if (!slice_to_u64(response->retry_after_ms, UINT64_MAX, &retry_after)) {
+                if (slice_to_u64(response->retry_after_s, UINT64_MAX / 1000, &retry_after))
+                        retry_after *= 1000;
+                else
+                        retry_after = 0;
+        }
+        ret_error->retry_after_ms =
+                retry_after > AWS_ERROR_RETRY_AFTER_MS_MAX ? AWS_ERROR_RETRY_AFTER_MS_MAX : (uint32_t)retry_after;
+}
