@@ -6,6 +6,9 @@
  * state; every function may be called from any thread. Input is hostile unless a function says otherwise.
  *
  * base64, JSON reading and number writing live here too: they are the codecs of the egress side.
+ *
+ * The format is docs/formats/event.md. encode.c, tag.c and message_id.c are what libsendring compiles into itself
+ * (`codecs_producer_sources` in meson): libc only, no allocation, no log, no assert.
  */
 #ifndef SENDRING_CODECS_CODEC_H
 #define SENDRING_CODECS_CODEC_H
@@ -33,10 +36,13 @@ enum sendring_event_type codec_event_type_parse(struct slice text);
 
 /* An upper bound of the encoded size, cheap: for ring_reserve(). SIZE_MAX when lengths overflow. */
 size_t codec_event_size_max(const struct sendring_event *event);
+/* Everything "not given": what sendring_event_init() promises. */
+void codec_event_init(struct sendring_event *event, enum sendring_event_type type);
 /* Checks every field (required ones present, list sizes, tag names and values, times in years 1970-9999, enumerations
  * left open) and writes the event. ERR_TOO_BIG when `out_bytes` is short; ERR_MISSING, ERR_NAME, ERR_RANGE, ERR_TYPE
  * with a sentence in *reterr that names the field ("mail.tags[3].name: ..."; SES's own text where aws-facts 2.3 has
- * one). Knows structs of older headers by event->size. */
+ * one). Headers beyond 10 KB are cut, whole headers from the end, and headersTruncated is set. Bytes of `out` behind
+ * *ret_bytes may hold garbage; `out` is garbage on failure. ERR_VERSION: event->size is smaller than any header's. */
 enum err_code codec_event_encode(const struct sendring_event *event, uint8_t *out, size_t out_bytes, size_t *ret_bytes,
                                  struct err *reterr);
 
@@ -48,7 +54,8 @@ struct codec_view {
         enum sendring_event_type type;
         struct slice configuration_set; /* text; empty when the producer gave none */
         struct slice event;             /* the whole msgpack map */
-        struct slice tags;              /* the msgpack of the message tags, or empty */
+        struct slice tags;              /* the msgpack of the message tags (array: name, value, ...), or empty */
+        struct slice session;           /* the msgpack of the facts behind the auto-tags, or empty */
         struct slice mail;              /* the msgpack of the rest of mail */
         struct slice object;            /* the msgpack of the event object, or empty */
         struct slice extra;             /* first unknown string key up to the end of the map, or empty */
@@ -75,6 +82,7 @@ struct codec_json_options {
         struct slice account_id; /* for sendingAccountId and sourceArn when absent; empty: the member is left out */
         struct slice region;     /* for sourceArn */
         struct slice partition;  /* "aws" when empty */
+        struct slice configuration_set; /* the default one: ses:configuration-set of events that name none */
 };
 
 /* Writes the event as SES publishes it: compact, member order per type (aws-facts 1.2-1.7), auto-tags, ms timestamps,
@@ -91,8 +99,8 @@ size_t codec_json_string(struct slice text, uint8_t *out, size_t out_bytes);
 
 /* ---------------------------------------------------------------------------------------------- JSON in */
 
-/* A pull reader over one complete JSON text (service answers, sink requests): validates as it goes, allocates nothing,
- * depth-bounded (64). Strings come raw; codec_json_unescape() decodes them. */
+/* A pull reader over one complete JSON text (service answers, sink requests): validates as it goes (UTF-8, too),
+ * allocates nothing, depth-bounded (64). Strings come raw; codec_json_unescape() decodes them. */
 enum codec_json_token {
         CODEC_JSON_END = 0, /* the text is complete and valid */
         CODEC_JSON_ERROR,   /* malformed; sticky */
@@ -140,7 +148,8 @@ struct codec_base64 {
 size_t codec_base64_append(struct codec_base64 *state, struct slice bytes, uint8_t *out);
 /* Writes the last group with its padding: 0 or 4 characters. */
 size_t codec_base64_finish(struct codec_base64 *state, uint8_t *out);
-/* Strict decode (padding required, no other characters). Returns bytes, SIZE_MAX when malformed or short. */
+/* Strict decode (padding required, no other characters, the bits that padding leaves over are zero). Returns bytes,
+ * SIZE_MAX when malformed or short. */
 size_t codec_base64_decode(struct slice text, uint8_t *out, size_t out_bytes);
 
 /* Writes decimal digits (at most 20) and returns their count. */

@@ -1,0 +1,178 @@
+#include "codecs/json_text.h"
+
+#define X16 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1
+#define O16 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+
+const uint8_t json_text_specials[256] = {
+        X16, X16, 0,   0,   1,   0,   0,   0,   0, 0, 0, 0, 0, 0, 0, 0, 0,   0,   O16, O16, /* 0x22 is the quote */
+        0,   0,   0,   0,   0,   0,   0,   0,   0, 0, 0, 0, 1, 0, 0, 0, O16, O16,           /* 0x5c the backslash */
+        X16, X16, X16, X16, X16, X16, X16, X16,
+};
+
+/* The letter of the short escapes; 0: \u00XX. */
+static const uint8_t json_escapes[0x5d] = {
+        ['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r', ['"'] = '"', ['\\'] = '\\',
+};
+
+uint8_t *json_text_special(struct json_out *out, uint8_t *at, const uint8_t **p, const uint8_t *text_end)
+{
+        const uint8_t *from = *p;
+        if (*from < 0x80) {
+                uint8_t byte = *from;
+                *p = from + 1;
+                if (json_escapes[byte] != 0) {
+                        uint8_t escape[2] = {'\\', json_escapes[byte]};
+                        return json_bytes(out, at, escape, 2);
+                }
+                uint8_t escape[6] = {
+                        '\\', 'u', '0', '0', (uint8_t)('0' + (byte >> 4)), (uint8_t) "0123456789ABCDEF"[byte & 15]};
+                return json_bytes(out, at, escape, 6);
+        }
+        do {
+                size_t bad;
+                size_t bytes = codec_utf8_sequence(from, text_end, &bad);
+                if (bytes > 0) {
+                        at = json_bytes(out, at, from, bytes);
+                        from += bytes;
+                } else {
+                        at = JSON_LITERAL(out, at, "\xef\xbf\xbd");
+                        from += bad;
+                }
+        } while (from < text_end && *from >= 0x80);
+        *p = from;
+        return at;
+}
+
+size_t codec_json_string(struct slice text, uint8_t *out, size_t out_bytes)
+{
+        struct json_out state = {.end = out + out_bytes, .is_short = false};
+        uint8_t *at = json_string(&state, out, text, text.len == 0 ? text.ptr : text.ptr + text.len);
+        return state.is_short ? 0 : (size_t)(at - out);
+}
+
+/* ---------------------------------------------------------------------------------------------- unescape */
+
+static int json_hex_digit(uint8_t byte)
+{
+        if (byte >= '0' && byte <= '9')
+                return byte - '0';
+        byte |= 0x20;
+        return byte >= 'a' && byte <= 'f' ? byte - 'a' + 10 : -1;
+}
+
+/* The four digits behind "\u"; -1 when they are not there. */
+static int32_t json_hex4(const uint8_t *at, const uint8_t *end)
+{
+        int32_t value = 0;
+        if (end - at < 4)
+                return -1;
+        for (int i = 0; i < 4; i++) {
+                int digit = json_hex_digit(at[i]);
+                if (digit < 0)
+                        return -1;
+                value = value << 4 | digit;
+        }
+        return value;
+}
+
+static size_t json_utf8_write(uint32_t point, uint8_t bytes[4])
+{
+        if (point < 0x80) {
+                bytes[0] = (uint8_t)point;
+                return 1;
+        }
+        if (point < 0x800) {
+                bytes[0] = (uint8_t)(0xc0 | point >> 6);
+                bytes[1] = (uint8_t)(0x80 | (point & 0x3f));
+                return 2;
+        }
+        if (point < 0x10000) {
+                bytes[0] = (uint8_t)(0xe0 | point >> 12);
+                bytes[1] = (uint8_t)(0x80 | (point >> 6 & 0x3f));
+                bytes[2] = (uint8_t)(0x80 | (point & 0x3f));
+                return 3;
+        }
+        bytes[0] = (uint8_t)(0xf0 | point >> 18);
+        bytes[1] = (uint8_t)(0x80 | (point >> 12 & 0x3f));
+        bytes[2] = (uint8_t)(0x80 | (point >> 6 & 0x3f));
+        bytes[3] = (uint8_t)(0x80 | (point & 0x3f));
+        return 4;
+}
+
+/* Reads the escape behind the backslash at `at`[-1]; returns what follows it, or NULL when it is none. */
+static const uint8_t *json_escape_read(const uint8_t *at, const uint8_t *end, uint32_t *ret_point)
+{
+        if (at == end)
+                return NULL;
+        switch (*at) {
+        case '"':
+        case '\\':
+        case '/':
+                *ret_point = *at;
+                return at + 1;
+        case 'b':
+                *ret_point = '\b';
+                return at + 1;
+        case 'f':
+                *ret_point = '\f';
+                return at + 1;
+        case 'n':
+                *ret_point = '\n';
+                return at + 1;
+        case 'r':
+                *ret_point = '\r';
+                return at + 1;
+        case 't':
+                *ret_point = '\t';
+                return at + 1;
+        case 'u':
+                break;
+        default:
+                return NULL;
+        }
+        int32_t unit = json_hex4(at + 1, end);
+        if (unit < 0)
+                return NULL;
+        at += 5;
+        if (unit < 0xd800 || unit > 0xdfff) {
+                *ret_point = (uint32_t)unit;
+                return at;
+        }
+        *ret_point = 0xfffd; /* unless it is the first half of a pair */
+        if (unit < 0xdc00 && end - at >= 6 && at[0] == '\\' && at[1] == 'u') {
+                int32_t low = json_hex4(at + 2, end);
+                if (low >= 0xdc00 && low <= 0xdfff) {
+                        *ret_point = 0x10000 + ((uint32_t)(unit - 0xd800) << 10) + (uint32_t)(low - 0xdc00);
+                        return at + 6;
+                }
+        }
+        return at;
+}
+
+size_t codec_json_unescape(struct slice raw, uint8_t *out, size_t out_bytes)
+{
+        const uint8_t *at = raw.ptr, *end = raw.ptr + raw.len;
+        size_t used = 0;
+        while (at < end) {
+                const uint8_t *backslash = (const uint8_t *)memchr(at, '\\', (size_t)(end - at));
+                size_t plain = (size_t)((backslash == NULL ? end : backslash) - at);
+                if (plain > out_bytes - used)
+                        return SIZE_MAX;
+                memmove(out + used, at, plain); /* `out` may be the raw string's own memory */
+                used += plain;
+                at += plain;
+                if (backslash == NULL)
+                        break;
+                uint32_t point;
+                uint8_t bytes[4];
+                at = json_escape_read(at + 1, end, &point);
+                if (at == NULL)
+                        return SIZE_MAX;
+                size_t count = json_utf8_write(point, bytes);
+                if (count > out_bytes - used)
+                        return SIZE_MAX;
+                memcpy(out + used, bytes, count);
+                used += count;
+        }
+        return used;
+}

@@ -1,0 +1,174 @@
+#include "codecs/codec.h"
+
+#include "base/clock.h"
+
+static const char number_pairs[200] = "0001020304050607080910111213141516171819"
+                                      "2021222324252627282930313233343536373839"
+                                      "4041424344454647484950515253545556575859"
+                                      "6061626364656667686970717273747576777879"
+                                      "8081828384858687888990919293949596979899";
+
+size_t codec_u64_write(uint64_t value, uint8_t *out)
+{
+        uint8_t digits[20];
+        size_t at = sizeof(digits);
+        while (value >= 100) {
+                at -= 2;
+                memcpy(digits + at, number_pairs + value % 100 * 2, 2);
+                value /= 100;
+        }
+        if (value >= 10) {
+                at -= 2;
+                memcpy(digits + at, number_pairs + value * 2, 2);
+        } else {
+                digits[--at] = (uint8_t)('0' + value);
+        }
+        memcpy(out, digits + at, sizeof(digits) - at);
+        return sizeof(digits) - at;
+}
+
+static void number_two(uint8_t *out, uint32_t value)
+{
+        memcpy(out, number_pairs + value * 2, 2);
+}
+
+#define TIME_MS_MIN INT64_C(-62167219200000) /* 0000-01-01T00:00:00.000Z */
+#define TIME_MS_MAX INT64_C(253402300799999) /* 9999-12-31T23:59:59.999Z */
+
+size_t codec_time_write(int64_t realtime_ms, uint8_t *out)
+{
+        if (realtime_ms < TIME_MS_MIN)
+                realtime_ms = TIME_MS_MIN;
+        if (realtime_ms > TIME_MS_MAX)
+                realtime_ms = TIME_MS_MAX;
+        /* clock_civil_from_ms() in 32 bits, counted from 0000-03-01 minus one era so that nothing is negative. */
+        uint64_t shifted_ms = (uint64_t)(realtime_ms + INT64_C(719468) * 86400000 + INT64_C(146097) * 86400000);
+        uint32_t days = (uint32_t)(shifted_ms / 86400000);
+        uint32_t ms = (uint32_t)(shifted_ms % 86400000);
+        uint32_t era = days / 146097;
+        uint32_t day_of_era = days % 146097;
+        uint32_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+        uint32_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        uint32_t month_shifted = (5 * day_of_year + 2) / 153;
+        uint32_t day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
+        uint32_t month = month_shifted < 10 ? month_shifted + 3 : month_shifted - 9;
+        uint32_t year = year_of_era + era * 400 + (month <= 2) - 400;
+        uint32_t second = ms / 1000;
+        uint32_t milli = ms % 1000;
+        memcpy(out, "0000-00-00T00:00:00.000Z", 24);
+        number_two(out, year / 100);
+        number_two(out + 2, year % 100);
+        number_two(out + 5, month);
+        number_two(out + 8, day);
+        number_two(out + 11, second / 3600);
+        number_two(out + 14, second / 60 % 60);
+        number_two(out + 17, second % 60);
+        out[20] = (uint8_t)('0' + milli / 100);
+        number_two(out + 21, milli % 100);
+        return 24;
+}
+
+/* Exactly `count` digits. */
+static bool number_digits(struct slice *text, size_t count, uint32_t *ret_value)
+{
+        uint32_t value = 0;
+        if (text->len < count)
+                return false;
+        for (size_t i = 0; i < count; i++) {
+                if (text->ptr[i] < '0' || text->ptr[i] > '9')
+                        return false;
+                value = value * 10 + (uint32_t)(text->ptr[i] - '0');
+        }
+        *text = slice_of(text->ptr + count, text->len - count);
+        *ret_value = value;
+        return true;
+}
+
+static bool number_mark(struct slice *text, uint8_t mark)
+{
+        if (text->len == 0 || text->ptr[0] != mark)
+                return false;
+        *text = slice_of(text->ptr + 1, text->len - 1);
+        return true;
+}
+
+/* ".123456789", cut to milliseconds. */
+static bool time_parse_fraction(struct slice *text, uint16_t *ret_ms)
+{
+        uint32_t ms = 0, digits = 0;
+        *ret_ms = 0;
+        if (!number_mark(text, '.'))
+                return true;
+        while (digits < 9 && text->len > 0 && text->ptr[0] >= '0' && text->ptr[0] <= '9') {
+                if (digits < 3)
+                        ms = ms * 10 + (uint32_t)(text->ptr[0] - '0');
+                digits++;
+                *text = slice_of(text->ptr + 1, text->len - 1);
+        }
+        for (uint32_t i = digits; i < 3; i++)
+                ms *= 10;
+        *ret_ms = (uint16_t)ms;
+        return digits > 0;
+}
+
+/* "Z", "z" or "+hh:mm"; the end of the text behind it. */
+static bool time_parse_zone(struct slice text, int64_t *ret_offset_ms)
+{
+        *ret_offset_ms = 0;
+        if (number_mark(&text, 'Z') || number_mark(&text, 'z'))
+                return text.len == 0;
+        bool west = number_mark(&text, '-');
+        uint32_t hours, minutes;
+        if (!west && !number_mark(&text, '+'))
+                return false;
+        if (!number_digits(&text, 2, &hours) || !number_mark(&text, ':') || !number_digits(&text, 2, &minutes))
+                return false;
+        if (hours > 23 || minutes > 59 || text.len != 0)
+                return false;
+        int64_t offset = (int64_t)(hours * 60 + minutes) * 60000;
+        *ret_offset_ms = west ? -offset : offset;
+        return true;
+}
+
+static uint32_t time_month_days(uint32_t year, uint32_t month)
+{
+        static const uint8_t days[13] = {0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+        bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+        return month == 2 && leap ? 29 : days[month];
+}
+
+bool codec_time_parse(struct slice text, int64_t *ret_realtime_ms)
+{
+        uint32_t year, month, day, hour, minute, second;
+        struct clock_civil civil;
+        int64_t offset_ms;
+        if (!number_digits(&text, 4, &year) || !number_mark(&text, '-') || !number_digits(&text, 2, &month) ||
+            !number_mark(&text, '-') || !number_digits(&text, 2, &day))
+                return false;
+        if (!number_mark(&text, 'T') && !number_mark(&text, 't') && !number_mark(&text, ' '))
+                return false;
+        if (!number_digits(&text, 2, &hour) || !number_mark(&text, ':') || !number_digits(&text, 2, &minute) ||
+            !number_mark(&text, ':') || !number_digits(&text, 2, &second))
+                return false;
+        if (month < 1 || month > 12 || day < 1 || day > time_month_days(year, month) || hour > 23 || minute > 59 ||
+            second > 60) /* 60: a leap second counts as the next second */
+                return false;
+        if (!time_parse_fraction(&text, &civil.millisecond) || !time_parse_zone(text, &offset_ms))
+                return false;
+        civil.year = (int32_t)year;
+        civil.month = (uint8_t)month;
+        civil.day = (uint8_t)day;
+        civil.hour = (uint8_t)hour;
+        civil.minute = (uint8_t)minute;
+        civil.second = (uint8_t)second;
+        *ret_realtime_ms = clock_civil_to_ms(&civil) - offset_ms;
+        return true;
+}
+
+void codec_hex_write(struct slice bytes, char *out)
+{
+        for (size_t i = 0; i < bytes.len; i++) {
+                out[2 * i] = "0123456789abcdef"[bytes.ptr[i] >> 4];
+                out[2 * i + 1] = "0123456789abcdef"[bytes.ptr[i] & 15];
+        }
+}
