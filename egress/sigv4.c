@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "codecs/codec.h"
 
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
@@ -118,11 +119,7 @@ static int sigv4_hex_value(uint8_t byte)
 
 static void sigv4_hex(const uint8_t sha256[SIGV4_SHA256_BYTES], char out[SIGV4_HEX_BYTES + 1])
 {
-        static const char digits[] = "0123456789abcdef";
-        for (size_t i = 0; i < SIGV4_SHA256_BYTES; i++) {
-                out[2 * i] = digits[sha256[i] >> 4];
-                out[2 * i + 1] = digits[sha256[i] & 15];
-        }
+        codec_hex_write(slice_of(sha256, SIGV4_SHA256_BYTES), out);
         out[SIGV4_HEX_BYTES] = '\0';
 }
 
