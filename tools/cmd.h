@@ -16,6 +16,7 @@
 /* clang-format off: one line each keeps changes apart */
 #define CMD_TABLE(X) \
         X("validate", cmd_validate, "check sendring.yaml and configuration-sets.yaml") \
+        X("sink", cmd_sink, "an AWS-shaped endpoint on loopback that counts exactly, for demos and tests") \
         /* end */
 /* clang-format on */
 

@@ -1,0 +1,1157 @@
+#include "tools/sink_server.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/limits.h"
+#include "codecs/codec.h"
+#include "egress/sigv4.h"
+#include "tools/sink_firehose.h"
+#include "tools/sink_http.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/ssl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Head, and room to read chunked bodies through. */
+#define SINK_IN_BYTES (LIMIT_HTTP_HEAD_BYTES_MAX + 16u * 1024u)
+/* The answer's head is written backwards from here, its body forwards. */
+#define SINK_OUT_HEAD_BYTES 1024u
+#define SINK_OUT_BYTES      (SINK_OUT_HEAD_BYTES + SINK_ANSWER_BYTES_MAX)
+/* One read: small enough that its hash finds it in the cache. */
+#define SINK_READ_BYTES (128u * 1024u)
+/* A stretch of TLS records per read(2), instead of two reads for each record. */
+#define SINK_TLS_READ_BYTES (96u * 1024u)
+#define SINK_SKEW_MS_MAX    (5 * 60 * 1000)
+#define SINK_DRAIN_NS       (2 * CLOCK_NS_PER_S)
+
+enum sink_conn_state {
+        SINK_CONN_HANDSHAKE,
+        SINK_CONN_HEAD,
+        SINK_CONN_BODY,
+        SINK_CONN_DELAY, /* the answer is ready and waits for due_ns */
+        SINK_CONN_WRITE,
+        SINK_CONN_STALL, /* never answered */
+        SINK_CONN_DRAIN, /* answered and shut down for writing: reads what the peer still sends until due_ns */
+};
+
+struct sink_conn {
+        struct sink_conn *next, *previous; /* of the owning thread; next also in its inbox */
+        int fd;
+        SSL *ssl; /* NULL: plain */
+        enum sink_conn_state state;
+        uint32_t interest; /* what epoll was told */
+        bool tls_wants_write;
+        bool close_after;
+        uint64_t due_ns;
+
+        uint8_t *in; /* SINK_IN_BYTES; the head stays in place until the request is answered */
+        size_t in_bytes;
+        struct sink_http_request request;
+        struct sink_http_chunks chunks;
+
+        uint8_t *body;
+        size_t body_room, body_bytes;
+        EVP_MD_CTX *sha;
+
+        uint8_t *out; /* SINK_OUT_BYTES */
+        size_t out_at, out_end;
+};
+
+struct sink_thread {
+        struct sink_server *server;
+        pthread_t id;
+        unsigned index;
+        int epoll_fd, wake_fd;
+        struct sink_conn *conns;
+        pthread_mutex_t inbox_mutex;
+        struct sink_conn *inbox; /* accepted, not yet in the loop */
+        struct sink_state_thread counts;
+        struct random_state random;
+        struct sink_firehose *firehose;
+        struct sigv4_signer *signer;
+        unsigned timed; /* connections in SINK_CONN_DELAY and SINK_CONN_DRAIN */
+        int64_t date_s;
+        char date[32];
+};
+
+struct sink_store {
+        char name[65];
+        int fd;
+};
+
+struct sink_server {
+        struct sink_options options;
+        struct sink_state *state;
+        struct sink_faults *faults;
+        SSL_CTX *tls;
+        EVP_MD *sha256;
+        int listen_fd;
+        bool listening; /* thread 0 */
+        uint16_t port;
+        unsigned next_thread;         /* thread 0 */
+        _Atomic uint32_t connections; /* open ones */
+        _Atomic uint64_t stop_ns;     /* 0, or when the threads must end at the latest */
+        unsigned started;
+        struct sink_thread threads[SINK_THREADS_MAX];
+        pthread_mutex_t store_mutex; /* over both below */
+        struct sink_store stores[SINK_STREAMS_MAX];
+        size_t stores_count;
+};
+
+/* epoll's data for what is not a connection */
+static char sink_mark_wake, sink_mark_listen;
+
+/* ---------------------------------------------------------------------------------------------- connections */
+
+static void sink_conn_free(struct sink_conn *conn)
+{
+        SSL_free(conn->ssl);
+        EVP_MD_CTX_free(conn->sha);
+        free(conn->in);
+        free(conn->body);
+        free(conn->out);
+        if (conn->fd >= 0)
+                (void)close(conn->fd);
+        free(conn);
+}
+
+static struct sink_conn *sink_conn_create(struct sink_server *server, int fd)
+{
+        struct sink_conn *conn = calloc(1, sizeof(*conn));
+        if (conn == NULL)
+                return NULL;
+        conn->fd = -1; /* the caller's until we succeed */
+        conn->in = malloc(SINK_IN_BYTES);
+        conn->out = malloc(SINK_OUT_BYTES);
+        conn->sha = EVP_MD_CTX_new();
+        conn->state = SINK_CONN_HEAD;
+        bool ok = conn->in != NULL && conn->out != NULL && conn->sha != NULL;
+        if (ok && server->tls != NULL) {
+                conn->ssl = SSL_new(server->tls);
+                ok = conn->ssl != NULL && SSL_set_fd(conn->ssl, fd) == 1;
+                if (ok)
+                        SSL_set_accept_state(conn->ssl);
+                conn->state = SINK_CONN_HANDSHAKE;
+        }
+        if (!ok) {
+                sink_conn_free(conn);
+                return NULL;
+        }
+        conn->fd = fd;
+        return conn;
+}
+
+static void sink_conn_close(struct sink_thread *thread, struct sink_conn *conn)
+{
+        if (conn->state == SINK_CONN_DELAY || conn->state == SINK_CONN_DRAIN)
+                thread->timed--;
+        if (conn->previous != NULL)
+                conn->previous->next = conn->next;
+        else
+                thread->conns = conn->next;
+        if (conn->next != NULL)
+                conn->next->previous = conn->previous;
+        (void)atomic_fetch_sub_explicit(&thread->server->connections, 1, memory_order_relaxed);
+        sink_conn_free(conn);
+}
+
+/* Closing with a reset: the peer sees ECONNRESET, not an orderly end. */
+static void sink_conn_reset(struct sink_conn *conn)
+{
+        struct linger linger = {.l_onoff = 1, .l_linger = 0};
+        (void)setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)); /* else it is a plain close */
+}
+
+static void sink_conn_interest(struct sink_thread *thread, struct sink_conn *conn)
+{
+        uint32_t interest = 0;
+        switch (conn->state) {
+        case SINK_CONN_HANDSHAKE:
+        case SINK_CONN_HEAD:
+        case SINK_CONN_BODY:
+                interest = EPOLLIN | (conn->tls_wants_write ? (uint32_t)EPOLLOUT : 0);
+                break;
+        case SINK_CONN_WRITE:
+                interest = conn->ssl == NULL || conn->tls_wants_write ? EPOLLOUT : EPOLLIN;
+                break;
+        case SINK_CONN_DRAIN:
+                interest = EPOLLIN;
+                break;
+        case SINK_CONN_DELAY:
+        case SINK_CONN_STALL:
+                interest = EPOLLRDHUP;
+                break;
+        }
+        if (interest == conn->interest)
+                return;
+        struct epoll_event event = {.events = interest, .data.ptr = conn};
+        int result = epoll_ctl(thread->epoll_fd, EPOLL_CTL_MOD, conn->fd, &event);
+        ASSERT(result == 0); /* the descriptor is in the set for as long as the connection lives */
+        conn->interest = interest;
+}
+
+enum sink_io { SINK_IO_DONE, SINK_IO_WAIT, SINK_IO_CLOSED };
+
+static enum sink_io sink_tls_result(struct sink_conn *conn, int result)
+{
+        switch (SSL_get_error(conn->ssl, result)) {
+        case SSL_ERROR_WANT_READ:
+                conn->tls_wants_write = false;
+                return SINK_IO_WAIT;
+        case SSL_ERROR_WANT_WRITE:
+                conn->tls_wants_write = true;
+                return SINK_IO_WAIT;
+        default:
+                return SINK_IO_CLOSED;
+        }
+}
+
+static enum sink_io sink_conn_read(struct sink_conn *conn, uint8_t *out, size_t out_bytes, size_t *ret_bytes)
+{
+        if (conn->ssl != NULL) {
+                ERR_clear_error();
+                int result = SSL_read_ex(conn->ssl, out, out_bytes, ret_bytes);
+                return result == 1 ? SINK_IO_DONE : sink_tls_result(conn, result);
+        }
+        ssize_t got = recv(conn->fd, out, out_bytes, 0);
+        if (got > 0) {
+                *ret_bytes = (size_t)got;
+                return SINK_IO_DONE;
+        }
+        return got < 0 && (errno == EAGAIN || errno == EINTR) ? SINK_IO_WAIT : SINK_IO_CLOSED;
+}
+
+static enum sink_io sink_conn_write(struct sink_conn *conn, const uint8_t *bytes, size_t len, size_t *ret_bytes)
+{
+        if (conn->ssl != NULL) {
+                ERR_clear_error();
+                int result = SSL_write_ex(conn->ssl, bytes, len, ret_bytes);
+                return result == 1 ? SINK_IO_DONE : sink_tls_result(conn, result);
+        }
+        ssize_t put = send(conn->fd, bytes, len, MSG_NOSIGNAL);
+        if (put >= 0) {
+                *ret_bytes = (size_t)put;
+                return SINK_IO_DONE;
+        }
+        return errno == EAGAIN || errno == EINTR ? SINK_IO_WAIT : SINK_IO_CLOSED;
+}
+
+/* ---------------------------------------------------------------------------------------------- answers */
+
+static const char *sink_status_text(int status)
+{
+        switch (status) {
+        case 200:
+                return "OK";
+        case 400:
+                return "Bad Request";
+        case 404:
+                return "Not Found";
+        case 411:
+                return "Length Required";
+        case 413:
+                return "Request Entity Too Large";
+        case 417:
+                return "Expectation Failed";
+        case 431:
+                return "Request Header Fields Too Large";
+        case 500:
+                return "Internal Server Error";
+        case 501:
+                return "Not Implemented";
+        case 502:
+                return "Bad Gateway";
+        case 503:
+                return "Service Unavailable";
+        default:
+                return "Status";
+        }
+}
+
+static const char *sink_date(struct sink_thread *thread)
+{
+        static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+        static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                           "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+        int64_t now_s = clock_realtime_ms() / 1000;
+        if (now_s != thread->date_s) {
+                struct clock_civil civil;
+                clock_civil_from_ms(now_s * 1000, &civil);
+                (void)snprintf(thread->date, sizeof(thread->date), "%s, %02u %s %04d %02u:%02u:%02u GMT",
+                               days[(now_s / 86400 + 4) % 7], civil.day, months[civil.month - 1], (int)civil.year,
+                               civil.hour, civil.minute, civil.second); /* 29 characters */
+                thread->date_s = now_s;
+        }
+        return thread->date;
+}
+
+/* The body is at conn->out + SINK_OUT_HEAD_BYTES. `declared_bytes` is what Content-Length says. */
+static void sink_answer(struct sink_thread *thread, struct sink_conn *conn, int status, const char *content_type,
+                        size_t body_bytes, size_t declared_bytes)
+{
+        char head[SINK_OUT_HEAD_BYTES];
+        uint64_t id_high = random_u64(&thread->random), id_low = random_u64(&thread->random);
+        if (!conn->request.keep_alive)
+                conn->close_after = true;
+        int head_bytes = snprintf(head, sizeof(head),
+                                  "HTTP/1.1 %d %s\r\n"
+                                  "x-amzn-RequestId: %08x-%04x-%04x-%04x-%012llx\r\n"
+                                  "Content-Type: %s\r\n"
+                                  "Content-Length: %zu\r\n"
+                                  "Date: %s\r\n"
+                                  "%s\r\n",
+                                  status, sink_status_text(status), (unsigned)(id_high >> 32),
+                                  (unsigned)(id_high >> 16 & 0xffff), (unsigned)(id_high & 0xfff) | 0x4000u,
+                                  (unsigned)(id_low >> 48 & 0x3fff) | 0x8000u,
+                                  (unsigned long long)(id_low & 0xffffffffffff), content_type, declared_bytes,
+                                  sink_date(thread), conn->close_after ? "Connection: close\r\n" : "");
+        ASSERT(head_bytes > 0 && head_bytes < (int)sizeof(head));
+        conn->out_at = SINK_OUT_HEAD_BYTES - (size_t)head_bytes;
+        conn->out_end = SINK_OUT_HEAD_BYTES + body_bytes;
+        memcpy(conn->out + conn->out_at, head, (size_t)head_bytes);
+        uint64_t latency_ns = atomic_load_explicit(&thread->server->faults->latency_ns, memory_order_relaxed);
+        conn->state = SINK_CONN_WRITE;
+        if (latency_ns != 0) {
+                conn->state = SINK_CONN_DELAY;
+                conn->due_ns = clock_monotonic_ns() + latency_ns;
+                thread->timed++;
+        }
+}
+
+#define SINK_JSON_TYPE "application/x-amz-json-1.1"
+
+static void sink_refuse_call(struct sink_thread *thread, struct sink_conn *conn, const struct sink_refusal *refusal)
+{
+        if (refusal->status < 500)
+                thread->counts.tally[SINK_COUNT_CALLS_REFUSED]++;
+        size_t bytes = sink_firehose_refusal(refusal, conn->out + SINK_OUT_HEAD_BYTES);
+        sink_answer(thread, conn, refusal->status, SINK_JSON_TYPE, bytes, bytes);
+}
+
+static void sink_refuse_named(struct sink_thread *thread, struct sink_conn *conn, int status, const char *name,
+                              const char *text)
+{
+        struct sink_refusal refusal = {.status = status, .name = name};
+        (void)snprintf(refusal.text, sizeof(refusal.text), "%.*s", (int)sizeof(refusal.text) - 1,
+                       text); /* cut to fit */
+        sink_refuse_call(thread, conn, &refusal);
+}
+
+/* A refusal of the HTTP itself: no body, and the connection ends, since where the next request begins is unknown. */
+static void sink_refuse_http(struct sink_thread *thread, struct sink_conn *conn, int status)
+{
+        conn->close_after = true;
+        thread->counts.tally[SINK_COUNT_CALLS_REFUSED]++;
+        sink_answer(thread, conn, status, "text/plain", 0, 0);
+}
+
+/* Five ways in which a broken peer or front end answers. Nothing was stored: a sender that takes one of them for a
+ * success loses events, and the counts show it. */
+static void sink_answer_garbage(struct sink_thread *thread, struct sink_conn *conn, enum sink_operation operation)
+{
+        struct sink_firehose *firehose = thread->firehose;
+        uint8_t *body = conn->out + SINK_OUT_HEAD_BYTES;
+        static const enum sink_entry stored[LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX];
+        static const char html[] = "<html><head><title>502 Bad Gateway</title></head><body>502</body></html>\r\n";
+        size_t bytes;
+        switch (random_below(&thread->random, 5)) {
+        case 0: /* not HTTP */
+                for (size_t i = 0; i < 256; i++)
+                        body[i] = (uint8_t)random_u64(&thread->random);
+                conn->close_after = true;
+                conn->out_at = SINK_OUT_HEAD_BYTES;
+                conn->out_end = SINK_OUT_HEAD_BYTES + 256;
+                conn->state = SINK_CONN_WRITE;
+                return;
+        case 1: /* a front end's page */
+                memcpy(body, html, sizeof(html) - 1);
+                sink_answer(thread, conn, 502, "text/html", sizeof(html) - 1, sizeof(html) - 1);
+                return;
+        case 2: /* JSON that ends too early */
+                bytes = sink_firehose_answer(firehose, operation, stored, body);
+                bytes = random_below(&thread->random, bytes);
+                sink_answer(thread, conn, 200, SINK_JSON_TYPE, bytes, bytes);
+                return;
+        case 3: /* one entry too few; PutRecord: no RecordId */
+                if (operation == SINK_PUT_RECORD || firehose->records_count == 1) {
+                        bytes = 2;
+                        memcpy(body, "{}", 2);
+                } else {
+                        firehose->records_count--;
+                        bytes = sink_firehose_answer(firehose, operation, stored, body);
+                        firehose->records_count++;
+                }
+                sink_answer(thread, conn, 200, SINK_JSON_TYPE, bytes, bytes);
+                return;
+        default: /* the body is cut by the end of the connection */
+                bytes = sink_firehose_answer(firehose, operation, stored, body);
+                conn->close_after = true;
+                sink_answer(thread, conn, 200, SINK_JSON_TYPE, bytes / 2, bytes);
+                return;
+        }
+}
+
+/* ---------------------------------------------------------------------------------------------- one call */
+
+/* Appends accepted data to <stream>.ndjson. */
+static enum err_code sink_store_append(struct sink_server *server, struct slice stream, struct slice data,
+                                       struct err *reterr)
+{
+        struct sink_store *store = NULL;
+        enum err_code code = ERR_OK;
+        (void)pthread_mutex_lock(&server->store_mutex);
+        for (size_t i = 0; i < server->stores_count && store == NULL; i++)
+                if (slice_equal(stream, slice_of_text(server->stores[i].name)))
+                        store = &server->stores[i];
+        if (store == NULL && server->stores_count < SINK_STREAMS_MAX) {
+                char path[4096];
+                store = &server->stores[server->stores_count];
+                (void)slice_to_text(stream, store->name, sizeof(store->name)); /* at most 64, checked by the parser */
+                int len = snprintf(path, sizeof(path), "%s/%s.ndjson", server->options.store, store->name);
+                store->fd = len < (int)sizeof(path) ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
+                if (store->fd < 0) {
+                        code = err_set_errno(reterr, ERR_SYSTEM, errno, "open %s", path);
+                        store = NULL;
+                } else {
+                        server->stores_count++;
+                }
+        } else if (store == NULL) {
+                code = err_set(reterr, ERR_FULL, "more than %u streams", SINK_STREAMS_MAX);
+        }
+        bool ended = data.len == 0 || data.ptr[data.len - 1] == '\n';
+        while (code == ERR_OK && data.len > 0) {
+                ssize_t put = write(store->fd, data.ptr, data.len);
+                if (put < 0 && errno != EINTR)
+                        code = err_set_errno(reterr, ERR_SYSTEM, errno, "write %s/%s.ndjson", server->options.store,
+                                             store->name);
+                else if (put > 0)
+                        data = slice_of(data.ptr + put, data.len - (size_t)put);
+        }
+        if (code == ERR_OK && !ended && write(store->fd, "\n", 1) != 1)
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "write %s/%s.ndjson", server->options.store,
+                                     store->name);
+        (void)pthread_mutex_unlock(&server->store_mutex);
+        return code;
+}
+
+static bool sink_json_is_valid(struct slice line)
+{
+        struct codec_json_reader reader;
+        codec_json_reader_init(&reader, line);
+        enum codec_json_token token;
+        do
+                token = codec_json_next(&reader);
+        while (token != CODEC_JSON_END && token != CODEC_JSON_ERROR);
+        return token == CODEC_JSON_END;
+}
+
+static void sink_store_entry(struct sink_thread *thread, struct slice data)
+{
+        struct sink_server *server = thread->server;
+        (void)sink_state_store(server->state, &thread->counts, data);
+        struct slice rest = server->options.check_json ? data : SLICE_EMPTY;
+        while (rest.len > 0) {
+                struct slice line = slice_cut(&rest, '\n');
+                if (line.len > 0 && !sink_json_is_valid(line))
+                        thread->counts.tally[SINK_COUNT_INVALID_JSON]++;
+        }
+        struct err err;
+        if (server->options.store != NULL &&
+            sink_store_append(server, thread->firehose->stream, data, &err) != ERR_OK) {
+                /* The lines are a test's evidence: an incomplete file would accuse the sender. */
+                (void)fprintf(stderr, "sink: %s\n", err.text);
+                abort();
+        }
+}
+
+static bool sink_check_signature(struct sink_thread *thread, struct sink_conn *conn)
+{
+        const struct sink_options *options = &thread->server->options;
+        if (!options->auth)
+                return true;
+        struct slice authorization = sink_http_header(&conn->request, SLICE("authorization"));
+        uint8_t digest[EVP_MAX_MD_SIZE];
+        int hashed = EVP_DigestFinal_ex(conn->sha, digest, NULL);
+        ASSERT(hashed == 1); /* nothing in it can fail after a successful init */
+        struct sigv4_header headers[SINK_HTTP_HEADERS_MAX];
+        for (uint32_t i = 0; i < conn->request.headers_count; i++)
+                headers[i] = (struct sigv4_header){conn->request.headers[i].name, conn->request.headers[i].value};
+        struct sigv4_request request = {
+                .method = conn->request.method,
+                .path = conn->request.path,
+                .query = conn->request.query,
+                .headers = headers,
+                .headers_count = conn->request.headers_count,
+                .body_sha256 = digest,
+                .normalize_path = true,
+                .double_encode_path = true,
+        };
+        const char *aws_code;
+        struct err err;
+        if (sigv4_verify(thread->signer, &request, authorization, slice_of_text(options->secret_key),
+                         slice_of_text(options->access_key), clock_realtime_ms(), SINK_SKEW_MS_MAX, &aws_code,
+                         &err) == ERR_OK)
+                return true;
+        sink_refuse_named(thread, conn, 400, aws_code, err.text);
+        return false;
+}
+
+static bool sink_stream_exists(const struct sink_options *options, struct slice stream)
+{
+        for (size_t i = 0; i < options->streams_count; i++)
+                if (slice_equal(stream, slice_of_text(options->streams[i])))
+                        return true;
+        return options->streams_count == 0;
+}
+
+/* Chooses what becomes of each entry. True when at least one is refused. */
+static bool sink_draw_entries(struct sink_thread *thread, bool throttled,
+                              enum sink_entry entries[LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX])
+{
+        uint32_t count = thread->firehose->records_count;
+        uint32_t first_throttled = throttled ? (uint32_t)random_below(&thread->random, count) : count;
+        for (uint32_t i = 0; i < count; i++) {
+                entries[i] = SINK_ENTRY_STORED;
+                if (i >= first_throttled) {
+                        entries[i] = SINK_ENTRY_UNAVAILABLE;
+                } else if (sink_fault_draw(thread->server->faults, SINK_FAULT_PARTIAL, &thread->random)) {
+                        entries[i] =
+                                random_below(&thread->random, 2) == 0 ? SINK_ENTRY_UNAVAILABLE : SINK_ENTRY_FAILURE;
+                        thread->counts.tally[SINK_COUNT_FAULT_PARTIAL]++;
+                }
+        }
+        for (uint32_t i = 0; i < count; i++)
+                if (entries[i] != SINK_ENTRY_STORED)
+                        return true;
+        return false;
+}
+
+/* A valid call: faults, storing, the answer. False: the connection is to be reset. */
+static bool sink_call(struct sink_thread *thread, struct sink_conn *conn, enum sink_operation operation)
+{
+        const struct sink_faults *faults = thread->server->faults;
+        struct sink_firehose *firehose = thread->firehose;
+        uint64_t *tally = thread->counts.tally;
+        uint32_t count = firehose->records_count;
+        enum sink_entry entries[LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX];
+        if (sink_fault_draw(faults, SINK_FAULT_RESET, &thread->random)) {
+                tally[SINK_COUNT_FAULT_RESET]++;
+                tally[SINK_COUNT_REFUSED_CALL_ENTRIES] += count;
+                return false;
+        }
+        if (sink_fault_draw(faults, SINK_FAULT_STALL, &thread->random)) {
+                tally[SINK_COUNT_FAULT_STALL]++;
+                tally[SINK_COUNT_REFUSED_CALL_ENTRIES] += count;
+                conn->state = SINK_CONN_STALL;
+                return true;
+        }
+        if (sink_fault_draw(faults, SINK_FAULT_GARBAGE, &thread->random)) {
+                tally[SINK_COUNT_FAULT_GARBAGE]++;
+                tally[SINK_COUNT_REFUSED_CALL_ENTRIES] += count;
+                sink_answer_garbage(thread, conn, operation);
+                return true;
+        }
+        if (sink_fault_draw(faults, SINK_FAULT_ERROR500, &thread->random)) {
+                tally[SINK_COUNT_FAULT_ERROR500]++;
+                tally[SINK_COUNT_REFUSED_CALL_ENTRIES] += count;
+                sink_refuse_named(thread, conn, 500, "InternalFailure", "Internal service failure.");
+                return true;
+        }
+        bool throttled = sink_fault_draw(faults, SINK_FAULT_THROTTLE, &thread->random);
+        tally[SINK_COUNT_FAULT_THROTTLE] += throttled;
+        bool whole = throttled && random_below(&thread->random, 2) == 0;
+        bool refused = !whole && sink_draw_entries(thread, throttled, entries);
+        if (whole || (refused && operation == SINK_PUT_RECORD)) {
+                tally[SINK_COUNT_REFUSED_CALL_ENTRIES] += count;
+                sink_refuse_named(thread, conn, 503, "ServiceUnavailableException", "Slow down.");
+                return true;
+        }
+        uint32_t stored = 0;
+        for (uint32_t i = 0; i < count; i++) {
+                if (entries[i] != SINK_ENTRY_STORED)
+                        continue;
+                sink_store_entry(thread, firehose->data[i]);
+                stored++;
+        }
+        tally[SINK_COUNT_CALLS_STORED] += stored > 0;
+        if (sink_fault_draw(faults, SINK_FAULT_RESET_AFTER, &thread->random)) {
+                tally[SINK_COUNT_FAULT_RESET_AFTER]++;
+                tally[SINK_COUNT_LOST_ANSWER_ENTRIES] += stored;
+                return false;
+        }
+        tally[SINK_COUNT_REFUSED_ENTRIES] += count - stored;
+        size_t bytes = sink_firehose_answer(firehose, operation, entries, conn->out + SINK_OUT_HEAD_BYTES);
+        sink_answer(thread, conn, 200, SINK_JSON_TYPE, bytes, bytes);
+        return true;
+}
+
+/* A request that has been read whole. False: the connection is to be reset. */
+static bool sink_request(struct sink_thread *thread, struct sink_conn *conn)
+{
+        const struct sink_http_request *request = &conn->request;
+        struct sink_refusal refusal;
+        enum sink_operation operation;
+        thread->counts.tally[SINK_COUNT_REQUESTS]++;
+        thread->counts.tally[SINK_COUNT_BODY_BYTES] += conn->body_bytes;
+        struct slice type = sink_http_header(request, SLICE("content-type"));
+        type = slice_trim(slice_cut(&type, ';'));
+        if (!slice_equal(request->method, SLICE("POST")) || !slice_equal(request->path, SLICE("/"))) {
+                sink_refuse_named(thread, conn, 404, "UnknownOperationException", "");
+        } else if (!sink_check_signature(thread, conn)) {
+                return true; /* refused there */
+        } else if (!sink_firehose_operation(sink_http_header(request, SLICE("x-amz-target")), &operation) ||
+                   !slice_equal_ignore_case(type, SLICE(SINK_JSON_TYPE))) {
+                sink_refuse_named(thread, conn, 400, "UnknownOperationException", "");
+        } else if (!sink_firehose_parse(thread->firehose, operation, slice_of(conn->body, conn->body_bytes),
+                                        &refusal)) {
+                sink_refuse_call(thread, conn, &refusal);
+        } else if (!sink_stream_exists(&thread->server->options, thread->firehose->stream)) {
+                char text[160];
+                (void)snprintf(text, sizeof(text), "Firehose %.*s not found under account 123456789012.",
+                               SLICE_PRINTF(thread->firehose->stream));
+                sink_refuse_named(thread, conn, 400, "ResourceNotFoundException", text);
+        } else {
+                return sink_call(thread, conn, operation);
+        }
+        return true;
+}
+
+/* ---------------------------------------------------------------------------------------------- the state machine */
+
+static bool sink_body_reserve(struct sink_conn *conn, size_t bytes)
+{
+        if (bytes <= conn->body_room)
+                return true;
+        uint8_t *grown = realloc(conn->body, bytes);
+        if (grown == NULL)
+                return false;
+        conn->body = grown;
+        conn->body_room = bytes;
+        return true;
+}
+
+static void sink_body_took(struct sink_thread *thread, struct sink_conn *conn, size_t bytes)
+{
+        if (thread->server->options.auth && bytes > 0) {
+                int hashed = EVP_DigestUpdate(conn->sha, conn->body + conn->body_bytes, bytes);
+                ASSERT(hashed == 1); /* nothing in it can fail after a successful init */
+        }
+        conn->body_bytes += bytes;
+}
+
+/* The head is complete: decides how the body is read. */
+static void sink_conn_begin_body(struct sink_thread *thread, struct sink_conn *conn)
+{
+        struct sink_http_request *request = &conn->request;
+        conn->state = SINK_CONN_BODY;
+        conn->body_bytes = 0;
+        conn->chunks = (struct sink_http_chunks){0};
+        if (request->expects_continue) {
+                sink_refuse_http(thread, conn, 417);
+                return;
+        }
+        if (request->content_length > SINK_BODY_BYTES_MAX) {
+                sink_refuse_http(thread, conn, 413);
+                return;
+        }
+        if (!request->has_length && !request->chunked && slice_equal(request->method, SLICE("POST"))) {
+                sink_refuse_http(thread, conn, 411);
+                return;
+        }
+        size_t room = request->chunked ? SINK_BODY_BYTES_MAX : (size_t)request->content_length;
+        if (!sink_body_reserve(conn, room == 0 ? 1 : room) ||
+            EVP_DigestInit_ex(conn->sha, thread->server->sha256, NULL) != 1)
+                sink_refuse_http(thread, conn, 503);
+}
+
+/* Takes body bytes that lie behind the head in `in`, and leaves there what belongs to the next request. True when the
+ * body is complete. */
+static bool sink_conn_take_body(struct sink_thread *thread, struct sink_conn *conn)
+{
+        uint8_t *behind = conn->in + conn->request.head_bytes;
+        struct slice input = slice_of(behind, conn->in_bytes - conn->request.head_bytes);
+        bool complete;
+        if (conn->request.chunked) {
+                size_t took = 0;
+                enum err_code code = sink_http_chunks_take(&conn->chunks, &input, conn->body + conn->body_bytes,
+                                                           SINK_BODY_BYTES_MAX - conn->body_bytes, &took);
+                sink_body_took(thread, conn, took);
+                if (code != ERR_OK && code != ERR_INCOMPLETE) {
+                        sink_refuse_http(thread, conn, code == ERR_TOO_BIG ? 413 : 400);
+                        return false;
+                }
+                complete = code == ERR_OK;
+        } else {
+                size_t left = (size_t)conn->request.content_length - conn->body_bytes;
+                size_t take = left < input.len ? left : input.len;
+                if (take > 0)
+                        memcpy(conn->body + conn->body_bytes, input.ptr, take);
+                sink_body_took(thread, conn, take);
+                input = slice_of(input.ptr + take, input.len - take);
+                complete = take == left;
+        }
+        if (input.len > 0)
+                memmove(behind, input.ptr, input.len);
+        conn->in_bytes = conn->request.head_bytes + input.len;
+        return complete;
+}
+
+/* A plain close() while the peer still sends would reset the connection, and the peer might lose our answer. */
+static void sink_conn_begin_drain(struct sink_thread *thread, struct sink_conn *conn)
+{
+        if (conn->ssl != NULL)
+                (void)SSL_shutdown(conn->ssl); /* one-way is enough */
+        (void)shutdown(conn->fd, SHUT_WR);     /* fails when the peer has gone: the next read says so */
+        conn->state = SINK_CONN_DRAIN;
+        conn->due_ns = clock_monotonic_ns() + SINK_DRAIN_NS;
+        thread->timed++;
+}
+
+static void sink_conn_next_request(struct sink_conn *conn)
+{
+        size_t left = conn->in_bytes - conn->request.head_bytes;
+        memmove(conn->in, conn->in + conn->request.head_bytes, left);
+        conn->in_bytes = left;
+        conn->state = SINK_CONN_HEAD;
+}
+
+/* Goes on with a connection until it must wait. False: it has been closed. */
+static bool sink_conn_run(struct sink_thread *thread, struct sink_conn *conn)
+{
+        enum sink_io io = SINK_IO_DONE;
+        while (io == SINK_IO_DONE) {
+                size_t moved = 0;
+                switch (conn->state) {
+                case SINK_CONN_HANDSHAKE: {
+                        ERR_clear_error();
+                        int result = SSL_do_handshake(conn->ssl);
+                        if (result == 1)
+                                conn->state = SINK_CONN_HEAD;
+                        else if ((io = sink_tls_result(conn, result)) == SINK_IO_CLOSED)
+                                thread->counts.tally[SINK_COUNT_TLS_FAILED]++;
+                        break;
+                }
+                case SINK_CONN_HEAD: {
+                        enum err_code code = sink_http_parse(slice_of(conn->in, conn->in_bytes), &conn->request);
+                        if (code == ERR_OK && conn->request.head_bytes <= LIMIT_HTTP_HEAD_BYTES_MAX) {
+                                sink_conn_begin_body(thread, conn);
+                                break;
+                        }
+                        if (code != ERR_INCOMPLETE || conn->in_bytes >= LIMIT_HTTP_HEAD_BYTES_MAX) {
+                                conn->request = (struct sink_http_request){0};
+                                sink_refuse_http(thread, conn,
+                                                 code == ERR_SYNTAX ? 400 : (code == ERR_RANGE ? 501 : 431));
+                                break;
+                        }
+                        io = sink_conn_read(conn, conn->in + conn->in_bytes, LIMIT_HTTP_HEAD_BYTES_MAX - conn->in_bytes,
+                                            &moved);
+                        conn->in_bytes += moved;
+                        break;
+                }
+                case SINK_CONN_BODY:
+                        if (sink_conn_take_body(thread, conn)) {
+                                if (!sink_request(thread, conn)) {
+                                        sink_conn_reset(conn);
+                                        io = SINK_IO_CLOSED;
+                                }
+                                sink_state_flush(thread->server->state, &thread->counts);
+                                break;
+                        }
+                        if (conn->state != SINK_CONN_BODY)
+                                break; /* refused */
+                        if (conn->request.chunked) {
+                                io = sink_conn_read(conn, conn->in + conn->in_bytes, SINK_IN_BYTES - conn->in_bytes,
+                                                    &moved);
+                                conn->in_bytes += moved;
+                        } else {
+                                size_t left = (size_t)conn->request.content_length - conn->body_bytes;
+                                io = sink_conn_read(conn, conn->body + conn->body_bytes,
+                                                    left < SINK_READ_BYTES ? left : SINK_READ_BYTES, &moved);
+                                sink_body_took(thread, conn, moved);
+                        }
+                        break;
+                case SINK_CONN_WRITE:
+                        io = sink_conn_write(conn, conn->out + conn->out_at, conn->out_end - conn->out_at, &moved);
+                        conn->out_at += moved;
+                        if (conn->out_at < conn->out_end)
+                                break;
+                        if (conn->close_after) {
+                                sink_conn_begin_drain(thread, conn);
+                                break;
+                        }
+                        sink_conn_next_request(conn);
+                        break;
+                case SINK_CONN_DRAIN: { /* below TLS: nobody reads these bytes */
+                        ssize_t got = recv(conn->fd, conn->in, SINK_IN_BYTES, 0);
+                        if (got <= 0)
+                                io = got < 0 && (errno == EAGAIN || errno == EINTR) ? SINK_IO_WAIT : SINK_IO_CLOSED;
+                        break;
+                }
+                case SINK_CONN_DELAY:
+                case SINK_CONN_STALL:
+                        io = SINK_IO_WAIT;
+                        break;
+                }
+        }
+        if (io == SINK_IO_CLOSED) {
+                sink_conn_close(thread, conn);
+                return false;
+        }
+        sink_conn_interest(thread, conn);
+        return true;
+}
+
+/* ---------------------------------------------------------------------------------------------- threads */
+
+static void sink_accept(struct sink_thread *thread)
+{
+        struct sink_server *server = thread->server;
+        for (;;) {
+                int fd = accept4(server->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+                if (fd < 0)
+                        return; /* none left, or one that went away; out of descriptors: the next turn tries again */
+                int on = 1;
+                (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* only a delay without it */
+                struct sink_conn *conn = NULL;
+                if (atomic_load_explicit(&server->connections, memory_order_relaxed) < SINK_CONNECTIONS_MAX)
+                        conn = sink_conn_create(server, fd);
+                if (conn == NULL) {
+                        (void)close(fd);
+                        continue;
+                }
+                (void)atomic_fetch_add_explicit(&server->connections, 1, memory_order_relaxed);
+                thread->counts.tally[SINK_COUNT_CONNECTIONS]++;
+                struct sink_thread *owner = &server->threads[server->next_thread++ % server->options.threads];
+                (void)pthread_mutex_lock(&owner->inbox_mutex);
+                conn->next = owner->inbox;
+                owner->inbox = conn;
+                (void)pthread_mutex_unlock(&owner->inbox_mutex);
+                (void)eventfd_write(owner->wake_fd, 1); /* cannot overflow: it is read at every turn */
+        }
+}
+
+static void sink_take_inbox(struct sink_thread *thread)
+{
+        (void)pthread_mutex_lock(&thread->inbox_mutex);
+        struct sink_conn *conn = thread->inbox;
+        thread->inbox = NULL;
+        (void)pthread_mutex_unlock(&thread->inbox_mutex);
+        while (conn != NULL) {
+                struct sink_conn *next = conn->next;
+                conn->previous = NULL;
+                conn->next = thread->conns;
+                if (thread->conns != NULL)
+                        thread->conns->previous = conn;
+                thread->conns = conn;
+                conn->interest = EPOLLIN;
+                struct epoll_event event = {.events = EPOLLIN, .data.ptr = conn};
+                if (epoll_ctl(thread->epoll_fd, EPOLL_CTL_ADD, conn->fd, &event) < 0)
+                        sink_conn_close(thread, conn);
+                conn = next;
+        }
+}
+
+/* Thread 0: brings the listening socket to what faults->down and stopping ask for. shutdown() makes a listening socket
+ * refuse connections while it keeps its port; listen() makes it listen again. */
+static void sink_listen_switch(struct sink_thread *thread, bool want)
+{
+        struct sink_server *server = thread->server;
+        if (want == server->listening)
+                return;
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = &sink_mark_listen};
+        if (want) {
+                if (listen(server->listen_fd, SOMAXCONN) < 0 ||
+                    epoll_ctl(thread->epoll_fd, EPOLL_CTL_ADD, server->listen_fd, &event) < 0)
+                        return; /* the next turn tries again */
+        } else {
+                (void)epoll_ctl(thread->epoll_fd, EPOLL_CTL_DEL, server->listen_fd, NULL);
+                (void)shutdown(server->listen_fd, SHUT_RDWR);
+        }
+        server->listening = want;
+}
+
+/* What a switched-down endpoint looks like from outside: resets. */
+static void sink_close_all(struct sink_thread *thread)
+{
+        while (thread->conns != NULL) {
+                sink_conn_reset(thread->conns);
+                sink_conn_close(thread, thread->conns);
+                thread->counts.tally[SINK_COUNT_FAULT_DOWN]++;
+        }
+}
+
+/* Stopping: connections without an answer under way, or all of them. */
+static void sink_close_idle(struct sink_thread *thread, bool all)
+{
+        struct sink_conn *next;
+        for (struct sink_conn *conn = thread->conns; conn != NULL; conn = next) {
+                next = conn->next;
+                if (all || (conn->state != SINK_CONN_DELAY && conn->state != SINK_CONN_WRITE))
+                        sink_conn_close(thread, conn);
+        }
+}
+
+/* Does what is due; returns epoll's timeout in ms until the next, -1 when there is none. */
+static int sink_run_timed(struct sink_thread *thread)
+{
+        if (thread->timed == 0)
+                return -1;
+        uint64_t now_ns = clock_monotonic_ns(), next_ns = UINT64_MAX;
+        struct sink_conn *next;
+        for (struct sink_conn *conn = thread->conns; conn != NULL; conn = next) {
+                next = conn->next;
+                if (conn->state != SINK_CONN_DELAY && conn->state != SINK_CONN_DRAIN)
+                        continue;
+                if (conn->due_ns > now_ns) {
+                        next_ns = conn->due_ns < next_ns ? conn->due_ns : next_ns;
+                } else if (conn->state == SINK_CONN_DRAIN) {
+                        sink_conn_close(thread, conn);
+                } else {
+                        thread->timed--;
+                        conn->state = SINK_CONN_WRITE;
+                        (void)sink_conn_run(thread, conn); /* it may end here: `next` is safe */
+                }
+        }
+        if (next_ns == UINT64_MAX)
+                return thread->timed > 0 ? 0 : -1; /* some became timed just now: look again */
+        return (int)((next_ns - now_ns + CLOCK_NS_PER_MS - 1) / CLOCK_NS_PER_MS);
+}
+
+static void *sink_thread_main(void *thread_)
+{
+        struct sink_thread *thread = thread_;
+        struct sink_server *server = thread->server;
+        struct epoll_event events[128];
+        for (;;) {
+                /* Acquire: pairs with the release in sink_server_stop(); nothing else hangs on it. */
+                uint64_t stop_ns = atomic_load_explicit(&server->stop_ns, memory_order_acquire);
+                bool down = atomic_load_explicit(&server->faults->down, memory_order_relaxed);
+                if (thread->index == 0)
+                        sink_listen_switch(thread, stop_ns == 0 && !down);
+                sink_take_inbox(thread);
+                if (down)
+                        sink_close_all(thread);
+                if (stop_ns != 0) {
+                        sink_close_idle(thread, false);
+                        if (thread->conns == NULL || clock_monotonic_ns() >= stop_ns)
+                                break;
+                }
+                int timeout_ms = sink_run_timed(thread);
+                if (stop_ns != 0 && (timeout_ms < 0 || timeout_ms > 10))
+                        timeout_ms = 10;
+                sink_state_flush(server->state, &thread->counts);
+                int count = epoll_wait(thread->epoll_fd, events, (int)(sizeof(events) / sizeof(events[0])), timeout_ms);
+                for (int i = 0; i < count; i++) {
+                        void *what = events[i].data.ptr;
+                        eventfd_t wakes;
+                        if (what == &sink_mark_wake) {
+                                (void)eventfd_read(thread->wake_fd, &wakes); /* only to make it quiet again */
+                        } else if (what == &sink_mark_listen) {
+                                sink_accept(thread);
+                        } else {
+                                struct sink_conn *conn = what;
+                                bool gone = (events[i].events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0 &&
+                                            (conn->state == SINK_CONN_DELAY || conn->state == SINK_CONN_STALL);
+                                if (gone)
+                                        sink_conn_close(thread, conn);
+                                else
+                                        (void)sink_conn_run(thread, conn); /* its end is its own affair */
+                        }
+                }
+        }
+        sink_close_idle(thread, true);
+        sink_state_flush(server->state, &thread->counts);
+        return NULL;
+}
+
+/* ---------------------------------------------------------------------------------------------- start and stop */
+
+static enum err_code sink_server_tls(struct sink_server *server, struct err *reterr)
+{
+        const struct sink_options *options = &server->options;
+        if (options->tls_cert == NULL)
+                return ERR_OK;
+        server->tls = SSL_CTX_new(TLS_server_method());
+        if (server->tls == NULL)
+                return err_set(reterr, ERR_MEMORY, "TLS context");
+        (void)SSL_CTX_set_mode(server->tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+        SSL_CTX_set_read_ahead(server->tls, 1);
+        SSL_CTX_set_default_read_buffer_len(server->tls, SINK_TLS_READ_BYTES);
+        if (SSL_CTX_set_min_proto_version(server->tls, TLS1_2_VERSION) != 1 ||
+            SSL_CTX_use_certificate_chain_file(server->tls, options->tls_cert) != 1)
+                return err_set(reterr, ERR_TLS, "read the certificate in %s: %s", options->tls_cert,
+                               ERR_reason_error_string(ERR_peek_last_error()));
+        if (SSL_CTX_use_PrivateKey_file(server->tls, options->tls_key, SSL_FILETYPE_PEM) != 1 ||
+            SSL_CTX_check_private_key(server->tls) != 1)
+                return err_set(reterr, ERR_TLS, "read the private key in %s: %s", options->tls_key,
+                               ERR_reason_error_string(ERR_peek_last_error()));
+        return ERR_OK;
+}
+
+/* Any free port is first found, then asked for by number: only so does the socket keep it over shutdown(). */
+static enum err_code sink_server_bind(struct sink_server *server, struct err *reterr)
+{
+        const struct sink_options *options = &server->options;
+        union {
+                struct sockaddr any;
+                struct sockaddr_in v4;
+                struct sockaddr_in6 v6;
+        } address = {0};
+        socklen_t size = sizeof(address.v4);
+        uint16_t port = options->port;
+        if (inet_pton(AF_INET, options->host, &address.v4.sin_addr) == 1) {
+                address.v4.sin_family = AF_INET;
+        } else if (inet_pton(AF_INET6, options->host, &address.v6.sin6_addr) == 1) {
+                address.v6.sin6_family = AF_INET6;
+                size = sizeof(address.v6);
+        } else {
+                return err_set(reterr, ERR_RANGE, "'%s' is not a numeric address", options->host);
+        }
+        for (int attempt = 0; attempt < 16; attempt++) {
+                int on = 1;
+                server->listen_fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+                if (server->listen_fd < 0)
+                        return err_set_errno(reterr, ERR_SYSTEM, errno, "make a socket");
+                (void)setsockopt(server->listen_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)); /* else bind says so */
+                if (size == sizeof(address.v4))
+                        address.v4.sin_port = htons(port);
+                else
+                        address.v6.sin6_port = htons(port);
+                if (bind(server->listen_fd, &address.any, size) == 0) {
+                        server->port = port;
+                        if (port != 0)
+                                return ERR_OK;
+                        if (getsockname(server->listen_fd, &address.any, &size) < 0)
+                                return err_set_errno(reterr, ERR_SYSTEM, errno, "name of the socket");
+                        port = ntohs(size == sizeof(address.v4) ? address.v4.sin_port : address.v6.sin6_port);
+                } else if (options->port != 0 || errno != EADDRINUSE) {
+                        return err_set_errno(reterr, ERR_SYSTEM, errno, "bind %s:%u", options->host, port);
+                } else {
+                        port = 0; /* somebody took it in between: find another */
+                }
+                (void)close(server->listen_fd);
+                server->listen_fd = -1;
+        }
+        return err_set(reterr, ERR_SYSTEM, "no free port on %s", options->host);
+}
+
+static enum err_code sink_thread_init(struct sink_thread *thread, struct sink_server *server, unsigned index,
+                                      struct err *reterr)
+{
+        thread->server = server;
+        thread->index = index;
+        thread->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+        thread->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        (void)pthread_mutex_init(&thread->inbox_mutex, NULL); /* the default kind cannot fail here */
+        random_init(&thread->random, server->options.seed == 0 ? 0 : server->options.seed + index);
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = &sink_mark_wake};
+        if (thread->epoll_fd < 0 || thread->wake_fd < 0 ||
+            epoll_ctl(thread->epoll_fd, EPOLL_CTL_ADD, thread->wake_fd, &event) < 0)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "make an epoll loop");
+        enum err_code code = sink_firehose_create(&thread->firehose, reterr);
+        return code == ERR_OK ? sigv4_signer_create(&thread->signer, reterr) : code;
+}
+
+static void sink_server_free(struct sink_server *server)
+{
+        for (unsigned i = 0; i < server->options.threads; i++) {
+                struct sink_thread *thread = &server->threads[i];
+                if (thread->server == NULL)
+                        continue;
+                for (struct sink_conn *conn = thread->inbox, *next; conn != NULL; conn = next) {
+                        next = conn->next;
+                        sink_conn_free(conn);
+                }
+                if (thread->epoll_fd >= 0)
+                        (void)close(thread->epoll_fd);
+                if (thread->wake_fd >= 0)
+                        (void)close(thread->wake_fd);
+                (void)pthread_mutex_destroy(&thread->inbox_mutex);
+                sink_firehose_free(thread->firehose);
+                sigv4_signer_free(thread->signer);
+        }
+        for (size_t i = 0; i < server->stores_count; i++)
+                (void)close(server->stores[i].fd); /* written with write(2): nothing is left to fail */
+        if (server->listen_fd >= 0)
+                (void)close(server->listen_fd);
+        SSL_CTX_free(server->tls);
+        EVP_MD_free(server->sha256);
+        (void)pthread_mutex_destroy(&server->store_mutex);
+        free(server);
+}
+
+enum err_code sink_server_start(struct sink_server **ret_server, const struct sink_options *options,
+                                struct sink_state *state, struct sink_faults *faults, struct err *reterr)
+{
+        struct sink_server *server = calloc(1, sizeof(*server));
+        if (server == NULL)
+                return err_set(reterr, ERR_MEMORY, "sink server");
+        server->options = *options;
+        server->state = state;
+        server->faults = faults;
+        server->listen_fd = -1;
+        (void)pthread_mutex_init(&server->store_mutex, NULL); /* the default kind cannot fail here */
+        server->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+        enum err_code code = server->sha256 == NULL ? err_set(reterr, ERR_SYSTEM, "OpenSSL has no SHA-256") : ERR_OK;
+        if (code == ERR_OK)
+                code = sink_server_tls(server, reterr);
+        if (code == ERR_OK && options->store != NULL)
+                code = file_make_directory(options->store, reterr);
+        if (code == ERR_OK)
+                code = sink_server_bind(server, reterr);
+        if (code == ERR_OK && !atomic_load_explicit(&faults->down, memory_order_relaxed) &&
+            listen(server->listen_fd, SOMAXCONN) < 0) /* here for its error; thread 0 takes it over */
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "listen on %s:%u", options->host, server->port);
+        for (unsigned i = 0; i < options->threads && code == ERR_OK; i++)
+                code = sink_thread_init(&server->threads[i], server, i, reterr);
+        while (code == ERR_OK && server->started < options->threads) {
+                struct sink_thread *thread = &server->threads[server->started];
+                int error = pthread_create(&thread->id, NULL, sink_thread_main, thread);
+                if (error != 0)
+                        code = err_set_errno(reterr, ERR_SYSTEM, error, "start thread %u", server->started);
+                else
+                        server->started++;
+        }
+        if (code != ERR_OK) {
+                sink_server_stop(server, 0);
+                return code;
+        }
+        *ret_server = server;
+        return ERR_OK;
+}
+
+uint16_t sink_server_port(const struct sink_server *server)
+{
+        return server->port;
+}
+
+void sink_server_wake(struct sink_server *server)
+{
+        for (unsigned i = 0; i < server->started; i++)
+                (void)eventfd_write(server->threads[i].wake_fd, 1); /* cannot overflow */
+}
+
+void sink_server_stop(struct sink_server *server, unsigned grace_ms)
+{
+        if (server == NULL)
+                return;
+        atomic_store_explicit(&server->stop_ns, clock_monotonic_ns() + grace_ms * CLOCK_NS_PER_MS,
+                              memory_order_release);
+        sink_server_wake(server);
+        for (unsigned i = 0; i < server->started; i++)
+                (void)pthread_join(server->threads[i].id, NULL); /* fails only for a bug */
+        sink_server_free(server);
+}
