@@ -18,7 +18,7 @@ static unsigned long fuzz_runs;
 static void fuzz_one(const uint8_t *data, size_t size)
 {
         /* An exact-size heap copy: the address sanitizer and valgrind then see every read past the end. */
-        uint8_t *copy = malloc(size == 0 ? 1 : size);
+        uint8_t *copy = calloc(1, size == 0 ? 1 : size);
         if (copy == NULL)
                 abort();
         if (size > 0)
