@@ -4,24 +4,88 @@
  *
  * Directory (mode 0700, files 0600), one per shard:
  *
- *     lock                     flock()ed while open
- *     <16 hex digits>.segment  preallocated files of segment_bytes; the digits are a file number, not a position
- *     targets                  delivery targets: number, key, cursor, counts (mapped; two slots per target so that a
- * kill never tears) quarantine/              segments whose middle failed its checksum, copied there before they were
- * skipped
- *
- * TO BE DRAWN HERE BY THE OWNER: segment header, record header (one cache line: length, crc32c, sequence, lane id, lane
- * position, event type, route count, routes[12], accepted_ms), what is checksummed, when a record is valid (expected
- * sequence and CRC: recycled files hold stale records of older sequences), what a kill or a power cut at each step
- * leaves.
+ *     lock                       flock()ed while open
+ *     <16 hex digits>.segment    preallocated files of segment_bytes; the digits are a file number, not a position
+ *     <16 hex digits>.preparing  a file that is not a segment yet; removed at open
+ *     targets                    delivery targets: number, key, cursor, counts
+ *     quarantine/                copies of segments whose middle failed its check, and files that are no segments
  *
  * Positions are running byte offsets in the log, 64 bits, never reused; sequences count records from 1. Both only grow.
+ * All integers are little endian.
+ *
+ * Segment file: one header page, records, one page with the header's copy.
+ *
+ *     0                  64              4096                        segment_bytes - 4096     segment_bytes
+ *     | segment header   | start block | | record | record | ... |end| header copy          |
+ *
+ *     segment header, 64 bytes                             start block, 16 bytes
+ *      0 u64 magic "sendrjs1"                               0 u64 base sequence: of the first record to come
+ *      8 u32 version                                        8 u32 CRC-32C of base position and base sequence, begun
+ *     12 u32 seed: random, new at each preparation                with the seed; right only after the writer came
+ *     16 u64 file number                                   12 u32 0
+ *     24 u64 base position
+ *     32 u64 segment bytes
+ *     40 u64 0, 48 u64 0, 56 u32 0
+ *     60 u32 CRC-32C of bytes 0..59
+ *
+ * A byte at offset `o` of the file has position base + o. The next segment's base is this one's base + segment_bytes.
+ *
+ * Record: 64-byte aligned, one cache line of header, then the payload, padded to 64.
+ *
+ *      0 u32 CRC-32C, begun with the segment's seed, of bytes 4..63 and the payload
+ *      4 u32 payload bytes
+ *      8 u64 sequence
+ *     16 u64 lane id
+ *     24 u64 lane position
+ *     32 u64 bits 0..47 accepted_ms (signed), 48..55 event type, 56..59 route count, 60..63 flags
+ *     40 u16 routes[12]; unused ones are 0
+ *
+ * A gap is a header with flag 8 whose length spans bytes without records and whose sequence is that of the next record.
+ * Its CRC covers the header only. It ends a segment (the writer found no room for the next record) or covers what
+ * recovery found damaged.
+ *
+ * A record is valid when its CRC is right under the seed of its segment and its sequence is the expected one. Recycled
+ * files are not zeroed: their stale records were made under another seed. The seed is random and never leaves the
+ * directory, so no producer can put bytes into a payload that recovery would take for a record.
+ *
+ * What a SIGKILL leaves (stores into a shared mapping survive the process, in program order):
+ *
+ *     preparing a new file          a .preparing file, removed at open
+ *     recycling, first header       the copy at the end still says what the file was before: an old segment that every
+ *                                   cursor has passed. When both are right, the larger base position is taken
+ *     recycling, after it           an empty segment at the end of the log
+ *     payload or header of a record a wrong CRC: the tail is cut there
+ *     commit without publish        a whole record: kept, and counted as accepted by the scan
+ *     end gap without start block   the next append starts the next segment again
+ *     a target's slot half written  the other slot is the active one; see below
+ *
+ * A power cut leaves any mix of old and new pages. Every record is judged by itself: a bad one in the middle is covered
+ * with a gap after its file was copied to quarantine/, and every whole record behind it is kept.
+ *
+ * Targets file: one header page, then 1024 bytes per target. The target's owner and the shard each have two slots with
+ * a version and a CRC, and a word `active` that holds the version of the good one (slot index = version & 1). An update
+ * writes the other slot, then release-stores `active`: a kill leaves one consistent slot. After a power cut the slot
+ * with the largest version whose CRC is right is taken; with none, the counts are rebuilt from the log.
+ *
+ *       0 identity: u32 CRC, u16 number, u16 key bytes     64 owner's active word     128 owner's slots, 2 x 64
+ *     256 shard's active word     320 shard's slots, 2 x 64     448 u32 retired     512 key, NUL-terminated
+ *
+ *     owner's slot: u64 version, cursor position, cursor sequence, delivered, dead-lettered, shed, expired; u32 CRC
+ *     shard's slot: u64 version, accepted, sequence and position up to which it was counted; u32 CRC
  *
  * Threads: one writer (the shard); any number of readers (workers), each with its own struct journal_reader;
- * maintenance and sync from one control thread. The writer never waits for the disk: the next segment is prepared ahead
- * by maintenance. Readers see what the writer committed (acquire on `committed`). Neither appends nor reads allocate
- * once started.
- */
+ * maintenance, sync and registration from one control thread. The writer never waits for the disk: the next segments
+ * are prepared ahead by maintenance. Readers see what the writer published (acquire on `committed`). Neither appends
+ * nor reads allocate once started.
+ *
+ *     word                       written by     read by               order
+ *     committed pair             shard          everyone              release / acquire, version word around it
+ *     prepared_end               control        shard                 release / acquire: mapping and header are ready
+ *     current_index, end, base   shard          control, readers      release / acquire
+ *     pins of a segment          readers        control               taken under the mutex, released with release
+ *     owner's, shard's active    owner, shard   everyone              release / acquire
+ *
+ * The mutex is taken by readers when they change to another segment, and by maintenance; never by the writer. */
 #ifndef SENDRING_JOURNAL_JOURNAL_H
 #define SENDRING_JOURNAL_JOURNAL_H
 
@@ -39,27 +103,39 @@ enum journal_durability {
         JOURNAL_DURABILITY_HOST = 1,    /* survives power loss once journal_durable_position() has passed */
 };
 
+/* Segments of one journal: the table is allocated at open, 80 bytes each. 2 TiB with the default segment size. */
+#define JOURNAL_SEGMENTS_MAX        65536u
+#define JOURNAL_SEGMENTS_MIN        4u
+#define JOURNAL_SEGMENTS_MAPPED_MIN 4u
+
 struct journal_options {
-        const char *directory;        /* made when missing */
-        uint32_t segment_bytes;       /* power of two, LIMIT_SEGMENT_BYTES_MIN..MAX */
-        uint64_t size_bytes_max;      /* all segments together; at least 4 segments. When reached: ERR_FULL */
+        const char *directory;   /* made when missing */
+        uint32_t segment_bytes;  /* power of two, LIMIT_SEGMENT_BYTES_MIN..MAX; files of another size are read, used
+                                  * up and then removed */
+        uint64_t size_bytes_max; /* all segments together; at least 4 segments. When reached: ERR_FULL */
         uint32_t segments_mapped_max; /* how many segments stay mapped and warm (memory budget); at least 4 */
         enum journal_durability durability;
-        bool read_only; /* `sendring ledger` beside a running router: no lock, nothing written, no recovery */
+        bool read_only; /* `sendring ledger` beside a running router: no lock, nothing written, no recovery. The sizes
+                         * above are ignored. One thread. Only: targets, counts, committed pair, stats, readers. */
 };
 
 struct journal_recovery {
-        uint64_t segments, records, bytes; /* found whole */
-        uint64_t cut_bytes;                /* of an unfinished tail */
-        uint64_t quarantined_segments;
-        uint64_t lost_records; /* sequence numbers that no whole record carries */
+        uint64_t segments, records, bytes; /* found whole; bytes with headers and padding */
+        uint64_t cut_bytes;                /* of a record at the tail that began but is not whole */
+        uint64_t quarantined_segments;     /* copied or moved to quarantine/ */
+        uint64_t quarantine_failures;      /* could not be copied (full disk): recovered all the same */
+        uint64_t lost_records; /* sequence numbers that no whole record carries; those that an earlier open has counted
+                                * and covered are not counted again */
+        uint64_t targets_repaired; /* one slot was torn, the other was taken */
+        uint64_t targets_rebuilt;  /* counts rebuilt from the log: both slots torn, or older than the log */
 };
 
 /* Opens, recovers (scan of every segment, tail cut at the first bad record, bad middles quarantined record by record),
- * leaves the log ready to append. ERR_LOCKED, ERR_PERMISSION, ERR_DISK_FULL, ERR_CONFIG, ERR_VERSION, ERR_SYSTEM. */
+ * leaves the log ready to append. ERR_LOCKED, ERR_PERMISSION, ERR_DISK_FULL, ERR_CONFIG, ERR_VERSION, ERR_MEMORY,
+ * ERR_SYSTEM. `ret_recovery` may be NULL. */
 enum err_code journal_open(const struct journal_options *options, struct journal **ret_journal,
                            struct journal_recovery *ret_recovery, struct err *reterr);
-/* Writes nothing that a kill would not have left; releases everything. All readers must be closed. */
+/* Writes nothing that a kill would not have left; releases everything. All readers must be closed. NULL is allowed. */
 void journal_close(struct journal *journal);
 
 /* ---------------------------------------------------------------------------------------------- append: the shard */
@@ -67,69 +143,84 @@ void journal_close(struct journal *journal);
 struct journal_entry {
         uint64_t lane_id;
         uint64_t lane_position;                      /* behind this event in its lane */
-        int64_t accepted_ms;                         /* real time */
+        int64_t accepted_ms;                         /* real time; 48 bits, clamped */
         uint8_t event_type;                          /* enum sendring_event_type */
-        uint8_t flags;                               /* JOURNAL_FLAG_* */
+        uint8_t flags;                               /* JOURNAL_FLAG_*, below 8 */
         uint8_t routes_count;                        /* 0: nobody wants it */
         uint16_t routes[LIMIT_ROUTES_PER_EVENT_MAX]; /* target numbers; one may be there twice */
 };
 #define JOURNAL_FLAG_REJECTED 1u /* malformed: payload dropped (length 0), kept for the lane position and the count */
 
 /* Room for a record of `payload_bytes`; *ret_payload is where to copy it (64-byte aligned behind its header). Nothing
- * is visible before commit. ERR_FULL: size_bytes_max is reached, or the next segment is not prepared yet (call again
- * later). */
+ * is visible before commit; journal_commit() or journal_abort() must follow. ERR_FULL: size_bytes_max is reached, the
+ * disk is full, or the next segment is not prepared yet (call again later). ERR_TOO_BIG: above LIMIT_EVENT_BYTES_MAX.
+ */
 enum err_code journal_reserve(struct journal *journal, uint32_t payload_bytes, uint8_t **ret_payload);
-/* Finishes it: header, CRC-32C, sequence; visible to readers and to recovery at the next journal_publish() at the
- * latest. `payload_bytes` may be smaller than reserved. */
+/* Finishes it: header, CRC-32C, sequence; recovery finds it from now on, readers from the next journal_publish() on.
+ * `payload_bytes` may be smaller than reserved. The routes must be registered targets. */
 void journal_commit(struct journal *journal, const struct journal_entry *entry, uint32_t payload_bytes);
 /* Gives the reservation back. */
 void journal_abort(struct journal *journal);
-/* Release-stores `committed` and persists the accepted counts of the touched targets: once per lane visit. A kill
+/* Persists the accepted counts of the touched targets and release-stores `committed`: once per lane visit. A kill
  * before it loses nothing: recovery finds every committed record by its header. */
 void journal_publish(struct journal *journal);
 
-/* Position and sequence behind the last committed record (acquire). */
+/* Position behind the last published record, and the sequence of the next one (acquire). To get both of the same
+ * instant use journal_committed(). */
 uint64_t journal_committed_position(const struct journal *journal);
 uint64_t journal_next_sequence(const struct journal *journal);
+void journal_committed(const struct journal *journal, uint64_t *ret_position, uint64_t *ret_next_sequence);
 /* The position that the last journal_commit() wrote its record at: for the descriptor rings. Writer only. */
 uint64_t journal_last_position(const struct journal *journal);
-/* Largest lane position recorded for this lane, 0 when there is none: lane hand-over. After open, before the first
- * append. */
+/* Largest lane position that open found recorded for this lane, 0 when there is none: lane hand-over. What was appended
+ * since is not in it. Any thread. */
 uint64_t journal_lane_position(const struct journal *journal, uint64_t lane_id);
 
 /* ---------------------------------------------------------------------------------------------- targets and their
  * cursors */
 
+#define JOURNAL_TARGET_KEY_BYTES_MAX 511u
+
 /* A delivery target by its stable key ("firehose arn:aws:firehose:...", "file /var/..."): finds or adds it. Numbers are
- * never reused. A new target starts at the committed position. Control thread, at start and reload; ERR_LIMIT above
- * LIMIT_TARGETS_MAX. */
+ * never reused. A new target starts at the committed position. A retired one is live again, at the committed position;
+ * what it missed has been counted as shed. Control thread, at start and reload; ERR_LIMIT above LIMIT_TARGETS_MAX,
+ * ERR_NAME for an empty or overlong key or one with a NUL, ERR_DISK_FULL. */
 enum err_code journal_target_register(struct journal *journal, struct slice key, uint16_t *ret_target,
                                       struct err *reterr);
 uint32_t journal_targets_count(const struct journal *journal);
 
 /* All counts are events since the target was first registered. `accepted` is by the shard; the rest by the target's
  * owner. accepted = delivered + dead_lettered + shed + expired + waiting, at any time; waiting can be counted from the
- * log by itself (journal_target_count_waiting), which is what makes the equation a check. */
+ * log by itself (journal_target_audit), which is what makes the equation a check. */
 struct journal_target_state {
-        char key[512];
-        uint64_t cursor_position; /* every event before it is settled */
-        uint64_t cursor_sequence;
+        char key[JOURNAL_TARGET_KEY_BYTES_MAX + 1]; /* empty: a number whose target nobody knows any more */
+        uint64_t cursor_position;                   /* every event before it is settled */
+        uint64_t cursor_sequence;                   /* of the first event that is not settled */
         uint64_t accepted;
+        uint64_t accepted_position, accepted_sequence;    /* `accepted` counts the records before that position, with
+                                                           * sequences up to and including that one */
         uint64_t delivered, dead_lettered, shed, expired; /* of events before the cursor */
         bool retired;                                     /* in no plan any more: does not hold segments */
 };
+/* False: no such number. Any thread; the state is one that was true at some instant during the call. */
 bool journal_target_get(const struct journal *journal, uint16_t target, struct journal_target_state *ret_state);
 
 struct journal_settled {
         uint64_t delivered, dead_lettered, shed, expired; /* events that became settled by this move */
 };
-/* Moves the cursor and adds the counts, atomically against a kill. Only forward. The thread that owns the target. */
+/* Moves the cursor and adds the counts, atomically against a kill. Only forward, never behind the committed position.
+ * `sequence` is that of the first event not settled (of the record at `position`). The thread that owns the target. */
 void journal_target_advance(struct journal *journal, uint16_t target, uint64_t position, uint64_t sequence,
                             const struct journal_settled *settled);
-/* No plan names this target any more: its cursor no longer holds segments back; its waiting events count as `shed`. */
+/* No plan names this target any more and no thread owns it: its cursor no longer holds segments back; its waiting
+ * events, and those that the shard still routes to it by an older plan, count as `shed`. Control thread. */
 void journal_target_retire(struct journal *journal, uint16_t target);
-/* Reads the log from the target's cursor and counts records routed to it. Cold; any thread; own mappings. */
-uint64_t journal_target_count_waiting(const struct journal *journal, uint16_t target, struct err *reterr);
+/* Takes the target's state and counts, in the log itself, the records routed to it between its cursor and
+ * accepted_position: the equation above must hold exactly. Cold; any thread; own mappings. `ret_state` may be NULL. */
+enum err_code journal_target_audit(struct journal *journal, uint16_t target, struct journal_target_state *ret_state,
+                                   uint64_t *ret_waiting, struct err *reterr);
+/* The waiting count alone; UINT64_MAX and *reterr when it cannot be counted. */
+uint64_t journal_target_count_waiting(struct journal *journal, uint16_t target, struct err *reterr);
 
 /* ---------------------------------------------------------------------------------------------- read: workers */
 
@@ -145,33 +236,42 @@ struct journal_reader; /* one thread each; keeps the segment it reads from being
 enum err_code journal_reader_create(struct journal *journal, struct journal_reader **ret_reader, struct err *reterr);
 void journal_reader_free(struct journal_reader *reader);
 /* The record at or after `position` (which must be a record's position or a next_position) and before `limit` (a
- * position got from journal_committed_position()). ERR_EMPTY: none. ERR_NOT_FOUND: recycled already (a bug of the
- * caller: no cursor held it). Cheap when consecutive. */
+ * position got from journal_committed_position()). Cheap when consecutive. Segments that are no longer warm are mapped
+ * by the reader itself, and their records checked again.
+ *
+ * ERR_EMPTY      none;
+ * ERR_NOT_FOUND  recycled already (a bug of the caller: no cursor held it);
+ * ERR_CORRUPT    this record was damaged on the disk after it was written: position and next_position are set, so that
+ *                the caller can count and go on;
+ * ERR_SYSTEM, ERR_MEMORY  a cold segment cannot be mapped: try again later. */
 enum err_code journal_read(struct journal_reader *reader, uint64_t position, uint64_t limit,
                            struct journal_record *ret_record);
-/* Lets go of the segment it holds; the next read maps anew. */
+/* Lets go of the segment it holds; the next read maps anew. An idle reader should: what it holds cannot be recycled. */
 void journal_reader_rest(struct journal_reader *reader);
 
 /* ---------------------------------------------------------------------------------------------- maintenance: control
  * thread */
 
-/* Prepares the next segment, recycles those that every live cursor has passed, unmaps cold ones above
- * segments_mapped_max, writes back. Call when journal_wants_maintenance() or once a second. Never blocks the writer. */
+/* Prepares the next segments (recycles those that every live cursor has passed, or makes new ones), removes passed ones
+ * above segments_mapped_max, unmaps cold ones. Call when journal_wants_maintenance() or once a second. Never blocks the
+ * writer. ERR_FULL: size_bytes_max is reached and the oldest segment is still needed; ERR_DISK_FULL, ERR_SYSTEM: the
+ * disk. Each is tried anew at the next call. */
 enum err_code journal_maintain(struct journal *journal, struct err *reterr);
-/* Set by the writer when it took the prepared segment: one relaxed load. */
+/* Set by the writer when it took a prepared segment or found none: one relaxed load. */
 bool journal_wants_maintenance(const struct journal *journal);
 
-/* Durability host: grouped sync. journal_sync() makes everything committed before the call durable (fdatasync of the
+/* Durability host: grouped sync. journal_sync() makes everything published before the call durable (fdatasync of the
  * touched segments, by the caller's thread) and moves journal_durable_position(). With durability process it only moves
- * the position. */
+ * the position. After a failed fdatasync the kernel may have dropped what it could not write: the durable position then
+ * stays where it is, and every further call fails, until the journal is opened again. */
 enum err_code journal_sync(struct journal *journal, struct err *reterr);
 uint64_t journal_durable_position(const struct journal *journal);
 
 struct journal_stats {
         uint64_t committed_position, durable_position, oldest_position; /* oldest: of the slowest cursor */
         uint64_t segments, segments_recycled, size_bytes, size_bytes_max;
-        uint64_t records, rejected_records; /* since open */
-        uint64_t budget_bytes;              /* what it may hold mapped */
+        uint64_t records, rejected_records; /* published since open */
+        uint64_t budget_bytes; /* what it may hold mapped: warm segments, one per reader, targets, tables */
 };
 void journal_get_stats(const struct journal *journal, struct journal_stats *ret_stats);
 

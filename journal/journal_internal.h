@@ -1,0 +1,329 @@
+/* Inside of the journal: the formats drawn in journal.h as structs, and what its files share. Not for other folders. */
+#ifndef SENDRING_JOURNAL_JOURNAL_INTERNAL_H
+#define SENDRING_JOURNAL_JOURNAL_INTERNAL_H
+
+#include "base/assert.h"
+#include "journal/journal.h"
+
+#include <isa-l/crc.h>
+#include <pthread.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stddef.h>
+
+/* Labelled steps of the protocols, for the test that copies the directory at each of them. Nothing in the product. */
+#ifdef JOURNAL_TEST_STEPS
+void journal_test_step(const char *label);
+#define JOURNAL_STEP(label) journal_test_step(label)
+#else
+#define JOURNAL_STEP(label) \
+        do {                \
+        } while (0)
+#endif
+
+#define JOURNAL_PAGE_BYTES      4096u
+#define JOURNAL_ALIGN_BYTES     64u
+#define JOURNAL_DATA_START      JOURNAL_PAGE_BYTES
+#define JOURNAL_SEQUENCE_MAX    (UINT64_C(1) << 62) /* far from wrapping: more is damage */
+#define JOURNAL_POSITION_MAX    (UINT64_C(1) << 62)
+#define JOURNAL_FLAG_GAP        8u
+#define JOURNAL_NAME_BYTES      40u
+#define JOURNAL_VERSION         1u
+#define JOURNAL_SEGMENT_MAGIC   UINT64_C(0x31736a72646e6573) /* "sendrjs1" */
+#define JOURNAL_TARGETS_MAGIC   UINT64_C(0x31746a72646e6573) /* "sendrjt1" */
+#define JOURNAL_SEGMENT_SUFFIX  ".segment"
+#define JOURNAL_UNFINISHED      ".preparing"
+#define JOURNAL_QUARANTINE_NAME "quarantine"
+
+/* ------------------------------------------------------------------------------------------------------ formats */
+
+struct journal_segment_header {
+        uint64_t magic;
+        uint32_t version;
+        uint32_t seed;
+        uint64_t file_number;
+        uint64_t base_position;
+        uint64_t segment_bytes;
+        uint64_t zero[2];
+        uint32_t zero_too;
+        uint32_t crc;
+};
+_Static_assert(sizeof(struct journal_segment_header) == 64, "drawn in journal.h");
+_Static_assert(offsetof(struct journal_segment_header, seed) == 12, "drawn in journal.h");
+_Static_assert(offsetof(struct journal_segment_header, base_position) == 24, "drawn in journal.h");
+_Static_assert(offsetof(struct journal_segment_header, crc) == 60, "drawn in journal.h");
+
+#define JOURNAL_START_OFFSET 64u
+struct journal_start_block {
+        uint64_t base_sequence;
+        uint32_t crc;
+        uint32_t zero;
+};
+_Static_assert(sizeof(struct journal_start_block) == 16, "drawn in journal.h");
+
+struct journal_record_header {
+        uint32_t crc;
+        uint32_t payload_bytes;
+        uint64_t sequence;
+        uint64_t lane_id;
+        uint64_t lane_position;
+        uint64_t facts;
+        uint16_t routes[LIMIT_ROUTES_PER_EVENT_MAX];
+};
+_Static_assert(sizeof(struct journal_record_header) == JOURNAL_ALIGN_BYTES, "drawn in journal.h");
+_Static_assert(offsetof(struct journal_record_header, facts) == 32, "drawn in journal.h");
+_Static_assert(offsetof(struct journal_record_header, routes) == 40, "drawn in journal.h");
+_Static_assert(LIMIT_ROUTES_PER_EVENT_MAX < 16, "the route count has four bits");
+_Static_assert(LIMIT_SEGMENT_BYTES_MIN >= 2 * JOURNAL_PAGE_BYTES + JOURNAL_ALIGN_BYTES + LIMIT_EVENT_BYTES_MAX,
+               "the largest event fits the smallest segment");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the formats are little endian");
+
+#define JOURNAL_FACTS_MS_BITS     48u
+#define JOURNAL_FACTS_TYPE_SHIFT  48u
+#define JOURNAL_FACTS_COUNT_SHIFT 56u
+#define JOURNAL_FACTS_FLAGS_SHIFT 60u
+
+struct journal_owner_slot {
+        uint64_t version, position, sequence, delivered, dead_lettered, shed, expired;
+        uint32_t crc, zero;
+};
+struct journal_shard_slot {
+        uint64_t version, accepted, upto_sequence, upto_position;
+        uint32_t crc, zero;
+        uint64_t pad[3];
+};
+struct journal_target_entry {
+        uint32_t identity_crc;
+        uint16_t number;
+        uint16_t key_bytes;
+        uint8_t pad_identity[56];
+        _Atomic uint64_t owner_active;
+        uint8_t pad_owner[56];
+        struct journal_owner_slot owner_slots[2];
+        _Atomic uint64_t shard_active;
+        uint8_t pad_shard[56];
+        struct journal_shard_slot shard_slots[2];
+        _Atomic uint32_t retired;
+        uint8_t pad_retired[60];
+        char key[512];
+};
+_Static_assert(sizeof(struct journal_owner_slot) == 64, "drawn in journal.h");
+_Static_assert(sizeof(struct journal_shard_slot) == 64, "drawn in journal.h");
+_Static_assert(offsetof(struct journal_target_entry, owner_active) == 64, "drawn in journal.h");
+_Static_assert(offsetof(struct journal_target_entry, owner_slots) == 128, "drawn in journal.h");
+_Static_assert(offsetof(struct journal_target_entry, shard_active) == 256, "drawn in journal.h");
+_Static_assert(offsetof(struct journal_target_entry, shard_slots) == 320, "drawn in journal.h");
+_Static_assert(offsetof(struct journal_target_entry, retired) == 448, "drawn in journal.h");
+_Static_assert(offsetof(struct journal_target_entry, key) == 512, "drawn in journal.h");
+_Static_assert(sizeof(struct journal_target_entry) == 1024, "drawn in journal.h");
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "shared words are lock-free");
+
+struct journal_targets_header {
+        uint64_t magic;
+        uint32_t version;
+        uint32_t entry_bytes;
+        uint32_t crc;           /* of the fields above */
+        _Atomic uint32_t count; /* stored after the line it adds is whole */
+};
+
+/* ------------------------------------------------------------------------------------------------------ segments */
+
+/* One line of the table. Lines never move: index modulo capacity. */
+struct journal_segment {
+        uint64_t file_number;
+        uint64_t base_position;
+        uint64_t size_bytes;
+        _Atomic uint64_t base_sequence; /* 0: the writer has not come here yet */
+        _Atomic uint64_t end_position;  /* behind the last record; 0: still open */
+        uint32_t seed;
+        _Atomic uint32_t pins; /* readers in it */
+        uint8_t *map;          /* NULL: cold. Changed by control under the mutex */
+        int fd;                /* open while mapped */
+};
+
+static inline uint64_t journal_segment_data_end(const struct journal_segment *segment)
+{
+        return segment->size_bytes - JOURNAL_PAGE_BYTES;
+}
+
+static inline uint32_t journal_crc(uint32_t seed, const void *bytes, size_t len)
+{
+        /* ISA-L takes no const pointer and an int; nothing here is longer than a segment's largest record. */
+        return crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)len, seed);
+}
+
+static inline uint64_t journal_record_bytes(uint64_t payload_bytes)
+{
+        return (sizeof(struct journal_record_header) + payload_bytes + JOURNAL_ALIGN_BYTES - 1) &
+               ~(uint64_t)(JOURNAL_ALIGN_BYTES - 1);
+}
+
+static inline unsigned journal_header_flags(const struct journal_record_header *header)
+{
+        return (unsigned)(header->facts >> JOURNAL_FACTS_FLAGS_SHIFT);
+}
+
+static inline unsigned journal_header_routes_count(const struct journal_record_header *header)
+{
+        return (unsigned)(header->facts >> JOURNAL_FACTS_COUNT_SHIFT) & 15u;
+}
+
+/* The header at `at` with room for `room_bytes` behind and including it: plausible, and its CRC right. */
+bool journal_record_is_whole(const uint8_t *at, uint64_t room_bytes, uint32_t seed,
+                             struct journal_record_header *ret_header);
+/* Fills a gap header that spans `span_bytes` in all. */
+void journal_gap_fill(struct journal_record_header *header, uint64_t span_bytes, uint64_t next_sequence, uint32_t seed);
+void journal_entry_of_header(const struct journal_record_header *header, struct journal_entry *ret_entry);
+/* The offset of the next whole record or gap at or behind `offset` whose sequence is at least `sequence`, or data_end.
+ * Bounded: the record with `sequence` was to begin just before `offset`, so the next one cannot be far ahead. */
+uint64_t journal_resync(const uint8_t *segment, uint64_t offset, uint64_t data_end, uint32_t seed, uint64_t sequence,
+                        bool bounded);
+
+void journal_segment_header_fill(struct journal_segment_header *header, uint64_t file_number, uint64_t base_position,
+                                 uint64_t segment_bytes, uint32_t seed);
+/* ERR_OK, ERR_CORRUPT, or ERR_VERSION. */
+enum err_code journal_segment_header_check(const struct journal_segment_header *header, uint64_t file_number);
+uint32_t journal_start_block_crc(uint32_t seed, uint64_t base_position, uint64_t base_sequence);
+/* Writes both headers into the mapping, in an order that leaves a whole one at every instant. */
+void journal_segment_write_headers(struct journal_segment *segment);
+/* Opens and maps it for writing. */
+enum err_code journal_segment_map(struct journal *journal, struct journal_segment *segment, struct err *reterr);
+void journal_segment_unmap(struct journal_segment *segment);
+/* Makes the pages from `offset` on present and writable, so that the writer takes no fault. Best effort. */
+void journal_segment_warm(const struct journal_segment *segment, uint64_t offset);
+/* Makes a new file with headers and adds nothing to the table. The fields but map and fd must be set. */
+enum err_code journal_segment_create_file(struct journal *journal, struct journal_segment *segment, struct err *reterr);
+void journal_segment_name(uint64_t file_number, const char *suffix, char out[JOURNAL_NAME_BYTES]);
+uint32_t journal_random_seed(void);
+
+/* ------------------------------------------------------------------------------------------------------ targets */
+
+struct journal_targets {
+        int fd;
+        uint8_t *map; /* the largest file there can be; only what the file has is touched */
+        uint64_t map_bytes;
+        uint64_t file_bytes;
+        _Atomic uint32_t count;
+        bool read_only;
+};
+
+enum err_code journal_targets_open(struct journal *journal, struct journal_recovery *recovery, struct err *reterr);
+void journal_targets_close(struct journal_targets *targets);
+/* The numbers below `count` are taken by records of the log: nobody may get them. */
+enum err_code journal_targets_reserve_numbers(struct journal *journal, uint32_t count, struct err *reterr);
+/* Read-only: looks at the file's count again. */
+void journal_targets_refresh(struct journal_targets *targets);
+
+static inline struct journal_target_entry *journal_target_entry(const struct journal_targets *targets, uint32_t number)
+{
+        return (struct journal_target_entry *)(void *)(targets->map + JOURNAL_PAGE_BYTES +
+                                                       (size_t)number * sizeof(struct journal_target_entry));
+}
+
+/* Consistent copies beside their live writers. */
+void journal_owner_slot_read(struct journal_target_entry *entry, struct journal_owner_slot *ret_slot);
+void journal_shard_slot_read(struct journal_target_entry *entry, struct journal_shard_slot *ret_slot);
+/* Writes the next version. One thread per kind of slot; `slot` needs no version and CRC. */
+void journal_owner_slot_write(struct journal_target_entry *entry, struct journal_owner_slot *slot);
+void journal_shard_slot_write(struct journal_target_entry *entry, struct journal_shard_slot *slot);
+static inline uint64_t journal_owner_slot_settled(const struct journal_owner_slot *slot)
+{
+        return slot->delivered + slot->dead_lettered + slot->shed + slot->expired;
+}
+/* Counts what waits for a target as shed and moves its cursor to the committed position. Nobody else may own it. */
+void journal_target_shed_waiting(struct journal *journal, struct journal_target_entry *entry);
+
+/* After the slots were chosen, before anything is written. */
+struct journal_target_recovery {
+        bool owner_lost, shard_lost;
+        uint64_t cursor_position, upto_sequence; /* copies, for the scan */
+        uint64_t found_accepted;                 /* records above upto_sequence */
+        uint64_t found_waiting;                  /* records at or behind the cursor */
+};
+
+/* ------------------------------------------------------------------------------------------------------ lanes */
+
+struct journal_lane {
+        uint64_t lane_id;
+        uint64_t lane_position; /* 0: free */
+};
+struct journal_lanes {
+        struct journal_lane *lines;
+        uint64_t capacity, count; /* capacity: power of two or 0 */
+};
+/* False when memory is exhausted. */
+bool journal_lanes_note(struct journal_lanes *lanes, uint64_t lane_id, uint64_t lane_position);
+uint64_t journal_lanes_find(const struct journal_lanes *lanes, uint64_t lane_id);
+
+/* ------------------------------------------------------------------------------------------------------ journal */
+
+/* The shard's own, one group of cache lines. */
+struct journal_writer {
+        uint8_t *map;
+        uint64_t offset;   /* where the next record goes */
+        uint64_t data_end; /* of the current segment; 0 while there is none */
+        uint64_t base_position;
+        uint64_t sequence; /* of the next record */
+        uint64_t last_position;
+        uint32_t seed;
+        uint32_t reserved_bytes; /* of the open reservation, with header; 0: none */
+        struct journal_segment *segment;
+        uint64_t records, rejected_records;
+        uint32_t touched_count;
+        uint16_t *touched;  /* targets with counts not yet persisted */
+        uint32_t *accepted; /* per target, since the last publish */
+};
+
+struct journal {
+        char *directory;
+        int directory_fd, lock_fd, quarantine_fd;
+        uint64_t segment_bytes, size_bytes_max;
+        uint32_t segments_mapped_max, ahead;
+        enum journal_durability durability;
+        bool read_only;
+
+        struct journal_segment *segments;
+        uint64_t capacity; /* lines of the table */
+        struct journal_targets targets;
+        struct journal_lanes lanes;
+        struct journal_target_recovery *target_recovery; /* only during open */
+
+        alignas(128) struct journal_writer writer;
+
+        /* By the shard. */
+        alignas(128) _Atomic uint64_t committed_version; /* odd while the pair changes */
+        _Atomic uint64_t committed_position;
+        _Atomic uint64_t committed_sequence;
+        _Atomic uint64_t stat_records, stat_rejected_records;
+        _Atomic uint64_t current_index;
+        _Atomic bool wants_maintenance; /* cleared by control */
+
+        /* By control. */
+        alignas(128) _Atomic uint64_t prepared_end; /* segments with a smaller index may be taken */
+        _Atomic uint64_t durable_position;
+        _Atomic uint64_t stat_segments, stat_segments_recycled, stat_size_bytes, stat_oldest_position;
+        uint64_t next_file_number, next_base_position;
+        uint64_t mapped_count;
+        bool sync_failed;
+
+        /* Under the mutex. */
+        alignas(128) pthread_mutex_t mutex;
+        uint64_t first_index;       /* of the oldest segment */
+        uint64_t recycled_position; /* end of the newest segment that is gone: a cursor there is at the first one now */
+        _Atomic uint64_t readers_count;
+};
+
+static inline struct journal_segment *journal_segment_at(const struct journal *journal, uint64_t index)
+{
+        return &journal->segments[index % journal->capacity];
+}
+
+/* The index of the segment that holds `position`, or the oldest one when its end was recycled; under the mutex. */
+enum err_code journal_segment_find(const struct journal *journal, uint64_t position, uint64_t *ret_index);
+
+enum err_code journal_recover(struct journal *journal, struct journal_recovery *recovery, struct err *reterr);
+/* Read-only: builds the table from what the directory holds now. */
+enum err_code journal_refresh(struct journal *journal, struct err *reterr);
+void journal_publish_pair(struct journal *journal, uint64_t position, uint64_t sequence);
+
+#endif

@@ -1,0 +1,276 @@
+/* The control thread's side: preparing segments ahead of the writer, recycling, removing, unmapping, syncing. */
+#include "journal/journal_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <unistd.h>
+
+/* The position before which nobody needs anything. */
+static uint64_t journal_oldest_needed(struct journal *journal)
+{
+        uint64_t oldest = journal_committed_position(journal);
+        uint32_t count = journal_targets_count(journal);
+        for (uint32_t number = 0; number < count; number++) {
+                struct journal_target_entry *entry = journal_target_entry(&journal->targets, number);
+                /* Relaxed: this thread stores it. */
+                if (atomic_load_explicit(&entry->retired, memory_order_relaxed) != 0) {
+                        journal_target_shed_waiting(journal, entry);
+                        continue;
+                }
+                struct journal_owner_slot owner;
+                journal_owner_slot_read(entry, &owner);
+                if (owner.position < oldest)
+                        oldest = owner.position;
+        }
+        atomic_store_explicit(&journal->stat_oldest_position, oldest, memory_order_relaxed);
+        return oldest;
+}
+
+/* Under the mutex. */
+static bool journal_segment_is_free(const struct journal *journal, uint64_t index, uint64_t oldest)
+{
+        /* Pairs with the release in journal_writer_switch(): the end of a segment before the current one is there. */
+        if (index >= atomic_load_explicit(&journal->current_index, memory_order_acquire))
+                return false;
+        const struct journal_segment *segment = journal_segment_at(journal, index);
+        /* Acquire: pairs with P1 in journal_reader_rest(). No new pin comes while the mutex is held. */
+        return atomic_load_explicit(&segment->end_position, memory_order_acquire) <= oldest &&
+               atomic_load_explicit(&segment->pins, memory_order_acquire) == 0;
+}
+
+/* Takes the oldest segment out of the table when nobody needs it; the caller has its line. */
+static bool journal_take_oldest(struct journal *journal, uint64_t oldest, struct journal_segment *ret_segment)
+{
+        (void)pthread_mutex_lock(&journal->mutex); /* cannot fail: a plain mutex, never taken twice */
+        bool free_now = journal_segment_is_free(journal, journal->first_index, oldest);
+        if (free_now) {
+                struct journal_segment *segment = journal_segment_at(journal, journal->first_index);
+                *ret_segment = (struct journal_segment){
+                        .file_number = segment->file_number,
+                        .base_position = segment->base_position,
+                        .size_bytes = segment->size_bytes,
+                        .map = segment->map,
+                        .fd = segment->fd,
+                };
+                segment->map = NULL;
+                segment->fd = -1;
+                journal->recycled_position = atomic_load_explicit(&segment->end_position, memory_order_relaxed);
+                journal->first_index++;
+        }
+        (void)pthread_mutex_unlock(&journal->mutex);
+        return free_now;
+}
+
+static void journal_count_segments(struct journal *journal, int64_t segments, int64_t size_bytes)
+{
+        /* Relaxed: figures for people; only this thread changes them. */
+        atomic_fetch_add_explicit(&journal->stat_segments, (uint64_t)segments, memory_order_relaxed);
+        atomic_fetch_add_explicit(&journal->stat_size_bytes, (uint64_t)size_bytes, memory_order_relaxed);
+}
+
+static void journal_remove(struct journal *journal, struct journal_segment *segment)
+{
+        char name[JOURNAL_NAME_BYTES];
+        if (segment->map != NULL)
+                journal->mapped_count--;
+        journal_segment_unmap(segment);
+        journal_segment_name(segment->file_number, JOURNAL_SEGMENT_SUFFIX, name);
+        (void)unlinkat(journal->directory_fd, name, 0); /* if it stays, open finds an old segment and passes it again */
+        journal_count_segments(journal, -1, -(int64_t)segment->size_bytes);
+        JOURNAL_STEP("segment-removed");
+}
+
+/* Unmaps the oldest warm segments until at most `mapped_max` are mapped. Those that a reader is in stay. */
+static void journal_unmap_cold(struct journal *journal, uint64_t mapped_max)
+{
+        uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_acquire);
+        for (uint64_t index = journal->first_index; index < current && journal->mapped_count > mapped_max; index++) {
+                struct journal_segment *segment = journal_segment_at(journal, index);
+                struct journal_segment cold = {.fd = -1};
+                if (segment->map == NULL)
+                        continue;
+                /* journal_sync() wants its file open. */
+                if (journal->durability == JOURNAL_DURABILITY_HOST &&
+                    atomic_load_explicit(&segment->end_position, memory_order_acquire) >
+                            journal_durable_position(journal))
+                        continue;
+                (void)pthread_mutex_lock(&journal->mutex);
+                if (atomic_load_explicit(&segment->pins, memory_order_acquire) == 0) {
+                        cold.map = segment->map;
+                        cold.fd = segment->fd;
+                        cold.size_bytes = segment->size_bytes;
+                        segment->map = NULL;
+                        segment->fd = -1;
+                }
+                (void)pthread_mutex_unlock(&journal->mutex);
+                if (cold.map != NULL)
+                        journal->mapped_count--;
+                journal_segment_unmap(&cold);
+        }
+}
+
+/* Puts a segment with headers behind the last one of the table and hands it to the writer. */
+static void journal_prepare_push(struct journal *journal, const struct journal_segment *segment)
+{
+        uint64_t index = atomic_load_explicit(&journal->prepared_end, memory_order_relaxed);
+        ASSERT(index - journal->first_index < journal->capacity);
+        (void)pthread_mutex_lock(&journal->mutex);
+        struct journal_segment *line = journal_segment_at(journal, index);
+        line->file_number = segment->file_number;
+        line->base_position = segment->base_position;
+        line->size_bytes = segment->size_bytes;
+        line->seed = segment->seed;
+        line->map = segment->map;
+        line->fd = segment->fd;
+        atomic_store_explicit(&line->base_sequence, 0, memory_order_relaxed);
+        atomic_store_explicit(&line->end_position, 0, memory_order_relaxed);
+        atomic_store_explicit(&line->pins, 0, memory_order_relaxed);
+        (void)pthread_mutex_unlock(&journal->mutex);
+        journal->next_base_position += segment->size_bytes;
+        /* Pairs with the acquire in journal_writer_switch(). */
+        atomic_store_explicit(&journal->prepared_end, index + 1, memory_order_release);
+}
+
+/* Makes the file of a passed segment the next one. It was taken out of the table; on failure its file is removed. */
+static enum err_code journal_prepare_recycled(struct journal *journal, struct journal_segment *segment,
+                                              struct err *reterr)
+{
+        enum err_code code = ERR_OK;
+        segment->base_position = journal->next_base_position;
+        segment->seed = journal_random_seed();
+        if (segment->map == NULL) {
+                code = journal_segment_map(journal, segment, reterr);
+                if (code != ERR_OK) {
+                        journal_remove(journal, segment);
+                        return code;
+                }
+                journal->mapped_count++;
+#ifdef FALLOC_FL_ZERO_RANGE
+                /* Only so that its stale pages need not be read from the disk to be overwritten; not all file systems
+                 * can. The headers stay. */
+                (void)fallocate(segment->fd, FALLOC_FL_ZERO_RANGE, JOURNAL_DATA_START,
+                                (off_t)(journal_segment_data_end(segment) - JOURNAL_DATA_START));
+#endif
+        }
+        JOURNAL_STEP("recycle-begun");
+        journal_segment_write_headers(segment);
+        struct journal_start_block *start = (struct journal_start_block *)(void *)(segment->map + JOURNAL_START_OFFSET);
+        start->base_sequence = 0;
+        JOURNAL_STEP("recycle-written");
+        if (journal->durability == JOURNAL_DURABILITY_HOST && fdatasync(segment->fd) < 0) {
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync a recycled segment in %s",
+                                     journal->directory);
+                journal_remove(journal, segment);
+                return code;
+        }
+        journal_segment_warm(segment, 0);
+        journal_prepare_push(journal, segment);
+        atomic_fetch_add_explicit(&journal->stat_segments_recycled, 1, memory_order_relaxed);
+        return ERR_OK;
+}
+
+static enum err_code journal_prepare_new(struct journal *journal, struct err *reterr)
+{
+        struct journal_segment segment = {
+                .file_number = journal->next_file_number,
+                .base_position = journal->next_base_position,
+                .size_bytes = journal->segment_bytes,
+                .seed = journal_random_seed(),
+                .fd = -1,
+        };
+        enum err_code code = journal_segment_create_file(journal, &segment, reterr);
+        if (code != ERR_OK)
+                return code;
+        journal->next_file_number++;
+        journal->mapped_count++;
+        journal_segment_warm(&segment, 0);
+        journal_count_segments(journal, 1, (int64_t)segment.size_bytes);
+        journal_prepare_push(journal, &segment);
+        return ERR_OK;
+}
+
+static enum err_code journal_prepare_one(struct journal *journal, uint64_t oldest, struct err *reterr)
+{
+        struct journal_segment segment;
+        journal_unmap_cold(journal, journal->segments_mapped_max - 1);
+        while (journal_take_oldest(journal, oldest, &segment)) {
+                if (segment.size_bytes == journal->segment_bytes)
+                        return journal_prepare_recycled(journal, &segment, reterr);
+                journal_remove(journal, &segment); /* of another configuration */
+        }
+        uint64_t size_bytes = atomic_load_explicit(&journal->stat_size_bytes, memory_order_relaxed);
+        if (size_bytes + journal->segment_bytes > journal->size_bytes_max)
+                return err_set(reterr, ERR_FULL, "journal %s holds %llu of %llu bytes and its oldest events still wait",
+                               journal->directory, (unsigned long long)size_bytes,
+                               (unsigned long long)journal->size_bytes_max);
+        return journal_prepare_new(journal, reterr);
+}
+
+enum err_code journal_maintain(struct journal *journal, struct err *reterr)
+{
+        ASSERT(!journal->read_only);
+        /* Relaxed: a hint; when it is raised again meanwhile, the next call comes sooner. */
+        atomic_store_explicit(&journal->wants_maintenance, false, memory_order_relaxed);
+        uint64_t oldest = journal_oldest_needed(journal);
+        /* The cursors must be on the disk before what they have passed is overwritten, or a power cut would leave old
+         * cursors with nothing to read. */
+        if (journal->durability == JOURNAL_DURABILITY_HOST && fdatasync(journal->targets.fd) < 0)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync %s/targets", journal->directory);
+        enum err_code code = ERR_OK;
+        for (;;) {
+                uint64_t end = atomic_load_explicit(&journal->prepared_end, memory_order_relaxed);
+                uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_acquire);
+                if (code != ERR_OK || end >= current + 1 + journal->ahead)
+                        break;
+                code = journal_prepare_one(journal, oldest, reterr);
+        }
+        /* What an outage has piled up goes back to the disk. */
+        struct journal_segment segment;
+        while (atomic_load_explicit(&journal->stat_segments, memory_order_relaxed) > journal->segments_mapped_max &&
+               journal_take_oldest(journal, oldest, &segment))
+                journal_remove(journal, &segment);
+        journal_unmap_cold(journal, journal->segments_mapped_max);
+        return code;
+}
+
+bool journal_wants_maintenance(const struct journal *journal)
+{
+        return atomic_load_explicit(&journal->wants_maintenance, memory_order_relaxed);
+}
+
+/* ------------------------------------------------------------------------------------------------------ sync */
+
+enum err_code journal_sync(struct journal *journal, struct err *reterr)
+{
+        uint64_t position = journal_committed_position(journal);
+        uint64_t durable = journal_durable_position(journal);
+        if (position == durable)
+                return ERR_OK;
+        if (journal->durability == JOURNAL_DURABILITY_HOST) {
+                if (journal->sync_failed)
+                        return err_set(reterr, ERR_SYSTEM,
+                                       "journal %s could not be synced before: restart to recover what is on the disk",
+                                       journal->directory);
+                uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_acquire);
+                for (uint64_t index = journal->first_index; index <= current; index++) {
+                        const struct journal_segment *segment = journal_segment_at(journal, index);
+                        if (segment->base_position + segment->size_bytes <= durable || segment->map == NULL)
+                                continue;
+                        if (fdatasync(segment->fd) < 0) {
+                                journal->sync_failed = true;
+                                return err_set_errno(reterr, ERR_SYSTEM, errno,
+                                                     "cannot sync journal segment %016llx in %s",
+                                                     (unsigned long long)segment->file_number, journal->directory);
+                        }
+                }
+        }
+        /* Release: a flush that sees it may say so. */
+        atomic_store_explicit(&journal->durable_position, position, memory_order_release);
+        return ERR_OK;
+}
+
+uint64_t journal_durable_position(const struct journal *journal)
+{
+        return atomic_load_explicit(&journal->durable_position, memory_order_acquire);
+}

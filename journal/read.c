@@ -1,0 +1,279 @@
+/* The readers' side: finding the segment, pinning it, walking its records; and counting what waits for a target. */
+#include "journal/journal_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+struct journal_reader {
+        struct journal *journal;
+        const uint8_t *bytes; /* of the segment it is in; NULL: in none */
+        uint64_t base_position, data_end;
+        uint32_t seed;
+        bool verify;                     /* the bytes may have been to the disk and back */
+        struct journal_segment *segment; /* pinned; NULL when the bytes are a copy */
+        void *own_map;                   /* NULL: the journal's own mapping is used */
+        uint64_t own_bytes;
+};
+
+/* Reading beside a writer of another process: how often the log may be recycled under a count before it is given up. */
+#define JOURNAL_AUDIT_ATTEMPTS_MAX 64u
+
+enum err_code journal_segment_find(const struct journal *journal, uint64_t position, uint64_t *ret_index)
+{
+        /* Relaxed: control stores it under the mutex that the caller holds. */
+        uint64_t low = journal->first_index;
+        uint64_t high = atomic_load_explicit(&journal->prepared_end, memory_order_acquire);
+        const uint64_t end = high;
+        if (low == high)
+                return ERR_NOT_FOUND;
+        const struct journal_segment *first = journal_segment_at(journal, low);
+        if (position < first->base_position && position < journal->recycled_position)
+                return ERR_NOT_FOUND;
+        /* The first segment whose records reach behind `position`. */
+        while (low < high) {
+                uint64_t middle = low + (high - low) / 2;
+                const struct journal_segment *segment = journal_segment_at(journal, middle);
+                if (segment->base_position + journal_segment_data_end(segment) > position)
+                        high = middle;
+                else
+                        low = middle + 1;
+        }
+        if (low == end)
+                return ERR_NOT_FOUND;
+        *ret_index = low;
+        return ERR_OK;
+}
+
+void journal_reader_rest(struct journal_reader *reader)
+{
+        if (reader->own_map != NULL)
+                (void)munmap(reader->own_map, reader->own_bytes); /* cannot fail for our own mapping */
+        if (reader->segment != NULL)
+                /* P1: everything read comes before; pairs with the acquire in journal_segment_is_free(). */
+                atomic_fetch_sub_explicit(&reader->segment->pins, 1, memory_order_release);
+        reader->own_map = NULL;
+        reader->segment = NULL;
+        reader->bytes = NULL;
+}
+
+/* A private copy, for a segment that another process may recycle at any moment. */
+static enum err_code journal_reader_copy(struct journal_reader *reader, int fd, uint64_t bytes)
+{
+        void *copy = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (copy == MAP_FAILED)
+                return ERR_MEMORY;
+        reader->own_map = copy;
+        reader->own_bytes = bytes;
+        uint64_t done = 0;
+        while (done < bytes) {
+                ssize_t got = pread(fd, (uint8_t *)copy + done, bytes - done, (off_t)done);
+                if (got < 0 && errno == EINTR)
+                        continue;
+                if (got < 0)
+                        return ERR_SYSTEM;
+                if (got == 0)
+                        break; /* the rest stays zero and holds no record */
+                done += (uint64_t)got;
+        }
+        return ERR_OK;
+}
+
+static enum err_code journal_reader_map(struct journal_reader *reader, uint64_t file_number, uint64_t bytes)
+{
+        struct journal *journal = reader->journal;
+        char name[JOURNAL_NAME_BYTES];
+        journal_segment_name(file_number, JOURNAL_SEGMENT_SUFFIX, name);
+        int fd = openat(journal->directory_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0)
+                return journal->read_only && errno == ENOENT ? ERR_NOT_FOUND : ERR_SYSTEM;
+        enum err_code code = ERR_OK;
+        if (journal->read_only) {
+                code = journal_reader_copy(reader, fd, bytes);
+        } else {
+                void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+                if (map == MAP_FAILED) {
+                        code = errno == ENOMEM ? ERR_MEMORY : ERR_SYSTEM;
+                } else {
+                        (void)madvise(map, bytes, MADV_SEQUENTIAL); /* advice */
+                        reader->own_map = map;
+                        reader->own_bytes = bytes;
+                }
+        }
+        (void)close(fd); /* read only */
+        return code;
+}
+
+/* Goes to the segment that has the record at or behind `position`. */
+static __attribute__((noinline)) enum err_code journal_reader_enter(struct journal_reader *reader, uint64_t position)
+{
+        struct journal *journal = reader->journal;
+        uint64_t index;
+        journal_reader_rest(reader);
+        (void)pthread_mutex_lock(&journal->mutex); /* cannot fail: a plain mutex, never taken twice */
+        enum err_code code = journal_segment_find(journal, position, &index);
+        if (code != ERR_OK) {
+                (void)pthread_mutex_unlock(&journal->mutex);
+                return code;
+        }
+        struct journal_segment *segment = journal_segment_at(journal, index);
+        const uint64_t file_number = segment->file_number;
+        const uint64_t size_bytes = segment->size_bytes;
+        reader->base_position = segment->base_position;
+        reader->data_end = journal_segment_data_end(segment);
+        reader->seed = segment->seed;
+        const uint8_t *map = segment->map;
+        if (!journal->read_only) {
+                /* Relaxed: under the mutex, where control looks at it. */
+                atomic_fetch_add_explicit(&segment->pins, 1, memory_order_relaxed);
+                reader->segment = segment;
+        }
+        (void)pthread_mutex_unlock(&journal->mutex);
+        reader->verify = map == NULL;
+        if (map == NULL) {
+                code = journal_reader_map(reader, file_number, size_bytes);
+                if (code != ERR_OK) {
+                        journal_reader_rest(reader);
+                        return code;
+                }
+                map = reader->own_map;
+        }
+        reader->bytes = map;
+        return ERR_OK;
+}
+
+static __attribute__((noinline, cold)) enum err_code journal_read_damaged(struct journal_reader *reader,
+                                                                          uint64_t position,
+                                                                          struct journal_record *ret_record)
+{
+        uint64_t offset = position - reader->base_position;
+        uint64_t next =
+                journal_resync(reader->bytes, offset + JOURNAL_ALIGN_BYTES, reader->data_end, reader->seed, 0, false);
+        *ret_record = (struct journal_record){.position = position, .next_position = reader->base_position + next};
+        return ERR_CORRUPT;
+}
+
+enum err_code journal_read(struct journal_reader *reader, uint64_t position, uint64_t limit,
+                           struct journal_record *ret_record)
+{
+        while (position < limit) {
+                if (reader->bytes == NULL || position < reader->base_position ||
+                    position - reader->base_position >= reader->data_end) {
+                        enum err_code code = journal_reader_enter(reader, position);
+                        if (code != ERR_OK)
+                                return code;
+                        if (position < reader->base_position + JOURNAL_DATA_START)
+                                position = reader->base_position + JOURNAL_DATA_START;
+                        continue;
+                }
+                uint64_t offset = position - reader->base_position;
+                ASSERT(offset % JOURNAL_ALIGN_BYTES == 0 && offset >= JOURNAL_DATA_START);
+                const uint8_t *at = reader->bytes + offset;
+                uint64_t room_bytes = reader->data_end - offset;
+                struct journal_record_header header;
+                memcpy(&header, at, sizeof(header));
+                if (reader->verify && !journal_record_is_whole(at, room_bytes, reader->seed, &header))
+                        return journal_read_damaged(reader, position, ret_record);
+                /* Cheap bounds also for warm bytes: their pages may have been read back from the disk, too. */
+                uint64_t bytes = journal_record_bytes(header.payload_bytes);
+                if (bytes > room_bytes || journal_header_routes_count(&header) > LIMIT_ROUTES_PER_EVENT_MAX)
+                        return journal_read_damaged(reader, position, ret_record);
+                if ((journal_header_flags(&header) & JOURNAL_FLAG_GAP) != 0) {
+                        position += bytes;
+                        continue;
+                }
+                ret_record->position = position;
+                ret_record->next_position = position + bytes;
+                ret_record->sequence = header.sequence;
+                journal_entry_of_header(&header, &ret_record->entry);
+                ret_record->payload = slice_of(at + sizeof(header), header.payload_bytes);
+                return ERR_OK;
+        }
+        return ERR_EMPTY;
+}
+
+enum err_code journal_reader_create(struct journal *journal, struct journal_reader **ret_reader, struct err *reterr)
+{
+        struct journal_reader *reader = calloc(1, sizeof(*reader));
+        if (reader == NULL)
+                return err_set(reterr, ERR_MEMORY, "out of memory for a reader of journal %s", journal->directory);
+        reader->journal = journal;
+        /* Relaxed: for the budget, and an assertion in journal_close(). */
+        atomic_fetch_add_explicit(&journal->readers_count, 1, memory_order_relaxed);
+        *ret_reader = reader;
+        return ERR_OK;
+}
+
+void journal_reader_free(struct journal_reader *reader)
+{
+        if (reader == NULL)
+                return;
+        journal_reader_rest(reader);
+        atomic_fetch_sub_explicit(&reader->journal->readers_count, 1, memory_order_relaxed);
+        free(reader);
+}
+
+/* ------------------------------------------------------------------------------------------------------ audit */
+
+/* ERR_NOT_FOUND: the cursor moved on and the segment was recycled meanwhile. */
+static enum err_code journal_count_between(struct journal_reader *reader, uint16_t target,
+                                           const struct journal_target_state *state, uint64_t *ret_waiting)
+{
+        uint64_t waiting = 0;
+        uint64_t position = state->cursor_position;
+        for (;;) {
+                struct journal_record record;
+                enum err_code code = journal_read(reader, position, state->accepted_position, &record);
+                if (code == ERR_EMPTY)
+                        break;
+                if (code == ERR_CORRUPT && reader->journal->read_only)
+                        return ERR_NOT_FOUND; /* most likely recycled under the copy; else the attempts run out */
+                if (code != ERR_OK && code != ERR_CORRUPT)
+                        return code;
+                position = record.next_position;
+                if (code == ERR_CORRUPT)
+                        continue; /* it does not wait any more, it is lost: the equation says so */
+                for (unsigned i = 0; i < record.entry.routes_count; i++)
+                        waiting += record.entry.routes[i] == target;
+        }
+        *ret_waiting = waiting;
+        return ERR_OK;
+}
+
+enum err_code journal_target_audit(struct journal *journal, uint16_t target, struct journal_target_state *ret_state,
+                                   uint64_t *ret_waiting, struct err *reterr)
+{
+        struct journal_reader reader = {.journal = journal};
+        enum err_code code = ERR_OK;
+        for (unsigned attempt = 0; attempt < JOURNAL_AUDIT_ATTEMPTS_MAX; attempt++) {
+                struct journal_target_state state;
+                if (journal->read_only) {
+                        code = journal_refresh(journal, reterr);
+                        if (code != ERR_OK)
+                                return code;
+                }
+                if (!journal_target_get(journal, target, &state))
+                        return err_set(reterr, ERR_NOT_FOUND, "journal %s knows no target %u", journal->directory,
+                                       target);
+                code = journal_count_between(&reader, target, &state, ret_waiting);
+                journal_reader_rest(&reader);
+                if (code == ERR_OK) {
+                        if (ret_state != NULL)
+                                *ret_state = state;
+                        return ERR_OK;
+                }
+                if (code != ERR_NOT_FOUND)
+                        break;
+        }
+        return err_set(reterr, code, "cannot count what waits for target %u in journal %s: %s", target,
+                       journal->directory, err_text(code));
+}
+
+uint64_t journal_target_count_waiting(struct journal *journal, uint16_t target, struct err *reterr)
+{
+        uint64_t waiting;
+        return journal_target_audit(journal, target, NULL, &waiting, reterr) == ERR_OK ? waiting : UINT64_MAX;
+}

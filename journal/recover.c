@@ -1,0 +1,767 @@
+/* Recovery at open: every segment is read once into private memory, every record judged by itself. Nothing here trusts
+ * the files: they may be cut, torn, flipped, or come from elsewhere. */
+#include "journal/journal_internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct recover_file {
+        uint64_t number;
+        uint64_t file_bytes;
+        struct journal_segment_header header;
+        uint64_t base_sequence; /* 0: not started, or not known */
+        uint64_t end_position;  /* behind the last record */
+};
+
+struct recover_hole {
+        uint64_t offset, end, next_sequence;
+};
+
+struct recover {
+        struct journal *journal;
+        struct journal_recovery *recovery;
+        struct recover_file *files;
+        size_t files_count, files_room;
+        struct recover_hole *holes; /* of the segment in hand */
+        size_t holes_count, holes_room;
+        uint8_t *bytes; /* a private copy of the segment in hand */
+        uint64_t bytes_room;
+        uint64_t expected;   /* sequence of the next record; 0: not known yet */
+        uint64_t cut_bytes;  /* at the end of the segment in hand */
+        uint64_t open_from;  /* segments from this index up to the one in hand have no end yet */
+        uint64_t last_index; /* of the newest segment that the writer has come to */
+        bool any;            /* there is one */
+        uint32_t routes_end; /* target numbers that records name are below it */
+        struct err *reterr;
+};
+
+/* ------------------------------------------------------------------------------------------------------ files */
+
+static enum err_code recover_read(int fd, uint8_t *to, uint64_t bytes, uint64_t offset)
+{
+        uint64_t done = 0;
+        while (done < bytes) {
+                ssize_t got = pread(fd, to + done, bytes - done, (off_t)(offset + done));
+                if (got < 0 && errno == EINTR)
+                        continue;
+                if (got < 0 && errno == EIO) {
+                        /* A bad sector costs its page, not the file. */
+                        uint64_t skip = JOURNAL_PAGE_BYTES - (offset + done) % JOURNAL_PAGE_BYTES;
+                        if (skip > bytes - done)
+                                skip = bytes - done;
+                        memset(to + done, 0, skip);
+                        done += skip;
+                        continue;
+                }
+                if (got < 0)
+                        return ERR_SYSTEM;
+                if (got == 0)
+                        break;
+                done += (uint64_t)got;
+        }
+        memset(to + done, 0, bytes - done);
+        return ERR_OK;
+}
+
+static enum err_code recover_write(int fd, const void *from, uint64_t bytes, uint64_t offset)
+{
+        uint64_t done = 0;
+        while (done < bytes) {
+                ssize_t wrote = pwrite(fd, (const uint8_t *)from + done, bytes - done, (off_t)(offset + done));
+                if (wrote < 0 && errno == EINTR)
+                        continue;
+                if (wrote <= 0)
+                        return ERR_SYSTEM;
+                done += (uint64_t)wrote;
+        }
+        return ERR_OK;
+}
+
+static enum err_code recover_open(const struct recover *recover, uint64_t number, int flags, int *ret_fd)
+{
+        char name[JOURNAL_NAME_BYTES];
+        journal_segment_name(number, JOURNAL_SEGMENT_SUFFIX, name);
+        *ret_fd = openat(recover->journal->directory_fd, name, flags | O_CLOEXEC | O_NOFOLLOW);
+        if (*ret_fd >= 0)
+                return ERR_OK;
+        return err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot open journal segment %s/%s",
+                             recover->journal->directory, name);
+}
+
+/* ------------------------------------------------------------------------------------------------------ quarantine */
+
+static bool recover_quarantine_open(struct recover *recover)
+{
+        struct journal *journal = recover->journal;
+        if (journal->quarantine_fd >= 0)
+                return true;
+        if (mkdirat(journal->directory_fd, JOURNAL_QUARANTINE_NAME, 0700) < 0 && errno != EEXIST)
+                return false;
+        journal->quarantine_fd =
+                openat(journal->directory_fd, JOURNAL_QUARANTINE_NAME, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        return journal->quarantine_fd >= 0;
+}
+
+/* A file that is no segment leaves the log. */
+static void recover_quarantine_move(struct recover *recover, uint64_t number)
+{
+        char name[JOURNAL_NAME_BYTES], away[JOURNAL_NAME_BYTES * 2];
+        journal_segment_name(number, JOURNAL_SEGMENT_SUFFIX, name);
+        (void)snprintf(away, sizeof(away), "%s.%08x", name, journal_random_seed()); /* it fits */
+        if (recover_quarantine_open(recover) &&
+            renameat(recover->journal->directory_fd, name, recover->journal->quarantine_fd, away) == 0)
+                recover->recovery->quarantined_segments++;
+        else
+                recover->recovery->quarantine_failures++;
+}
+
+/* A segment that lost records is copied before its damage is covered. */
+static void recover_quarantine_copy(struct recover *recover, const struct recover_file *file)
+{
+        char name[JOURNAL_NAME_BYTES], away[JOURNAL_NAME_BYTES * 2];
+        int from_fd = -1, to_fd = -1;
+        bool done = false;
+        uint8_t *chunk = malloc((size_t)1 << 20);
+        journal_segment_name(file->number, JOURNAL_SEGMENT_SUFFIX, name);
+        (void)snprintf(away, sizeof(away), "%s.%08x", name, journal_random_seed()); /* it fits */
+        if (chunk == NULL || !recover_quarantine_open(recover))
+                goto out;
+        from_fd = openat(recover->journal->directory_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        to_fd = openat(recover->journal->quarantine_fd, away, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (from_fd < 0 || to_fd < 0)
+                goto out;
+        for (uint64_t offset = 0; offset < file->file_bytes; offset += (uint64_t)1 << 20) {
+                uint64_t bytes = file->file_bytes - offset;
+                if (bytes > (uint64_t)1 << 20)
+                        bytes = (uint64_t)1 << 20;
+                if (recover_read(from_fd, chunk, bytes, offset) != ERR_OK ||
+                    recover_write(to_fd, chunk, bytes, offset) != ERR_OK)
+                        goto out;
+        }
+        done = true;
+out:
+        if (from_fd >= 0)
+                (void)close(from_fd); /* read only */
+        if (to_fd >= 0) {
+                if (close(to_fd) < 0)
+                        done = false;
+                if (!done)
+                        (void)unlinkat(recover->journal->quarantine_fd, away, 0); /* half a copy helps nobody */
+        }
+        free(chunk);
+        if (done)
+                recover->recovery->quarantined_segments++;
+        else
+                recover->recovery->quarantine_failures++;
+}
+
+/* ------------------------------------------------------------------------------------------------------ directory */
+
+static bool recover_parse_name(const char *name, const char *suffix, uint64_t *ret_number)
+{
+        uint64_t number = 0;
+        for (size_t i = 0; i < 16; i++) {
+                char c = name[i];
+                unsigned digit;
+                if (c >= '0' && c <= '9')
+                        digit = (unsigned)(c - '0');
+                else if (c >= 'a' && c <= 'f')
+                        digit = (unsigned)(c - 'a') + 10;
+                else
+                        return false;
+                number = number << 4 | digit;
+        }
+        *ret_number = number;
+        return strcmp(name + 16, suffix) == 0;
+}
+
+/* Reads what identifies the file. ERR_CORRUPT: it is no segment. */
+static enum err_code recover_identify(struct recover *recover, struct recover_file *file)
+{
+        int fd;
+        enum err_code code = recover_open(recover, file->number, O_RDONLY, &fd);
+        if (code != ERR_OK)
+                return code;
+        struct stat status;
+        uint8_t head[JOURNAL_START_OFFSET + sizeof(struct journal_start_block)];
+        struct journal_segment_header copy = {0};
+        if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode)) {
+                code = ERR_CORRUPT;
+                goto out;
+        }
+        file->file_bytes = (uint64_t)status.st_size;
+        if (recover_read(fd, head, sizeof(head), 0) != ERR_OK) {
+                code = err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot read journal segment %016llx in %s",
+                                     (unsigned long long)file->number, recover->journal->directory);
+                goto out;
+        }
+        memcpy(&file->header, head, sizeof(file->header));
+        enum err_code first = journal_segment_header_check(&file->header, file->number);
+        /* The copy lies a page before the end; where that is, only the header or the file's size can tell. */
+        uint64_t end = first == ERR_OK ? file->header.segment_bytes : file->file_bytes;
+        enum err_code second = ERR_CORRUPT;
+        if (end >= LIMIT_SEGMENT_BYTES_MIN && end <= file->file_bytes &&
+            recover_read(fd, (uint8_t *)&copy, sizeof(copy), end - JOURNAL_PAGE_BYTES) == ERR_OK)
+                second = journal_segment_header_check(&copy, file->number);
+        if (second == ERR_OK && (first != ERR_OK || copy.base_position > file->header.base_position)) {
+                file->header = copy;
+                first = ERR_OK;
+        }
+        if (first != ERR_OK && (first == ERR_VERSION || second == ERR_VERSION)) {
+                code = err_set(
+                        recover->reterr, ERR_VERSION,
+                        "journal segment %016llx in %s has another version than %u: use the program that wrote it",
+                        (unsigned long long)file->number, recover->journal->directory, JOURNAL_VERSION);
+                goto out;
+        }
+        code = first;
+        struct journal_start_block start;
+        memcpy(&start, head + JOURNAL_START_OFFSET, sizeof(start));
+        file->base_sequence = 0;
+        if (start.base_sequence != 0 && start.base_sequence < JOURNAL_SEQUENCE_MAX &&
+            start.crc == journal_start_block_crc(file->header.seed, file->header.base_position, start.base_sequence))
+                file->base_sequence = start.base_sequence;
+out:
+        (void)close(fd); /* read only */
+        return code;
+}
+
+static int recover_compare_files(const void *a, const void *b)
+{
+        const struct recover_file *left = a, *right = b;
+        if (left->header.base_position != right->header.base_position)
+                return left->header.base_position < right->header.base_position ? -1 : 1;
+        return left->number < right->number ? -1 : left->number > right->number;
+}
+
+/* Lists, identifies and sorts; what is no segment of this log is moved away (not when reading only). */
+static enum err_code recover_list(struct recover *recover)
+{
+        struct journal *journal = recover->journal;
+        int fd = openat(journal->directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+        if (directory == NULL) {
+                int sys_errno = errno;
+                if (fd >= 0)
+                        (void)close(fd); /* a directory: nothing is buffered */
+                return err_set_errno(recover->reterr, ERR_SYSTEM, sys_errno, "cannot list %s", journal->directory);
+        }
+        enum err_code code = ERR_OK;
+        recover->files_count = 0;
+        for (struct dirent *line = readdir(directory); line != NULL && code == ERR_OK; line = readdir(directory)) {
+                struct recover_file file = {0};
+                if (strlen(line->d_name) < 16)
+                        continue;
+                if (!journal->read_only && recover_parse_name(line->d_name, JOURNAL_UNFINISHED, &file.number)) {
+                        (void)unlinkat(journal->directory_fd, line->d_name, 0); /* best effort: tried at each open */
+                        continue;
+                }
+                if (!recover_parse_name(line->d_name, JOURNAL_SEGMENT_SUFFIX, &file.number))
+                        continue;
+                if (file.number >= journal->next_file_number && file.number < UINT64_MAX)
+                        journal->next_file_number = file.number + 1;
+                code = recover_identify(recover, &file);
+                if (code == ERR_CORRUPT || (code != ERR_OK && journal->read_only)) {
+                        if (!journal->read_only)
+                                recover_quarantine_move(recover, file.number);
+                        code = ERR_OK;
+                        continue;
+                }
+                if (code != ERR_OK)
+                        break;
+                if (recover->files_count == recover->files_room) {
+                        size_t room = recover->files_room == 0 ? 64 : recover->files_room * 2;
+                        struct recover_file *larger = realloc(recover->files, room * sizeof(*larger));
+                        if (larger == NULL) {
+                                code = err_set(recover->reterr, ERR_MEMORY, "out of memory listing %s",
+                                               journal->directory);
+                                break;
+                        }
+                        recover->files = larger;
+                        recover->files_room = room;
+                }
+                recover->files[recover->files_count++] = file;
+        }
+        (void)closedir(directory); /* read only */
+        if (code != ERR_OK)
+                return code;
+        if (recover->files_count > 1)
+                qsort(recover->files, recover->files_count, sizeof(*recover->files), recover_compare_files);
+        /* Two files cannot hold the same positions; the earlier one was there first. */
+        size_t kept = 0;
+        for (size_t i = 0; i < recover->files_count; i++) {
+                const struct recover_file *before = kept == 0 ? NULL : &recover->files[kept - 1];
+                if (before != NULL && recover->files[i].header.base_position <
+                                              before->header.base_position + before->header.segment_bytes) {
+                        if (!journal->read_only)
+                                recover_quarantine_move(recover, recover->files[i].number);
+                        continue;
+                }
+                recover->files[kept++] = recover->files[i];
+        }
+        recover->files_count = kept;
+        return ERR_OK;
+}
+
+static enum err_code recover_table(struct recover *recover)
+{
+        struct journal *journal = recover->journal;
+        /* Files of another size may take more lines than the configured size has segments. */
+        uint64_t capacity = recover->files_count + 1;
+        if (!journal->read_only)
+                capacity += journal->size_bytes_max / journal->segment_bytes;
+        free(journal->segments);
+        journal->segments = calloc(capacity, sizeof(*journal->segments));
+        if (journal->segments == NULL)
+                return err_set(recover->reterr, ERR_MEMORY, "out of memory for %llu journal segments",
+                               (unsigned long long)capacity);
+        journal->capacity = capacity;
+        journal->first_index = 0;
+        uint64_t size_bytes = 0;
+        for (size_t i = 0; i < recover->files_count; i++) {
+                const struct recover_file *file = &recover->files[i];
+                struct journal_segment *segment = &journal->segments[i];
+                segment->file_number = file->number;
+                segment->base_position = file->header.base_position;
+                segment->size_bytes = file->header.segment_bytes;
+                segment->seed = file->header.seed;
+                segment->fd = -1;
+                size_bytes += segment->size_bytes;
+                journal->next_base_position = segment->base_position + segment->size_bytes;
+                if (segment->size_bytes > recover->bytes_room)
+                        recover->bytes_room = segment->size_bytes;
+        }
+        atomic_store_explicit(&journal->prepared_end, recover->files_count, memory_order_relaxed);
+        atomic_store_explicit(&journal->stat_segments, recover->files_count, memory_order_relaxed);
+        atomic_store_explicit(&journal->stat_size_bytes, size_bytes, memory_order_relaxed);
+        return ERR_OK;
+}
+
+static enum err_code recover_load(struct recover *recover, size_t index)
+{
+        int fd;
+        enum err_code code = recover_open(recover, recover->files[index].number, O_RDONLY, &fd);
+        if (code != ERR_OK)
+                return code;
+        if (recover_read(fd, recover->bytes, recover->files[index].header.segment_bytes, 0) != ERR_OK)
+                code = err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot read journal segment %016llx in %s",
+                                     (unsigned long long)recover->files[index].number, recover->journal->directory);
+        (void)close(fd); /* read only */
+        return code;
+}
+
+/* ------------------------------------------------------------------------------------------------------ repair */
+
+static enum err_code recover_repair(struct recover *recover, size_t index, const void *bytes, uint64_t count,
+                                    uint64_t offset)
+{
+        int fd;
+        enum err_code code = recover_open(recover, recover->files[index].number, O_WRONLY, &fd);
+        if (code != ERR_OK)
+                return code;
+        if (recover_write(fd, bytes, count, offset) != ERR_OK ||
+            (recover->journal->durability == JOURNAL_DURABILITY_HOST && fdatasync(fd) < 0))
+                code = err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot repair journal segment %016llx in %s",
+                                     (unsigned long long)recover->files[index].number, recover->journal->directory);
+        (void)close(fd); /* the write was checked */
+        return code;
+}
+
+static enum err_code recover_cover(struct recover *recover, size_t index, uint64_t offset, uint64_t end,
+                                   uint64_t next_sequence)
+{
+        struct journal_record_header gap;
+        journal_gap_fill(&gap, end - offset, next_sequence, recover->journal->segments[index].seed);
+        return recover_repair(recover, index, &gap, sizeof(gap), offset);
+}
+
+/* Segment `index` has content whose first sequence is `sequence`: whatever came before it ends here. */
+static enum err_code recover_begin(struct recover *recover, size_t index, uint64_t sequence)
+{
+        uint64_t lost = recover->expected != 0 && sequence > recover->expected ? sequence - recover->expected : 0;
+        recover->recovery->lost_records += lost;
+        for (size_t i = recover->open_from; i < index; i++) {
+                const struct journal_segment *segment = &recover->journal->segments[i];
+                uint64_t data_end = journal_segment_data_end(segment);
+                uint64_t end = recover->files[i].end_position - segment->base_position;
+                if (lost > 0 && !recover->journal->read_only)
+                        recover_quarantine_copy(recover, &recover->files[i]);
+                if (end < data_end && !recover->journal->read_only) {
+                        enum err_code code = recover_cover(recover, i, end, data_end, sequence);
+                        if (code != ERR_OK)
+                                return code;
+                }
+                if (recover->files[i].base_sequence == 0)
+                        recover->files[i].base_sequence = sequence;
+        }
+        recover->open_from = index;
+        recover->cut_bytes = 0;
+        recover->last_index = index;
+        recover->any = true;
+        if (sequence > recover->expected)
+                recover->expected = sequence;
+        const struct journal_segment *segment = &recover->journal->segments[index];
+        if (recover->files[index].base_sequence == 0) {
+                struct journal_start_block start = {
+                        .base_sequence = sequence,
+                        .crc = journal_start_block_crc(segment->seed, segment->base_position, sequence),
+                };
+                recover->files[index].base_sequence = sequence;
+                if (!recover->journal->read_only)
+                        return recover_repair(recover, index, &start, sizeof(start), JOURNAL_START_OFFSET);
+        }
+        return ERR_OK;
+}
+
+static enum err_code recover_note_hole(struct recover *recover, uint64_t offset, uint64_t end, uint64_t next_sequence)
+{
+        if (recover->holes_count == recover->holes_room) {
+                size_t room = recover->holes_room == 0 ? 16 : recover->holes_room * 2;
+                struct recover_hole *larger = realloc(recover->holes, room * sizeof(*larger));
+                if (larger == NULL)
+                        return err_set(recover->reterr, ERR_MEMORY, "out of memory recovering %s",
+                                       recover->journal->directory);
+                recover->holes = larger;
+                recover->holes_room = room;
+        }
+        recover->holes[recover->holes_count++] =
+                (struct recover_hole){.offset = offset, .end = end, .next_sequence = next_sequence};
+        return ERR_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------ scan */
+
+static enum err_code recover_record(struct recover *recover, uint64_t position,
+                                    const struct journal_record_header *header)
+{
+        struct journal *journal = recover->journal;
+        recover->recovery->records++;
+        recover->recovery->bytes += journal_record_bytes(header->payload_bytes);
+        if (journal->target_recovery == NULL)
+                return ERR_OK;
+        if (!journal_lanes_note(&journal->lanes, header->lane_id, header->lane_position))
+                return err_set(recover->reterr, ERR_MEMORY, "out of memory for the lanes of %s", journal->directory);
+        unsigned routes_count = journal_header_routes_count(header);
+        for (unsigned i = 0; i < routes_count; i++) {
+                uint32_t target = header->routes[i];
+                if (target >= LIMIT_TARGETS_MAX)
+                        continue;
+                if (target >= recover->routes_end)
+                        recover->routes_end = target + 1;
+                struct journal_target_recovery *found = &journal->target_recovery[target];
+                found->found_accepted += header->sequence > found->upto_sequence;
+                found->found_waiting += position >= found->cursor_position;
+        }
+        return ERR_OK;
+}
+
+/* Walks segment `index`, whose bytes are loaded. */
+static enum err_code recover_scan(struct recover *recover, size_t index)
+{
+        const struct journal_segment *segment = &recover->journal->segments[index];
+        const uint64_t data_end = journal_segment_data_end(segment);
+        const uint64_t base = segment->base_position;
+        enum err_code code = ERR_OK;
+        bool content = false;
+        uint64_t lost = 0;
+        uint64_t offset = JOURNAL_DATA_START;
+        uint64_t end = offset; /* behind the last record */
+        recover->holes_count = 0;
+        const uint64_t base_sequence = recover->files[index].base_sequence;
+        if (base_sequence != 0 && base_sequence >= recover->expected) {
+                content = true;
+                code = recover_begin(recover, index, base_sequence);
+        }
+        while (code == ERR_OK && offset < data_end) {
+                struct journal_record_header header;
+                bool whole =
+                        journal_record_is_whole(recover->bytes + offset, data_end - offset, segment->seed, &header) &&
+                        header.sequence >= recover->expected;
+                if (!whole) {
+                        uint64_t next = journal_resync(recover->bytes, offset + JOURNAL_ALIGN_BYTES, data_end,
+                                                       segment->seed, recover->expected, content);
+                        if (next == data_end)
+                                break;
+                        memcpy(&header, recover->bytes + next, sizeof(header));
+                        code = recover_note_hole(recover, offset, next, header.sequence);
+                        offset = next;
+                        continue; /* whole by journal_resync() */
+                }
+                if (!content) {
+                        content = true;
+                        code = recover_begin(recover, index, header.sequence);
+                        if (code != ERR_OK)
+                                break;
+                }
+                bool gap = (journal_header_flags(&header) & JOURNAL_FLAG_GAP) != 0;
+                /* The numbers that a gap covers were counted by the open that wrote it. */
+                if (!gap && recover->expected != 0)
+                        lost += header.sequence - recover->expected;
+                if (!gap)
+                        code = recover_record(recover, base + offset, &header);
+                recover->expected = header.sequence + !gap;
+                offset += journal_record_bytes(header.payload_bytes);
+                if (!gap)
+                        end = offset;
+        }
+        if (code != ERR_OK)
+                return code;
+        if (lost > 0 && !recover->journal->read_only)
+                recover_quarantine_copy(recover, &recover->files[index]);
+        recover->recovery->lost_records += lost;
+        for (size_t i = 0; i < recover->holes_count && !recover->journal->read_only; i++) {
+                code = recover_cover(recover, index, recover->holes[i].offset, recover->holes[i].end,
+                                     recover->holes[i].next_sequence);
+                if (code != ERR_OK)
+                        return code;
+        }
+        /* Closed: the end gap or the last record reaches the end. Otherwise the next record goes to `offset`. */
+        bool closed = offset >= data_end;
+        recover->files[index].end_position = base + (closed ? end : offset);
+        if (closed && recover->open_from == index)
+                recover->open_from = index + 1;
+        if (!closed && content) {
+                struct journal_record_header header;
+                memcpy(&header, recover->bytes + offset, sizeof(header));
+                if (header.sequence == recover->expected && header.payload_bytes <= LIMIT_EVENT_BYTES_MAX)
+                        recover->cut_bytes = journal_record_bytes(header.payload_bytes);
+        }
+        return ERR_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------ targets */
+
+/* The slots of each target are brought up to the log. `oldest`: where the log begins now. */
+static enum err_code recover_targets(struct recover *recover, uint64_t oldest, uint64_t oldest_sequence,
+                                     uint64_t position, uint64_t sequence)
+{
+        struct journal *journal = recover->journal;
+        uint32_t count = journal_targets_count(journal);
+        for (uint32_t number = 0; number < count; number++) {
+                struct journal_target_entry *entry = journal_target_entry(&journal->targets, number);
+                const struct journal_target_recovery *found = &journal->target_recovery[number];
+                struct journal_owner_slot owner = {.position = oldest, .sequence = oldest_sequence};
+                struct journal_shard_slot shard = {0};
+                if (!found->owner_lost)
+                        journal_owner_slot_read(entry, &owner);
+                if (!found->shard_lost)
+                        journal_shard_slot_read(entry, &shard);
+                shard.accepted += found->found_accepted;
+                bool rebuilt = found->owner_lost || found->shard_lost;
+                bool changed_owner = found->owner_lost, changed_shard = found->shard_lost || found->found_accepted > 0;
+                if (owner.position > position) {
+                        /* A power cut took settled records from the tail: new ones must not count as settled. */
+                        owner.position = position;
+                        owner.sequence = sequence;
+                        changed_owner = true;
+                }
+                bool behind = owner.position < oldest;
+                if (behind) {
+                        /* Usually an idle cursor at the end of a segment that was recycled. */
+                        owner.position = oldest;
+                        if (owner.sequence < oldest_sequence)
+                                owner.sequence = oldest_sequence;
+                        changed_owner = true;
+                }
+                uint64_t known = journal_owner_slot_settled(&owner) + found->found_waiting;
+                if (found->shard_lost) {
+                        shard.accepted = known;
+                } else if (shard.accepted > known && (behind || found->owner_lost)) {
+                        /* Only settled events are recycled; what became of them is not known any more. */
+                        owner.delivered += shard.accepted - known;
+                        rebuilt = true;
+                        changed_owner = true;
+                }
+                if (changed_owner)
+                        journal_owner_slot_write(entry, &owner);
+                if (changed_shard || shard.upto_position > position) {
+                        shard.upto_position = position;
+                        shard.upto_sequence = sequence - 1;
+                        journal_shard_slot_write(entry, &shard);
+                }
+                recover->recovery->targets_rebuilt += rebuilt;
+        }
+        return journal_targets_reserve_numbers(journal, recover->routes_end, recover->reterr);
+}
+
+/* ------------------------------------------------------------------------------------------------------ all of it */
+
+static enum err_code recover_scan_all(struct recover *recover)
+{
+        struct journal *journal = recover->journal;
+        if (recover->files_count == 0)
+                return ERR_OK;
+        void *bytes = mmap(NULL, recover->bytes_room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (bytes == MAP_FAILED)
+                return err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot map %llu bytes to recover %s",
+                                     (unsigned long long)recover->bytes_room, journal->directory);
+        recover->bytes = bytes;
+        enum err_code code = ERR_OK;
+        /* Reading only, the table and the last started segment are enough: targets_recovery is not there either. */
+        size_t from = 0;
+        if (journal->read_only) {
+                for (size_t i = 0; i < recover->files_count; i++) {
+                        if (recover->files[i].base_sequence != 0)
+                                from = i;
+                }
+                recover->open_from = from;
+        }
+        for (size_t i = from; i < recover->files_count && code == ERR_OK; i++) {
+                code = recover_load(recover, i);
+                if (code == ERR_OK)
+                        code = recover_scan(recover, i);
+        }
+        (void)munmap(recover->bytes, recover->bytes_room); /* cannot fail for our own mapping */
+        recover->bytes = NULL;
+        return code;
+}
+
+/* Files that were cut get their length back, and blocks where the writer will come. Durability host: what a killed
+ * process left in the page cache goes to the disk, so that all that was recovered is durable. */
+static enum err_code recover_lengths(struct recover *recover)
+{
+        struct journal *journal = recover->journal;
+        for (size_t i = 0; i < recover->files_count; i++) {
+                const struct recover_file *file = &recover->files[i];
+                bool to_be_written = !recover->any || i >= recover->last_index;
+                bool host = journal->durability == JOURNAL_DURABILITY_HOST;
+                if (file->file_bytes >= file->header.segment_bytes && !to_be_written && !host)
+                        continue;
+                int fd;
+                enum err_code code = recover_open(recover, file->number, O_RDWR, &fd);
+                if (code != ERR_OK)
+                        return code;
+                if (file->file_bytes < file->header.segment_bytes &&
+                    ftruncate(fd, (off_t)file->header.segment_bytes) < 0)
+                        code = err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot extend %s/%016llx.segment",
+                                             journal->directory, (unsigned long long)file->number);
+                int failed = 0;
+                if (code == ERR_OK && to_be_written)
+                        failed = posix_fallocate(fd, 0, (off_t)file->header.segment_bytes);
+                if (failed != 0)
+                        code = err_set_errno(recover->reterr, failed == EFBIG ? ERR_DISK_FULL : ERR_SYSTEM, failed,
+                                             "cannot allocate %s/%016llx.segment", journal->directory,
+                                             (unsigned long long)file->number);
+                if (code == ERR_OK && host && fdatasync(fd) < 0)
+                        code = err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot sync %s/%016llx.segment",
+                                             journal->directory, (unsigned long long)file->number);
+                (void)close(fd); /* nothing was written */
+                if (code != ERR_OK)
+                        return code;
+        }
+        return ERR_OK;
+}
+
+static void recover_release(struct recover *recover)
+{
+        free(recover->files);
+        free(recover->holes);
+}
+
+enum err_code journal_recover(struct journal *journal, struct journal_recovery *recovery, struct err *reterr)
+{
+        struct recover recover = {.journal = journal, .recovery = recovery, .reterr = reterr};
+        enum err_code code = recover_list(&recover);
+        if (code == ERR_OK)
+                code = recover_table(&recover);
+        if (code == ERR_OK)
+                code = recover_scan_all(&recover);
+        if (code == ERR_OK)
+                code = recover_lengths(&recover);
+        if (code != ERR_OK)
+                goto out;
+        recovery->segments = recover.files_count;
+        recovery->cut_bytes = recover.cut_bytes;
+
+        /* Positions and sequences that a cursor has seen are never used again. */
+        uint64_t position = 0, sequence = recover.expected == 0 ? 1 : recover.expected;
+        uint64_t seen_position = 0, seen_sequence = sequence;
+        for (uint32_t number = 0; number < journal_targets_count(journal); number++) {
+                struct journal_target_entry *entry = journal_target_entry(&journal->targets, number);
+                const struct journal_target_recovery *found = &journal->target_recovery[number];
+                struct journal_owner_slot owner = {0};
+                struct journal_shard_slot shard = {0};
+                if (!found->owner_lost)
+                        journal_owner_slot_read(entry, &owner);
+                if (!found->shard_lost)
+                        journal_shard_slot_read(entry, &shard);
+                seen_position = owner.position > seen_position ? owner.position : seen_position;
+                seen_position = shard.upto_position > seen_position ? shard.upto_position : seen_position;
+                seen_sequence = owner.sequence > seen_sequence ? owner.sequence : seen_sequence;
+                seen_sequence = shard.upto_sequence >= seen_sequence ? shard.upto_sequence + 1 : seen_sequence;
+        }
+        uint64_t oldest = 0, oldest_sequence = seen_sequence;
+        if (recover.files_count > 0) {
+                oldest = journal->segments[0].base_position + JOURNAL_DATA_START;
+                if (recover.files[0].base_sequence != 0)
+                        oldest_sequence = recover.files[0].base_sequence;
+        }
+        if (recover.any) {
+                const struct journal_segment *last = &journal->segments[recover.last_index];
+                position = recover.files[recover.last_index].end_position;
+                if (seen_sequence > sequence) {
+                        recovery->lost_records += seen_sequence - sequence;
+                        uint64_t offset = position - last->base_position;
+                        if (offset + JOURNAL_ALIGN_BYTES <= journal_segment_data_end(last) &&
+                            recover.open_from == recover.last_index) {
+                                code = recover_cover(&recover, recover.last_index, offset, offset + JOURNAL_ALIGN_BYTES,
+                                                     seen_sequence);
+                                if (code != ERR_OK)
+                                        goto out;
+                                position += JOURNAL_ALIGN_BYTES;
+                        }
+                }
+                journal->writer.offset = recover.open_from > recover.last_index ? journal_segment_data_end(last)
+                                                                                : position - last->base_position;
+        } else if (recover.files_count > 0) {
+                position = oldest;
+        } else {
+                journal->next_base_position =
+                        (seen_position + JOURNAL_PAGE_BYTES - 1) & ~(uint64_t)(JOURNAL_PAGE_BYTES - 1);
+                position = journal->next_base_position + JOURNAL_DATA_START;
+                oldest = position;
+        }
+        /* Relaxed: no other thread knows the journal yet. What lies behind the last segment in use is prepared. */
+        uint64_t used = recover.any ? recover.last_index + 1 : 0;
+        for (uint64_t i = 0; i < used; i++) {
+                atomic_store_explicit(&journal->segments[i].base_sequence, recover.files[i].base_sequence,
+                                      memory_order_relaxed);
+                if (i + 1 < used)
+                        atomic_store_explicit(&journal->segments[i].end_position, recover.files[i].end_position,
+                                              memory_order_relaxed);
+        }
+        atomic_store_explicit(&journal->current_index, used == 0 ? 0 : used - 1, memory_order_relaxed);
+        journal->writer.sequence = seen_sequence;
+        journal->writer.segment = used == 0 ? NULL : &journal->segments[used - 1];
+        journal->recycled_position = oldest; /* no cursor is before it: recover_targets() */
+        journal_publish_pair(journal, position, seen_sequence);
+        code = recover_targets(&recover, oldest, oldest_sequence, position, seen_sequence);
+out:
+        recover_release(&recover);
+        return code;
+}
+
+enum err_code journal_refresh(struct journal *journal, struct err *reterr)
+{
+        struct journal_recovery unused = {0};
+        struct recover recover = {.journal = journal, .recovery = &unused, .reterr = reterr};
+        enum err_code code = recover_list(&recover);
+        if (code == ERR_OK)
+                code = recover_table(&recover);
+        if (code == ERR_OK)
+                code = recover_scan_all(&recover);
+        if (code == ERR_OK && recover.any) {
+                journal_publish_pair(journal, recover.files[recover.last_index].end_position, recover.expected);
+                atomic_store_explicit(&journal->current_index, recover.last_index, memory_order_relaxed);
+        }
+        journal_targets_refresh(&journal->targets);
+        recover_release(&recover);
+        return code;
+}

@@ -1,0 +1,258 @@
+/* Segment files: headers, records, mapping, making. The format is drawn in journal.h. */
+#include "journal/journal_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ------------------------------------------------------------------------------------------------------ records */
+
+bool journal_record_is_whole(const uint8_t *at, uint64_t room_bytes, uint32_t seed,
+                             struct journal_record_header *ret_header)
+{
+        struct journal_record_header header;
+        if (room_bytes < sizeof(header))
+                return false;
+        memcpy(&header, at, sizeof(header));
+        if (header.sequence == 0 || header.sequence >= JOURNAL_SEQUENCE_MAX)
+                return false;
+        bool gap = (journal_header_flags(&header) & JOURNAL_FLAG_GAP) != 0;
+        if (journal_record_bytes(header.payload_bytes) > room_bytes)
+                return false;
+        if (gap ? header.payload_bytes % JOURNAL_ALIGN_BYTES != 0 : header.payload_bytes > LIMIT_EVENT_BYTES_MAX)
+                return false;
+        if (journal_header_routes_count(&header) > LIMIT_ROUTES_PER_EVENT_MAX)
+                return false;
+        size_t checked_bytes = sizeof(header) - sizeof(header.crc) + (gap ? 0 : header.payload_bytes);
+        if (journal_crc(seed, at + sizeof(header.crc), checked_bytes) != header.crc)
+                return false;
+        *ret_header = header;
+        return true;
+}
+
+void journal_gap_fill(struct journal_record_header *header, uint64_t span_bytes, uint64_t next_sequence, uint32_t seed)
+{
+        ASSERT(span_bytes >= sizeof(*header));
+        ASSERT(span_bytes % JOURNAL_ALIGN_BYTES == 0);
+        *header = (struct journal_record_header){
+                .payload_bytes = (uint32_t)(span_bytes - sizeof(*header)),
+                .sequence = next_sequence,
+                .facts = (uint64_t)JOURNAL_FLAG_GAP << JOURNAL_FACTS_FLAGS_SHIFT,
+        };
+        header->crc = journal_crc(seed, &header->payload_bytes, sizeof(*header) - sizeof(header->crc));
+}
+
+void journal_entry_of_header(const struct journal_record_header *header, struct journal_entry *ret_entry)
+{
+        ret_entry->lane_id = header->lane_id;
+        ret_entry->lane_position = header->lane_position;
+        /* The shift left and back extends the sign of the 48 bits. */
+        ret_entry->accepted_ms =
+                (int64_t)(header->facts << (64 - JOURNAL_FACTS_MS_BITS)) >> (64 - JOURNAL_FACTS_MS_BITS);
+        ret_entry->event_type = (uint8_t)(header->facts >> JOURNAL_FACTS_TYPE_SHIFT);
+        ret_entry->flags = (uint8_t)journal_header_flags(header);
+        ret_entry->routes_count = (uint8_t)journal_header_routes_count(header);
+        memcpy(ret_entry->routes, header->routes, sizeof(ret_entry->routes));
+}
+
+uint64_t journal_resync(const uint8_t *segment, uint64_t offset, uint64_t data_end, uint32_t seed, uint64_t sequence,
+                        bool bounded)
+{
+        for (uint64_t at = offset; at < data_end; at += JOURNAL_ALIGN_BYTES) {
+                struct journal_record_header header;
+                memcpy(&header, segment + at, sizeof(header));
+                bool gap = (journal_header_flags(&header) & JOURNAL_FLAG_GAP) != 0;
+                /* More records cannot have been lost in so few bytes: spares the CRC of old ones. The record before
+                 * `offset` is lost too. */
+                uint64_t lost_max = (at - offset) / JOURNAL_ALIGN_BYTES + 1;
+                if (header.sequence < sequence || (!gap && bounded && header.sequence - sequence > lost_max))
+                        continue;
+                if (journal_record_is_whole(segment + at, data_end - at, seed, &header))
+                        return at;
+        }
+        return data_end;
+}
+
+/* ------------------------------------------------------------------------------------------------------ headers */
+
+void journal_segment_header_fill(struct journal_segment_header *header, uint64_t file_number, uint64_t base_position,
+                                 uint64_t segment_bytes, uint32_t seed)
+{
+        *header = (struct journal_segment_header){
+                .magic = JOURNAL_SEGMENT_MAGIC,
+                .version = JOURNAL_VERSION,
+                .seed = seed,
+                .file_number = file_number,
+                .base_position = base_position,
+                .segment_bytes = segment_bytes,
+        };
+        header->crc = journal_crc(0, header, offsetof(struct journal_segment_header, crc));
+}
+
+enum err_code journal_segment_header_check(const struct journal_segment_header *header, uint64_t file_number)
+{
+        if (header->magic != JOURNAL_SEGMENT_MAGIC ||
+            header->crc != journal_crc(0, header, offsetof(struct journal_segment_header, crc)))
+                return ERR_CORRUPT;
+        if (header->version != JOURNAL_VERSION)
+                return ERR_VERSION;
+        uint64_t bytes = header->segment_bytes;
+        if (header->file_number != file_number || bytes < LIMIT_SEGMENT_BYTES_MIN || bytes > LIMIT_SEGMENT_BYTES_MAX ||
+            (bytes & (bytes - 1)) != 0 || header->base_position % JOURNAL_ALIGN_BYTES != 0 ||
+            header->base_position >= JOURNAL_POSITION_MAX)
+                return ERR_CORRUPT;
+        return ERR_OK;
+}
+
+uint32_t journal_start_block_crc(uint32_t seed, uint64_t base_position, uint64_t base_sequence)
+{
+        const uint64_t words[2] = {base_position, base_sequence};
+        return journal_crc(seed, words, sizeof(words));
+}
+
+/* Word by word, so that the steps of a kill are the ones that the drawing speaks of. */
+static void journal_segment_write_header_at(uint8_t *at, const struct journal_segment_header *header)
+{
+        _Atomic uint64_t *to = (_Atomic uint64_t *)(void *)at;
+        uint64_t words[sizeof(*header) / sizeof(uint64_t)];
+        memcpy(words, header, sizeof(*header));
+        for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+                atomic_store_explicit(&to[i], words[i], memory_order_release);
+}
+
+void journal_segment_write_headers(struct journal_segment *segment)
+{
+        struct journal_segment_header header;
+        journal_segment_header_fill(&header, segment->file_number, segment->base_position, segment->size_bytes,
+                                    segment->seed);
+        journal_segment_write_header_at(segment->map, &header);
+        JOURNAL_STEP("header-written-once");
+        journal_segment_write_header_at(segment->map + journal_segment_data_end(segment), &header);
+        JOURNAL_STEP("header-written-twice");
+}
+
+/* ------------------------------------------------------------------------------------------------------ files */
+
+void journal_segment_name(uint64_t file_number, const char *suffix, char out[JOURNAL_NAME_BYTES])
+{
+        (void)snprintf(out, JOURNAL_NAME_BYTES, "%016llx%s", (unsigned long long)file_number, suffix); /* it fits */
+}
+
+uint32_t journal_random_seed(void)
+{
+        uint32_t seed = 0;
+        /* Never short for so few bytes; fails only before the kernel's pool is ready, and then it waits. */
+        while (getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed))
+                ;
+        return seed;
+}
+
+enum err_code journal_segment_map(struct journal *journal, struct journal_segment *segment, struct err *reterr)
+{
+        char name[JOURNAL_NAME_BYTES];
+        journal_segment_name(segment->file_number, JOURNAL_SEGMENT_SUFFIX, name);
+        int fd = openat(journal->directory_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open journal segment %s/%s", journal->directory,
+                                     name);
+        void *map = mmap(NULL, segment->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (map == MAP_FAILED) {
+                int sys_errno = errno;
+                (void)close(fd); /* nothing was written through it */
+                return err_set_errno(reterr, ERR_SYSTEM, sys_errno, "cannot map journal segment %s/%s",
+                                     journal->directory, name);
+        }
+        segment->fd = fd;
+        segment->map = map;
+        return ERR_OK;
+}
+
+void journal_segment_unmap(struct journal_segment *segment)
+{
+        if (segment->map == NULL)
+                return;
+        (void)munmap(segment->map, segment->size_bytes); /* cannot fail for our own mapping */
+        (void)close(segment->fd);                        /* written through the mapping only */
+        segment->map = NULL;
+        segment->fd = -1;
+}
+
+void journal_segment_warm(const struct journal_segment *segment, uint64_t offset)
+{
+        uint64_t from = offset & ~(uint64_t)(JOURNAL_PAGE_BYTES - 1);
+        if (from >= segment->size_bytes)
+                return;
+#ifdef MADV_POPULATE_WRITE
+        if (madvise(segment->map + from, segment->size_bytes - from, MADV_POPULATE_WRITE) == 0)
+                return;
+        if (errno != EINVAL)
+                return; /* the writer's own faults will do */
+#endif
+        for (uint64_t at = from; at < segment->size_bytes; at += JOURNAL_PAGE_BYTES) {
+                /* An addition of nothing dirties the page without racing against anybody. */
+                atomic_fetch_add_explicit((_Atomic uint64_t *)(void *)(segment->map + at), 0, memory_order_relaxed);
+        }
+}
+
+enum err_code journal_segment_create_file(struct journal *journal, struct journal_segment *segment, struct err *reterr)
+{
+        char unfinished[JOURNAL_NAME_BYTES], name[JOURNAL_NAME_BYTES];
+        journal_segment_name(segment->file_number, JOURNAL_UNFINISHED, unfinished);
+        journal_segment_name(segment->file_number, JOURNAL_SEGMENT_SUFFIX, name);
+        int fd = openat(journal->directory_fd, unfinished, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot create journal segment %s/%s",
+                                     journal->directory, unfinished);
+        JOURNAL_STEP("file-created");
+        enum err_code code = ERR_OK;
+        void *map = MAP_FAILED;
+        /* Every block is there before the mapping is written, so that a full disk never means SIGBUS. */
+        int failed = posix_fallocate(fd, 0, (off_t)segment->size_bytes);
+        if (failed != 0) {
+                /* A file size limit is one more way to have no room. */
+                code = err_set_errno(reterr, failed == EFBIG ? ERR_DISK_FULL : ERR_SYSTEM, failed,
+                                     "cannot make a journal segment of %llu bytes in %s",
+                                     (unsigned long long)segment->size_bytes, journal->directory);
+                goto out;
+        }
+        JOURNAL_STEP("file-allocated");
+        map = mmap(NULL, segment->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (map == MAP_FAILED) {
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot map journal segment %s/%s", journal->directory,
+                                     unfinished);
+                goto out;
+        }
+        segment->map = map;
+        segment->fd = fd;
+        journal_segment_write_headers(segment);
+        if (journal->durability == JOURNAL_DURABILITY_HOST && fdatasync(fd) < 0) {
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync journal segment %s/%s", journal->directory,
+                                     unfinished);
+                goto out;
+        }
+        if (renameat(journal->directory_fd, unfinished, journal->directory_fd, name) < 0) {
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot rename journal segment %s/%s",
+                                     journal->directory, unfinished);
+                goto out;
+        }
+        JOURNAL_STEP("file-renamed");
+        if (journal->durability == JOURNAL_DURABILITY_HOST && fsync(journal->directory_fd) < 0) {
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync journal directory %s", journal->directory);
+                (void)unlinkat(journal->directory_fd, name, 0); /* best effort: an empty segment harms nobody */
+                goto out;
+        }
+        return ERR_OK;
+out:
+        segment->map = NULL;
+        segment->fd = -1;
+        if (map != MAP_FAILED)
+                (void)munmap(map, segment->size_bytes);       /* cannot fail for our own mapping */
+        (void)close(fd);                                      /* the file is thrown away */
+        (void)unlinkat(journal->directory_fd, unfinished, 0); /* best effort: open removes it otherwise */
+        return code;
+}
