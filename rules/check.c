@@ -274,8 +274,8 @@ bool rules_yaml_choice(struct rules_reader *reader, const struct rules_yaml_node
                        const char *const *choices, size_t choices_count, size_t *ret_index)
 {
         char joined[512];
-        check_join(joined, sizeof(joined), choices, choices_count);
         if (rules_yaml_is_null(node) || node->kind != RULES_YAML_SCALAR) {
+                check_join(joined, sizeof(joined), choices, choices_count);
                 rules_error(reader, node, "%s must be %s, not %s", what, joined, rules_describe(reader, node));
                 return false;
         }
@@ -293,6 +293,7 @@ bool rules_yaml_choice(struct rules_reader *reader, const struct rules_yaml_node
                                     choices[i]);
                         return false;
                 }
+        check_join(joined, sizeof(joined), choices, choices_count);
         const char *nearest = rules_nearest(node->text, choices, choices_count);
         if (nearest != NULL)
                 rules_error(reader, node, "%s must be %s, not %s; did you mean '%s'?", what, joined,

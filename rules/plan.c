@@ -1,8 +1,8 @@
-/* The plan: a hash table of set names over one record per set, and what people ask about it.
+/* The plan: one hash table of set names, and what people ask about it.
  *
- * A record holds what the hot call needs in its first 43 bytes, and short names (up to 21 bytes) within the same cache
- * line: one line of the table, one of the record. The table is at most half full, and the hash is seeded for each plan,
- * so that names sent by producers cannot be made to collide. */
+ * A set's record stands in the table itself and begins on a cache line that holds all that the hot call needs, and the
+ * first bytes of the name: a look-up touches one or two neighbouring lines. The table is at most half full, and the
+ * hash is seeded for each plan, so that names sent by producers cannot be made to collide. */
 #include "base/limits.h"
 #include "base/random.h"
 #include "rules/rules_internal.h"
@@ -13,27 +13,25 @@
 #define PLAN_TYPES_END (SENDRING_CLICK + 1u)
 
 struct plan_set {
+        uint64_t hash;
         uint16_t masks[PLAN_TYPES_END];                   /* by event type: bit i = destination i wants it; [0] is 0 */
         uint16_t targets[LIMIT_DESTINATIONS_PER_SET_MAX]; /* by destination; of those without target, unused */
+        bool used;
         uint8_t name_len;
         uint8_t name[LIMIT_NAME_BYTES_MAX];
         uint8_t destinations_count;
         uint32_t first_destination;
+        uint32_t line;
 };
 _Static_assert(sizeof(struct plan_set) <= 128, "a set is two cache lines");
-_Static_assert(offsetof(struct plan_set, name) + 21 == 64, "a short name ends in the first cache line");
+_Static_assert(offsetof(struct plan_set, name) <= 64, "the hot part is in the first");
 _Static_assert(LIMIT_DESTINATIONS_PER_SET_MAX <= 16, "one bit of a mask for each destination");
 _Static_assert(LIMIT_DESTINATIONS_PER_SET_MAX <= LIMIT_ROUTES_PER_EVENT_MAX, "every match fits the caller's array");
 _Static_assert(LIMIT_TARGETS_MAX <= UINT16_MAX, "target indexes fit 16 bits");
 
-union plan_line { /* records start on cache lines */
+union plan_slot { /* records start on cache lines */
         struct plan_set set;
         uint8_t bytes[128];
-};
-
-struct plan_slot {
-        uint64_t hash;
-        uint32_t set_plus_one; /* 0: free */
 };
 
 struct plan_destination {
@@ -45,10 +43,10 @@ struct plan_destination {
 
 struct rules_plan {
         uint64_t seed;
-        struct plan_slot *slots;
+        union plan_slot *slots;
         uint32_t slots_mask;
         uint32_t sets_count;
-        union plan_line *sets;
+        uint32_t *order;                    /* slots in the order of the file */
         const struct plan_set *default_set; /* or NULL */
         struct plan_destination *destinations;
         uint32_t destinations_count;
@@ -110,13 +108,10 @@ static const struct plan_set *plan_find(const struct rules_plan *plan, struct sl
                 return NULL;
         uint64_t hash = plan_hash(plan->seed, name);
         for (uint32_t i = (uint32_t)hash & plan->slots_mask;; i = (i + 1) & plan->slots_mask) {
-                const struct plan_slot *slot = &plan->slots[i];
-                if (slot->set_plus_one == 0)
+                const struct plan_set *set = &plan->slots[i].set;
+                if (!set->used)
                         return NULL;
-                if (slot->hash != hash)
-                        continue;
-                const struct plan_set *set = &plan->sets[slot->set_plus_one - 1].set;
-                if (slice_equal(name, slice_of(set->name, set->name_len)))
+                if (set->hash == hash && slice_equal(name, slice_of(set->name, set->name_len)))
                         return set;
         }
 }
@@ -167,7 +162,7 @@ void rules_plan_each(const struct rules_plan *plan,
                      void *context)
 {
         for (uint32_t i = 0; i < plan->sets_count; i++) {
-                const struct plan_set *set = &plan->sets[i].set;
+                const struct plan_set *set = &plan->slots[plan->order[i]].set;
                 for (uint32_t k = 0; k < set->destinations_count; k++) {
                         const struct plan_destination *destination = &plan->destinations[set->first_destination + k];
                         each(context, slice_of(set->name, set->name_len), destination->name, destination->enabled,
@@ -218,7 +213,7 @@ struct rules_plan_builder {
         struct arena arena;
         struct rules_plan *plan;
         uint32_t sets_max;
-        uint32_t *set_lines;
+        struct plan_set *set;                  /* the last one added */
         struct plan_destination *destinations; /* sets_max * LIMIT_DESTINATIONS_PER_SET_MAX */
         struct plan_wanted *targets;
         uint16_t target_slots[PLAN_TARGET_SLOTS]; /* index + 1 */
@@ -231,7 +226,6 @@ struct rules_plan_builder *rules_plan_builder_create(uint32_t sets_max)
                 return NULL;
         arena_init(&builder->arena, 0, 0);
         builder->sets_max = sets_max;
-        builder->set_lines = arena_alloc_array(&builder->arena, sets_max, sizeof(*builder->set_lines));
         builder->destinations = arena_alloc_array(&builder->arena, (size_t)sets_max * LIMIT_DESTINATIONS_PER_SET_MAX,
                                                   sizeof(*builder->destinations));
         builder->targets = arena_alloc_array(&builder->arena, LIMIT_TARGETS_MAX, sizeof(*builder->targets));
@@ -249,14 +243,13 @@ struct rules_plan_builder *rules_plan_builder_create(uint32_t sets_max)
         plan->seed = random_u64(&random);
         uint32_t slots = plan_slots_for(sets_max);
         plan->slots_mask = slots - 1;
-        plan->slots = arena_alloc_array(&plan->arena, slots, sizeof(*plan->slots));
-        uint8_t *lines = arena_alloc(&plan->arena, (size_t)sets_max * sizeof(union plan_line) + 64);
-        if (builder->set_lines == NULL || builder->destinations == NULL || builder->targets == NULL ||
-            plan->slots == NULL || lines == NULL) {
+        uint8_t *lines = arena_alloc(&plan->arena, (size_t)slots * sizeof(union plan_slot) + 64);
+        plan->order = arena_alloc_array(&plan->arena, sets_max, sizeof(*plan->order));
+        if (builder->destinations == NULL || builder->targets == NULL || plan->order == NULL || lines == NULL) {
                 rules_plan_builder_free(builder);
                 return NULL;
         }
-        plan->sets = (union plan_line *)(void *)(lines + (64 - (uintptr_t)lines % 64) % 64);
+        plan->slots = (union plan_slot *)(void *)(lines + (64 - (uintptr_t)lines % 64) % 64);
         return builder;
 }
 
@@ -274,29 +267,27 @@ bool rules_plan_builder_set(struct rules_plan_builder *builder, struct slice nam
         struct rules_plan *plan = builder->plan;
         if (plan->sets_count == builder->sets_max || name.len > LIMIT_NAME_BYTES_MAX)
                 return false;
-        uint32_t index = plan->sets_count++;
-        struct plan_set *set = &plan->sets[index].set;
+        uint64_t hash = plan_hash(plan->seed, name);
+        uint32_t i = (uint32_t)hash & plan->slots_mask;
+        while (plan->slots[i].set.used)
+                i = (i + 1) & plan->slots_mask;
+        struct plan_set *set = &plan->slots[i].set;
+        set->hash = hash;
+        set->used = true;
         if (name.len > 0)
                 memcpy(set->name, name.ptr, name.len);
         set->name_len = (uint8_t)name.len;
         set->first_destination = plan->destinations_count;
-        builder->set_lines[index] = line;
-        uint64_t hash = plan_hash(plan->seed, name);
-        uint32_t i = (uint32_t)hash & plan->slots_mask;
-        while (plan->slots[i].set_plus_one != 0)
-                i = (i + 1) & plan->slots_mask;
-        plan->slots[i] = (struct plan_slot){.hash = hash, .set_plus_one = index + 1};
+        set->line = line;
+        builder->set = set;
+        plan->order[plan->sets_count++] = i;
         return true;
 }
 
 uint32_t rules_plan_builder_find(const struct rules_plan_builder *builder, struct slice name)
 {
         const struct plan_set *set = plan_find(builder->plan, name);
-        if (set == NULL)
-                return 0;
-        /* Records are 128 bytes apart, as union plan_line. */
-        ptrdiff_t index = (const union plan_line *)(const void *)set - builder->plan->sets;
-        return builder->set_lines[index];
+        return set == NULL ? 0 : set->line;
 }
 
 static bool plan_target_copy(struct arena *arena, const struct rules_target *wanted, struct rules_target *ret_target)
@@ -345,7 +336,7 @@ bool rules_plan_builder_destination(struct rules_plan_builder *builder, struct s
                                     uint16_t event_types_mask, uint32_t target_index)
 {
         struct rules_plan *plan = builder->plan;
-        struct plan_set *set = &plan->sets[plan->sets_count - 1].set;
+        struct plan_set *set = builder->set;
         if (set->destinations_count == LIMIT_DESTINATIONS_PER_SET_MAX)
                 return false;
         struct plan_destination destination = {

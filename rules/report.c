@@ -1,4 +1,5 @@
 /* Findings: collecting, ordering, printing. */
+#include "base/assert.h"
 #include "rules/rules_internal.h"
 
 #include <stdarg.h>
@@ -89,26 +90,46 @@ static int report_compare(const void *a, const void *b)
         return left->rank < right->rank ? -1 : 1;
 }
 
+static void report_forget(struct rules_report *report, enum rules_severity severity)
+{
+        if (severity == RULES_ERROR) {
+                report->errors--;
+                report->errors_kept--;
+        } else {
+                report->warnings--;
+                report->warnings_kept--;
+        }
+}
+
 static void report_sort(struct rules_reader *reader)
 {
         struct rules_report *report = reader->report;
         struct rules_finding **head = reader->before == NULL ? &report->first : &reader->before->next;
-        uint32_t count = 0;
-        static const uint32_t count_max = 2 * RULES_FINDINGS_KEPT_MAX;
+        uint32_t count = 0; /* each severity is kept up to its bound */
         struct report_ranked ranked[2 * RULES_FINDINGS_KEPT_MAX];
-        for (struct rules_finding *finding = *head; finding != NULL && count < count_max; finding = finding->next) {
+        for (struct rules_finding *finding = *head; finding != NULL; finding = finding->next) {
+                ASSERT(count < 2 * RULES_FINDINGS_KEPT_MAX);
                 ranked[count] = (struct report_ranked){finding, count};
                 count++;
         }
         if (count == 0)
                 return;
         qsort(ranked, count, sizeof(ranked[0]), report_compare);
+        /* What an alias repeats is one mistake. */
+        struct rules_finding *last = NULL;
         for (uint32_t i = 0; i < count; i++) {
-                *head = ranked[i].finding;
-                head = &ranked[i].finding->next;
+                struct rules_finding *finding = ranked[i].finding;
+                if (last != NULL && last->line == finding->line && last->column == finding->column &&
+                    last->severity == finding->severity && strcmp(last->text, finding->text) == 0) {
+                        report_forget(report, finding->severity);
+                        continue;
+                }
+                *head = finding;
+                head = &finding->next;
+                last = finding;
         }
         *head = NULL;
-        report->last = ranked[count - 1].finding;
+        report->last = last;
 }
 
 enum err_code rules_reader_end(struct rules_reader *reader)

@@ -1,5 +1,6 @@
 /* configuration-sets.yaml: SESv2's shapes (CreateConfigurationSet, EventDestinationDefinition), checked member by
  * member and handed to the plan's builder. The sentences that AWS itself answers with are used where there are some. */
+#include "base/assert.h"
 #include "base/limits.h"
 #include "rules/rules_internal.h"
 
@@ -38,18 +39,16 @@ static bool sets_name(struct rules_reader *reader, const struct rules_yaml_node 
                       struct slice *ret_name)
 {
         struct slice name;
-        char what[64];
-        (void)snprintf(what, sizeof(what), "%s name", kind); /* short literals */
-        if (!rules_yaml_text(reader, node, what, 1, 1024, &name))
+        if (!rules_yaml_text(reader, node, kind, 1, 1024, &name))
                 return false;
         if (!rules_is_made_of(name, "_-")) {
                 rules_error(reader, node,
-                            "Invalid %s name <%.*s>: only alphanumeric ASCII characters, '_', and '-' are allowed.",
-                            kind, (int)(name.len > 80 ? 80 : name.len), (const char *)name.ptr);
+                            "Invalid %s <%.*s>: only alphanumeric ASCII characters, '_', and '-' are allowed.", kind,
+                            (int)(name.len > 80 ? 80 : name.len), (const char *)name.ptr);
                 return false;
         }
         if (name.len > LIMIT_NAME_BYTES_MAX) {
-                rules_error(reader, node, "%c%s name cannot exceed %u characters.", kind[0] - 'a' + 'A', kind + 1,
+                rules_error(reader, node, "%c%s cannot exceed %u characters.", kind[0] - 'a' + 'A', kind + 1,
                             LIMIT_NAME_BYTES_MAX);
                 return false;
         }
@@ -100,6 +99,14 @@ static bool sets_target(struct sets_reader *sets, const struct rules_yaml_node *
                 sets->too_many_targets = true;
         }
         return code == ERR_OK;
+}
+
+/* The parts of a key are checked, so that it cannot be longer than its room: an ARN's region, name and so on are. */
+static void sets_key_append(struct slice *key, uint8_t *room, struct slice part)
+{
+        ASSERT(part.len <= RULES_TARGET_KEY_BYTES_MAX - key->len);
+        memcpy(room + key->len, part.ptr, part.len);
+        key->len += part.len;
 }
 
 /* The extensions of ours beside a Firehose destination. */
@@ -155,10 +162,11 @@ static bool sets_firehose(struct sets_reader *sets, const struct rules_yaml_node
         }
         if (!good)
                 return false;
-        char key[RULES_TARGET_KEY_BYTES_MAX + 1];
-        int key_len = snprintf(key, sizeof(key), "firehose %.*s packing=%s", SLICE_PRINTF(stream.text),
-                               wanted.packed ? "events" : "none");
-        wanted.key = slice_of(key, (size_t)key_len); /* the checked parts of an ARN are short */
+        uint8_t key[RULES_TARGET_KEY_BYTES_MAX];
+        wanted.key = slice_of(key, 0);
+        sets_key_append(&wanted.key, key, SLICE("firehose "));
+        sets_key_append(&wanted.key, key, stream.text);
+        sets_key_append(&wanted.key, key, wanted.packed ? SLICE(" packing=events") : SLICE(" packing=none"));
         wanted.arn = stream.text;
         wanted.resource = stream.resource;
         wanted.region = stream.region;
@@ -214,16 +222,17 @@ static bool sets_file(struct sets_reader *sets, const struct rules_yaml_node *no
                 good = false;
         if (!good)
                 return false;
-        char key[RULES_TARGET_KEY_BYTES_MAX + 1];
-        int key_len = snprintf(key, sizeof(key), "file %.*s", SLICE_PRINTF(path));
+        uint8_t key[RULES_TARGET_KEY_BYTES_MAX];
         struct rules_target wanted = {
                 .service = RULES_SERVICE_FILE,
-                .key = slice_of(key, (size_t)key_len),
+                .key = slice_of(key, 0),
                 .resource = path,
                 .packed_events_max = 1,
                 .rotate_bytes = rotate_bytes,
                 .rotate_seconds = (uint32_t)rotate_seconds,
         };
+        sets_key_append(&wanted.key, key, SLICE("file "));
+        sets_key_append(&wanted.key, key, path);
         struct rules_target *target;
         uint32_t first_line;
         if (!sets_target(sets, values[0], &wanted, &target, &first_line))
@@ -482,7 +491,7 @@ static bool sets_entry(struct sets_reader *sets, const struct rules_yaml_node *n
         if (name == NULL) {
                 rules_error(reader, node, "an event destination needs EventDestinationName");
                 good = false;
-        } else if (!sets_name(reader, name, "event destination", &destination.name)) {
+        } else if (!sets_name(reader, name, "event destination name", &destination.name)) {
                 good = false;
         }
         for (uint32_t i = 0; good && i < *names_count; i++)
@@ -556,7 +565,7 @@ static void sets_set(struct sets_reader *sets, const struct rules_yaml_node *nod
         uint32_t line = 0;
         if (values[SET_NAME] == NULL)
                 rules_error(reader, node, "a configuration set needs ConfigurationSetName");
-        else if (sets_name(reader, values[SET_NAME], "configuration set", &name))
+        else if (sets_name(reader, values[SET_NAME], "configuration set name", &name))
                 line = rules_plan_builder_find(sets->builder, name);
         if (line != 0)
                 rules_error(reader, values[SET_NAME], "configuration set %s is already there on line %u",

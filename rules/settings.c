@@ -3,7 +3,7 @@
 #include "base/limits.h"
 #include "rules/rules_internal.h"
 
-#include <errno.h>
+#include <arpa/inet.h>
 #include <grp.h>
 #include <pwd.h>
 #include <sched.h>
@@ -320,10 +320,23 @@ static void settings_cores(struct settings_reader *reader, const struct rules_ya
         settings->router.shards_count = node->count;
 }
 
+static bool settings_is_ipv6(struct slice host)
+{
+        char text[64];
+        struct in6_addr address;
+        return host.len > 2 && host.ptr[0] == '[' && host.ptr[host.len - 1] == ']' &&
+               slice_to_text(slice_of(host.ptr + 1, host.len - 2), text, sizeof(text)) &&
+               inet_pton(AF_INET6, text, &address) == 1;
+}
+
 static bool settings_is_loopback(struct slice host)
 {
-        return slice_equal(host, SLICE("localhost")) || slice_equal(host, SLICE("[::1]")) ||
-               (slice_has_prefix(host, SLICE("127.")) && rules_is_made_of(host, "."));
+        char text[64];
+        struct in_addr address;
+        if (slice_equal(host, SLICE("localhost")) || slice_equal(host, SLICE("[::1]")))
+                return true;
+        return slice_to_text(host, text, sizeof(text)) && inet_pton(AF_INET, text, &address) == 1 &&
+               ntohl(address.s_addr) >> 24 == 127;
 }
 
 /* scheme://host[:port][/]. What is wrong with it, or NULL. */
@@ -340,8 +353,8 @@ static const char *settings_url_wrong(struct slice url)
                 end++;
         struct slice port = slice_from(host, end);
         host = slice_head(host, end);
-        bool is_ipv6 = host.len > 0 && host.ptr[0] == '[';
-        if (host.len == 0 || !rules_is_made_of(host, is_ipv6 ? "[]:." : ".-"))
+        bool is_bracketed = host.len > 0 && host.ptr[0] == '[';
+        if (host.len == 0 || (is_bracketed ? !settings_is_ipv6(host) : !rules_is_made_of(host, ".-")))
                 return "its host is not a name or an address (no user, path or query is allowed)";
         uint64_t number;
         if (port.len > 0 && (port.ptr[0] != ':' || !slice_to_u64(slice_from(port, 1), 65535, &number) || number == 0))

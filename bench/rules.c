@@ -1,0 +1,202 @@
+/* Rules: how long does loading 10,000 sets of 10 destinations take, and does matching cost more with 10,000 sets than
+ * with one?
+ *
+ * Method: a generated file of every size is parsed from memory. libyaml alone (every event, thrown away) is the floor
+ * of loading. Matching asks for names in a random order prepared beforehand, in events of the standard mix; the floor
+ * is the memcpy of a 700-byte event, which the router does for each event anyway. `ratio_10000_sets` compares what an
+ * event costs with 10,000 sets in even use and with one set: match alone (worst case: every look-up misses the cache)
+ * and match beside that memcpy. Five runs, the median counts.
+ *
+ * Not measured: reading the file from disk, the swap of plans. */
+#include "rules/rules.h"
+#include "base/clock.h"
+#include "base/random.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <yaml.h>
+
+#define DESTINATIONS 10u
+#define RUNS         5u
+#define EVENT_BYTES  700u
+
+static void bench_print(const char *metric, double value, const char *unit, double floor)
+{
+        printf("{\"bench\":\"rules\",\"metric\":\"%s\",\"value\":%.4g,\"unit\":\"%s\",", metric, value, unit);
+        if (floor > 0)
+                printf("\"floor\":%.4g,\"ratio\":%.3g}\n", floor, value / floor);
+        else
+                printf("\"floor\":null,\"ratio\":null}\n");
+}
+
+static int bench_compare(const void *a, const void *b)
+{
+        double left = *(const double *)a, right = *(const double *)b;
+        return left < right ? -1 : left > right;
+}
+
+static double bench_median(double *values)
+{
+        qsort(values, RUNS, sizeof(values[0]), bench_compare);
+        return values[RUNS / 2];
+}
+
+static struct slice bench_file(uint32_t sets)
+{
+        char *text = NULL;
+        size_t len = 0;
+        FILE *out = open_memstream(&text, &len);
+        if (out == NULL)
+                exit(1);
+        (void)fprintf(out, "ConfigurationSets:\n");
+        for (uint32_t i = 0; i < sets; i++) {
+                (void)fprintf(out, "  - ConfigurationSetName: set-%05u\n    EventDestinations:\n", i);
+                for (uint32_t k = 0; k < DESTINATIONS; k++)
+                        (void)fprintf(out,
+                                      "      - EventDestinationName: destination-%u\n        EventDestination:\n"
+                                      "          Enabled: true\n"
+                                      "          MatchingEventTypes: [SEND, DELIVERY, BOUNCE, COMPLAINT]\n"
+                                      "          KinesisFirehoseDestination:\n"
+                                      "            IamRoleArn: arn:aws:iam::123456789012:role/ses-firehose\n"
+                                      "            DeliveryStreamArn: arn:aws:firehose:us-east-1:123456789012:"
+                                      "deliverystream/mail-events-%u\n",
+                                      k, (i * DESTINATIONS + k) % 2000);
+        }
+        if (fclose(out) != 0)
+                exit(1);
+        return slice_of(text, len);
+}
+
+static double bench_libyaml_s(struct slice text)
+{
+        uint64_t start = clock_monotonic_ns();
+        yaml_parser_t parser;
+        if (yaml_parser_initialize(&parser) == 0)
+                exit(1);
+        yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
+        yaml_parser_set_input_string(&parser, text.ptr, text.len);
+        for (bool done = false; !done;) {
+                yaml_event_t event;
+                if (yaml_parser_parse(&parser, &event) == 0)
+                        exit(1);
+                done = event.type == YAML_STREAM_END_EVENT;
+                yaml_event_delete(&event);
+        }
+        yaml_parser_delete(&parser);
+        return (double)(clock_monotonic_ns() - start) / 1e9;
+}
+
+static struct rules_plan *bench_load(struct slice text, double *ret_s)
+{
+        struct rules_report report;
+        struct rules_plan *plan;
+        rules_report_init(&report);
+        uint64_t start = clock_monotonic_ns();
+        enum err_code code = rules_plan_parse("bench.yaml", text, NULL, &plan, &report);
+        *ret_s = (double)(clock_monotonic_ns() - start) / 1e9;
+        if (code != ERR_OK) {
+                rules_report_print(&report, stderr);
+                exit(1);
+        }
+        rules_report_release(&report);
+        return plan;
+}
+
+struct bench_question {
+        char name[12];
+        enum sendring_event_type type;
+};
+
+/* The standard mix: Send 40 %, Delivery 40 %, Open 12 %, Click 5 %, Bounce 2.5 %, Complaint 0.5 %. */
+static enum sendring_event_type bench_type(struct random_state *random)
+{
+        uint64_t at = random_below(random, 1000);
+        return at < 400   ? SENDRING_SEND
+               : at < 800 ? SENDRING_DELIVERY
+               : at < 920 ? SENDRING_OPEN
+               : at < 970 ? SENDRING_CLICK
+               : at < 995 ? SENDRING_BOUNCE
+                          : SENDRING_COMPLAINT;
+}
+
+/* Nanoseconds per event; with `copy`, beside the memcpy of an event. `hash` gets something of every answer. */
+static double bench_match_ns(const struct rules_plan *plan, const struct bench_question *questions, uint32_t count,
+                             bool match, bool copy, uint64_t *hash)
+{
+        static uint8_t events[64][EVENT_BYTES], lane[EVENT_BYTES * 64];
+        double runs[RUNS];
+        for (uint32_t run = 0; run < RUNS; run++) {
+                uint64_t start = clock_monotonic_ns();
+                for (uint32_t i = 0; i < count; i++) {
+                        uint16_t targets[LIMIT_ROUTES_PER_EVENT_MAX];
+                        bool known;
+                        if (match) {
+                                uint32_t got = rules_plan_match(plan, slice_of(questions[i].name, 9), questions[i].type,
+                                                                targets, &known);
+                                *hash = *hash * 31 + got + (got > 0 ? targets[got - 1] : 0) + known;
+                        }
+                        if (copy) {
+                                memcpy(&lane[(i % 64) * EVENT_BYTES], events[(i * 7) % 64], EVENT_BYTES);
+                                __asm__ volatile("" ::: "memory"); /* keep the copy */
+                        }
+                }
+                runs[run] = (double)(clock_monotonic_ns() - start) / count;
+        }
+        return bench_median(runs);
+}
+
+static struct bench_question *bench_questions(uint32_t sets, uint32_t count)
+{
+        struct random_state random;
+        random_init(&random, 7);
+        struct bench_question *questions = calloc(count, sizeof(*questions));
+        if (questions == NULL)
+                exit(1);
+        for (uint32_t i = 0; i < count; i++) {
+                (void)snprintf(questions[i].name, sizeof(questions[i].name), "set-%05u",
+                               (uint32_t)random_below(&random, sets) % 100000u);
+                questions[i].type = bench_type(&random);
+        }
+        return questions;
+}
+
+int main(int argc, char **argv)
+{
+        bool smoke = argc > 1 && strcmp(argv[1], "--smoke") == 0;
+        uint32_t events = smoke ? 20000 : 2000000;
+        uint32_t sizes[] = {1, 100, smoke ? 200 : 10000};
+        double match[3], both[3];
+        uint64_t hash = 0;
+        for (uint32_t i = 0; i < 3; i++) {
+                struct slice text = bench_file(sizes[i]);
+                double load[RUNS], floor[RUNS];
+                struct rules_plan *plan = NULL;
+                for (uint32_t run = 0; run < RUNS; run++) {
+                        rules_plan_free(plan);
+                        floor[run] = bench_libyaml_s(text);
+                        plan = bench_load(text, &load[run]);
+                }
+                char metric[64];
+                (void)snprintf(metric, sizeof(metric), "load_s_%u_sets", sizes[i]);
+                bench_print(metric, bench_median(load), "s", bench_median(floor));
+                struct bench_question *questions = bench_questions(sizes[i], events);
+                double copy_ns = bench_match_ns(plan, questions, events, false, true, &hash);
+                match[i] = bench_match_ns(plan, questions, events, true, false, &hash);
+                both[i] = bench_match_ns(plan, questions, events, true, true, &hash);
+                (void)snprintf(metric, sizeof(metric), "match_ns_%u_sets", sizes[i]);
+                bench_print(metric, match[i], "ns/event", copy_ns);
+                (void)snprintf(metric, sizeof(metric), "plan_mib_%u_sets", sizes[i]);
+                bench_print(metric, (double)rules_plan_bytes(plan) / (1024 * 1024), "MiB", 0);
+                free(questions);
+                rules_plan_free(plan);
+                free((void *)(uintptr_t)text.ptr);
+        }
+        char metric[64];
+        (void)snprintf(metric, sizeof(metric), "ratio_%u_sets", sizes[2]);
+        bench_print(metric, both[2] / both[0], "x", 0);
+        (void)snprintf(metric, sizeof(metric), "ratio_%u_sets_match_alone", sizes[2]);
+        bench_print(metric, match[2] / match[0], "x", 0);
+        (void)fprintf(stderr, "work: %016llx\n", (unsigned long long)hash);
+        return 0;
+}
