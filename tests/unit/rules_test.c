@@ -367,9 +367,8 @@ Test(rules, a_report_takes_several_files, .timeout = 10)
         FILE *out = text_open(&printed);
         rules_report_print_json(&report, out);
         (void)fclose(out);
-        cr_assert_eq(
-                strncmp(printed.ptr, "{\"file\":\"a\",\"line\":1,\"column\":1,\"severity\":\"error\",\"text\":\"", 62),
-                0, "%s", printed.ptr);
+        cr_assert_eq(strstr(printed.ptr, "{\"file\":\"a\",\"line\":1,\"column\":1,\"severity\":\"error\","),
+                     printed.ptr);
         cr_assert_not_null(strstr(printed.ptr, "\n{\"file\":\"b\",\"line\":1,\"column\":20,\"severity\":\"warning\""));
         cr_assert_not_null(strstr(printed.ptr, "\n{\"file\":\"c\\\"\\\\\","));
         cr_assert_eq(report.errors, 3);
