@@ -225,6 +225,10 @@ static void http_connection_close(struct http_connection *connection)
         struct io_loop *loop = connection->client->options.loop;
         ASSERT(http_is_waiting(connection));
         connection->state = HTTP_CLOSING;
+        /* A cancel that meets a send between two waits for room is lost on it; the shutdown is not. */
+        if (connection->fd >= 0)
+                (void)shutdown(connection->fd,
+                               SHUT_RDWR); /* fails where there is no connection yet: then cancel works */
         io_cancel(loop, &connection->out);
         io_cancel(loop, &connection->in);
         /* Never at once: `done` must not run within http_client_send(). */

@@ -294,6 +294,7 @@ static enum err_code http_tls_verify_failed(struct http_tls_session *session, st
                         reterr, ERR_TLS,
                         "certificate verify failed: the certificate is not valid yet (%s); set this host's clock",
                         text);
+        case X509_V_ERR_CERT_SIGNATURE_FAILURE: /* another authority of the same name */
         case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
         case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
         case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:

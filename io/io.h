@@ -74,7 +74,8 @@ void io_poll(struct io_loop *loop, struct io_op *op, int fd, short events);
 /* By clock_monotonic_ns(); a deadline in the past fires at once. Done with -ETIME. */
 void io_timer(struct io_loop *loop, struct io_op *op, uint64_t deadline_monotonic_ns);
 /* Asks the kernel to end it: `done` still comes, with -ECANCELED or the real result. Nothing happens when the op is not
- * submitted. */
+ * submitted. A transfer of several steps (a large send) may escape a cancel that meets it between two steps: whoever
+ * must be rid of one shuts the socket down as well. */
 void io_cancel(struct io_loop *loop, struct io_op *op);
 
 #endif

@@ -252,3 +252,797 @@ Test(http_client, tls_works_by_name_through_the_resolver, .timeout = 60)
         call_release(&call);
         teardown(&f);
 }
+
+/* ---- who is the peer */
+
+/* Runs one call that must fail in TLS with `words` in its sentence, at a peer with `names` on a certificate valid for
+ * the days given. `bundle`: 0 the right one, 1 another authority's, 2 the system's. */
+static void check_refused(const char *names, const char *host, int from_days, int to_days, int bundle,
+                          const char *words, const char *more_words)
+{
+        struct fixture f;
+        struct call call;
+        struct err err;
+        setup_peer(&f, names, serve_sums);
+        http_peer_identity_release(&f.identity);
+        f.identity = http_peer_identity_make(names, &f.authority, from_days, to_days);
+        if (bundle > 0) {
+                struct http_peer_identity other = http_peer_identity_make(NULL, NULL, 0, 30);
+                http_peer_identity_write(&other, f.bundle);
+                http_peer_identity_release(&other);
+                http_tls_free(f.tls);
+                cr_assert_eq(http_tls_create(bundle == 1 ? f.bundle : NULL, &f.tls, &err), ERR_OK);
+        }
+        http_peer_start(&f.peer);
+        client_create(&f, host);
+        (void)call_run(&f, &call, 100);
+        cr_assert_eq(call.code, ERR_TLS, "%s: %s", host, call.why.text);
+        cr_assert_not_null(strstr(call.why.text, words), "%s", call.why.text);
+        cr_assert_not_null(strstr(call.why.text, more_words), "%s", call.why.text);
+        cr_assert(!call.maybe_sent);
+        cr_assert_eq(atomic_load(&f.peer.requests), 0);
+        struct http_client_stats stats;
+        http_client_get_stats(f.client, &stats);
+        cr_assert_eq(stats.connect_failures, 1);
+        call_release(&call);
+        teardown(&f);
+}
+
+Test(http_client, a_certificate_for_another_name_is_refused, .timeout = 20)
+{
+        check_refused("DNS:example.com", "localhost", 0, 30, 0, "not for localhost", "DNS:example.com");
+}
+
+Test(http_client, a_certificate_for_another_address_is_refused, .timeout = 20)
+{
+        check_refused("IP:127.0.0.2,DNS:127.0.0.1", "127.0.0.1", 0, 30, 0, "not for 127.0.0.1", "127.0.0.2");
+}
+
+Test(http_client, a_name_does_not_stand_for_its_address, .timeout = 20)
+{
+        check_refused("IP:127.0.0.1", "localhost", 0, 30, 0, "not for localhost", "127.0.0.1");
+}
+
+Test(http_client, an_unknown_authority_is_refused, .timeout = 20)
+{
+        check_refused(LOOPBACK_NAMES, "127.0.0.1", 0, 30, 1, "certificate verify failed", "egress.ca_bundle does not");
+        check_refused(LOOPBACK_NAMES, "127.0.0.1", 0, 30, 2, "certificate verify failed", "set egress.ca_bundle");
+        /* What it says is for a person: which certificate, which setting. */
+        check_refused(LOOPBACK_NAMES, "127.0.0.1", 0, 30, 2, "CN = sendring test", "install the ca-certificates");
+}
+
+Test(http_client, an_expired_certificate_is_refused, .timeout = 20)
+{
+        check_refused(LOOPBACK_NAMES, "127.0.0.1", -30, -1, 0, "expired", "it ended on ");
+}
+
+Test(http_client, a_certificate_from_the_future_is_refused, .timeout = 20)
+{
+        check_refused(LOOPBACK_NAMES, "127.0.0.1", 2, 30, 0, "not valid yet", "clock");
+}
+
+Test(http_client, an_unusable_bundle_is_a_configuration_error, .timeout = 20)
+{
+        struct http_tls *tls = NULL;
+        struct err err;
+        cr_assert_eq(http_tls_create("/nonexistent/ca.pem", &tls, &err), ERR_CONFIG);
+        cr_assert_not_null(strstr(err.text, "/nonexistent/ca.pem"));
+        cr_assert_eq(http_tls_create("/dev/null", &tls, &err), ERR_CONFIG);
+}
+
+static void serve_nothing(struct http_peer_connection *connection)
+{
+        char byte;
+        ssize_t got = read(connection->fd, &byte, 1);
+        (void)got;
+        (void)http_peer_write_text(connection, "SSH-2.0-OpenSSH_9.2\r\n");
+}
+
+Test(http_client, a_peer_without_tls_is_named_as_such, .timeout = 20)
+{
+        struct fixture f;
+        struct call call;
+        setup_peer(&f, LOOPBACK_NAMES, serve_nothing);
+        f.peer.identity = NULL;
+        http_peer_start(&f.peer);
+        client_create(&f, "127.0.0.1");
+        (void)call_run(&f, &call, 10);
+        cr_assert_eq(call.code, ERR_TLS);
+        cr_assert_not_null(strstr(call.why.text, "does not speak TLS"), "%s", call.why.text);
+        call_release(&call);
+        teardown(&f);
+}
+
+Test(http_client, tls_1_1_is_refused, .timeout = 20)
+{
+        struct fixture f;
+        struct call call;
+        setup_peer(&f, LOOPBACK_NAMES, serve_sums);
+        http_peer_start(&f.peer);
+        cr_assert_eq(SSL_CTX_set_min_proto_version(f.peer.context, TLS1_VERSION), 1);
+        cr_assert_eq(SSL_CTX_set_max_proto_version(f.peer.context, TLS1_1_VERSION), 1);
+        client_create(&f, "127.0.0.1");
+        (void)call_run(&f, &call, 10);
+        cr_assert_eq(call.code, ERR_TLS);
+        cr_assert_not_null(strstr(call.why.text, "no TLS 1.2"), "%s", call.why.text);
+        call_release(&call);
+        teardown(&f);
+}
+
+/* ---- sessions */
+
+static void serve_once_and_close(struct http_peer_connection *connection)
+{
+        if (http_peer_read_request(connection))
+                (void)http_peer_write_text(connection,
+                                           "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+}
+
+static void check_resumption(int max_version)
+{
+        struct fixture f;
+        setup_peer(&f, LOOPBACK_NAMES, serve_once_and_close);
+        http_peer_start(&f.peer);
+        cr_assert_eq(SSL_CTX_set_max_proto_version(f.peer.context, max_version), 1);
+        client_create(&f, "127.0.0.1");
+        for (int i = 0; i < 4; i++) {
+                struct call call;
+                (void)call_run(&f, &call, 1000);
+                cr_assert_eq(call.code, ERR_OK, "%s", call.why.text);
+                cr_assert_str_eq(call.answer, "ok");
+                call_release(&call);
+        }
+        struct http_client_stats stats;
+        http_client_get_stats(f.client, &stats);
+        cr_assert_eq(stats.connects, 4);
+        cr_assert_eq(stats.tls_resumptions, 3);
+        cr_assert_eq(atomic_load(&f.peer.resumed), 3);
+        teardown(&f);
+}
+
+Test(http_client, sessions_are_resumed_in_tls_1_3, .timeout = 20)
+{
+        check_resumption(TLS1_3_VERSION);
+}
+
+Test(http_client, sessions_are_resumed_in_tls_1_2, .timeout = 20)
+{
+        check_resumption(TLS1_2_VERSION);
+}
+
+Test(http_client, tls_1_2_carries_large_bodies, .timeout = 20)
+{
+        struct fixture f;
+        setup_peer(&f, LOOPBACK_NAMES, serve_sums);
+        http_peer_start(&f.peer);
+        cr_assert_eq(SSL_CTX_set_max_proto_version(f.peer.context, TLS1_2_VERSION), 1);
+        client_create(&f, "127.0.0.1");
+        carry_bodies(&f);
+        teardown(&f);
+}
+
+/* ---- peers that end connections */
+
+/* Answers two requests on the first connection and closes it; later ones are good. */
+static void serve_two_then_close(struct http_peer_connection *connection)
+{
+        if (connection->index > 0) {
+                serve_sums(connection);
+                return;
+        }
+        for (int i = 0; i < 2; i++) {
+                if (!http_peer_read_request(connection) ||
+                    !http_peer_write_text(connection, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
+                        return;
+        }
+}
+
+Test(http_client, an_idle_connection_that_the_peer_closed_is_replaced, .timeout = 20)
+{
+        for (int plain = 0; plain < 2; plain++) {
+                struct fixture f;
+                struct call call;
+                setup(&f, plain ? NULL : LOOPBACK_NAMES, "127.0.0.1", serve_two_then_close);
+                for (int i = 0; i < 2; i++) {
+                        (void)call_run(&f, &call, 10);
+                        cr_assert_eq(call.code, ERR_OK, "%s", call.why.text);
+                        call_release(&call);
+                }
+                /* Seen while idle. */
+                struct http_client_stats stats;
+                uint64_t end = clock_monotonic_ns() + 2 * CLOCK_NS_PER_S;
+                do {
+                        (void)io_loop_turn(f.loop, 10 * CLOCK_NS_PER_MS);
+                        http_client_get_stats(f.client, &stats);
+                } while (stats.connections_now > 0 && clock_monotonic_ns() < end);
+                cr_assert_eq(stats.connections_now, 0);
+                uint64_t sum = call_run(&f, &call, 10);
+                check_sums(&call, 10, sum);
+                call_release(&call);
+                teardown(&f);
+        }
+}
+
+/* The first connection answers once, reads the head of the second request and resets. */
+static void serve_then_reset(struct http_peer_connection *connection)
+{
+        if (connection->index > 0) {
+                serve_sums(connection);
+                return;
+        }
+        if (http_peer_read_request(connection) &&
+            http_peer_write_text(connection, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") &&
+            http_peer_read_head(connection))
+                http_peer_reset(connection);
+}
+
+Test(http_client, a_kept_connection_that_dies_before_its_answer_is_replaced_once, .timeout = 20)
+{
+        for (int plain = 0; plain < 2; plain++) {
+                struct fixture f;
+                struct call call;
+                setup(&f, plain ? NULL : LOOPBACK_NAMES, "127.0.0.1", serve_then_reset);
+                (void)call_run(&f, &call, 10);
+                cr_assert_eq(call.code, ERR_OK);
+                call_release(&call);
+                uint64_t sum = call_run(&f, &call, 2000000);
+                check_sums(&call, 2000000, sum);
+                call_release(&call);
+                cr_assert_eq(atomic_load(&f.peer.connections), 2);
+                teardown(&f);
+        }
+}
+
+static void serve_reset(struct http_peer_connection *connection)
+{
+        if (http_peer_read_request(connection))
+                http_peer_reset(connection);
+}
+
+Test(http_client, a_new_connection_that_is_reset_is_not_retried, .timeout = 20)
+{
+        struct fixture f;
+        struct call call;
+        setup(&f, LOOPBACK_NAMES, "127.0.0.1", serve_reset);
+        (void)call_run(&f, &call, 1000);
+        cr_assert_eq(call.code, ERR_RESET);
+        cr_assert(call.maybe_sent);
+        cr_assert_not_null(strstr(call.why.text, "127.0.0.1"));
+        call_release(&call);
+        cr_assert_eq(atomic_load(&f.peer.connections), 1);
+        teardown(&f);
+}
+
+/* Answers once, then always resets in the middle of an answer. */
+static void serve_half_then_reset(struct http_peer_connection *connection)
+{
+        for (uint32_t i = connection->index; http_peer_read_request(connection); i++) {
+                if (i == 0) {
+                        (void)http_peer_write_text(connection, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+                } else {
+                        (void)http_peer_write_text(connection, "HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\nhalf");
+                        clock_sleep_ns(20 * CLOCK_NS_PER_MS);
+                        http_peer_reset(connection);
+                        return;
+                }
+        }
+}
+
+Test(http_client, a_reset_in_the_middle_of_an_answer_is_reported_not_retried, .timeout = 20)
+{
+        for (int plain = 0; plain < 2; plain++) {
+                struct fixture f;
+                struct call call;
+                setup(&f, plain ? NULL : LOOPBACK_NAMES, "127.0.0.1", serve_half_then_reset);
+                (void)call_run(&f, &call, 10);
+                cr_assert_eq(call.code, ERR_OK);
+                call_release(&call);
+                (void)call_run(&f, &call, 10);
+                cr_assert_eq(call.code, ERR_RESET);
+                cr_assert(call.maybe_sent);
+                cr_assert_not_null(strstr(call.why.text, "in the middle of its answer"), "%s", call.why.text);
+                call_release(&call);
+                cr_assert_eq(atomic_load(&f.peer.connections), 1);
+                teardown(&f);
+        }
+}
+
+/* Ends the TCP stream without saying so in TLS, within a body that ends with the connection. */
+static void serve_cut_off(struct http_peer_connection *connection)
+{
+        if (!http_peer_read_request(connection))
+                return;
+        (void)http_peer_write_text(connection, "HTTP/1.1 200 OK\r\n\r\nall that the attacker lets through");
+        if (connection->peer->argument != NULL && connection->ssl != NULL)
+                SSL_set_quiet_shutdown(connection->ssl, 1);
+}
+
+Test(http_client, a_body_until_close_needs_tls_goodbye, .timeout = 20)
+{
+        for (int cut = 0; cut < 2; cut++) {
+                struct fixture f;
+                struct call call;
+                setup_peer(&f, LOOPBACK_NAMES, serve_cut_off);
+                f.peer.argument = cut ? &f : NULL;
+                http_peer_start(&f.peer);
+                client_create(&f, "127.0.0.1");
+                (void)call_run(&f, &call, 10);
+                cr_assert_eq(call.code, cut ? ERR_RESET : ERR_OK, "%s", call.why.text);
+                if (!cut)
+                        cr_assert_str_eq(call.answer, "all that the attacker lets through");
+                call_release(&call);
+                teardown(&f);
+        }
+}
+
+/* ---- slow and silent peers */
+
+static void serve_silence(struct http_peer_connection *connection)
+{
+        if (http_peer_read_request(connection)) {
+                char byte;
+                ssize_t got = read(connection->fd, &byte, 1); /* until the client goes */
+                (void)got;
+        }
+}
+
+Test(http_client, a_silent_peer_times_out, .timeout = 20)
+{
+        struct fixture f;
+        struct call call;
+        setup_peer(&f, LOOPBACK_NAMES, serve_silence);
+        f.options.request_timeout_ms = 150;
+        http_peer_start(&f.peer);
+        client_create(&f, "127.0.0.1");
+        uint64_t start = clock_monotonic_ns();
+        (void)call_run(&f, &call, 1000);
+        uint64_t took = clock_monotonic_ns() - start;
+        cr_assert_eq(call.code, ERR_TIMEOUT);
+        cr_assert(call.maybe_sent);
+        cr_assert_geq(took, 150 * CLOCK_NS_PER_MS);
+        cr_assert_lt(took, 2 * CLOCK_NS_PER_S);
+        call_release(&call);
+        teardown(&f);
+}
+
+/* Takes the head and then nothing more. */
+static void serve_stall(struct http_peer_connection *connection)
+{
+        if (http_peer_read_head(connection)) {
+                while (!atomic_load(&connection->peer->stopping))
+                        clock_sleep_ns(10 * CLOCK_NS_PER_MS);
+        }
+}
+
+Test(http_client, a_peer_that_does_not_read_times_out_and_has_not_seen_the_whole, .timeout = 20)
+{
+        for (int plain = 0; plain < 2; plain++) {
+                struct fixture f;
+                struct call call;
+                setup_peer(&f, plain ? NULL : LOOPBACK_NAMES, serve_stall);
+                f.options.request_timeout_ms = 300;
+                f.peer.receive_buffer_bytes = 65536;
+                http_peer_start(&f.peer);
+                client_create(&f, "127.0.0.1");
+                (void)call_run(&f, &call, 16u << 20);
+                cr_assert_eq(call.code, ERR_TIMEOUT);
+                cr_assert(!call.maybe_sent);
+                cr_assert_not_null(strstr(call.why.text, "does not take the request"), "%s", call.why.text);
+                call_release(&call);
+                teardown(&f);
+        }
+}
+
+static void serve_slowly(struct http_peer_connection *connection)
+{
+        uint64_t sum = 0;
+        size_t bytes = 2000000;
+        if (!http_peer_read_head(connection))
+                return;
+        for (size_t done = 0; done < bytes;) {
+                uint8_t piece[50000];
+                size_t got = 0;
+                if (SSL_read_ex(connection->ssl, piece, sizeof(piece), &got) != 1)
+                        return;
+                for (size_t i = 0; i < got; i++)
+                        sum += piece[i];
+                done += got;
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        char text[256], body[64];
+        int len = snprintf(body, sizeof(body), "%zu %llu", bytes, (unsigned long long)sum);
+        (void)snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nx-amzn-RequestId: r-1\r\nContent-Length: %d\r\n\r\n%s",
+                       len, body);
+        /* And the answer trickles. */
+        for (size_t i = 0; text[i] != '\0'; i++) {
+                if (!http_peer_write(connection, text + i, 1))
+                        return;
+        }
+}
+
+Test(http_client, a_slow_reader_gets_everything, .timeout = 30)
+{
+        struct fixture f;
+        struct call call;
+        setup_peer(&f, LOOPBACK_NAMES, serve_slowly);
+        f.peer.receive_buffer_bytes = 32768;
+        http_peer_start(&f.peer);
+        client_create(&f, "127.0.0.1");
+        uint64_t sum = call_run(&f, &call, 2000000);
+        check_sums(&call, 2000000, sum);
+        call_release(&call);
+        teardown(&f);
+}
+
+Test(http_client, a_tls_handshake_that_never_ends_times_out, .timeout = 20)
+{
+        struct fixture f;
+        struct call call;
+        setup_peer(&f, LOOPBACK_NAMES, serve_stall);
+        f.peer.identity = NULL; /* reads the hello as if it were a request */
+        f.options.connect_timeout_ms = 150;
+        http_peer_start(&f.peer);
+        client_create(&f, "127.0.0.1");
+        (void)call_run(&f, &call, 10);
+        cr_assert_eq(call.code, ERR_TIMEOUT);
+        cr_assert_not_null(strstr(call.why.text, "TLS handshake"), "%s", call.why.text);
+        cr_assert(!call.maybe_sent);
+        call_release(&call);
+        teardown(&f);
+}
+
+Test(http_client, idle_connections_are_closed_after_their_time, .timeout = 20)
+{
+        struct fixture f;
+        struct call call;
+        struct http_client_stats stats;
+        setup_peer(&f, LOOPBACK_NAMES, serve_sums);
+        f.options.idle_timeout_ms = 100;
+        http_peer_start(&f.peer);
+        client_create(&f, "127.0.0.1");
+        (void)call_run(&f, &call, 10);
+        cr_assert_eq(call.code, ERR_OK);
+        call_release(&call);
+        uint64_t end = clock_monotonic_ns() + 3 * CLOCK_NS_PER_S;
+        do {
+                (void)io_loop_turn(f.loop, 20 * CLOCK_NS_PER_MS);
+                http_client_get_stats(f.client, &stats);
+        } while (stats.connections_now > 0 && clock_monotonic_ns() < end);
+        cr_assert_eq(stats.connections_now, 0);
+        teardown(&f);
+}
+
+/* ---- answers of all kinds */
+
+/* Refuses after the head, then closes with the body unread, which makes the kernel send RST. */
+static void serve_early_413(struct http_peer_connection *connection)
+{
+        if (!http_peer_read_head(connection))
+                return;
+        (void)http_peer_write_text(connection,
+                                   "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 7\r\n\r\ntoo big");
+        if (connection->peer->argument != NULL)
+                serve_stall(connection); /* or keeps the connection and reads nothing */
+}
+
+Test(http_client, an_early_answer_is_read_although_the_peer_stops_reading, .timeout = 30)
+{
+        for (int kind = 0; kind < 4; kind++) {
+                struct fixture f;
+                struct call call;
+                setup_peer(&f, kind % 2 ? NULL : LOOPBACK_NAMES, serve_early_413);
+                f.peer.argument = kind / 2 ? &f : NULL;
+                f.peer.receive_buffer_bytes = 65536;
+                http_peer_start(&f.peer);
+                client_create(&f, "127.0.0.1");
+                uint64_t start = clock_monotonic_ns();
+                (void)call_run(&f, &call, 16u << 20);
+                cr_assert_eq(call.code, ERR_OK, "%d: %s", kind, call.why.text);
+                cr_assert_eq(call.status, 413);
+                cr_assert_str_eq(call.answer, "too big");
+                cr_assert_lt(clock_monotonic_ns() - start, 2 * CLOCK_NS_PER_S);
+                call_release(&call);
+                teardown(&f);
+        }
+}
+
+static void serve_early_200(struct http_peer_connection *connection)
+{
+        if (http_peer_read_head(connection)) {
+                (void)http_peer_write_text(connection, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+                serve_stall(connection);
+        }
+}
+
+Test(http_client, success_before_the_end_of_the_request_is_not_believed, .timeout = 30)
+{
+        struct fixture f;
+        struct call call;
+        setup_peer(&f, LOOPBACK_NAMES, serve_early_200);
+        f.peer.receive_buffer_bytes = 65536;
+        http_peer_start(&f.peer);
+        client_create(&f, "127.0.0.1");
+        (void)call_run(&f, &call, 16u << 20);
+        cr_assert_eq(call.code, ERR_PROTOCOL);
+        cr_assert(!call.maybe_sent);
+        call_release(&call);
+        teardown(&f);
+}
+
+static void serve_variety(struct http_peer_connection *connection)
+{
+        static char large[1000000];
+        char text[128];
+        memset(large, 'L', sizeof(large));
+        for (int i = 0; http_peer_read_request(connection); i++) {
+                switch (i) {
+                case 0:
+                        (void)http_peer_write_text(connection, "HTTP/1.1 100 Continue\r\n\r\n");
+                        (void)http_peer_write_text(
+                                connection, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+                        (void)http_peer_write_text(connection, "6;x=y\r\n world\r\n0\r\nX-Trailer: 1\r\n\r\n");
+                        break;
+                case 1:
+                        (void)http_peer_write_text(connection, "HTTP/1.1 204 No Content\r\n\r\n");
+                        break;
+                case 2:
+                        (void)snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n",
+                                       sizeof(large));
+                        (void)http_peer_write_text(connection, text);
+                        (void)http_peer_write(connection, large, sizeof(large));
+                        break;
+                case 3:
+                        (void)http_peer_write_text(
+                                connection, "HTTP/1.1 500 Oops\r\nx-amzn-RequestId: r-5\r\nContent-Length: 0\r\n\r\n");
+                        break;
+                default:
+                        (void)http_peer_write_text(connection, "HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n");
+                        break;
+                }
+        }
+}
+
+Test(http_client, answers_of_all_kinds_are_read, .timeout = 30)
+{
+        for (int plain = 0; plain < 2; plain++) {
+                struct fixture f;
+                struct call call;
+                setup(&f, plain ? NULL : LOOPBACK_NAMES, "127.0.0.1", serve_variety);
+                (void)call_run(&f, &call, 10);
+                cr_assert_eq(call.code, ERR_OK, "%s", call.why.text);
+                cr_assert_str_eq(call.answer, "hello world");
+                call_release(&call);
+                (void)call_run(&f, &call, 10);
+                cr_assert_eq(call.status, 204);
+                call_release(&call);
+                (void)call_run(&f, &call, 10);
+                cr_assert_eq(call.code, ERR_OK, "%s", call.why.text);
+                cr_assert_eq(call.answer_bytes, 1000000);
+                cr_assert_eq(strspn(call.answer, "L"), 1000000);
+                call_release(&call);
+                (void)call_run(&f, &call, 10);
+                cr_assert_eq(call.status, 500);
+                cr_assert_str_eq(call.request_id, "r-5");
+                call_release(&call);
+                (void)call_run(&f, &call, 10);
+                cr_assert_eq(call.code, ERR_TOO_BIG);
+                call_release(&call);
+                cr_assert_eq(atomic_load(&f.peer.connections), 1);
+                teardown(&f);
+        }
+}
+
+static void serve_garbage(struct http_peer_connection *connection)
+{
+        if (http_peer_read_request(connection)) {
+                (void)http_peer_write_text(connection, "ICY 200 OK\r\n\r\n");
+                serve_stall(connection);
+        }
+}
+
+Test(http_client, garbage_is_a_protocol_error_at_once, .timeout = 20)
+{
+        struct fixture f;
+        struct call call;
+        setup(&f, LOOPBACK_NAMES, "127.0.0.1", serve_garbage);
+        (void)call_run(&f, &call, 10);
+        cr_assert_eq(call.code, ERR_PROTOCOL);
+        cr_assert(call.maybe_sent);
+        call_release(&call);
+        teardown(&f);
+}
+
+/* A second answer that nobody asked for behind the first. */
+static void serve_double(struct http_peer_connection *connection)
+{
+        while (http_peer_read_request(connection))
+                (void)http_peer_write_text(connection, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"
+                                                       "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2");
+}
+
+Test(http_client, an_answer_nobody_asked_for_ends_the_connection, .timeout = 20)
+{
+        struct fixture f;
+        setup(&f, LOOPBACK_NAMES, "127.0.0.1", serve_double);
+        for (int i = 0; i < 3; i++) {
+                struct call call;
+                (void)call_run(&f, &call, 10);
+                cr_assert_eq(call.code, ERR_OK, "%s", call.why.text);
+                cr_assert_str_eq(call.answer, "1");
+                call_release(&call);
+        }
+        cr_assert_eq(atomic_load(&f.peer.connections), 3);
+        teardown(&f);
+}
+
+/* ---- the pool */
+
+Test(http_client, connections_are_bounded_and_used_in_parallel, .timeout = 20)
+{
+        struct fixture f;
+        struct call calls[3] = {0};
+        setup(&f, LOOPBACK_NAMES, "127.0.0.1", serve_sums);
+        uint64_t sums[3];
+        for (int i = 0; i < 3; i++)
+                sums[i] = call_prepare(&calls[i], "POST", 500000);
+        cr_assert_eq(call_send(&f, &calls[0]), ERR_OK);
+        cr_assert_eq(call_send(&f, &calls[1]), ERR_OK);
+        cr_assert_eq(call_send(&f, &calls[2]), ERR_BUSY);
+        cr_assert_eq(http_client_busy(f.client), 2);
+        call_wait(&f, &calls[0]);
+        call_wait(&f, &calls[1]);
+        cr_assert_eq(call_send(&f, &calls[2]), ERR_OK);
+        call_wait(&f, &calls[2]);
+        for (int i = 0; i < 3; i++) {
+                check_sums(&calls[i], 500000, sums[i]);
+                call_release(&calls[i]);
+        }
+        cr_assert_eq(atomic_load(&f.peer.connections), 2);
+        teardown(&f);
+}
+
+Test(http_client, stop_ends_exchanges_under_way, .timeout = 20)
+{
+        for (int plain = 0; plain < 2; plain++) {
+                struct fixture f;
+                struct call call = {0};
+                setup(&f, plain ? NULL : LOOPBACK_NAMES, "127.0.0.1", serve_stall);
+                (void)call_prepare(&call, "POST", 16u << 20);
+                cr_assert_eq(call_send(&f, &call), ERR_OK);
+                for (int i = 0; i < 20; i++)
+                        (void)io_loop_turn(f.loop, 5 * CLOCK_NS_PER_MS);
+                cr_assert(!call.over);
+                cr_assert(!http_client_stop(f.client));
+                struct call late = {0};
+                (void)call_prepare(&late, "POST", 1);
+                cr_assert_eq(call_send(&f, &late), ERR_BUSY);
+                call_release(&late);
+                call_wait(&f, &call);
+                cr_assert_eq(call.code, ERR_RESET);
+                cr_assert(!call.maybe_sent);
+                call_release(&call);
+                teardown(&f);
+        }
+}
+
+Test(http_client, stop_while_resolving_and_connecting, .timeout = 20)
+{
+        struct fixture f;
+        struct call calls[2] = {0};
+        setup(&f, LOOPBACK_NAMES, "localhost", serve_sums);
+        for (int i = 0; i < 2; i++) {
+                (void)call_prepare(&calls[i], "POST", 10);
+                cr_assert_eq(call_send(&f, &calls[i]), ERR_OK);
+        }
+        client_free(&f);
+        for (int i = 0; i < 2; i++) {
+                cr_assert(calls[i].over);
+                cr_assert_eq(calls[i].code, ERR_RESET);
+                call_release(&calls[i]);
+        }
+        client_create(&f, "localhost");
+        teardown(&f);
+}
+
+Test(http_client, a_refused_connection_says_where, .timeout = 20)
+{
+        struct fixture f;
+        struct call call;
+        setup(&f, LOOPBACK_NAMES, "127.0.0.1", serve_sums);
+        client_free(&f);
+        http_peer_stop(&f.peer);
+        uint16_t port = f.peer.port;
+        client_create(&f, "127.0.0.1");
+        (void)call_run(&f, &call, 10);
+        char words[64];
+        (void)snprintf(words, sizeof(words), "cannot connect to 127.0.0.1 port %u", (unsigned)port);
+        cr_assert_eq(call.code, ERR_CONNECT);
+        cr_assert_not_null(strstr(call.why.text, words), "%s", call.why.text);
+        cr_assert_not_null(strstr(call.why.text, "Connection refused"), "%s", call.why.text);
+        call_release(&call);
+        f.peer = (struct http_peer){.serve = serve_sums, .identity = &f.identity, .port = port};
+        http_peer_start(&f.peer); /* back again, on the same port: the client goes on */
+        uint64_t sum = call_run(&f, &call, 10);
+        check_sums(&call, 10, sum);
+        call_release(&call);
+        teardown(&f);
+}
+
+/* A listener whose queue is full: the connection is neither made nor refused. */
+Test(http_client, a_connection_that_is_not_answered_times_out, .timeout = 20)
+{
+        struct fixture f;
+        struct call call;
+        setup_peer(&f, NULL, serve_sums);
+        int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), fillers[8];
+        struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        socklen_t address_bytes = sizeof(address);
+        cr_assert_eq(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+        cr_assert_eq(listen(listener, 0), 0);
+        cr_assert_eq(getsockname(listener, (struct sockaddr *)&address, &address_bytes), 0);
+        for (int i = 0; i < 8; i++) {
+                fillers[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+                int result = connect(fillers[i], (struct sockaddr *)&address, sizeof(address));
+                (void)result;
+        }
+        f.peer.port = ntohs(address.sin_port);
+        f.options.connect_timeout_ms = 300;
+        client_create(&f, "127.0.0.1");
+        uint64_t start = clock_monotonic_ns();
+        (void)call_run(&f, &call, 10);
+        cr_assert_eq(call.code, ERR_TIMEOUT, "%s", call.why.text);
+        cr_assert_not_null(strstr(call.why.text, "no answer in time"), "%s", call.why.text);
+        cr_assert_lt(clock_monotonic_ns() - start, 2 * CLOCK_NS_PER_S);
+        call_release(&call);
+        client_free(&f);
+        for (int i = 0; i < 8; i++)
+                (void)close(fillers[i]);
+        (void)close(listener);
+        io_loop_free(f.loop);
+}
+
+/* ---- the next exchange is started from within `done` */
+
+struct chain {
+        struct call call;
+        struct fixture *fixture;
+        int left;
+};
+
+static void chain_done(struct http_exchange *exchange, enum err_code code, const struct http_response *response,
+                       bool maybe_sent, const struct err *why)
+{
+        struct chain *chain = exchange->context;
+        cr_assert_eq(code, ERR_OK, "%s", why->text);
+        cr_assert(maybe_sent);
+        cr_assert_eq(response->status, 200);
+        if (--chain->left == 0) {
+                chain->call.over = true;
+                return;
+        }
+        cr_assert_eq(http_client_send(chain->fixture->client, exchange), ERR_OK);
+        /* Still this answer. */
+        cr_assert_eq(response->status, 200);
+        cr_assert(slice_has_prefix(response->body, SLICE("200000 ")));
+}
+
+static void run_chain(struct fixture *f, int count)
+{
+        struct chain chain = {.fixture = f, .left = count};
+        (void)call_prepare(&chain.call, "POST", 200000);
+        chain.call.exchange.done = chain_done;
+        chain.call.exchange.context = &chain;
+        cr_assert_eq(http_client_send(f->client, &chain.call.exchange), ERR_OK);
+        call_wait(f, &chain.call);
+        call_release(&chain.call);
+}
+
+Test(http_client, exchanges_may_be_started_from_done, .timeout = 30)
+{
+        struct fixture f;
+        setup(&f, LOOPBACK_NAMES, "127.0.0.1", serve_sums);
+        run_chain(&f, 50);
+        cr_assert_eq(atomic_load(&f.peer.connections), 1);
+        cr_assert_eq(atomic_load(&f.peer.requests), 50);
+        teardown(&f);
+}
