@@ -140,7 +140,8 @@ static enum err_code sink_report_producers(const char *directory, const struct s
                         if (published_count > 0)
                                 seen->published = 0;
                         for (size_t i = 0; i < published_count; i++)
-                                if (published[i].run == run && published[i].producer == producer)
+                                if (published[i].run == run && published[i].producer == producer &&
+                                    published[i].published > seen->published)
                                         seen->published = published[i].published;
                         sink_report_scan(memory, seen);
                 }
@@ -148,12 +149,17 @@ static enum err_code sink_report_producers(const char *directory, const struct s
         }
         (void)closedir(listing); /* read only */
         for (size_t i = 0; i < published_count && code == ERR_OK; i++) {
-                bool found = false;
-                for (size_t k = 0; k < report->seen_count && !found; k++)
-                        found = report->seen[k].run == published[i].run &&
-                                report->seen[k].producer == published[i].producer;
-                if (found)
+                struct sink_seen_report *known = NULL;
+                for (size_t k = 0; k < report->seen_count && known == NULL; k++)
+                        if (report->seen[k].run == published[i].run &&
+                            report->seen[k].producer == published[i].producer)
+                                known = &report->seen[k];
+                if (known != NULL) {
+                        /* Those that arrived have the largest already. */
+                        if (published[i].published > known->published)
+                                known->published = known->missing = published[i].published;
                         continue;
+                }
                 struct sink_seen_report *seen = sink_report_add(report, published[i].run, published[i].producer);
                 if (seen == NULL)
                         code = err_set(reterr, ERR_MEMORY, "report");

@@ -131,7 +131,8 @@ struct sink_published {
 };
 
 /* Reads a state directory. With a ledger (published_count > 0) only runs that it names are reported: its producers that
- * never arrived with distinct 0, and producers of its runs that it does not name with published 0, all unexpected. */
+ * never arrived with distinct 0, and producers of its runs that it does not name with published 0, all unexpected. Of
+ * two entries for one producer the larger counts. */
 enum err_code sink_report_read(const char *directory, const struct sink_published *published, size_t published_count,
                                struct sink_report *ret_report, struct err *reterr);
 void sink_report_release(struct sink_report *report);

@@ -463,6 +463,10 @@ Test(sink_state, counts_distinct_duplicates_and_gaps, .timeout = 30)
         cr_assert_eq(report.counters[SINK_COUNT_EVENTS], 998 + 40 + 1);
         cr_assert_eq(report.counters[SINK_COUNT_EVENTS_NEW], 999);
         sink_report_release(&report);
+        const struct sink_published twice[] = {{0xabc, 3, 10}, {0xabc, 3, 1001}, {0xabc, 4, 5}, {0xabc, 4, 9}};
+        report = report_of(&counting, twice, 4);
+        cr_assert(report.seen[0].missing == 2 && report.seen[1].missing == 9);
+        sink_report_release(&report);
         const struct sink_published other_run = {0xdef, 0, 1};
         report = report_of(&counting, &other_run, 1);
         cr_assert(report.seen_count == 1 && report.seen[0].missing == 1);
