@@ -12,8 +12,9 @@ bool rules_yaml_is_null(const struct rules_yaml_node *node)
                 return true;
         if (node->kind != RULES_YAML_SCALAR || node->quoted)
                 return false;
-        return node->text.len == 0 || slice_equal(node->text, SLICE("~")) || slice_equal(node->text, SLICE("null")) ||
-               slice_equal(node->text, SLICE("Null")) || slice_equal(node->text, SLICE("NULL"));
+        return rules_yaml_slice(node).len == 0 || slice_equal(rules_yaml_slice(node), SLICE("~")) ||
+               slice_equal(rules_yaml_slice(node), SLICE("null")) ||
+               slice_equal(rules_yaml_slice(node), SLICE("Null")) || slice_equal(rules_yaml_slice(node), SLICE("NULL"));
 }
 
 static bool check_is_bool(const struct rules_yaml_node *node, bool *ret_value)
@@ -22,7 +23,7 @@ static bool check_is_bool(const struct rules_yaml_node *node, bool *ret_value)
         if (node->kind != RULES_YAML_SCALAR || node->quoted)
                 return false;
         for (size_t i = 0; i < 6; i++)
-                if (slice_equal(node->text, slice_of_text(spellings[i]))) {
+                if (slice_equal(rules_yaml_slice(node), slice_of_text(spellings[i]))) {
                         *ret_value = i < 3;
                         return true;
                 }
@@ -40,7 +41,7 @@ const char *rules_describe(struct rules_reader *reader, const struct rules_yaml_
                 return "a list";
         if (check_is_bool(node, &value))
                 return value ? "the boolean true" : "the boolean false";
-        return rules_quote(reader, node->text);
+        return rules_quote(reader, rules_yaml_slice(node));
 }
 
 /* Optimal string alignment: insert, remove, replace, swap neighbours; ASCII case ignored. */
@@ -118,25 +119,25 @@ bool rules_yaml_members(struct rules_reader *reader, const struct rules_yaml_nod
                 return false;
         }
         for (const struct rules_yaml_node *key = node->first; key != NULL; key = key->next->next) {
-                size_t i = check_member(key->text, names, names_count);
+                size_t i = check_member(rules_yaml_slice(key), names, names_count);
                 if (i < names_count)
                         ret_values[i] = rules_yaml_is_null(key->next) ? NULL : key->next;
         }
         /* Then the unknown ones. One that is near a name that is not there is taken for it, so that one slip of the
          * pen is not also reported as something missing. */
         for (const struct rules_yaml_node *key = node->first; key != NULL; key = key->next->next) {
-                if (check_member(key->text, names, names_count) < names_count)
+                if (check_member(rules_yaml_slice(key), names, names_count) < names_count)
                         continue;
-                const char *nearest = rules_nearest(key->text, names, names_count);
+                const char *nearest = rules_nearest(rules_yaml_slice(key), names, names_count);
                 if (nearest == NULL) {
                         char known[512];
                         check_join(known, sizeof(known), names, names_count);
-                        rules_error(reader, key, "unknown member %s of %s; it has %s", rules_quote(reader, key->text),
-                                    what, known);
+                        rules_error(reader, key, "unknown member %s of %s; it has %s",
+                                    rules_quote(reader, rules_yaml_slice(key)), what, known);
                         continue;
                 }
-                rules_error(reader, key, "unknown member %s of %s; did you mean '%s'?", rules_quote(reader, key->text),
-                            what, nearest);
+                rules_error(reader, key, "unknown member %s of %s; did you mean '%s'?",
+                            rules_quote(reader, rules_yaml_slice(key)), what, nearest);
                 size_t i = check_member(slice_of_text(nearest), names, names_count);
                 if (ret_values[i] == NULL && !rules_yaml_is_null(key->next))
                         ret_values[i] = key->next;
@@ -165,18 +166,18 @@ bool rules_yaml_text(struct rules_reader *reader, const struct rules_yaml_node *
                             rules_describe(reader, node));
                 return false;
         }
-        for (size_t i = 0; i < node->text.len; i++)
-                if (node->text.ptr[i] < 0x20 || node->text.ptr[i] == 0x7f) {
+        for (size_t i = 0; i < rules_yaml_slice(node).len; i++)
+                if (rules_yaml_slice(node).ptr[i] < 0x20 || rules_yaml_slice(node).ptr[i] == 0x7f) {
                         rules_error(reader, node, "%s has a control character in %s", what,
-                                    rules_quote(reader, node->text));
+                                    rules_quote(reader, rules_yaml_slice(node)));
                         return false;
                 }
-        if (node->text.len < bytes_min || node->text.len > bytes_max) {
+        if (rules_yaml_slice(node).len < bytes_min || rules_yaml_slice(node).len > bytes_max) {
                 rules_error(reader, node, "%s must have %zu to %zu characters, not %zu", what, bytes_min, bytes_max,
-                            node->text.len);
+                            rules_yaml_slice(node).len);
                 return false;
         }
-        *ret_text = node->text;
+        *ret_text = rules_yaml_slice(node);
         return true;
 }
 
@@ -244,7 +245,8 @@ bool rules_yaml_quantity(struct rules_reader *reader, const struct rules_yaml_no
                          const struct rules_units *units, uint64_t min, uint64_t max, uint64_t *ret_value)
 {
         uint64_t value;
-        if (rules_yaml_is_null(node) || node->kind != RULES_YAML_SCALAR || !check_quantity(node->text, units, &value)) {
+        if (rules_yaml_is_null(node) || node->kind != RULES_YAML_SCALAR ||
+            !check_quantity(rules_yaml_slice(node), units, &value)) {
                 rules_error(reader, node, "%s must be %s, not %s", what, units->help, rules_describe(reader, node));
                 return false;
         }
@@ -280,12 +282,12 @@ bool rules_yaml_choice(struct rules_reader *reader, const struct rules_yaml_node
                 return false;
         }
         for (size_t i = 0; i < choices_count; i++)
-                if (slice_equal(node->text, slice_of_text(choices[i]))) {
+                if (slice_equal(rules_yaml_slice(node), slice_of_text(choices[i]))) {
                         *ret_index = i;
                         return true;
                 }
         char folded[64], other[64];
-        size_t folded_len = check_fold(node->text, folded, sizeof(folded));
+        size_t folded_len = check_fold(rules_yaml_slice(node), folded, sizeof(folded));
         for (size_t i = 0; i < choices_count; i++)
                 if (check_fold(slice_of_text(choices[i]), other, sizeof(other)) == folded_len &&
                     memcmp(folded, other, folded_len) == 0) {
@@ -294,7 +296,7 @@ bool rules_yaml_choice(struct rules_reader *reader, const struct rules_yaml_node
                         return false;
                 }
         check_join(joined, sizeof(joined), choices, choices_count);
-        const char *nearest = rules_nearest(node->text, choices, choices_count);
+        const char *nearest = rules_nearest(rules_yaml_slice(node), choices, choices_count);
         if (nearest != NULL)
                 rules_error(reader, node, "%s must be %s, not %s; did you mean '%s'?", what, joined,
                             rules_describe(reader, node), nearest);

@@ -196,8 +196,9 @@ void rules_plan_each(const struct rules_plan *plan,
 
 /* The hot call: one hash look-up by set name, a mask per event type, a copy of target indexes. Returns how many of
  * ret_targets[LIMIT_ROUTES_PER_EVENT_MAX] were filled: one per enabled, matching destination, in the order of the file,
- * so a target may be there twice. An empty `set` means the default configuration set. *ret_set_known tells an unknown
- * set from one that matches nothing. A `type` that is no event type matches nothing. Any number of threads. */
+ * so a target may be there twice. An empty `set` means the default configuration set; where there is none it matches
+ * nothing. *ret_set_known is false only for a name that no set has. A `type` that is no event type matches nothing. Any
+ * number of threads. */
 uint32_t rules_plan_match(const struct rules_plan *plan, struct slice set, enum sendring_event_type type,
                           uint16_t *ret_targets, bool *ret_set_known);
 

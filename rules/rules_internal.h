@@ -16,19 +16,27 @@ enum rules_yaml_kind { RULES_YAML_SCALAR = 0, RULES_YAML_MAP = 1, RULES_YAML_LIS
 struct rules_yaml_node {
         struct rules_yaml_node *next; /* sibling */
         union {
-                struct slice text;             /* scalar; NUL behind it */
+                const uint8_t *bytes;          /* scalar: `count` of them, and a NUL */
                 struct rules_yaml_node *first; /* map, list */
         };
-        uint32_t line, column; /* from 1; of the node itself, for an alias of the anchored node */
-        uint32_t count;        /* pairs of a map, items of a list */
-        uint32_t weight;       /* nodes below and including this one, aliases written out */
-        uint8_t kind;
-        bool quoted; /* scalar: '...', "...", | or > */
+        uint32_t count;  /* pairs of a map, items of a list, bytes of a scalar */
+        uint32_t weight; /* nodes below and including this one, aliases written out */
+        uint32_t line;   /* from 1; of the node itself, for an alias of the anchored node */
+        uint32_t column : 29;
+        uint32_t kind : 2;   /* enum rules_yaml_kind */
+        uint32_t quoted : 1; /* scalar: '...', "...", | or > */
 };
+_Static_assert(sizeof(struct rules_yaml_node) <= 32, "a large file has two million nodes");
+#define RULES_YAML_COLUMN_MASK ((1u << 29) - 1) /* more than LIMIT_CONFIG_BYTES_MAX */
+
+static inline struct slice rules_yaml_slice(const struct rules_yaml_node *scalar)
+{
+        return slice_of(scalar->bytes, scalar->count);
+}
 
 /* Bounds of one file; its size is LIMIT_CONFIG_BYTES_MAX. The deepest known member is 8 maps and lists down. */
 #define RULES_YAML_DEPTH_MAX 24u
-/* Nodes with every alias written out: 10,000 sets of 10 destinations are 1.7 million. 72 bytes each at the most. */
+/* Nodes with every alias written out: 10,000 sets of 10 destinations are 1.7 million. 32 bytes each. */
 #define RULES_YAML_NODES_MAX 4000000u
 #define RULES_YAML_MEMBERS_MAX \
         64u /* of one map: more than any known one has, and keeps the search for duplicates short */

@@ -8,7 +8,8 @@
 
 #define YAML_NODES_PER_CHUNK  512u
 #define YAML_TEXT_CHUNK_BYTES ((size_t)64 * 1024)
-#define YAML_ANCHOR_BUCKETS   256u /* a power of two */
+#define YAML_ANCHOR_BUCKETS   256u  /* a power of two */
+#define YAML_RECENT_TEXTS     1024u /* 2 to the 10: see yaml_recent_index() */
 
 struct yaml_anchor {
         struct yaml_anchor *next;
@@ -30,6 +31,7 @@ struct yaml_composer {
         uint32_t nodes_left;
         uint8_t *text;
         size_t text_left;
+        struct slice recent[YAML_RECENT_TEXTS];
         uint32_t nodes_total; /* aliases written out */
         struct yaml_anchor *anchors[YAML_ANCHOR_BUCKETS];
         uint32_t anchors_count;
@@ -40,7 +42,8 @@ struct yaml_composer {
 
 static struct rules_yaml_node yaml_position(yaml_mark_t mark)
 {
-        return (struct rules_yaml_node){.line = (uint32_t)mark.line + 1, .column = (uint32_t)mark.column + 1};
+        return (struct rules_yaml_node){.line = (uint32_t)mark.line + 1,
+                                        .column = ((uint32_t)mark.column + 1) & RULES_YAML_COLUMN_MASK};
 }
 
 static struct rules_yaml_node *yaml_node(struct yaml_composer *composer, yaml_mark_t mark, enum rules_yaml_kind kind)
@@ -57,14 +60,13 @@ static struct rules_yaml_node *yaml_node(struct yaml_composer *composer, yaml_ma
         struct rules_yaml_node *node = composer->nodes++;
         composer->nodes_left--;
         node->line = (uint32_t)mark.line + 1;
-        node->column = (uint32_t)mark.column + 1;
+        node->column = ((uint32_t)mark.column + 1) & RULES_YAML_COLUMN_MASK;
         node->weight = 1;
-        node->kind = (uint8_t)kind;
+        node->kind = (unsigned)kind & 3u;
         return node;
 }
 
-/* Like arena_copy(), but packed: a file has a million short texts. */
-static struct slice yaml_copy(struct yaml_composer *composer, struct slice text)
+static struct slice yaml_copy_new(struct yaml_composer *composer, struct slice text)
 {
         if (text.len + 1 > YAML_TEXT_CHUNK_BYTES / 8) {
                 struct slice copy = arena_copy(composer->reader->arena, text);
@@ -88,6 +90,27 @@ static struct slice yaml_copy(struct yaml_composer *composer, struct slice text)
         composer->text += text.len + 1;
         composer->text_left -= text.len + 1;
         return slice_of(copy, text.len);
+}
+
+/* By the length and both ends: cheap, and a collision only costs a copy. */
+static size_t yaml_recent_index(struct slice text)
+{
+        uint64_t head = 0, tail = 0;
+        size_t part = text.len < 8 ? text.len : 8;
+        memcpy(&head, text.ptr, part);
+        memcpy(&tail, text.ptr + text.len - part, part);
+        return (size_t)(((head ^ tail * 31) + text.len) * UINT64_C(0x9e3779b97f4a7c15) >> 54);
+}
+
+/* Like arena_copy(), but packed, and what was copied a short while ago is not copied again: a file has a million short
+ * texts, most of them names of members. */
+static struct slice yaml_copy(struct yaml_composer *composer, struct slice text)
+{
+        struct slice *recent = &composer->recent[yaml_recent_index(text)];
+        if (recent->ptr != NULL && slice_equal(*recent, text))
+                return *recent;
+        *recent = yaml_copy_new(composer, text);
+        return *recent;
 }
 
 static struct yaml_anchor **yaml_bucket(struct yaml_composer *composer, struct slice name)
@@ -155,17 +178,17 @@ static bool yaml_key_check(struct yaml_composer *composer, const struct yaml_lev
                 rules_error(reader, key, "the name of a member must be a text, not a map or a list");
                 return false;
         }
-        if (slice_equal(key->text, SLICE("<<")) && !key->quoted) {
+        if (slice_equal(rules_yaml_slice(key), SLICE("<<")) && !key->quoted) {
                 rules_error(reader, key,
                             "merge keys ('<<') are not supported; write the members out, or use an alias "
                             "for a whole value");
                 return false;
         }
         for (const struct rules_yaml_node *other = level->node->first; other != NULL; other = other->next->next)
-                if (slice_equal(other->text, key->text)) {
+                if (slice_equal(rules_yaml_slice(other), rules_yaml_slice(key))) {
                         /* A mistake, but the rest of the file can be read: go on. */
                         rules_error(reader, key, "member %s is already given on line %u",
-                                    rules_quote(reader, key->text), other->line);
+                                    rules_quote(reader, rules_yaml_slice(key)), other->line);
                         break;
                 }
         if (level->node->count == RULES_YAML_MEMBERS_MAX) {
@@ -254,9 +277,11 @@ static bool yaml_scalar(struct yaml_composer *composer, const yaml_event_t *even
         if (node == NULL)
                 return false;
         node->quoted = event->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
-        node->text = yaml_copy(composer, slice_of(event->data.scalar.value, event->data.scalar.length));
-        if (node->text.ptr == NULL)
+        struct slice text = yaml_copy(composer, slice_of(event->data.scalar.value, event->data.scalar.length));
+        if (text.ptr == NULL)
                 return false;
+        node->bytes = text.ptr;
+        node->count = (uint32_t)text.len; /* below LIMIT_CONFIG_BYTES_MAX */
         if (event->data.scalar.tag != NULL) {
                 rules_error(reader, node, "tags such as %s are not supported; to make a value a text, quote it",
                             rules_quote(reader, slice_of_text((const char *)event->data.scalar.tag)));
