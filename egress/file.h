@@ -31,8 +31,9 @@ struct file_sink_options {
         bool sync;               /* fdatasync before `done` */
 };
 
-/* Opens or creates; repairs a torn tail. ERR_CONFIG (no regular file, a symbolic link, not ours), ERR_LOCKED,
- * ERR_PERMISSION, ERR_SYSTEM with a sentence. May block: control thread. `options->path` is copied. */
+/* Opens or creates; repairs a torn tail. ERR_CONFIG (no regular file, a symbolic link, no file of lines), ERR_LOCKED,
+ * ERR_PERMISSION, ERR_SYSTEM with a sentence. May block (up to a second for the lock of a predecessor that was just
+ * killed): control thread. `options->path` is copied. */
 enum err_code file_sink_open(struct io_loop *loop, const struct file_sink_options *options, struct file_sink **ret_sink,
                              struct err *reterr);
 /* Appends whole lines (not empty, newline at the end: asserted); they must stay untouched until `done`, which comes on

@@ -1,18 +1,22 @@
 /* Lanes: shared-memory, single-producer single-consumer byte rings between a mail process and the router.
  *
- * A lane is made by the daemon and lent to one producer thread. Two memfds carry it:
+ * A lane is made by the daemon and lent to one producer thread. It consists of
  *
- *   data memfd   (F_SEAL_SHRINK|GROW|SEAL; read-write for both)   page 0: producer's head page; then `lane_bytes` of
- * records, mapped twice in a row, so that no record ever wraps daemon memfd (the same seals + F_SEAL_FUTURE_WRITE, set
- * after the daemon mapped it; read-only for the producer)   one page: tail, durable position bed memfd    (like the
- * daemon memfd, one per shard) one page: sleeping flag and futex word of the shard
+ *   data memfd     producer's head page, then `lane_bytes` of records, mapped twice in a row, so that no record ever
+ *                  wraps; sealed SHRINK|GROW|SEAL; read-write for both sides
+ *   daemon page    a memfd of one page: tail, durable position; sealed FUTURE_WRITE as well: read-only for the producer
+ *   bed            a memfd of one page per shard, sealed like the daemon page: says whether the shard sleeps
+ *   bell           an eventfd: a producer that finds its shard asleep writes to it
+ *   connection     the SOCK_SEQPACKET socket over which these came; its end is how each side learns that the other has
+ *                  left for good
  *
- * TO BE DRAWN HERE BY THE OWNER: the layout, offset by offset, with who writes, who reads, the memory order; the record
- * {u32 length, u32 kind} + payload padded to 8; and the table "a kill at this step leaves ... repaired by ...".
+ * ring/layout.h draws the bytes, lists each shared word with its writer, reader and memory order, and says what a kill
+ * at each step leaves and who repairs it.
  *
- * A router incarnation brings its own daemon page: F_SEAL_FUTURE_WRITE denies the next router a writable mapping of the
- * old one. It sends the new page over the lane's connection and raises `attention` in the producer's head page, which
- * the producer looks at on its slow path and, as a plain load of a line it owns anyway, at each commit.
+ * A router incarnation brings its own daemon pages, bed and bells: F_SEAL_FUTURE_WRITE denies the next router a
+ * writable mapping of the old ones. It sends them over the lane's connection and raises `attention` in the producer's
+ * head page, which the producer reads after each publish (a line that nobody else writes) and when the lane is full,
+ * and takes the new ones by itself.
  *
  * Trust: the daemon believes nothing in the data memfd; a producer can damage nothing but its own lane.
  *
@@ -30,36 +34,54 @@
 
 /* ---------------------------------------------------------------------------------------------- producer */
 
-/* One lane as its producer sees it. Caller's memory, one thread. Members are private to ring/. */
+/* One lane as its producer sees it. Caller's memory, one thread. Members are private to ring/, save the counters
+ * `wakeups` and `full` and the facts lane_id, lane_bytes, payload_bytes_max, which may be read. */
 struct ring_producer {
-        uint8_t *head_page;         /* shared, written by us */
+        uint8_t *head_page;         /* shared, written by us; NULL: not attached */
         uint8_t *data;              /* shared, `lane_bytes` mapped twice */
         const uint8_t *daemon_page; /* shared, read-only */
+        const uint8_t *bed_page;    /* shared, read-only */
         uint64_t lane_bytes;
-        uint64_t head;           /* private copy: published */
-        uint64_t staged;         /* private: records finished but not yet published end here */
-        uint64_t tail_seen;      /* last tail read: refreshed only when room seems short */
-        uint32_t reserved_bytes; /* payload bytes of the open reservation, 0: none */
+        uint64_t head;              /* private copy: published */
+        uint64_t staged;            /* private: records finished but not yet published end here */
+        uint64_t tail_seen;         /* last tail read: refreshed only when room seems short */
+        uint32_t payload_bytes_max; /* of one record in this lane */
+        uint32_t reserved_bytes;    /* payload bytes of the open reservation */
         bool reserved;
-        int connection_fd; /* SOCK_SEQPACKET to the daemon; carries a new daemon page after its restart */
+        bool detached;     /* the daemon has gone: nothing more can be reserved */
+        bool durable;      /* ring_producer_wait() waits for the disk */
+        bool fenced;       /* the daemon or this process may not use membarrier: publish pays for the order */
+        bool fence_always; /* this process may not */
+        int connection_fd; /* SOCK_SEQPACKET to the daemon; carries new pages after its restart */
+        int bell_fd;
+        uint32_t rung; /* the sleep of the shard for which the bell was rung already */
         uint64_t lane_id;
-        uint64_t wakeups; /* publishes that paid for a FUTEX_WAKE */
-        bool fenced;      /* membarrier was refused: a full fence at commit instead */
+        uint64_t wakeups; /* publishes that rang: one system call each */
+        uint64_t full;    /* reserves that found no room */
 };
 
 struct ring_attach_options {
         const char *socket_path;
         const char *name;    /* at most LIMIT_LANE_NAME_BYTES_MAX - 1 bytes are kept */
-        uint32_t lane_bytes; /* wish; 0: the daemon's default */
-        uint32_t timeout_ms;
+        uint32_t lane_bytes; /* wish; 0: the daemon's default. Rounded up to a power of two, bounded by the daemon */
+        uint32_t timeout_ms; /* 0: 2000 */
 };
 
-/* Connects, receives the two memfds, checks magic, version, seals and sizes, maps. Async-signal state of the host is
- * left alone (MSG_NOSIGNAL, O_CLOEXEC everywhere). ERR_CONNECT (nobody listens), ERR_PERMISSION, ERR_VERSION,
- * ERR_TIMEOUT, ERR_LIMIT (the daemon has no lane left), ERR_SYSTEM, ERR_PROTOCOL. */
+/* Connects, receives the lane, checks magic, version, seals and sizes, maps. Signals, errno and descriptors of the host
+ * are left alone (MSG_NOSIGNAL, O_CLOEXEC everywhere). While a keeper restarts the router it goes on trying until the
+ * timeout. ERR_CONNECT (nobody listens, or the daemon is ending), ERR_PERMISSION, ERR_VERSION, ERR_TIMEOUT, ERR_RESET
+ * (the daemon died meanwhile), ERR_LIMIT (the daemon has no lane left), ERR_SYSTEM, ERR_MEMORY, ERR_PROTOCOL. On
+ * failure the producer is empty: attach and detach are the only calls allowed on it. */
 enum err_code ring_producer_attach(struct ring_producer *producer, const struct ring_attach_options *options,
                                    struct err *reterr);
-/* Unmaps and closes. What was published stays. */
+/* After ERR_DETACHED: attaches anew and carries over, in order, what was published and not taken from the old lane, so
+ * that nothing published is lost while this process lives. (After a crash of the daemon some of it may have been taken:
+ * at least once.) Errors as attach, and then the old lane is untouched: call again later. ERR_LIMIT also: the new lane
+ * is too small for what the old one holds; ERR_BUG: the old one is damaged or has an open reservation. Detach and
+ * attach drop what it holds. */
+enum err_code ring_producer_reattach(struct ring_producer *producer, const struct ring_attach_options *options,
+                                     struct err *reterr);
+/* Unmaps and closes. What was published stays and is drained by the daemon. Allowed on a detached or empty one. */
 void ring_producer_detach(struct ring_producer *producer);
 /* In a forked child: unmaps and closes the child's copies without touching shared words. */
 void ring_producer_abandon(struct ring_producer *producer);
@@ -71,28 +93,36 @@ void ring_producer_abandon(struct ring_producer *producer);
  * before the next reserve. Nothing is visible before commit. Never blocks, never allocates, no system call.
  *
  * ERR_TOO_BIG   the record can never fit in this lane (more than half of it, or LIMIT_EVENT_BYTES_MAX);
- * ERR_FULL      no room now;
- * ERR_BUG       a reservation is open. */
+ * ERR_FULL      no room now: counted in `full`;
+ * ERR_RANGE     a record of 0 bytes;
+ * ERR_DETACHED  the daemon has gone or is ending: ring_producer_reattach();
+ * ERR_BUG       a reservation is open, or the daemon's page is nonsense. */
 enum err_code ring_reserve(struct ring_producer *producer, uint32_t payload_bytes, uint8_t **ret_payload);
-/* Finishes the reserved record with its true length (<= reserved) and publishes it and everything staged before it: one
- * release store of head. Wakes the daemon only when its sleeping flag is up. */
+/* Finishes the reserved record with its true length (1..reserved) and publishes it and everything staged before it: one
+ * release store of head. Rings the daemon only when its shard sleeps, once per sleep. Takes a new router's pages when
+ * attention is raised (system calls, once per restart of the router).
+ *
+ * ERR_DETACHED  the daemon is ending: this record and what was staged with it were withdrawn. In a race of nanoseconds
+ *               the daemon may take them all the same: published again they are there twice, never lost.
+ * ERR_BUG       no reservation, or a length of 0 or above the reserved one: the reservation is given back. */
 enum err_code ring_commit(struct ring_producer *producer, uint32_t payload_bytes);
-/* Finishes the record without publishing: bulk commit. */
+/* Finishes the record without publishing: bulk commit. ERR_BUG as above. */
 enum err_code ring_stage(struct ring_producer *producer, uint32_t payload_bytes);
-/* Publishes all that is staged. */
-void ring_publish_staged(struct ring_producer *producer);
+/* Publishes all that is staged. ERR_DETACHED as ring_commit(): all of it was withdrawn. */
+enum err_code ring_publish_staged(struct ring_producer *producer);
 /* Gives the reservation back. */
 void ring_discard(struct ring_producer *producer);
 
-/* The slow path, for a full lane, a raised `attention` or a flush: takes a new daemon page from the connection if one
- * waits there. ERR_OK: look again. ERR_DETACHED: the daemon and its keeper are gone (the connection ended): detach and
- * attach anew. */
+/* The slow path, for a lane that stays full: looks at the connection and takes new pages if they wait there (two system
+ * calls). reserve and commit do it by themselves when attention is raised; call it, at most now and then, to learn
+ * whether the daemon has died without a word. ERR_OK: look again. ERR_DETACHED: the daemon and its keeper are gone, or
+ * are ending: ring_producer_reattach(). */
 enum err_code ring_producer_refresh(struct ring_producer *producer, struct err *reterr);
 /* True when the daemon asked for ring_producer_refresh(). One load. */
 bool ring_producer_attention(const struct ring_producer *producer);
 
 /* Waits until the daemon has journalled (or, for a lane with durability host, synced) everything published.
- * ERR_TIMEOUT, ERR_DETACHED. */
+ * 0 ms only asks. ERR_TIMEOUT, ERR_DETACHED. */
 enum err_code ring_producer_wait(struct ring_producer *producer, uint32_t timeout_ms);
 /* Published bytes that the daemon has not yet taken. */
 uint64_t ring_producer_used_bytes(struct ring_producer *producer);
@@ -124,42 +154,72 @@ void ring_lane_get_info(const struct ring_lane *lane, struct ring_lane_info *ret
  *     ring_visit_end(lane);         zeroes what was taken, moves the tail, wakes a waiting flush
  */
 
-/* Loads head once (acquire) and bounds it. Returns the bytes there are to take, 0: none. A head out of bounds or
- * unaligned is a violation: counted, the lane is resynchronised to head's next sane value, and 0 is returned. */
+/* Loads head once (acquire) and bounds it. Returns the bytes there are to take, 0: none, and then ring_visit_end() may
+ * be left out. A head out of bounds or unaligned is a violation: counted once, and 0 is returned until head is sane
+ * again. One visit offers at most about 256 KiB, so that one lane cannot starve the others; the rest is for the next
+ * visit. */
 uint64_t ring_visit_begin(struct ring_lane *lane);
-/* The next record of this visit. *ret_payload points into hostile shared memory that may change under the reader: copy
- * it once, look only at the copy. *ret_position is the lane position behind the record (what the journal stores).
- * False: nothing more in this visit (or a bad length: a violation, the rest of the visit is skipped and counted). */
+/* The same with another budget: no record is offered that begins `budget_bytes` or more behind the first. */
+uint64_t ring_visit_begin_budget(struct ring_lane *lane, uint64_t budget_bytes);
+/* The next record of this visit. *ret_payload (1..LIMIT_EVENT_BYTES_MAX bytes, 8-aligned) points into hostile shared
+ * memory that may change under the reader: copy it once, look only at the copy. *ret_position is the lane position
+ * behind the record (what the journal stores). False: nothing more in this visit, or a bad header: a violation, then
+ * everything up to head is skipped and counted in skipped_bytes. */
 bool ring_visit_next(struct ring_lane *lane, struct slice *ret_payload, uint64_t *ret_position);
-/* Undoes the last ring_visit_next(): the record is offered again at the next visit (the journal was full). */
+/* Undoes the last ring_visit_next() (which returned true) and ends the offering: the record comes again in the next
+ * visit (the journal was full). */
 void ring_visit_undo(struct ring_lane *lane);
+/* Gives back what was taken. Without a visit, or with nothing taken, it does nothing. */
 void ring_visit_end(struct ring_lane *lane);
 
 /* Position up to which everything was taken (= the tail the producer sees after ring_visit_end). */
 uint64_t ring_lane_position(const struct ring_lane *lane);
-/* At take-over: starts at `position` instead of the old tail (the journal knows more than the old daemon page). Only
- * forward. */
+/* Starts at `position` instead (the journal knows more than the old daemon page). Only forward; the shard's thread, or
+ * before it has the lane. ring_server does it at take-over with what lane_journalled() says. */
 void ring_lane_skip_to(struct ring_lane *lane, uint64_t position);
-/* Tells flushing producers that everything before `position` is on the disk. */
+/* Tells flushing producers that everything before `position` is on the disk. Only forward; one thread per lane at a
+ * time. A lane taken over starts with what the last router said: call it again once the journal is synced. */
 void ring_lane_set_durable(struct ring_lane *lane, uint64_t position);
+/* Counted by the shard, readable anywhere. */
 uint32_t ring_lane_violations(const struct ring_lane *lane);
-/* The producer is gone (pidfd readable, or its connection closed): what is committed can be drained, then the lane
- * closed. */
+/* LIMIT_LANE_VIOLATIONS_MAX was reached: visits offer nothing any more. Report its pid and close it. */
+bool ring_lane_is_broken(const struct ring_lane *lane);
+/* The producer is gone (pidfd readable, or its connection closed). A visit that begins after this returned true and
+ * finds nothing means that the lane is drained and can be closed. */
 bool ring_lane_is_orphan(const struct ring_lane *lane);
 
+/* For statistics, from any thread of the daemon, as long as the lane lives. */
+struct ring_lane_counts {
+        uint64_t position;      /* taken, in bytes */
+        uint64_t waiting_bytes; /* published and not taken; the producer's word, bounded */
+        uint64_t skipped_bytes; /* lost to violations */
+        uint64_t full;          /* reserves that found no room; the producer's word */
+        uint32_t violations;
+};
+void ring_lane_get_counts(const struct ring_lane *lane, struct ring_lane_counts *ret_counts);
+
 /* ---- sleeping: the shard's side of "no lost wake-up, no cost for producers".
- * A bed is one more sealed, read-only-for-producers memfd page per shard with the sleeping flag and the futex word,
- * sent at attach beside the two memfds of the lane (FUTEX_WAKE needs read access only). */
+ *
+ *     ring_bed_prepare(bed);
+ *     if (any lane has something)
+ *             ring_bed_cancel(bed);
+ *     else
+ *             ring_bed_wait(bed, timeout);
+ *
+ * The bed's page says that the shard sleeps; a producer that sees it after a publish rings its lane's bell, an eventfd
+ * in the epoll set on which the shard sleeps. layout.h says why it is not a futex. */
 struct ring_bed; /* what a shard sleeps on */
 enum err_code ring_bed_create(struct ring_bed **ret_bed, struct err *reterr);
+/* After the server that uses it is freed. */
 void ring_bed_free(struct ring_bed *bed);
 /* Raises the sleeping flag, membarrier, then returns: the caller must look at all lanes once more, and either call
- * ring_bed_cancel() or ring_bed_wait(). */
+ * ring_bed_cancel() or ring_bed_wait(). The shard's thread. */
 void ring_bed_prepare(struct ring_bed *bed);
 void ring_bed_cancel(struct ring_bed *bed);
-/* Waits for a producer's wake, ring_bed_wake(), or the timeout; lowers the flag. Returns true when woken. */
+/* Waits for a producer's bell, ring_bed_wake(), or the timeout; lowers the flag. Returns true when woken; a bell that
+ * came late for the last sleep may wake once in vain. */
 bool ring_bed_wait(struct ring_bed *bed, uint64_t timeout_ns);
-/* From any thread of the daemon. */
+/* From any thread of the daemon. Never lost: a wake before the wait ends that wait. */
 void ring_bed_wake(struct ring_bed *bed);
 
 /* ---------------------------------------------------------------------------------------------- daemon: attaching */
@@ -191,19 +251,33 @@ struct ring_server_options {
         void *context;
 };
 
-/* Creates the socket (or takes the keeper's), takes over the keeper's lanes: each is reported through lane_ready from
- * the first turns. ERR_LOCKED when another live daemon listens on the path. */
+/* Creates the socket (or takes the keeper's), takes over the keeper's lanes (lane_journalled() is called from within):
+ * each is reported through lane_ready from the first turn, for which ring_server_fd() is readable at once. Blocks at
+ * most 10 s for the keeper. `options` is copied; what it points to must stay, save the socket path. The server owns
+ * keeper_fd from now on, also on failure.
+ *
+ * ERR_LOCKED  another live daemon listens on the path;
+ * ERR_CONFIG  the path is too long or taken by something else;
+ * ERR_DETACHED, ERR_TIMEOUT, ERR_PROTOCOL  the keeper is gone, silent, or not a keeper;
+ * ERR_SYSTEM, ERR_MEMORY, ERR_PERMISSION. */
 enum err_code ring_server_create(const struct ring_server_options *options, struct ring_server **ret_server,
                                  struct err *reterr);
 int ring_server_fd(const struct ring_server *server);
+/* Never blocks; bounded work. */
 void ring_server_turn(struct ring_server *server);
-/* No new producers from now on (draining). */
+/* The service ends: no new producers, and every producer is told to publish no more (their next commit returns
+ * ERR_DETACHED). After it returns, one more drain of every lane takes everything whose commit returned ERR_OK. Not for
+ * a restart of the router alone: then just exit, the keeper keeps the lanes and producers notice nothing. */
 void ring_server_stop(struct ring_server *server);
-/* The shard is done with an orphan lane (drained) or with one closed for violations: called on the control thread.
- * Unmaps, tells the keeper to drop it. */
+/* The shard is done with an orphan lane (drained) or with one closed for violations, and does not look at it any more:
+ * called on the control thread. Ends the producer's connection, tells the keeper to drop the lane, unmaps, frees. */
 void ring_server_lane_close(struct ring_server *server, struct ring_lane *lane);
-/* Frees the server. Lanes that the keeper holds stay alive for the next router. */
+/* Frees the server and its lanes. Lanes that the keeper holds stay alive for the next router; without a keeper the
+ * connections end and the socket is removed. No shard may look at a lane any more. */
 void ring_server_free(struct ring_server *server);
+/* The keeper has died (or there never was one): the lanes live only as long as this process. Report it; a clean restart
+ * of the service gets a new keeper. */
+bool ring_server_keeper_gone(const struct ring_server *server);
 
 struct ring_server_stats {
         uint64_t attached, refused, taken_over, orphaned, closed, lanes_now;
@@ -215,8 +289,11 @@ void ring_server_get_stats(const struct ring_server *server, struct ring_server_
 /* The keeper: a small process that outlives routers. It owns the listening socket and copies of every lane's fds (data,
  * daemon page, connection, pidfd), starts `argv` with one end of a socket pair as fd number in the environment variable
  * SENDRING_KEEPER_FD, restarts it when it dies by a signal or a non-zero exit other than 78 (configuration), with
- * back-off 0, 100 ms, 200 ms ... 5 s, and hands everything over. SIGTERM/SIGINT/SIGHUP/SIGUSR1 are passed on to the
- * router; after SIGTERM it waits for the router's clean exit and returns its status. */
+ * back-off 0, 100 ms, 200 ms ... 5 s (a router that lived 10 s resets it), and hands everything over.
+ * SIGTERM/SIGINT/SIGHUP/SIGUSR1 are passed on to the router; after SIGTERM or SIGINT it waits for the router's exit and
+ * returns its status. It never maps a lane, never reads from a producer, and drops malformed messages of a router. Logs
+ * to stderr. The caller must be single-threaded; the signals above and SIGCHLD are blocked for good in this process and
+ * restored in the router's. */
 struct ring_keeper_options {
         const char *socket_path;
         unsigned socket_mode;

@@ -1,0 +1,434 @@
+#include "egress/file.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/limits.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FILE_SINK_SUFFIX_BYTES_MAX 32u   /* ".20260102T030405Z-999" and the NUL */
+#define FILE_SINK_NAMES_MAX        1000u /* rotated files of one second */
+#define FILE_SINK_OPENS_MAX        8u    /* another hand may replace the file while we open it */
+#define FILE_SINK_LOCK_NAP_NS      (10 * CLOCK_NS_PER_MS)
+#define FILE_SINK_LOCK_NAPS_MAX    100u
+#define FILE_SINK_SCAN_BYTES       (16u * 1024u)
+
+enum file_sink_state {
+        FILE_SINK_IDLE,
+        FILE_SINK_WRITING,
+        FILE_SINK_SYNCING,
+        FILE_SINK_FAILED, /* before anything was written: `done` is posted */
+};
+
+struct file_sink {
+        struct io_op op; /* first: done callbacks get the sink from it */
+        struct io_loop *loop;
+        struct file_sink_options options;
+        enum file_sink_state state;
+        int fd;             /* -1: to be opened by the next write */
+        dev_t device;       /* of fd */
+        ino_t inode;        /* of fd */
+        uint64_t end;       /* all before it are acknowledged whole lines */
+        bool cut_back;      /* a failed write left bytes behind `end` that could not be cut off yet */
+        int64_t created_ms; /* of the file */
+        struct slice lines; /* in flight */
+        size_t lines_written;
+        void (*done)(void *context, enum err_code code, const struct err *why);
+        void *context;
+        struct err why;
+        struct file_sink_stats stats;
+        char path[PATH_MAX];
+        char rotated_path[PATH_MAX];
+};
+
+_Static_assert(offsetof(struct file_sink, op) == 0, "the op's address is the sink's");
+
+/* ---------------------------------------------------------------------------------------------- opening */
+
+static enum err_code file_sink_sync_directory(struct file_sink *sink, struct err *reterr)
+{
+        char directory[PATH_MAX];
+        const char *slash = strrchr(sink->path, '/');
+        size_t len = slash == NULL ? 0 : slash == sink->path ? 1 : (size_t)(slash - sink->path);
+        memcpy(directory, sink->path, len);
+        if (len == 0)
+                directory[len++] = '.';
+        directory[len] = '\0';
+        int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open directory %s", directory);
+        enum err_code code = ERR_OK;
+        if (fsync(fd) < 0 && errno != EINVAL && errno != ENOTSUP)
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync directory %s", directory);
+        (void)close(fd); /* a directory: nothing is buffered */
+        return code;
+}
+
+/* Finds the end of the last whole line and cuts off what lies behind it. */
+static enum err_code file_sink_repair(struct file_sink *sink, int fd, uint64_t size, uint64_t *ret_end,
+                                      struct err *reterr)
+{
+        uint8_t bytes[FILE_SINK_SCAN_BYTES];
+        uint64_t end = size; /* bytes at and behind it hold no newline */
+        bool found = false;
+        /* A wrong path in the configuration must not cost anybody the end of his file. NUL bytes are what a power cut
+         * leaves of a first write. */
+        if (size > 0 && pread(fd, bytes, 1, 0) == 1 && bytes[0] != '{' && bytes[0] != '\0')
+                return err_set(
+                        reterr, ERR_CONFIG,
+                        "%s holds no lines of JSON objects: it is no file of ours; choose another path or move it "
+                        "away",
+                        sink->path);
+        while (end > 0 && !found) {
+                if (size - end > LIMIT_EVENT_JSON_BYTES_MAX)
+                        return err_set(reterr, ERR_CONFIG,
+                                       "%s ends in a line longer than any event: it is no file of ours; choose "
+                                       "another path or move it away",
+                                       sink->path);
+                size_t piece = end < sizeof(bytes) ? (size_t)end : sizeof(bytes);
+                ssize_t got = pread(fd, bytes, piece, (off_t)(end - piece));
+                if (got < 0 && errno == EINTR)
+                        continue;
+                if (got < 0)
+                        return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot read the end of %s", sink->path);
+                if ((size_t)got != piece)
+                        return err_set(reterr, ERR_SYSTEM, "%s shrinks while its end is read", sink->path);
+                const uint8_t *newline = memrchr(bytes, '\n', piece);
+                found = newline != NULL;
+                end -= found ? piece - (size_t)(newline - bytes) - 1 : piece;
+        }
+        if (end < size) {
+                if (ftruncate(fd, (off_t)end) < 0)
+                        return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot cut the torn last line off %s",
+                                             sink->path);
+                sink->stats.repaired_bytes += size - end;
+        }
+        *ret_end = end;
+        return ERR_OK;
+}
+
+/* When the file came into being; now, where the file system does not know. */
+static int64_t file_sink_birth_ms(int fd)
+{
+        struct statx status;
+        if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &status) == 0 && (status.stx_mask & STATX_BTIME) != 0)
+                return (int64_t)status.stx_btime.tv_sec * 1000 + status.stx_btime.tv_nsec / 1000000;
+        return clock_realtime_ms();
+}
+
+static enum err_code file_sink_open_error(struct file_sink *sink, int error, struct err *reterr)
+{
+        if (error == ELOOP)
+                return err_set(reterr, ERR_CONFIG, "%s is a symbolic link: name the file itself", sink->path);
+        bool configured_wrongly = error == ENOENT || error == ENOTDIR || error == EISDIR || error == ENXIO;
+        return err_set_errno(reterr, configured_wrongly ? ERR_CONFIG : ERR_SYSTEM, error, "cannot open %s", sink->path);
+}
+
+/* Opens PATH, or creates it when `create_new`, locks it and makes it the sink's file; the one before is closed. On
+ * failure the sink keeps the file it has. */
+static enum err_code file_sink_attach(struct file_sink *sink, bool create_new, struct err *reterr)
+{
+        struct stat status, now;
+        enum err_code code = ERR_OK;
+        int fd = -1;
+        for (unsigned opens = 0;; opens++) {
+                fd = open(sink->path, O_RDWR | O_CREAT | (create_new ? O_EXCL : 0) | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC,
+                          0600);
+                if (fd < 0)
+                        return file_sink_open_error(sink, errno, reterr);
+                if (fstat(fd, &status) < 0) {
+                        code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot look at %s", sink->path);
+                        goto out;
+                }
+                if (!S_ISREG(status.st_mode)) {
+                        code = err_set(reterr, ERR_CONFIG, "%s is no regular file", sink->path);
+                        goto out;
+                }
+                if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+                        code = errno == EWOULDBLOCK
+                                       ? err_set(reterr, ERR_LOCKED, "%s is in use by another process", sink->path)
+                                       : err_set_errno(reterr, ERR_SYSTEM, errno, "cannot lock %s", sink->path);
+                        goto out;
+                }
+                /* The lock is on what we opened; by now PATH may be something else (a rotation by its owner). */
+                if (lstat(sink->path, &now) == 0 && now.st_dev == status.st_dev && now.st_ino == status.st_ino)
+                        break;
+                (void)close(fd); /* nothing was written */
+                fd = -1;
+                if (create_new || opens + 1 == FILE_SINK_OPENS_MAX)
+                        return err_set(reterr, ERR_LOCKED, "%s is replaced by another process all the time",
+                                       sink->path);
+        }
+        /* Under the lock: the size is final now. */
+        uint64_t end = 0;
+        code = file_sink_repair(sink, fd, (uint64_t)now.st_size, &end, reterr);
+        if (code == ERR_OK && end == 0 && sink->options.sync)
+                code = file_sink_sync_directory(sink, reterr);
+        if (code != ERR_OK)
+                goto out;
+        if (sink->fd >= 0)
+                (void)close(sink->fd); /* all its writes are acknowledged, or were cut off */
+        sink->fd = fd;
+        sink->device = now.st_dev;
+        sink->inode = now.st_ino;
+        sink->end = end;
+        sink->cut_back = false;
+        sink->created_ms = end == 0 ? clock_realtime_ms() : file_sink_birth_ms(fd);
+        return ERR_OK;
+out:
+        (void)close(fd); /* nothing was written */
+        return code;
+}
+
+enum err_code file_sink_open(struct io_loop *loop, const struct file_sink_options *options, struct file_sink **ret_sink,
+                             struct err *reterr)
+{
+        struct file_sink *sink = calloc(1, sizeof(*sink));
+        if (sink == NULL)
+                return err_set(reterr, ERR_MEMORY, "out of memory opening %s", options->path);
+        sink->loop = loop;
+        sink->options = *options;
+        sink->options.path = sink->path;
+        sink->fd = -1;
+        enum err_code code;
+        size_t len = strlen(options->path);
+        if (len == 0 || len + FILE_SINK_SUFFIX_BYTES_MAX > sizeof(sink->path)) {
+                code = err_set(reterr, ERR_CONFIG, "the path of the file destination is empty or too long");
+                goto out;
+        }
+        memcpy(sink->path, options->path, len + 1);
+        /* The kernel tears down the io_uring of a killed process some time after its death, and with it the last hold
+         * on the file and its lock: a restarted router must not take that for a second one. */
+        for (unsigned naps = 0; (code = file_sink_attach(sink, false, reterr)) == ERR_LOCKED; naps++) {
+                if (naps == FILE_SINK_LOCK_NAPS_MAX)
+                        break;
+                clock_sleep_ns(FILE_SINK_LOCK_NAP_NS);
+        }
+        if (code == ERR_OK) {
+                *ret_sink = sink;
+                return ERR_OK;
+        }
+out:
+        free(sink);
+        return code;
+}
+
+/* ---------------------------------------------------------------------------------------------- rotation */
+
+/* Gives PATH a name with time and number that no file has. */
+static enum err_code file_sink_rename(struct file_sink *sink, struct err *reterr)
+{
+        struct clock_civil now;
+        clock_civil_from_ms(clock_realtime_ms(), &now);
+        for (unsigned number = 0; number < FILE_SINK_NAMES_MAX; number++) {
+                int used = snprintf(sink->rotated_path, sizeof(sink->rotated_path), "%s.%04d%02u%02uT%02u%02u%02uZ-%u",
+                                    sink->path, now.year, now.month, now.day, now.hour, now.minute, now.second, number);
+                ASSERT(used > 0 && used < (int)sizeof(sink->rotated_path));
+                if (renameat2(AT_FDCWD, sink->path, AT_FDCWD, sink->rotated_path, RENAME_NOREPLACE) == 0)
+                        return ERR_OK;
+                if (errno == EINVAL || errno == ENOSYS) {
+                        /* A file system without that flag: look first. Nobody but us makes such names. */
+                        struct stat status;
+                        if (lstat(sink->rotated_path, &status) == 0)
+                                continue;
+                        if (rename(sink->path, sink->rotated_path) == 0)
+                                return ERR_OK;
+                }
+                if (errno != EEXIST)
+                        return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot rename %s to %s", sink->path,
+                                             sink->rotated_path);
+        }
+        return err_set(reterr, ERR_LIMIT, "%u files were rotated in one second", FILE_SINK_NAMES_MAX);
+}
+
+/* A kill after the rename leaves no PATH: the next open creates it. When the new file cannot be made, the old one gets
+ * its name back and goes on. */
+static void file_sink_rotate(struct file_sink *sink)
+{
+        enum err_code code = file_sink_rename(sink, NULL);
+        if (code == ERR_OK) {
+                code = file_sink_attach(sink, true, NULL);
+                if (code != ERR_OK)
+                        /* Should that fail too, the next write sees that PATH is not its file and opens it anew. */
+                        (void)renameat2(AT_FDCWD, sink->rotated_path, AT_FDCWD, sink->path, RENAME_NOREPLACE);
+        }
+        if (code == ERR_OK)
+                sink->stats.rotations++;
+        else
+                sink->stats.rotation_failures++;
+}
+
+static bool file_sink_is_old(const struct file_sink *sink)
+{
+        return sink->options.rotate_seconds != 0 && sink->end > 0 &&
+               clock_realtime_ms() - sink->created_ms >= (int64_t)sink->options.rotate_seconds * 1000;
+}
+
+/* ---------------------------------------------------------------------------------------------- writing */
+
+static void file_sink_finish(struct file_sink *sink, enum err_code code)
+{
+        sink->state = FILE_SINK_IDLE;
+        sink->lines = SLICE_EMPTY;
+        /* The last access: the callback may write again or close. */
+        sink->done(sink->context, code, &sink->why);
+}
+
+/* Bytes of a failed write must not stay: a later try would write them twice. */
+static enum err_code file_sink_cut_back(struct file_sink *sink, struct err *reterr)
+{
+        sink->cut_back = ftruncate(sink->fd, (off_t)sink->end) < 0;
+        if (sink->cut_back)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot cut %s back after a failed write", sink->path);
+        return ERR_OK;
+}
+
+static void file_sink_fail(struct file_sink *sink, const char *what, int error)
+{
+        enum err_code code = err_set_errno(&sink->why, ERR_SYSTEM, error, "cannot %s %s", what, sink->path);
+        (void)file_sink_cut_back(sink, NULL); /* the next write tries it again */
+        file_sink_finish(sink, code);
+}
+
+static void file_sink_succeed(struct file_sink *sink)
+{
+        sink->end += sink->lines.len;
+        sink->stats.bytes_written += sink->lines.len;
+        sink->why = (struct err){0};
+        file_sink_finish(sink, ERR_OK);
+}
+
+static void file_sink_sync_done(struct io_op *op, int32_t result, bool more)
+{
+        struct file_sink *sink = (struct file_sink *)op;
+        ASSERT(sink->state == FILE_SINK_SYNCING);
+        ASSERT(!more);
+        if (result == -EINTR)
+                io_fdatasync(sink->loop, &sink->op, sink->fd);
+        else if (result < 0)
+                file_sink_fail(sink, "sync", -result);
+        else
+                file_sink_succeed(sink);
+}
+
+static void file_sink_write_rest(struct file_sink *sink)
+{
+        io_write(sink->loop, &sink->op, sink->fd, sink->lines.ptr + sink->lines_written,
+                 sink->lines.len - sink->lines_written, sink->end + sink->lines_written);
+}
+
+static void file_sink_write_done(struct io_op *op, int32_t result, bool more)
+{
+        struct file_sink *sink = (struct file_sink *)op;
+        ASSERT(sink->state == FILE_SINK_WRITING);
+        ASSERT(!more);
+        if (result == -EINTR) {
+                file_sink_write_rest(sink);
+                return;
+        }
+        if (result <= 0) {
+                file_sink_fail(sink, "write to", result == 0 ? EIO : -result);
+                return;
+        }
+        sink->lines_written += (size_t)result;
+        ASSERT(sink->lines_written <= sink->lines.len);
+        if (sink->lines_written < sink->lines.len) {
+                file_sink_write_rest(sink);
+        } else if (sink->options.sync) {
+                sink->state = FILE_SINK_SYNCING;
+                sink->op.done = file_sink_sync_done;
+                io_fdatasync(sink->loop, &sink->op, sink->fd);
+        } else {
+                file_sink_succeed(sink);
+        }
+}
+
+static void file_sink_posted(struct io_op *op, int32_t result, bool more)
+{
+        struct file_sink *sink = (struct file_sink *)op;
+        ASSERT(sink->state == FILE_SINK_FAILED);
+        (void)result;
+        (void)more;
+        file_sink_finish(sink, sink->why.code);
+}
+
+/* Makes sure that fd is what PATH names and ends where we left it; whoever renamed, removed or truncated it meant that.
+ */
+static enum err_code file_sink_check(struct file_sink *sink, struct err *reterr)
+{
+        struct stat now;
+        if (sink->fd >= 0 && sink->cut_back) {
+                enum err_code code = file_sink_cut_back(sink, reterr);
+                if (code != ERR_OK)
+                        return code;
+        }
+        if (sink->fd >= 0 && lstat(sink->path, &now) == 0 && now.st_dev == sink->device && now.st_ino == sink->inode &&
+            (uint64_t)now.st_size == sink->end)
+                return ERR_OK;
+        /* The lock would be in our own way when PATH is still the same file. */
+        if (sink->fd >= 0)
+                (void)close(sink->fd); /* all its writes are acknowledged, or were cut off */
+        sink->fd = -1;
+        return file_sink_attach(sink, false, reterr);
+}
+
+enum err_code file_sink_write(struct file_sink *sink, struct slice lines,
+                              void (*done)(void *context, enum err_code code, const struct err *why), void *context)
+{
+        ASSERT(lines.len > 0);
+        ASSERT(lines.ptr[lines.len - 1] == '\n');
+        if (sink->state != FILE_SINK_IDLE)
+                return ERR_BUSY;
+        sink->lines = lines;
+        sink->lines_written = 0;
+        sink->done = done;
+        sink->context = context;
+        if (file_sink_check(sink, &sink->why) != ERR_OK) {
+                sink->state = FILE_SINK_FAILED;
+                sink->op.done = file_sink_posted;
+                io_post(sink->loop, &sink->op);
+                return ERR_OK;
+        }
+        bool full = sink->options.rotate_bytes != 0 && sink->end > 0 &&
+                    (lines.len > sink->options.rotate_bytes || sink->end > sink->options.rotate_bytes - lines.len);
+        if (full || file_sink_is_old(sink))
+                file_sink_rotate(sink);
+        sink->state = FILE_SINK_WRITING;
+        sink->op.done = file_sink_write_done;
+        file_sink_write_rest(sink);
+        return ERR_OK;
+}
+
+void file_sink_rotate_if_due(struct file_sink *sink)
+{
+        if (sink->state == FILE_SINK_IDLE && sink->fd >= 0 && file_sink_is_old(sink) &&
+            file_sink_check(sink, NULL) == ERR_OK && file_sink_is_old(sink))
+                file_sink_rotate(sink);
+}
+
+bool file_sink_is_busy(const struct file_sink *sink)
+{
+        return sink->state != FILE_SINK_IDLE;
+}
+
+void file_sink_get_stats(const struct file_sink *sink, struct file_sink_stats *ret_stats)
+{
+        *ret_stats = sink->stats;
+}
+
+void file_sink_close(struct file_sink *sink)
+{
+        if (sink == NULL)
+                return;
+        ASSERT(sink->state == FILE_SINK_IDLE);
+        if (sink->fd >= 0)
+                (void)close(sink->fd); /* all its writes are acknowledged, or were cut off */
+        free(sink);
+}

@@ -1,0 +1,135 @@
+/* What the files of ring/ share. The first part is all that the producer's side uses: no assertion, no log, no malloc.
+ */
+#ifndef SENDRING_RING_RING_INTERNAL_H
+#define SENDRING_RING_RING_INTERNAL_H
+
+#include "ring/layout.h"
+#include "ring/ring.h"
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define RING_LIKELY(condition)   __builtin_expect(!!(condition), 1)
+#define RING_UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+
+/* ---------------------------------------------------------------------------------------------- both sides */
+
+/* memory.c */
+/* Maps a data memfd between two guard pages, the records twice. *ret_map is the head page; the records begin at
+ * *ret_map + RING_PAGE_BYTES. */
+enum err_code ring_data_map(int fd, uint64_t lane_bytes, uint8_t **ret_map, struct err *reterr);
+void ring_data_unmap(uint8_t *map, uint64_t lane_bytes);
+/* One page, shared; `prot` is PROT_READ or PROT_READ|PROT_WRITE. */
+enum err_code ring_page_map(int fd, int prot, void **ret_page, struct err *reterr);
+void ring_page_unmap(const void *page);
+/* The fd is a memfd of exactly `bytes` with at least these seals: mapped memory can never vanish under us. */
+enum err_code ring_memfd_check(int fd, uint64_t bytes, unsigned seals, struct err *reterr);
+bool ring_lane_bytes_ok(uint64_t lane_bytes);
+
+/* message.c */
+void ring_message_init(struct ring_message *message, enum ring_message_kind kind);
+/* Sends without SIGPIPE and without blocking. ERR_FULL: try again later; ERR_DETACHED: nobody reads; ERR_SYSTEM. */
+enum err_code ring_message_send(int socket_fd, const struct ring_message *message, const int *fds, size_t fds_count);
+/* Receives one message without blocking; fds are close-on-exec and the caller's. ERR_EMPTY: nothing there;
+ * ERR_DETACHED: the other side is gone; ERR_PROTOCOL: not a message of ours (its fds were closed), reading may go on;
+ * ERR_VERSION: of ours, of another version, only the first 16 bytes of *ret_message are meaningful; ERR_SYSTEM. */
+enum err_code ring_message_receive(int socket_fd, struct ring_message *ret_message, int fds[RING_MESSAGE_FDS_MAX],
+                                   size_t *ret_fds_count);
+void ring_fds_close(int *fds, size_t count);
+
+/* producer.c */
+/* Makes the producer use these pages (mapped, read-only) instead of the ones it has, which are unmapped. On failure
+ * nothing has changed and the pages are the caller's. lane_id, lane_bytes, staged and fence_always must be set. */
+enum err_code ring_producer_use_pages(struct ring_producer *producer, const void *page, const void *bed_page,
+                                      struct err *reterr);
+
+static inline long ring_futex_wait(_Atomic uint32_t *word, uint32_t value, const struct timespec *timeout)
+{
+        return syscall(SYS_futex, (void *)word, FUTEX_WAIT, value, timeout, NULL, 0);
+}
+
+static inline long ring_futex_wake(const _Atomic uint32_t *word)
+{
+        return syscall(SYS_futex, (const void *)word, FUTEX_WAKE, 0x7fffffff, NULL, NULL, 0);
+}
+
+static inline uint64_t ring_now_ns(void)
+{
+        struct timespec now;
+        (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail for this clock and a valid pointer */
+        return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* ---------------------------------------------------------------------------------------------- daemon only */
+
+struct ring_lane {
+        /* ---- the shard's, but set before lane_ready() */
+        uint8_t *map; /* head page, then the records twice */
+        uint8_t *data;
+        struct ring_head_page *head_page; /* hostile */
+        struct ring_daemon_page *page;
+        uint64_t lane_bytes;
+        uint64_t mask;
+        uint32_t payload_bytes_max;
+        bool visiting;
+        bool visit_over;      /* nothing more in this visit: undone, or a violation */
+        uint64_t cursor;      /* taken and given back: equals the tail */
+        uint64_t read;        /* taken in this visit */
+        uint64_t last;        /* where the last record of this visit began */
+        uint64_t visit_head;  /* head as it was at the begin of the visit, bounded */
+        uint64_t visit_limit; /* records begin only before this position: the budget */
+        uint64_t bad_head;    /* the last insane head: counted once */
+        bool bad_head_seen;
+
+        /* ---- written by one thread, read by others */
+        _Atomic uint64_t position; /* = cursor; for statistics */
+        _Atomic uint64_t skipped_bytes;
+        _Atomic uint32_t violations;
+        _Atomic bool orphan; /* control: the producer is gone. Release; pairs with the acquire in is_orphan(). */
+        _Atomic bool ending; /* control: the producer was told to stop publishing */
+
+        /* ---- the control thread's */
+        struct ring_lane_info info;
+        int data_fd; /* -1 once keeper and producer have it */
+        int page_fd;
+        int connection_fd;
+        int pidfd; /* -1: the producer's process is not visible here */
+        int bell_fd;
+        uint32_t slot;
+        uint32_t shard;
+        bool page_owed;                    /* the producer has not been sent the new page yet */
+        bool announced;                    /* lane_ready() was called */
+        struct ring_daemon_page *old_page; /* read-only, until the new page is sent: a flush may sleep on it */
+};
+
+/* lane.c */
+/* A memfd of `bytes`; ALLOW_SEALING, CLOEXEC, never executable where the kernel knows that flag. */
+enum err_code ring_memfd_create(const char *name, uint64_t bytes, int *ret_fd, struct err *reterr);
+/* A daemon-written page: mapped read-write here, then sealed against any further writer. */
+enum err_code ring_sealed_page_create(const char *name, int *ret_fd, void **ret_page, struct err *reterr);
+/* Makes a lane from nothing. All fds but data, page and bell are -1. */
+enum err_code ring_lane_create(uint64_t lane_id, uint64_t lane_bytes, bool durable, struct ring_lane **ret_lane,
+                               struct err *reterr);
+/* Takes over a lane: maps `data_fd`, reads the tail of `old_page_fd`, makes a new page that starts at
+ * max(old tail, journalled). Owns both fds from now on, also on failure. */
+enum err_code ring_lane_adopt(uint64_t lane_id, uint64_t lane_bytes, bool durable, int data_fd, int old_page_fd,
+                              uint64_t journalled, struct ring_lane **ret_lane, struct err *reterr);
+/* Unmaps, closes, frees. */
+void ring_lane_free(struct ring_lane *lane);
+
+/* bed.c */
+int ring_bed_memfd(const struct ring_bed *bed);
+enum err_code ring_bed_add_bell(struct ring_bed *bed, int bell_fd, struct err *reterr);
+void ring_bed_remove_bell(struct ring_bed *bed, int bell_fd);
+/* Makes every store that a producer did before its look at attention or sleeping visible, or our stores to its look. */
+void ring_membarrier(void);
+bool ring_membarrier_works(void);
+
+/* listen.c */
+/* Locks `path`.lock, replaces a stale socket, listens. ERR_LOCKED when another process holds the lock. */
+enum err_code ring_listen_open(const char *path, unsigned mode, int *ret_listen_fd, int *ret_lock_fd,
+                               struct err *reterr);
+
+#endif
