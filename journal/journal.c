@@ -11,7 +11,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-/* ------------------------------------------------------------------------------------------------------ open */
+/* ------------------------------------------------------------------------------------------------------ options */
 
 static enum err_code journal_check_options(const struct journal_options *options, struct err *reterr)
 {
@@ -108,67 +108,6 @@ static enum err_code journal_map_warm(struct journal *journal, struct err *reter
         return ERR_OK;
 }
 
-static enum err_code journal_open_for_writing(struct journal *journal, struct journal_recovery *recovery,
-                                              struct err *reterr)
-{
-        enum err_code code = journal_lock(journal, reterr);
-        if (code == ERR_OK)
-                code = journal_targets_open(journal, recovery, reterr);
-        if (code == ERR_OK)
-                code = journal_recover(journal, recovery, reterr);
-        free(journal->target_recovery);
-        journal->target_recovery = NULL;
-        if (code == ERR_OK)
-                code = journal_map_warm(journal, reterr);
-        if (code != ERR_OK)
-                return code;
-        if (journal->writer.segment != NULL)
-                journal_writer_enter(journal, journal->writer.segment, journal->writer.offset);
-        /* A full disk or a full log is no reason not to start when the log holds something: it has to be delivered. */
-        code = journal_maintain(journal, reterr);
-        if (code != ERR_OK && atomic_load_explicit(&journal->prepared_end, memory_order_relaxed) == 0)
-                return code;
-        atomic_store_explicit(&journal->durable_position, journal_committed_position(journal), memory_order_relaxed);
-        return ERR_OK;
-}
-
-enum err_code journal_open(const struct journal_options *options, struct journal **ret_journal,
-                           struct journal_recovery *ret_recovery, struct err *reterr)
-{
-        struct journal_recovery recovery = {0};
-        struct journal *journal = NULL;
-        enum err_code code = journal_check_options(options, reterr);
-        if (code == ERR_OK)
-                code = journal_allocate(options, &journal, reterr);
-        if (code == ERR_OK && !options->read_only)
-                code = file_make_directory(options->directory, reterr);
-        if (code != ERR_OK)
-                goto fail;
-        journal->directory_fd = open(options->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (journal->directory_fd < 0) {
-                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open journal directory %s", options->directory);
-                goto fail;
-        }
-        if (options->read_only) {
-                free(journal->target_recovery);
-                journal->target_recovery = NULL;
-                code = journal_targets_open(journal, &recovery, reterr);
-                if (code == ERR_OK)
-                        code = journal_refresh(journal, reterr);
-        } else {
-                code = journal_open_for_writing(journal, &recovery, reterr);
-        }
-        if (code != ERR_OK)
-                goto fail;
-        *ret_journal = journal;
-        if (ret_recovery != NULL)
-                *ret_recovery = recovery;
-        return ERR_OK;
-fail:
-        journal_close(journal);
-        return code;
-}
-
 void journal_close(struct journal *journal)
 {
         if (journal == NULL)
@@ -243,9 +182,11 @@ static __attribute__((noinline, cold)) enum err_code journal_writer_switch(struc
         atomic_store_explicit((_Atomic uint64_t *)(void *)&start->base_sequence, writer->sequence,
                               memory_order_release);
         JOURNAL_STEP("start-block-half");
-        atomic_store_explicit((_Atomic uint32_t *)(void *)&start->crc,
-                              journal_start_block_crc(segment->seed, segment->base_position, writer->sequence),
+        uint32_t crc = journal_start_block_crc(segment->seed, segment->base_position, writer->sequence);
+        atomic_store_explicit((_Atomic uint32_t *)(void *)&start->loss_counted, writer->loss_counted ? ~crc : 0,
                               memory_order_release);
+        atomic_store_explicit((_Atomic uint32_t *)(void *)&start->crc, crc, memory_order_release);
+        writer->loss_counted = false;
         JOURNAL_STEP("segment-started");
         atomic_store_explicit(&segment->base_sequence, writer->sequence, memory_order_relaxed);
         journal_writer_enter(journal, segment, JOURNAL_DATA_START);
@@ -418,4 +359,71 @@ void journal_get_stats(const struct journal *journal, struct journal_stats *ret_
                                 journal->targets.map_bytes + journal->capacity * sizeof(struct journal_segment) +
                                 journal->lanes.capacity * sizeof(struct journal_lane) + sizeof(*journal),
         };
+}
+
+/* ------------------------------------------------------------------------------------------------------ open */
+
+static enum err_code journal_open_for_writing(struct journal *journal, struct journal_recovery *recovery,
+                                              struct err *reterr)
+{
+        enum err_code code = journal_lock(journal, reterr);
+        if (code == ERR_OK)
+                code = journal_targets_open(journal, recovery, reterr);
+        if (code == ERR_OK)
+                code = journal_recover(journal, recovery, reterr);
+        free(journal->target_recovery);
+        journal->target_recovery = NULL;
+        if (code == ERR_OK)
+                code = journal_map_warm(journal, reterr);
+        if (code != ERR_OK)
+                return code;
+        if (journal->writer.segment != NULL)
+                journal_writer_enter(journal, journal->writer.segment, journal->writer.offset);
+        /* A full disk or a full log is no reason not to start when the log holds something: it has to be delivered. */
+        code = journal_maintain(journal, reterr);
+        if (code != ERR_OK && atomic_load_explicit(&journal->prepared_end, memory_order_relaxed) == 0)
+                return code;
+        /* The numbers that recovery skipped are said at once where there was no room to say it, lest the next open
+         * count them again. A full log says it later. */
+        if (journal->writer.loss_counted && journal->writer.segment != NULL && journal_writer_switch(journal) == ERR_OK)
+                journal_publish(journal);
+        atomic_store_explicit(&journal->durable_position, journal_committed_position(journal), memory_order_relaxed);
+        return ERR_OK;
+}
+
+enum err_code journal_open(const struct journal_options *options, struct journal **ret_journal,
+                           struct journal_recovery *ret_recovery, struct err *reterr)
+{
+        struct journal_recovery recovery = {0};
+        struct journal *journal = NULL;
+        enum err_code code = journal_check_options(options, reterr);
+        if (code == ERR_OK)
+                code = journal_allocate(options, &journal, reterr);
+        if (code == ERR_OK && !options->read_only)
+                code = file_make_directory(options->directory, reterr);
+        if (code != ERR_OK)
+                goto fail;
+        journal->directory_fd = open(options->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (journal->directory_fd < 0) {
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open journal directory %s", options->directory);
+                goto fail;
+        }
+        if (options->read_only) {
+                free(journal->target_recovery);
+                journal->target_recovery = NULL;
+                code = journal_targets_open(journal, &recovery, reterr);
+                if (code == ERR_OK)
+                        code = journal_refresh(journal, reterr);
+        } else {
+                code = journal_open_for_writing(journal, &recovery, reterr);
+        }
+        if (code != ERR_OK)
+                goto fail;
+        *ret_journal = journal;
+        if (ret_recovery != NULL)
+                *ret_recovery = recovery;
+        return ERR_OK;
+fail:
+        journal_close(journal);
+        return code;
 }

@@ -22,8 +22,8 @@
  *      0 u64 magic "sendrjs1"                               0 u64 base sequence: of the first record to come
  *      8 u32 version                                        8 u32 CRC-32C of base position and base sequence, begun
  *     12 u32 seed: random, new at each preparation                with the seed; right only after the writer came
- *     16 u64 file number                                   12 u32 0
- *     24 u64 base position
+ *     16 u64 file number                                   12 u32 0; ~CRC when recovery has counted as lost what is
+ *     24 u64 base position                                     missing between the segment before and this one
  *     32 u64 segment bytes
  *     40 u64 0, 48 u64 0, 56 u32 0
  *     60 u32 CRC-32C of bytes 0..59

@@ -57,7 +57,7 @@ _Static_assert(offsetof(struct journal_segment_header, crc) == 60, "drawn in jou
 struct journal_start_block {
         uint64_t base_sequence;
         uint32_t crc;
-        uint32_t zero;
+        uint32_t loss_counted; /* ~crc, or 0 */
 };
 _Static_assert(sizeof(struct journal_start_block) == 16, "drawn in journal.h");
 
@@ -266,6 +266,7 @@ struct journal_writer {
         uint64_t sequence; /* of the next record */
         uint64_t last_position;
         uint32_t seed;
+        bool loss_counted;       /* recovery skipped sequences and had no room to say so: the next segment does */
         uint32_t reserved_bytes; /* of the open reservation, with header; 0: none */
         struct journal_segment *segment;
         uint64_t records, rejected_records;

@@ -18,6 +18,7 @@ struct recover_file {
         struct journal_segment_header header;
         uint64_t base_sequence; /* 0: not started, or not known */
         uint64_t end_position;  /* behind the last record */
+        bool loss_counted;      /* what is missing before it is no news */
 };
 
 struct recover_hole {
@@ -228,6 +229,7 @@ static enum err_code recover_identify(struct recover *recover, struct recover_fi
         if (start.base_sequence != 0 && start.base_sequence < JOURNAL_SEQUENCE_MAX &&
             start.crc == journal_start_block_crc(file->header.seed, file->header.base_position, start.base_sequence))
                 file->base_sequence = start.base_sequence;
+        file->loss_counted = file->base_sequence != 0 && start.loss_counted == ~start.crc;
 out:
         (void)close(fd); /* read only */
         return code;
@@ -386,6 +388,8 @@ static enum err_code recover_cover(struct recover *recover, size_t index, uint64
 static enum err_code recover_begin(struct recover *recover, size_t index, uint64_t sequence)
 {
         uint64_t lost = recover->expected != 0 && sequence > recover->expected ? sequence - recover->expected : 0;
+        if (recover->files[index].loss_counted)
+                lost = 0;
         recover->recovery->lost_records += lost;
         for (size_t i = recover->open_from; i < index; i++) {
                 const struct journal_segment *segment = &recover->journal->segments[i];
@@ -408,11 +412,12 @@ static enum err_code recover_begin(struct recover *recover, size_t index, uint64
         if (sequence > recover->expected)
                 recover->expected = sequence;
         const struct journal_segment *segment = &recover->journal->segments[index];
-        if (recover->files[index].base_sequence == 0) {
+        if (recover->files[index].base_sequence == 0 || lost > 0) {
                 struct journal_start_block start = {
                         .base_sequence = sequence,
                         .crc = journal_start_block_crc(segment->seed, segment->base_position, sequence),
                 };
+                start.loss_counted = lost > 0 ? ~start.crc : 0;
                 recover->files[index].base_sequence = sequence;
                 if (!recover->journal->read_only)
                         return recover_repair(recover, index, &start, sizeof(start), JOURNAL_START_OFFSET);
@@ -716,6 +721,8 @@ enum err_code journal_recover(struct journal *journal, struct journal_recovery *
                                 if (code != ERR_OK)
                                         goto out;
                                 position += JOURNAL_ALIGN_BYTES;
+                        } else {
+                                journal->writer.loss_counted = true;
                         }
                 }
                 journal->writer.offset = recover.open_from > recover.last_index ? journal_segment_data_end(last)
