@@ -82,107 +82,96 @@ int sendring_fail_code(struct sendring *ring, enum err_code code)
 
 /* ---------------------------------------------------------------------------------------------- attaching */
 
-static enum err_code handle_attach(struct sendring *ring, struct ring_producer *producer, uint32_t timeout_ms)
+static struct ring_attach_options handle_attach_options(const struct sendring *ring, uint32_t timeout_ms)
 {
-        struct ring_attach_options options = {
+        return (struct ring_attach_options){
                 .socket_path = ring->socket_path,
                 .name = ring->name,
                 .lane_bytes = ring->lane_bytes_wish,
                 .timeout_ms = timeout_ms,
         };
-        ring->failure.code = ERR_OK;
-        return ring_producer_attach(producer, &options, &ring->failure);
 }
 
-/* The service had gone. Attaches to the new one and carries over what the old one had not taken: the old lane stays
- * mapped here although its daemon is dead. */
-static bool handle_reattach(struct sendring *ring, uint64_t now_ns, uint32_t timeout_ms)
+/* Attaches to the service that is there now; ring/ carries over what the old one had not taken. At most twice a second,
+ * so that a publish without a router stays cheap. */
+static bool handle_reattach(struct sendring *ring)
 {
+        uint64_t now_ns = clock_monotonic_ns();
         if (ring->attach_tried_ns != 0 && now_ns - ring->attach_tried_ns < SENDRING_LOOK_INTERVAL_NS)
                 return false;
         ring->attach_tried_ns = now_ns;
-        struct ring_producer fresh;
-        enum err_code code = handle_attach(ring, &fresh, timeout_ms);
+        struct ring_attach_options options = handle_attach_options(ring, SENDRING_REATTACH_MS_MAX);
+        ring->failure.code = ERR_OK;
+        enum err_code code = ring_producer_reattach(&ring->producer, &options, &ring->failure);
         if (code != ERR_OK) {
                 ring->error = ring->failure.code == code ? ring->failure.text : err_text(code);
                 return false;
         }
-        code = sendring_carry(&fresh, &ring->producer);
-        if (code != ERR_OK) {
-                /* The new lane is smaller than what waits in the old one, or the old one is not what we wrote. The
-                 * events stay where they are; nothing of the new lane was published. */
-                ring_producer_detach(&fresh);
-                ring->error = "cannot carry the waiting events into the new lane: it is smaller";
-                return false;
-        }
-        ring->wakeups_before += ring->producer.wakeups;
-        ring_producer_detach(&ring->producer);
-        ring->producer = fresh;
         ring->state = SENDRING_STATE_ATTACHED;
         ring->reattached++;
-        ring->taken_seen = 0;
+        ring->used_seen = 0;
         ring->stalled_ns = 0;
         return true;
 }
 
-/* Asks the connection whether the daemon is still there and takes a new daemon page if one waits. */
-static bool handle_refresh(struct sendring *ring, uint64_t now_ns, uint32_t attach_ms)
+bool sendring_detached(struct sendring *ring)
 {
-        ring->failure.code = ERR_OK;
-        enum err_code code = ring_producer_refresh(&ring->producer, &ring->failure);
-        if (code == ERR_OK || err_class(code) == ERR_CLASS_AGAIN)
-                return true;
         ring->state = SENDRING_STATE_DETACHED;
         ring->error = "the router is not there; trying again twice a second";
-        return handle_reattach(ring, now_ns, attach_ms);
+        return handle_reattach(ring);
 }
 
-int sendring_enter_slow(struct sendring *ring, uint32_t attach_ms)
+static bool handle_forked(const struct sendring *ring)
+{
+        return ring->process->alive != 1 || (ring->pid_compared && ring->pid != getpid());
+}
+
+int sendring_enter_slow(struct sendring *ring)
 {
         if (ring == NULL)
                 return SENDRING_E_INVALID;
-        if (ring->process->alive != 1 || (ring->pid_compared && ring->pid != getpid()))
+        if (handle_forked(ring))
                 return sendring_fail(ring, SENDRING_E_FORKED, sendring_result_text(SENDRING_E_FORKED));
         switch (ring->state) {
-        case SENDRING_STATE_BROKEN:
-                return sendring_fail(ring, SENDRING_E_BUG, sendring_result_text(SENDRING_E_BUG));
-        case SENDRING_STATE_DETACHED:
-                return handle_reattach(ring, clock_monotonic_ns(), attach_ms) ? SENDRING_OK : SENDRING_E_DETACHED;
         case SENDRING_STATE_ATTACHED:
-                if (ring_producer_attention(&ring->producer) && !handle_refresh(ring, clock_monotonic_ns(), attach_ms))
-                        return SENDRING_E_DETACHED;
                 return SENDRING_OK;
+        case SENDRING_STATE_DETACHED:
+                return handle_reattach(ring) ? SENDRING_OK : SENDRING_E_DETACHED;
+        case SENDRING_STATE_BROKEN:
+                break;
         }
         return sendring_fail(ring, SENDRING_E_BUG, sendring_result_text(SENDRING_E_BUG));
 }
 
-bool sendring_look_again(struct sendring *ring)
+/* Asks the connection: two system calls. False, with the state changed, when the service has gone. */
+static bool handle_look(struct sendring *ring)
 {
-        uint64_t now_ns = clock_monotonic_ns();
-        if (ring->looked_ns != 0 && now_ns - ring->looked_ns < SENDRING_LOOK_INTERVAL_NS)
-                return false;
-        ring->looked_ns = now_ns;
-        return handle_refresh(ring, now_ns, SENDRING_REATTACH_MS_MAX);
+        if (ring_producer_refresh(&ring->producer, NULL) != ERR_DETACHED)
+                return true;
+        ring->state = SENDRING_STATE_DETACHED;
+        ring->error = "the router is not there; trying again twice a second";
+        return false;
 }
 
-/* A lane that nobody drains fills up before anybody looks at the connection; a slow producer would take hours. So the
- * tail is looked at every few publishes, and when it has not moved for half a second although there is something to
- * take, the connection is asked. While the router drains, that is one load every few publishes and no system call. */
+/* A service that was killed as a whole says nothing, and a lane that nobody drains takes a slow producer hours to fill.
+ * So the bytes waiting are looked at every few publishes, and when they have not become fewer for half a second the
+ * connection is asked. While the router drains, that is one load every few publishes and no system call. */
 void sendring_watch(struct sendring *ring)
 {
         uint64_t used_bytes = ring_producer_used_bytes(&ring->producer);
-        uint64_t taken = ring->producer.head - used_bytes;
-        if (used_bytes == 0 || taken != ring->taken_seen) {
-                ring->taken_seen = taken;
+        bool drained = used_bytes == 0 || used_bytes < ring->used_seen;
+        ring->used_seen = used_bytes;
+        if (drained) {
                 ring->stalled_ns = 0;
                 return;
         }
         uint64_t now_ns = clock_monotonic_ns();
-        if (ring->stalled_ns == 0)
+        if (ring->stalled_ns == 0) {
                 ring->stalled_ns = now_ns;
-        else if (now_ns - ring->stalled_ns >= SENDRING_LOOK_INTERVAL_NS)
-                (void)sendring_look_again(
-                        ring); /* the event is published already: the next publish acts on the state */
+        } else if (now_ns - ring->stalled_ns >= SENDRING_LOOK_INTERVAL_NS) {
+                ring->stalled_ns = now_ns;
+                (void)handle_look(ring); /* the state tells */
+        }
 }
 
 /* ---------------------------------------------------------------------------------------------- opening */
@@ -274,8 +263,9 @@ int sendring_open(const struct sendring_options *options, struct sendring **ret_
         ring->process->alive = 1;
         ring->pid_compared = !wiped;
 
-        enum err_code code = handle_attach(ring, &ring->producer,
-                                           given.timeout_ms != 0 ? given.timeout_ms : SENDRING_ATTACH_MS_DEFAULT);
+        struct ring_attach_options attach =
+                handle_attach_options(ring, given.timeout_ms != 0 ? given.timeout_ms : SENDRING_ATTACH_MS_DEFAULT);
+        enum err_code code = ring_producer_attach(&ring->producer, &attach, &ring->failure);
         if (code != ERR_OK) {
                 result = result_of_code(code);
                 if (result == SENDRING_E_INVALID || result == SENDRING_E_BUG)
@@ -294,25 +284,24 @@ void sendring_close(struct sendring *ring)
 {
         if (ring == NULL)
                 return;
-        if (ring->process->alive != 1 || (ring->pid_compared && ring->pid != getpid())) {
+        if (handle_forked(ring)) {
                 ring_producer_abandon(&ring->producer);
-        } else {
-                /* Events in the lane of a service that has gone would go with the mapping: one last attempt. */
-                if (ring->state != SENDRING_STATE_BROKEN && ring_producer_used_bytes(&ring->producer) > 0) {
-                        ring->attach_tried_ns = 0;
-                        if (ring->state == SENDRING_STATE_ATTACHED)
-                                (void)handle_refresh(ring, clock_monotonic_ns(), SENDRING_REATTACH_MS_MAX);
-                        else
-                                (void)handle_reattach(ring, clock_monotonic_ns(), SENDRING_REATTACH_MS_MAX);
-                }
-                ring_producer_detach(&ring->producer);
+                handle_free(ring);
+                return;
         }
+        /* What waits in the lane of a service that has gone would go with the mapping: one last attempt. */
+        if (ring->state != SENDRING_STATE_BROKEN && ring_producer_used_bytes(&ring->producer) > 0) {
+                ring->attach_tried_ns = 0;
+                if (ring->state == SENDRING_STATE_DETACHED || !handle_look(ring))
+                        (void)sendring_detached(ring);
+        }
+        ring_producer_detach(&ring->producer);
         handle_free(ring);
 }
 
 /* ---------------------------------------------------------------------------------------------- flushing, telling */
 
-/* Between attempts to attach while a flush waits. */
+/* Between two looks while a flush waits for a service that is not there. */
 #define SENDRING_FLUSH_NAP_NS (20 * CLOCK_NS_PER_MS)
 
 int sendring_flush(struct sendring *ring, uint32_t timeout_ms)
@@ -333,11 +322,9 @@ int sendring_flush(struct sendring *ring, uint32_t timeout_ms)
                                                      "the router has not taken everything yet");
                         if (code != ERR_DETACHED)
                                 return sendring_fail_code(ring, code);
-                        /* Attaches again at once when it can; then the waiting starts anew. */
-                        if (handle_refresh(ring, clock_monotonic_ns(), SENDRING_REATTACH_MS_MAX))
-                                result = SENDRING_E_TIMEOUT;
-                        else
-                                result = SENDRING_E_DETACHED;
+                        if (sendring_detached(ring))
+                                continue; /* attached anew, at most twice a second: wait there */
+                        result = SENDRING_E_DETACHED;
                 }
                 if (left_ns == 0)
                         return result;
@@ -361,7 +348,7 @@ void sendring_get_stats(struct sendring *ring, struct sendring_stats *ret_stats)
                 stats.published = ring->published;
                 stats.full = ring->full;
                 stats.invalid = ring->invalid;
-                stats.wakeups = ring->wakeups_before + ring->producer.wakeups;
+                stats.wakeups = ring->producer.wakeups;
                 stats.reattached = ring->reattached;
                 stats.lane_bytes = ring->producer.lane_bytes;
                 stats.used_bytes = ring_producer_used_bytes(&ring->producer);

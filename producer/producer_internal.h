@@ -27,7 +27,7 @@ struct sendring_process {
 
 enum sendring_state {
         SENDRING_STATE_ATTACHED = 0,
-        SENDRING_STATE_DETACHED, /* the service has gone; `producer` still maps the old lane with what was not taken */
+        SENDRING_STATE_DETACHED, /* the service has gone; `producer` still holds what the old one had not taken */
         SENDRING_STATE_BROKEN,   /* an invariant broke: every call but close is refused */
 };
 
@@ -45,10 +45,8 @@ struct sendring {
         uint64_t full;
         uint64_t invalid;
         uint64_t reattached;
-        uint64_t wakeups_before; /* of lanes given up */
-        uint64_t taken_seen;     /* lane position up to which the router had taken, at the last look */
-        uint64_t stalled_ns;     /* since when it has not moved; 0: it moves */
-        uint64_t looked_ns;      /* last time the connection was looked at */
+        uint64_t used_seen;  /* bytes waiting in the lane at the last watch */
+        uint64_t stalled_ns; /* since when they have not become fewer; 0: they do */
         uint64_t attach_tried_ns;
         uint8_t *scratch; /* SENDRING_EVENT_BYTES_MAX, touched only by events whose bound does not fit a lane */
         uint32_t lane_bytes_wish;
@@ -58,26 +56,22 @@ struct sendring {
 };
 
 /* Checks that the handle may be used here and now. A detached one tries to attach again, at most twice a second and for
- * at most `attach_ms`. SENDRING_OK, or _INVALID, _FORKED, _BUG, _DETACHED. */
-int sendring_enter_slow(struct sendring *ring, uint32_t attach_ms);
+ * at most SENDRING_REATTACH_MS_MAX. SENDRING_OK, or _INVALID, _FORKED, _BUG, _DETACHED. */
+int sendring_enter_slow(struct sendring *ring);
 
 static inline int sendring_enter(struct sendring *ring)
 {
         if (SENDRING_LIKELY(ring != NULL && ring->process->alive == 1 && ring->state == SENDRING_STATE_ATTACHED &&
-                            !ring->pid_compared && !ring_producer_attention(&ring->producer)))
+                            !ring->pid_compared))
                 return SENDRING_OK;
-        return sendring_enter_slow(ring, SENDRING_REATTACH_MS_MAX);
+        return sendring_enter_slow(ring);
 }
 
-/* After a publish found no room, or every few publishes: looks whether the router still drains the lane and, at most
- * twice a second, whether the service is still there; attaches again when it is not. True when trying again may help.
- */
-bool sendring_look_again(struct sendring *ring);
+/* The ring said ERR_DETACHED: remembers it and tries to attach again, as above. True when it is attached. */
+bool sendring_detached(struct sendring *ring);
+/* Every few publishes, and when the lane is full: where it has not been drained for half a second, asks the connection
+ * whether the service is still there, and changes the state when it is not. No system call while the router drains. */
 void sendring_watch(struct sendring *ring);
-
-/* Publishes into the fresh, empty lane `to` every record of `from` that its router, now gone, had not taken. ERR_FULL:
- * `to` is too small, ERR_CORRUPT: `from` is not what we wrote; then nothing was published in `to`. */
-enum err_code sendring_carry(struct ring_producer *to, struct ring_producer *from);
 
 /* Remembers the failure for sendring_error(), counts it, and gives the public code. */
 int sendring_fail(struct sendring *ring, int result, const char *text);

@@ -96,8 +96,16 @@ static inline struct sendring_str sendring_strn(const char *ptr, size_t len)
 #else
 #define SENDRING_STR(literal) ((struct sendring_str){"" literal, sizeof(literal) - 1})
 #endif
-/* From NUL-terminated text; NULL gives "not given". */
+/* From NUL-terminated text; NULL gives "not given". In C++ the function hides the struct's name: write `struct
+ * sendring_str` for the type, as here. */
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#endif
 SENDRING_API struct sendring_str sendring_str(const char *text);
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
 
 /* ------------------------------------------------------------------------------------------------- events */
 
