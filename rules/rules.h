@@ -171,8 +171,7 @@ struct rules_target {
 
 struct rules_plan;
 
-/* Reads, checks and compiles. 10,000 sets of 10 destinations (37 MB) take about a second, most of it in libyaml
- * (bench/rules). `settings` may be NULL: then there is no default configuration set. ERR_CONFIG with
+/* Reads, checks and compiles. `settings` may be NULL: then there is no default configuration set. ERR_CONFIG with
  * findings in the report (warnings may also be there with ERR_OK), ERR_MEMORY with none; then *ret_plan is NULL. */
 enum err_code rules_plan_load(const char *path, const struct rules_settings *settings, struct rules_plan **ret_plan,
                               struct rules_report *report);

@@ -17,6 +17,7 @@
 #define CMD_TABLE(X) \
         X("validate", cmd_validate, "check sendring.yaml and configuration-sets.yaml") \
         X("sink", cmd_sink, "an AWS-shaped endpoint on loopback that counts exactly, for demos and tests") \
+        X("loadgen", cmd_loadgen, "publish events from several processes, counted exactly, and time it") \
         /* end */
 /* clang-format on */
 

@@ -19,7 +19,7 @@
         X(GARBAGE, "garbage", "answered with bytes that make no sense, nothing stored")                \
         X(ERROR500, "error500", "InternalFailure, HTTP 500, nothing stored")                           \
         X(THROTTLE, "throttle",                                                                        \
-          "ServiceUnavailableException: half of the time the whole call (HTTP 503), "                  \
+          "ServiceUnavailableException: every other time the whole call (HTTP 503), "                  \
           "else its last entries")                                                                     \
         X(PARTIAL, "partial", "one entry refused with ServiceUnavailableException or InternalFailure") \
         X(RESET_AFTER, "reset_after", "stored, but the connection is reset instead of an answer")

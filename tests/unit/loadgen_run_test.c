@@ -1,0 +1,242 @@
+/* `sendring loadgen` as a whole, in a forked process, against real lanes drained in this one. */
+#include "codecs/codec.h"
+#include "tests/support/lane_daemon.h"
+#include "tools/cmd.h"
+#include "tools/loadgen_id.h"
+
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#define PRODUCERS_MAX 256
+
+/* Exactly what arrived: per producer the next index expected, holes and repeats. */
+struct tally {
+        uint32_t run_id;
+        uint64_t next[PRODUCERS_MAX];
+        uint64_t wrong, foreign, total;
+        uint64_t types[CODEC_EVENT_TYPES_COUNT + 1];
+};
+
+static void tally_take(void *context, struct slice record)
+{
+        static uint8_t copy[SENDRING_EVENT_BYTES_MAX];
+        struct tally *tally = context;
+        struct codec_view view;
+        struct loadgen_id id;
+        memcpy(copy, record.ptr, record.len);
+        tally->total++;
+        if (codec_view_decode(slice_of(copy, record.len), &view, NULL) != ERR_OK ||
+            !loadgen_id_parse((const char *)view.message_id.ptr, view.message_id.len, &id) ||
+            id.run_id != tally->run_id || id.producer >= PRODUCERS_MAX) {
+                tally->foreign++;
+                return;
+        }
+        tally->types[view.type]++;
+        if (id.index != tally->next[id.producer])
+                tally->wrong++;
+        tally->next[id.producer] = id.index + 1;
+}
+
+struct run {
+        struct lane_daemon daemon;
+        struct tally tally;
+        char report_path[64], ledger_path[64], counts_path[64];
+        pid_t pid;
+        int go_fd;
+};
+
+/* Forks before the daemon's thread exists; the child waits for the word. */
+static struct run *start(const char *name, const char *const *arguments, bool with_daemon)
+{
+        static struct run run;
+        memset(&run, 0, sizeof(run));
+        lane_daemon_socket(&run.daemon, name);
+        (void)snprintf(run.report_path, sizeof(run.report_path), "/tmp/loadgen-%s-%d.report", name, (int)getpid());
+        (void)snprintf(run.ledger_path, sizeof(run.ledger_path), "/tmp/loadgen-%s-%d.ledger", name, (int)getpid());
+        (void)snprintf(run.counts_path, sizeof(run.counts_path), "/tmp/loadgen-%s-%d.counts", name, (int)getpid());
+        run.tally.run_id = 0x0badcafe;
+        run.daemon.take = tally_take;
+        run.daemon.context = &run.tally;
+        int go_fds[2];
+        cr_assert_eq(pipe(go_fds), 0);
+        run.pid = fork();
+        if (run.pid == 0) {
+                char byte;
+                (void)close(go_fds[1]);
+                if (read(go_fds[0], &byte, 1) != 1)
+                        _exit(99);
+                int report = open(run.report_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+                if (report < 0 || dup2(report, 1) != 1)
+                        _exit(98);
+                const char *argv[48] = {"loadgen",  "--socket", run.daemon.socket_path, "--json", "--run-id",
+                                        "0badcafe", "--ledger", run.ledger_path};
+                int argc = 8;
+                for (; *arguments != NULL; arguments++)
+                        argv[argc++] = strcmp(*arguments, "COUNTS") == 0 ? run.counts_path : *arguments;
+                int status = cmd_loadgen(argc, (char **)(void *)argv);
+                (void)fflush(stdout);
+                _exit(status);
+        }
+        cr_assert_gt(run.pid, 0);
+        (void)close(go_fds[0]);
+        if (with_daemon)
+                cr_assert(lane_daemon_start(&run.daemon));
+        cr_assert_eq(write(go_fds[1], "g", 1), 1);
+        run.go_fd = go_fds[1];
+        return &run;
+}
+
+/* Waits for the end, stops the daemon, gives the report (may be NULL). */
+static int finish(struct run *run, json_t **ret_report, json_t **ret_ledger)
+{
+        int status = -1;
+        cr_assert_eq(waitpid(run->pid, &status, 0), run->pid);
+        cr_assert(WIFEXITED(status), "loadgen ended by signal %d", WTERMSIG(status));
+        if (run->daemon.started)
+                lane_daemon_stop(&run->daemon, true);
+        (void)close(run->go_fd);
+        *ret_report = json_load_file(run->report_path, 0, NULL);
+        *ret_ledger = json_load_file(run->ledger_path, 0, NULL);
+        (void)unlink(run->report_path);
+        (void)unlink(run->ledger_path);
+        return WEXITSTATUS(status);
+}
+
+static json_int_t number(const json_t *object, const char *key)
+{
+        const json_t *value = json_object_get(object, key);
+        cr_assert(json_is_integer(value), "%s is missing", key);
+        return json_integer_value(value);
+}
+
+/* What each producer says it published has arrived, in order, without holes; a killed one may have sent one more. */
+static void check_ledger(const struct run *run, const json_t *ledger)
+{
+        cr_assert_str_eq(json_string_value(json_object_get(ledger, "run_id")), "0badcafe");
+        cr_assert_eq(run->tally.wrong, 0);
+        cr_assert_eq(run->tally.foreign, 0);
+        const json_t *producers = json_object_get(ledger, "producers");
+        for (size_t i = 0; i < json_array_size(producers); i++) {
+                const json_t *producer = json_array_get(producers, i);
+                json_int_t published = number(producer, "published");
+                json_int_t arrived = (json_int_t)run->tally.next[number(producer, "producer")];
+                cr_assert_eq(number(producer, "last_index"), published - 1);
+                bool killed = json_is_true(json_object_get(producer, "killed"));
+                cr_assert(arrived == published || (killed && arrived == published + 1),
+                          "producer %zu published %lld, arrived %lld", i, (long long)published, (long long)arrived);
+        }
+}
+
+Test(loadgen_run, publishes_exactly_what_it_reports, .timeout = 60)
+{
+        struct run *run =
+                start("exact", (const char *[]){"--producers", "3", "--events", "30001", "--mix", "all", NULL}, true);
+        json_t *report, *ledger;
+        cr_assert_eq(finish(run, &report, &ledger), CMD_EXIT_OK);
+        cr_assert_eq(number(report, "published"), 30001);
+        cr_assert_eq(run->tally.total, 30001);
+        cr_assert(json_is_true(json_object_get(report, "flushed")));
+        cr_assert_eq(number(json_object_get(report, "publish_ns"), "p50") > 0, 1);
+        check_ledger(run, ledger);
+        cr_assert_eq(run->tally.next[0], 10001);
+        cr_assert_eq(run->tally.next[1], 10000);
+        json_int_t bounces = number(json_object_get(report, "types"), "bounce");
+        cr_assert_eq((uint64_t)bounces, run->tally.types[SENDRING_BOUNCE]);
+        cr_assert(bounces >= 2999 && bounces <= 3001);
+        json_decref(report);
+        json_decref(ledger);
+}
+
+Test(loadgen_run, keeps_the_rate_and_the_time, .timeout = 60)
+{
+        struct run *run = start(
+                "rate",
+                (const char *[]){"--producers", "2", "--rate", "20k", "--seconds", "1.5", "--burst", "20:80", NULL},
+                true);
+        json_t *report, *ledger;
+        cr_assert_eq(finish(run, &report, &ledger), CMD_EXIT_OK);
+        json_int_t published = number(report, "published");
+        /* The last burst may be cut off by the end of the run on a busy machine. */
+        cr_assert(published >= 24000 && published <= 30002, "%lld", (long long)published);
+        cr_assert_eq((uint64_t)published, run->tally.total);
+        cr_assert(json_is_object(json_object_get(report, "lateness_ns")));
+        check_ledger(run, ledger);
+        json_decref(report);
+        json_decref(ledger);
+}
+
+Test(loadgen_run, ends_cleanly_on_sigterm, .timeout = 60)
+{
+        struct run *run =
+                start("term", (const char *[]){"--producers", "2", "--rate", "5k", "--seconds", "600", NULL}, true);
+        while (atomic_load(&run->daemon.records) < 1000)
+                clock_nap_ns(CLOCK_NS_PER_MS);
+        cr_assert_eq(kill(run->pid, SIGTERM), 0);
+        json_t *report, *ledger;
+        cr_assert_eq(finish(run, &report, &ledger), CMD_EXIT_OK);
+        cr_assert_eq((uint64_t)number(report, "published"), run->tally.total);
+        check_ledger(run, ledger);
+        json_decref(report);
+        json_decref(ledger);
+}
+
+Test(loadgen_run, killed_producers_lose_nothing_committed, .timeout = 60)
+{
+        struct run *run = start("kills",
+                                (const char *[]){"--producers", "3", "--seconds", "3", "--kills", "50",
+                                                 "--kill-interval", "15", "--counts", "COUNTS", NULL},
+                                true);
+        json_t *report, *ledger;
+        cr_assert_eq(finish(run, &report, &ledger), CMD_EXIT_OK);
+        json_int_t killed = number(report, "killed");
+        cr_assert(killed > 10 && killed <= 50, "%lld", (long long)killed); /* a busy machine kills fewer in the time */
+        size_t producers_count = 3 + (size_t)killed;
+        cr_assert_eq(json_array_size(json_object_get(ledger, "producers")), producers_count);
+        check_ledger(run, ledger);
+
+        /* The counts file says the same as the ledger. */
+        int fd = open(run->counts_path, O_RDONLY);
+        cr_assert_geq(fd, 0);
+        uint64_t counts[53];
+        cr_assert_eq(read(fd, counts, sizeof(counts)), (ssize_t)sizeof(counts));
+        for (size_t i = 0; i < producers_count; i++) {
+                json_int_t published = number(json_array_get(json_object_get(ledger, "producers"), i), "published");
+                cr_assert((uint64_t)published == counts[i] || (uint64_t)published == counts[i] + 1);
+        }
+        (void)close(fd);
+        (void)unlink(run->counts_path);
+        json_decref(report);
+        json_decref(ledger);
+}
+
+Test(loadgen_run, says_when_no_router_is_there, .timeout = 60)
+{
+        struct run *run = start("none", (const char *[]){"--events", "10", NULL}, false);
+        json_t *report, *ledger;
+        cr_assert_eq(finish(run, &report, &ledger), CMD_EXIT_UNAVAILABLE);
+        json_decref(report);
+        json_decref(ledger);
+}
+
+Test(loadgen_run, refuses_wrong_usage, .timeout = 60)
+{
+        static const char *const wrong[][3] = {
+                {"--producers", "0", NULL}, {"--producers", "257", NULL},   {"--rate", "fast", NULL},
+                {"--events", "-1", NULL},   {"--seconds", "nan", NULL},     {"--mix", "nothing", NULL},
+                {"--size", "huge", NULL},   {"--sets", "a,,b", NULL},       {"--burst", "20", NULL},
+                {"--run-id", "xyz", NULL},  {"--run-id", "+1234567", NULL}, {"--seed", "one", NULL},
+                {"--unknown", NULL, NULL},  {"stray", NULL, NULL},          {"--burst", "20:80", NULL},
+        };
+        for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+                struct run *run = start("usage", wrong[i], false);
+                json_t *report, *ledger;
+                cr_assert_eq(finish(run, &report, &ledger), CMD_EXIT_USAGE, "%s %s", wrong[i][0],
+                             wrong[i][1] == NULL ? "" : wrong[i][1]);
+                cr_assert_null(report);
+        }
+}

@@ -1,0 +1,176 @@
+#include "tools/loadgen.h"
+
+#include "base/clock.h"
+#include "sendring/sendring.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Sleeping costs microseconds of CPU, so a fast producer sleeps this long and then publishes what has become due. Its
+ * lateness shows that. */
+#define LOADGEN_NAP_MIN_NS      (50 * CLOCK_NS_PER_US)
+#define LOADGEN_NAP_MAX_NS      (100 * CLOCK_NS_PER_MS)
+#define LOADGEN_FULL_NAP_NS     (50 * CLOCK_NS_PER_US)
+#define LOADGEN_DETACHED_NAP_NS (10 * CLOCK_NS_PER_MS)
+
+uint64_t loadgen_due_ns(const struct loadgen_options *options, double interval_ns, uint64_t index)
+{
+        double even_ns = (double)index * interval_ns;
+        if (options->burst_on_ns == 0)
+                return (uint64_t)even_ns;
+        double period_ns = (double)(options->burst_on_ns + options->burst_off_ns);
+        uint64_t period = (uint64_t)(even_ns / period_ns);
+        double within_ns = even_ns - (double)period * period_ns;
+        return (uint64_t)((double)period * period_ns + within_ns * (double)options->burst_on_ns / period_ns);
+}
+
+static void producer_fail(struct loadgen_slot *slot, enum loadgen_end end, const char *what, int result,
+                          const char *text)
+{
+        (void)snprintf(slot->error, sizeof(slot->error), "%s: %s (%s)", what, text, sendring_result_text(result));
+        atomic_store_explicit(&slot->end, end, memory_order_release);
+}
+
+/* Counters that one process writes and the parent reads now and then: a plain add, stored whole. */
+static inline void counter_add(_Atomic uint64_t *counter)
+{
+        /* Relaxed: single writer, a number for people. */
+        atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
+struct producer_clock {
+        uint64_t start_ns;
+        uint64_t end_ns; /* UINT64_MAX: none */
+        uint64_t last_success_ns;
+        int64_t realtime_offset_ms; /* real time - monotonic */
+};
+
+/* One event until it is in. Returns the time after it, or 0 when the producer has to end. */
+static uint64_t producer_publish(const struct loadgen_options *options, struct sendring *ring,
+                                 const struct sendring_event *event, struct producer_clock *clock, uint64_t now_ns,
+                                 struct loadgen_slot *slot, const _Atomic bool *stop)
+{
+        for (;;) {
+                int result = sendring_publish(ring, event);
+                uint64_t after_ns = clock_monotonic_ns();
+                if (__builtin_expect(result == SENDRING_OK, 1)) {
+                        loadgen_histogram_add(&slot->publish_ns, after_ns - now_ns);
+                        clock->last_success_ns = after_ns;
+                        return after_ns;
+                }
+                if (result == SENDRING_E_FULL) {
+                        counter_add(&slot->full);
+                        clock_nap_ns(LOADGEN_FULL_NAP_NS);
+                } else if (result == SENDRING_E_DETACHED) {
+                        counter_add(&slot->detached);
+                        clock_nap_ns(LOADGEN_DETACHED_NAP_NS);
+                } else {
+                        producer_fail(slot, LOADGEN_END_PUBLISH_FAILED, "publish", result, sendring_error(ring));
+                        return 0;
+                }
+                now_ns = clock_monotonic_ns();
+                if (now_ns - clock->last_success_ns > options->stall_timeout_ns) {
+                        producer_fail(slot, LOADGEN_END_STALLED, "nothing was taken for too long", result,
+                                      sendring_error(ring));
+                        return 0;
+                }
+                /* Relaxed: it is seen soon enough. */
+                if (atomic_load_explicit(stop, memory_order_relaxed) || now_ns >= clock->end_ns)
+                        return 0;
+        }
+}
+
+static void producer_loop(const struct loadgen_options *options, struct sendring *ring, struct loadgen_events *events,
+                          struct loadgen_slot *slot, struct producer_clock *clock, const _Atomic bool *stop,
+                          _Atomic uint64_t *count)
+{
+        double interval_ns = 0;
+        if (options->rate > 0)
+                interval_ns = (double)options->producers_count * (double)CLOCK_NS_PER_S / options->rate;
+        uint64_t index = 0;
+        uint64_t now_ns = clock_monotonic_ns();
+        clock->last_success_ns = now_ns;
+        while (index < slot->events_max && now_ns < clock->end_ns &&
+               !atomic_load_explicit(stop, memory_order_relaxed)) {
+                uint64_t due_ns = now_ns;
+                if (interval_ns > 0) {
+                        due_ns = clock->start_ns + loadgen_due_ns(options, interval_ns, index);
+                        if (due_ns > now_ns) {
+                                uint64_t wait_ns = due_ns - now_ns;
+                                if (wait_ns < LOADGEN_NAP_MIN_NS)
+                                        wait_ns = LOADGEN_NAP_MIN_NS;
+                                if (wait_ns > LOADGEN_NAP_MAX_NS)
+                                        wait_ns = LOADGEN_NAP_MAX_NS; /* to see `stop` and the end */
+                                clock_nap_ns(wait_ns);
+                                now_ns = clock_monotonic_ns();
+                                clock->last_success_ns = now_ns;
+                                if (due_ns > now_ns)
+                                        continue;
+                        }
+                }
+                uint32_t set = 0;
+                int64_t now_ms = (int64_t)(now_ns / CLOCK_NS_PER_MS) + clock->realtime_offset_ms;
+                const struct sendring_event *event = loadgen_events_make(events, index, now_ms, &set);
+                uint64_t after_ns = producer_publish(options, ring, event, clock, now_ns, slot, stop);
+                if (after_ns == 0)
+                        return;
+                index++;
+                /* Relaxed: written after the publish returned; a kill in between leaves one event more than told. */
+                atomic_store_explicit(&slot->published, index, memory_order_relaxed);
+                if (count != NULL)
+                        atomic_store_explicit(count, index, memory_order_relaxed);
+                slot->types[event->type - 1]++;
+                slot->sets[set]++;
+                if (interval_ns > 0)
+                        loadgen_histogram_add(&slot->lateness_ns, after_ns - due_ns);
+                now_ns = after_ns;
+        }
+}
+
+void loadgen_producer_run(const struct loadgen_options *options, struct loadgen_slot *slot, uint64_t start_ns,
+                          uint64_t end_ns, const _Atomic bool *stop, _Atomic uint64_t *count)
+{
+        struct loadgen_events_options events_options = options->events;
+        events_options.producer = (uint16_t)slot->number;
+        struct loadgen_events *events = loadgen_events_create(&events_options);
+        struct sendring *ring = NULL;
+        if (events == NULL) {
+                producer_fail(slot, LOADGEN_END_OPEN_FAILED, "memory", SENDRING_E_MEMORY, "malloc failed");
+                return;
+        }
+        char name[32];
+        (void)snprintf(name, sizeof(name), "loadgen-%u", slot->number);
+        struct sendring_options open_options = {
+                .size = sizeof(open_options), .socket_path = options->socket_path, .name = name, .timeout_ms = 5000};
+        int result = sendring_open(&open_options, &ring);
+        if (result != SENDRING_OK) {
+                producer_fail(slot, LOADGEN_END_OPEN_FAILED, "open", result, sendring_error(NULL));
+                loadgen_events_free(events);
+                return;
+        }
+        struct producer_clock clock = {
+                .start_ns = start_ns,
+                .end_ns = end_ns,
+                .realtime_offset_ms = clock_realtime_ms() - (int64_t)(clock_monotonic_ns() / CLOCK_NS_PER_MS),
+        };
+        uint64_t cpu_ns = clock_thread_cpu_ns();
+        producer_loop(options, ring, events, slot, &clock, stop, count);
+        slot->cpu_ns = clock_thread_cpu_ns() - cpu_ns;
+        enum loadgen_end end = LOADGEN_END_DONE;
+        if (atomic_load_explicit(&slot->end, memory_order_relaxed) == LOADGEN_END_RUNNING &&
+            options->flush_timeout_ms > 0) {
+                result = sendring_flush(ring, options->flush_timeout_ms);
+                if (result != SENDRING_OK) {
+                        producer_fail(slot, LOADGEN_END_FLUSH_FAILED, "flush", result, sendring_error(ring));
+                        end = LOADGEN_END_FLUSH_FAILED;
+                }
+        }
+        struct sendring_stats stats = {.size = sizeof(stats)};
+        sendring_get_stats(ring, &stats);
+        slot->wakeups = stats.wakeups;
+        slot->reattached = stats.reattached;
+        sendring_close(ring);
+        loadgen_events_free(events);
+        if (atomic_load_explicit(&slot->end, memory_order_relaxed) == LOADGEN_END_RUNNING)
+                atomic_store_explicit(&slot->end, end, memory_order_release);
+}
