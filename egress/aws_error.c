@@ -137,6 +137,9 @@ static enum err_code aws_error_by_status(uint16_t status)
 void aws_error_text(struct slice raw, char *out, size_t out_bytes)
 {
         ASSERT(out_bytes > 0);
+        out[0] = '\0';
+        if (raw.len == 0)
+                return;
         /* Decoding never lengthens a string, so a raw text cut to the room fits; cut it between two escapes. */
         size_t len = 0;
         while (len < raw.len) {

@@ -61,15 +61,16 @@ static void suite_request_read(struct slice text, struct suite_request *request)
                 line = slice_cut(&rest, '\n');
                 if (line.len == 0)
                         break;
-                struct sigv4_header *last = &request->headers[request->headers_count - 1];
                 if (line.ptr[0] == ' ') {
+                        cr_assert_gt(request->headers_count, 0);
+                        struct sigv4_header *last = &request->headers[request->headers_count - 1];
                         last->value.len = (size_t)(start + line.len - last->value.ptr);
                         continue;
                 }
                 cr_assert_lt(request->headers_count, SIGV4_HEADERS_MAX);
-                last = &request->headers[request->headers_count++];
-                last->name = slice_cut(&line, ':');
-                last->value = line;
+                struct sigv4_header *header = &request->headers[request->headers_count++];
+                header->name = slice_cut(&line, ':');
+                header->value = line;
         }
         request->body = rest;
 }
