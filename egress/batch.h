@@ -1,0 +1,55 @@
+/* One batch of a target: events on their way, from the first byte transcoded to the cursor's move. Inside egress/ only.
+ *
+ * free -> BUILDING -> READY -> SENDING -> SETTLED -> free; SENDING -> READY again when all or some of it must be
+ * resent. Batches of a target stand in a queue in journal order; the cursor moves over SETTLED ones at its head. */
+#ifndef SENDRING_EGRESS_BATCH_H
+#define SENDRING_EGRESS_BATCH_H
+
+#include "base/limits.h"
+#include "egress/firehose.h"
+#include "egress/http.h"
+#include "journal/journal.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum egress_batch_state {
+        EGRESS_BATCH_FREE = 0,
+        EGRESS_BATCH_BUILDING,
+        EGRESS_BATCH_READY,
+        EGRESS_BATCH_SENDING,
+        EGRESS_BATCH_SETTLED,
+};
+
+#define EGRESS_BATCH_HEAD_BYTES 8192
+
+struct egress_target;
+
+struct egress_batch {
+        struct egress_batch *next; /* in the free list or the queue */
+        struct egress_target *target;
+        enum egress_batch_state state;
+        uint64_t begun_ns; /* when the first event came: linger counts from here */
+        uint32_t events;   /* on the wire */
+        uint32_t attempts;
+        bool partly_done;   /* some records were accepted: never build it anew */
+        uint32_t resending; /* entries of this attempt that were refused in an earlier one */
+
+        /* What settling it means for the cursors: per shard, where reading stood when it was closed. */
+        struct {
+                uint64_t end_position, end_sequence;
+                struct journal_settled settled;
+                bool touched;
+        } shard[LIMIT_SHARDS_MAX];
+
+        /* The body. Firehose: `firehose` describes `bytes`; file: `len` bytes of lines. */
+        uint8_t *bytes;
+        size_t bytes_max;
+        size_t len;
+        struct firehose_body firehose;
+
+        struct http_exchange exchange;
+        char head[EGRESS_BATCH_HEAD_BYTES];
+};
+
+#endif

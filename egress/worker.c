@@ -1,0 +1,456 @@
+#include "egress/worker_internal.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/file.h"
+
+#include <inttypes.h>
+#include <rte_ring_elem.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Records looked at before the loop turns to the network again. */
+#define WORKER_LIVE_RECORDS_PER_TURN 4096u
+#define WORKER_LAG_RECORDS_PER_TURN  1024u
+#define WORKER_TICK_NS               (CLOCK_NS_PER_S / 2)
+
+/* ---------------------------------------------------------------------------------------------- life */
+
+static struct rte_ring *worker_ring_create(uint32_t elements, uint32_t element_bytes)
+{
+        ssize_t bytes = rte_ring_get_memsize_elem(element_bytes, elements);
+        if (bytes < 0)
+                return NULL;
+        /* rte_ring wants cache-line alignment; aligned_alloc wants a multiple of it. */
+        size_t size_bytes = ((size_t)bytes + 127) / 128 * 128;
+        struct rte_ring *ring = aligned_alloc(128, size_bytes);
+        if (ring == NULL)
+                return NULL;
+        memset(ring, 0, size_bytes);
+        if (rte_ring_init(ring, "feed", elements, RING_F_SP_ENQ | RING_F_SC_DEQ) != 0) {
+                free(ring);
+                return NULL;
+        }
+        return ring;
+}
+
+enum err_code egress_worker_create(const struct egress_worker_options *options, struct egress_worker **ret_worker,
+                                   struct err *reterr)
+{
+        enum err_code code = ERR_OK;
+        struct egress_worker *worker = calloc(1, sizeof(*worker));
+        if (worker == NULL)
+                return err_set(reterr, ERR_MEMORY, "out of memory for egress worker %u", options->index);
+        worker->options = *options;
+        worker->dead_letter_fd = -1;
+        random_init(&worker->random, 0);
+        worker->json_bytes_max = LIMIT_EVENT_JSON_BYTES_MAX;
+        worker->json = malloc(worker->json_bytes_max);
+        worker->feeds = calloc(options->shards_count, sizeof(*worker->feeds));
+        worker->inbox = worker_ring_create(EGRESS_INBOX_ORDERS, sizeof(struct egress_order));
+        worker->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+        worker->sha256_context = EVP_MD_CTX_new();
+        if (asprintf(&worker->dead_letter_path, "%s/worker-%u.ndjson", options->dead_letter_directory, options->index) <
+            0)
+                worker->dead_letter_path = NULL;
+        if (worker->json == NULL || worker->feeds == NULL || worker->inbox == NULL || worker->sha256 == NULL ||
+            worker->sha256_context == NULL || worker->dead_letter_path == NULL) {
+                code = err_set(reterr, ERR_MEMORY, "out of memory for egress worker %u", options->index);
+                goto out;
+        }
+        code = sigv4_signer_create(&worker->signer, reterr);
+        if (code != ERR_OK)
+                goto out;
+        for (uint32_t i = 0; i < options->shards_count; i++) {
+                struct egress_shard_feed *feed = &worker->feeds[i];
+                feed->journal = options->journals[i];
+                feed->ranges = worker_ring_create(EGRESS_FEED_RANGES, sizeof(struct egress_range));
+                if (feed->ranges == NULL) {
+                        code = err_set(reterr, ERR_MEMORY, "out of memory for egress worker %u", options->index);
+                        goto out;
+                }
+                feed->live_position = journal_committed_position(feed->journal);
+                feed->live_sequence = journal_next_sequence(feed->journal);
+                atomic_init(&feed->wake_at, UINT64_MAX);
+                code = journal_reader_create(feed->journal, &feed->live_reader, reterr);
+                if (code == ERR_OK)
+                        code = journal_reader_create(feed->journal, &feed->lag_reader, reterr);
+                if (code != ERR_OK)
+                        goto out;
+        }
+        struct io_options io_options = {.entries = 1024};
+        code = io_loop_create(&io_options, &worker->loop, reterr);
+out:
+        if (code != ERR_OK) {
+                egress_worker_free(worker);
+                return code;
+        }
+        *ret_worker = worker;
+        return ERR_OK;
+}
+
+uint64_t egress_worker_budget_bytes(uint32_t shards_count)
+{
+        uint64_t feed_bytes = sizeof(struct egress_shard_feed) + EGRESS_FEED_RANGES * sizeof(struct egress_range);
+        return sizeof(struct egress_worker) + LIMIT_EVENT_JSON_BYTES_MAX + shards_count * feed_bytes;
+}
+
+void egress_worker_free(struct egress_worker *worker)
+{
+        if (worker == NULL)
+                return;
+        for (uint32_t i = 0; i < worker->all_count; i++)
+                egress_target_free(worker->all[i]);
+        for (uint32_t i = 0; worker->feeds != NULL && i < worker->options.shards_count; i++) {
+                free(worker->feeds[i].ranges);
+                if (worker->feeds[i].live_reader != NULL)
+                        journal_reader_free(worker->feeds[i].live_reader);
+                if (worker->feeds[i].lag_reader != NULL)
+                        journal_reader_free(worker->feeds[i].lag_reader);
+        }
+        if (worker->loop != NULL)
+                io_loop_free(worker->loop);
+        if (worker->signer != NULL)
+                sigv4_signer_free(worker->signer);
+        if (worker->dead_letter_fd >= 0)
+                (void)close(worker->dead_letter_fd); /* each event was written and synced */
+        EVP_MD_CTX_free(worker->sha256_context);
+        EVP_MD_free(worker->sha256);
+        free(worker->dead_letter_path);
+        free(worker->inbox);
+        free(worker->feeds);
+        free(worker->json);
+        free(worker);
+}
+
+/* ---------------------------------------------------------------------------------------------- called by other
+ * threads */
+
+bool egress_worker_offer(struct egress_worker *worker, uint32_t shard, uint64_t begin, uint64_t end,
+                         uint64_t end_sequence)
+{
+        struct egress_shard_feed *feed = &worker->feeds[shard];
+        struct egress_range range = {begin, end, end_sequence};
+        if (rte_ring_sp_enqueue_elem(feed->ranges, &range, sizeof(range)) != 0)
+                return false;
+        /* W1: sequentially consistent with W2 in worker_sleep(): either this load sees the worker's wish, or the
+         * worker's second look at the ring sees the range. The exchange takes the wish away, so that one wake-up is
+         * paid for once. */
+        uint64_t wake_at = atomic_load_explicit(&feed->wake_at, memory_order_seq_cst);
+        if (end >= wake_at) {
+                atomic_store_explicit(&feed->wake_at, UINT64_MAX, memory_order_relaxed); /* only saves a second wake */
+                io_loop_wake(worker->loop);
+        }
+        return true;
+}
+
+static bool worker_order(struct egress_worker *worker, enum egress_order_kind kind, struct egress_target *target)
+{
+        struct egress_order order = {kind, target};
+        if (rte_ring_sp_enqueue_elem(worker->inbox, &order, sizeof(order)) != 0)
+                return false;
+        io_loop_wake(worker->loop);
+        return true;
+}
+
+bool egress_worker_add_target(struct egress_worker *worker, struct egress_target *target)
+{
+        return worker_order(worker, EGRESS_ORDER_ADD, target);
+}
+
+bool egress_worker_remove_target(struct egress_worker *worker, struct egress_target *target)
+{
+        return worker_order(worker, EGRESS_ORDER_REMOVE, target);
+}
+
+void egress_worker_stop(struct egress_worker *worker, uint64_t deadline_monotonic_ns)
+{
+        /* S1: pairs with S2 in egress_worker_run(). Offers made before are in the ring already. */
+        atomic_store_explicit(&worker->stop_deadline_ns, deadline_monotonic_ns == 0 ? 1 : deadline_monotonic_ns,
+                              memory_order_release);
+        io_loop_wake(worker->loop);
+}
+
+/* ---------------------------------------------------------------------------------------------- the thread */
+
+static void worker_take_orders(struct egress_worker *worker)
+{
+        struct egress_order order;
+        while (rte_ring_sc_dequeue_elem(worker->inbox, &order, sizeof(order)) == 0) {
+                struct egress_target *target = order.target;
+                switch ((enum egress_order_kind)order.kind) {
+                case EGRESS_ORDER_ADD:
+                        ASSERT(worker->all_count < LIMIT_TARGETS_MAX);
+                        worker->all[worker->all_count++] = target;
+                        for (uint32_t shard = 0; shard < worker->options.shards_count; shard++)
+                                worker->feeds[shard].targets[target->numbers[shard]] = target;
+                        egress_target_activate(target);
+                        break;
+                case EGRESS_ORDER_REMOVE:
+                        target->removed = true;
+                        for (uint32_t shard = 0; shard < worker->options.shards_count; shard++)
+                                target->remove_at[shard] = journal_committed_position(worker->feeds[shard].journal);
+                        atomic_store_explicit(&target->row->status, COUNTERS_TARGET_REMOVED, memory_order_relaxed);
+                        egress_target_activate(target);
+                        break;
+                }
+        }
+}
+
+static bool worker_same_json(const struct codec_json_options *a, const struct codec_json_options *b)
+{
+        return slice_equal(a->account_id, b->account_id) && slice_equal(a->region, b->region) &&
+               slice_equal(a->partition, b->partition);
+}
+
+/* Hands one record of the log to the targets that it is routed to: those of this worker that take live, or only `only`.
+ * False: a target had no room; it lags from here. */
+static bool worker_dispatch(struct egress_worker *worker, uint32_t shard, const struct journal_record *record,
+                            struct egress_target *only)
+{
+        struct egress_shard_feed *feed = &worker->feeds[shard];
+        struct codec_view view;
+        const struct codec_json_options *encoded_for = NULL;
+        size_t json_bytes = 0;
+        bool decoded = false, all_taken = true;
+        for (uint32_t i = 0; i < record->entry.routes_count; i++) {
+                uint16_t number = record->entry.routes[i];
+                struct egress_target *target = number < LIMIT_TARGETS_MAX ? feed->targets[number] : NULL;
+                if (target == NULL || (only != NULL ? target != only : target->place[shard].lagging))
+                        continue;
+                /* A target may be there several times: it is served at its first place, with that many copies. */
+                uint32_t copies = 0;
+                bool seen = false;
+                for (uint32_t k = 0; k < record->entry.routes_count; k++) {
+                        seen |= k < i && record->entry.routes[k] == number;
+                        copies += record->entry.routes[k] == number;
+                }
+                if (seen)
+                        continue;
+                if (!decoded) {
+                        /* The shard validated these bytes before they were committed, and the record's checksum held.
+                         */
+                        enum err_code code = codec_view_decode(record->payload, &view, NULL);
+                        ASSERT(code == ERR_OK);
+                        decoded = true;
+                }
+                if (encoded_for == NULL || !worker_same_json(encoded_for, &target->json)) {
+                        json_bytes = codec_json_encode(&view, &target->json, worker->json, worker->json_bytes_max);
+                        ASSERT(json_bytes > 0);
+                        encoded_for = &target->json;
+                }
+                all_taken &= egress_target_take(target, shard, record, slice_of(worker->json, json_bytes), copies);
+        }
+        return all_taken;
+}
+
+/* A read failed. True: the record is damaged on the disk and must be passed over; what was routed there is lost, and
+ * the ledger shows it. */
+static bool worker_read_failed(struct egress_worker *worker, uint32_t shard, enum err_code code,
+                               const struct journal_record *record)
+{
+        uint64_t repeats = 0;
+        ASSERT(code != ERR_NOT_FOUND); /* every place read here is held by a cursor */
+        if (log_gate_open(&worker->read_gate, worker->now_ns, 10 * CLOCK_NS_PER_S, &repeats))
+                log_error("cannot read the journal",
+                          "shard=%u error=\"%s\" position=%" PRIu64 " now=\"%s\" repeats=%" PRIu64, shard,
+                          err_text(code), code == ERR_CORRUPT ? record->position : 0,
+                          code == ERR_CORRUPT ? "this record is lost" : "tries again", repeats);
+        return code == ERR_CORRUPT;
+}
+
+/* Walks the live ranges. Returns true when there is more. */
+static bool worker_feed_live(struct egress_worker *worker, uint32_t shard)
+{
+        struct egress_shard_feed *feed = &worker->feeds[shard];
+        uint32_t budget = WORKER_LIVE_RECORDS_PER_TURN;
+        for (;;) {
+                while (feed->range.begin < feed->range.end) {
+                        if (budget-- == 0)
+                                return true;
+                        struct journal_record record;
+                        enum err_code code =
+                                journal_read(feed->live_reader, feed->range.begin, feed->range.end, &record);
+                        if (code == ERR_EMPTY)
+                                break;
+                        if (code != ERR_OK && !worker_read_failed(worker, shard, code, &record))
+                                return false; /* tried again by the next turn */
+                        if (code == ERR_OK)
+                                (void)worker_dispatch(worker, shard, &record,
+                                                      NULL); /* a full target lags now, and knows from where */
+                        feed->range.begin = record.next_position;
+                        feed->live_position = record.next_position;
+                        if (code == ERR_OK)
+                                feed->live_sequence = record.sequence + 1;
+                }
+                if (feed->range.end > feed->live_position) {
+                        feed->live_position = feed->range.end;
+                        feed->live_sequence = feed->range.end_sequence;
+                }
+                struct egress_range range;
+                if (rte_ring_sc_dequeue_elem(feed->ranges, &range, sizeof(range)) != 0)
+                        return false;
+                /* Places from which nothing is to be looked at again: a range may begin behind what was walked. */
+                if (range.begin < feed->live_position)
+                        range.begin = feed->live_position;
+                feed->range = range;
+        }
+}
+
+/* A lagging target reads the log from its own place. Returns true when it has more to read and room for it. */
+static bool worker_feed_lagging(struct egress_worker *worker, struct egress_target *target, uint32_t shard)
+{
+        struct egress_shard_feed *feed = &worker->feeds[shard];
+        struct egress_place *place = &target->place[shard];
+        for (uint32_t budget = WORKER_LAG_RECORDS_PER_TURN; budget > 0; budget--) {
+                if (!egress_target_has_room(target))
+                        return false;
+                if (place->position >= feed->live_position) {
+                        place->lagging = false;
+                        return false;
+                }
+                struct journal_record record;
+                enum err_code code = journal_read(feed->lag_reader, place->position, feed->live_position, &record);
+                if (code == ERR_EMPTY) {
+                        egress_target_passed(target, shard, feed->live_position, feed->live_sequence);
+                        continue;
+                }
+                if (code != ERR_OK) {
+                        if (!worker_read_failed(worker, shard, code, &record))
+                                return false; /* tried again by the next turn */
+                        egress_target_passed(target, shard, record.next_position, place->sequence);
+                        continue;
+                }
+                counter_add(worker->options.counters, COUNTER_egress_lagging_reads, 1);
+                uint64_t before = place->position;
+                if (!worker_dispatch(worker, shard, &record, target))
+                        return false;
+                if (place->position == before) /* not for this target */
+                        egress_target_passed(target, shard, record.next_position, record.sequence + 1);
+        }
+        return true;
+}
+
+/* The soonest of the targets' wishes. */
+static uint64_t worker_targets_turn(struct egress_worker *worker)
+{
+        uint64_t soonest_ns = UINT64_MAX;
+        for (uint32_t i = 0; i < worker->active_count;) {
+                struct egress_target *target = worker->active[i];
+                bool reading = false;
+                for (uint32_t shard = 0; shard < worker->options.shards_count; shard++)
+                        if (target->place[shard].lagging)
+                                reading |= worker_feed_lagging(worker, target, shard);
+                uint64_t wish_ns = reading ? 0 : egress_target_turn(target);
+                if (reading)
+                        (void)egress_target_turn(target); /* comes again at once anyway */
+                if (egress_target_is_idle(target)) {
+                        target->active = false;
+                        worker->active[i] = worker->active[--worker->active_count];
+                        continue;
+                }
+                soonest_ns = wish_ns < soonest_ns ? wish_ns : soonest_ns;
+                i++;
+        }
+        return soonest_ns;
+}
+
+static void worker_tick(struct egress_worker *worker)
+{
+        for (uint32_t i = 0; i < worker->all_count;) {
+                struct egress_target *target = worker->all[i];
+                egress_target_tick(target);
+                if (target->stopping && egress_target_stop(target)) {
+                        for (uint32_t shard = 0; shard < worker->options.shards_count; shard++)
+                                worker->feeds[shard].targets[target->numbers[shard]] = NULL;
+                        for (uint32_t k = 0; k < worker->active_count; k++)
+                                if (worker->active[k] == target)
+                                        worker->active[k--] = worker->active[--worker->active_count];
+                        worker->all[i] = worker->all[--worker->all_count];
+                        /* G1: the control thread frees it after it has seen this (G2). */
+                        atomic_store_explicit(&target->gone, true, memory_order_release);
+                        continue;
+                }
+                i++;
+        }
+}
+
+/* Sleeps until a completion, an offer that is worth it, or `wake_ns`. */
+static void worker_sleep(struct egress_worker *worker, uint64_t wake_ns)
+{
+        uint64_t now_ns = clock_monotonic_ns();
+        if (wake_ns <= now_ns) {
+                (void)io_loop_turn(worker->loop, 0);
+                return;
+        }
+        /* With nothing building, the next event is worth a wake-up: its linger must begin. Otherwise a batch's worth
+         * is. */
+        bool building = worker->active_count > 0;
+        uint64_t worth_bytes = building ? worker->options.settings->egress.batch_bytes_max / 4 : 1;
+        bool more = false;
+        for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {
+                struct egress_shard_feed *feed = &worker->feeds[shard];
+                /* W2: see W1. */
+                atomic_store_explicit(&feed->wake_at, feed->live_position + worth_bytes, memory_order_seq_cst);
+                more |= rte_ring_count(feed->ranges) >= (building ? EGRESS_FEED_RANGES / 2 : 1);
+        }
+        if (!more && worker->active_count == 0) {
+                for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {
+                        journal_reader_rest(
+                                worker->feeds[shard].live_reader); /* what an idle reader holds cannot be recycled */
+                        journal_reader_rest(worker->feeds[shard].lag_reader);
+                }
+        }
+        (void)io_loop_turn(worker->loop, more ? 0 : wake_ns - now_ns); /* how many ran does not matter */
+        for (uint32_t shard = 0; shard < worker->options.shards_count; shard++)
+                atomic_store_explicit(&worker->feeds[shard].wake_at, UINT64_MAX,
+                                      memory_order_relaxed); /* a late wake is harmless */
+}
+
+void egress_worker_run(struct egress_worker *worker)
+{
+        uint64_t deadline_ns = 0;
+        worker->now_ns = clock_monotonic_ns();
+        for (;;) {
+                counter_add(worker->options.counters, COUNTER_egress_turns, 1);
+                worker_take_orders(worker);
+                bool more = false;
+                for (uint32_t shard = 0; shard < worker->options.shards_count; shard++)
+                        more |= worker_feed_live(worker, shard);
+                worker->now_ns = clock_monotonic_ns();
+                uint64_t soonest_ns = worker_targets_turn(worker);
+                if (worker->now_ns >= worker->tick_ns) {
+                        worker_tick(worker);
+                        worker->tick_ns = worker->now_ns + WORKER_TICK_NS;
+                }
+                /* S2: pairs with S1. */
+                deadline_ns = atomic_load_explicit(&worker->stop_deadline_ns, memory_order_acquire);
+                if (deadline_ns != 0) {
+                        bool first = !worker->draining;
+                        worker->draining = true;
+                        if (first)
+                                continue; /* one more look at the ring: the last offers came before the stop */
+                        if (!more && worker->active_count == 0)
+                                break;
+                        if (worker->now_ns >= deadline_ns)
+                                break;
+                        soonest_ns = soonest_ns < deadline_ns ? soonest_ns : deadline_ns;
+                }
+                if (soonest_ns > worker->tick_ns)
+                        soonest_ns = worker->tick_ns;
+                worker_sleep(worker, more ? 0 : soonest_ns);
+                worker->now_ns = clock_monotonic_ns();
+        }
+        /* Stop, wait until nothing is submitted, close (by the owner of the worker). */
+        bool stopped = false;
+        while (!stopped) {
+                stopped = true;
+                for (uint32_t i = 0; i < worker->all_count; i++)
+                        stopped &= egress_target_stop(worker->all[i]);
+                (void)io_loop_turn(worker->loop, stopped ? 0 : 20 * CLOCK_NS_PER_MS);
+        }
+        for (uint32_t i = 0; i < worker->all_count; i++)
+                egress_target_tick(worker->all[i]);
+}

@@ -1,0 +1,89 @@
+/* Egress workers: each one thread, one io_uring loop, and the delivery targets it owns.
+ *
+ * A target is what is shared on the wire: one Firehose stream, one file. Per target: batches (events transcoded from
+ * the journal straight into the request body), in-flight requests, AIMD concurrency, back-off, and the cursor in the
+ * journal. A shard tells each worker by ranges of its log where records for that worker's targets lie (rte_ring, single
+ * producer, single consumer); the worker reads the log itself. A target that cannot keep up simply stops taking from
+ * the live ranges and later reads back from the log at its own place: there is no queue besides the journal.
+ *
+ * Order: a target sends its events in journal order; several requests may be in flight. The cursor moves when every
+ * older event is settled (delivered, dead-lettered, expired), so a crash repeats at most what was in flight. A refused
+ * entry is resent alone; a failed request is tried again with jitter for as long as the journal holds the events.
+ *
+ * Bulkheads: every target has its own batches, connections and back-off, made on the control thread when the target is.
+ * The worker thread neither allocates nor frees.
+ */
+#ifndef SENDRING_EGRESS_WORKER_H
+#define SENDRING_EGRESS_WORKER_H
+
+#include "base/counters.h"
+#include "base/err.h"
+#include "egress/credentials.h"
+#include "egress/http.h"
+#include "journal/journal.h"
+#include "rules/rules.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The credentials of now: a generation that the control side replaces. Old generations stay alive until the daemon ends
+ * (a few kilobytes per rotation), so a worker may keep the pointer for the length of a call. */
+struct egress_credentials {
+        _Atomic(const struct credentials *) current; /* NULL: none could be loaded */
+        _Atomic bool refresh_wanted;                 /* a service refused them as expired: load again now */
+};
+
+struct egress_worker;
+struct egress_target;
+
+struct egress_worker_options {
+        uint32_t index;
+        uint32_t shards_count;
+        struct journal *const *journals;        /* [shards_count], outlive the worker */
+        struct counters_block *counters;        /* this worker's own */
+        const struct rules_settings *settings;  /* outlives the worker */
+        struct egress_credentials *credentials; /* outlives the worker */
+        struct http_tls *tls;                   /* outlives the worker */
+        const char *dead_letter_directory;      /* made when the first event goes there */
+};
+
+/* Control thread, before the worker's thread and the shards start: the live feed begins at each journal's committed
+ * position. */
+enum err_code egress_worker_create(const struct egress_worker_options *options, struct egress_worker **ret_worker,
+                                   struct err *reterr);
+/* Bytes that one worker may hold besides its targets, for the memory budget. */
+uint64_t egress_worker_budget_bytes(uint32_t shards_count);
+/* After its thread has ended. Frees its targets too. */
+void egress_worker_free(struct egress_worker *worker);
+/* The body of the worker's thread: returns once egress_worker_stop() was carried out. */
+void egress_worker_run(struct egress_worker *worker);
+/* Drains: from now on nothing lingers. The thread ends when everything offered is settled, or at the deadline; what is
+ * left stays in the journal. Call after the shards' last offer. Any thread. */
+void egress_worker_stop(struct egress_worker *worker, uint64_t deadline_monotonic_ns);
+
+/* One shard's thread: records for this worker lie in [begin, end) of its log; `end_sequence` is the sequence behind
+ * `end`, and nothing between the last range and `begin` concerns this worker. begin == end only says that. False: the
+ * ring is full, nothing was taken: offer a longer range later. Wakes the worker when it waits for as much. */
+bool egress_worker_offer(struct egress_worker *worker, uint32_t shard, uint64_t begin, uint64_t end,
+                         uint64_t end_sequence);
+
+/* ---- targets: control thread */
+
+/* Bytes that one target may hold, for the memory budget: batches, connection buffers. */
+uint64_t egress_target_budget_bytes(const struct rules_settings *settings, uint32_t targets_count);
+/* Makes a target: buffers, connections' pool, file. `numbers[shard]` is its number in that shard's journal; `row` its
+ * row on the counters page. Then hand it to its worker, which owns it from then on. */
+enum err_code egress_target_create(const struct rules_target *spec, const uint16_t *numbers,
+                                   struct egress_worker *worker, uint32_t targets_count,
+                                   struct counters_target_row *row, struct egress_target **ret_target,
+                                   struct err *reterr);
+/* False: the worker's inbox is full, try again. */
+bool egress_worker_add_target(struct egress_worker *worker, struct egress_target *target);
+/* No plan names it any more: it delivers what waits up to now, then retires. False as above. */
+bool egress_worker_remove_target(struct egress_worker *worker, struct egress_target *target);
+/* A removed target has settled what it can and its worker let go of it: retire its cursors and free it. */
+bool egress_target_is_gone(const struct egress_target *target);
+void egress_target_free(struct egress_target *target);
+
+#endif

@@ -1,0 +1,133 @@
+/* What egress/worker.c (the thread and its feeds) and egress/target.c (batches, sending, cursors) share. Inside egress/
+ * only. */
+#ifndef SENDRING_EGRESS_WORKER_INTERNAL_H
+#define SENDRING_EGRESS_WORKER_INTERNAL_H
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "codecs/codec.h"
+#include "egress/batch.h"
+#include "egress/file.h"
+#include "egress/sigv4.h"
+#include "egress/worker.h"
+
+#include <openssl/evp.h>
+#include <rte_ring.h>
+
+/* What a shard tells a worker. The size must be a multiple of 4 (rte_ring). */
+struct egress_range {
+        uint64_t begin, end, end_sequence;
+};
+#define EGRESS_FEED_RANGES  4096u /* a power of two; one range a lane visit, merged when the ring is full */
+#define EGRESS_INBOX_ORDERS 8192u /* every target added and removed before the worker looks */
+
+enum egress_order_kind { EGRESS_ORDER_ADD = 1, EGRESS_ORDER_REMOVE = 2 };
+struct egress_order {
+        uint64_t kind;
+        struct egress_target *target;
+};
+
+/* A place in one shard's log. */
+struct egress_place {
+        uint64_t position, sequence; /* of the next record to look at */
+        bool lagging;                /* reads the log by itself; else fed from the live ranges */
+        uint8_t copies_done;         /* of the record at `position`: a destination listed twice, cut by a full batch */
+};
+
+struct egress_target {
+        struct egress_worker *worker;
+        struct arena arena; /* owns the texts of spec */
+        struct rules_target spec;
+        uint16_t numbers[LIMIT_SHARDS_MAX];
+        struct counters_target_row *row;
+        bool active; /* in worker->active */
+        struct egress_place place[LIMIT_SHARDS_MAX];
+
+        struct egress_batch *batches; /* batches_count of them */
+        uint32_t batches_count;
+        struct egress_batch *free_batches;
+        struct egress_batch *queue_first, **queue_last; /* unsettled, in journal order; the last may be BUILDING */
+        uint32_t lines_bytes_max;                       /* of one file batch */
+
+        /* Sending. */
+        uint32_t in_flight;
+        double in_flight_limit; /* AIMD: 1..settings.egress.in_flight_max */
+        uint32_t consecutive_failures;
+        uint64_t hold_until_ns;  /* nothing is sent before */
+        bool parked;             /* refused for good: probed at the longest interval */
+        int64_t clock_offset_ms; /* the service's clock minus ours */
+        struct log_gate failure_gate;
+        struct log_gate dead_letter_gate;
+
+        /* Firehose */
+        struct http_client *client;
+        struct http_url url;
+        char host_header[280];
+        struct firehose_limits limits;
+        struct codec_json_options json;
+        /* file */
+        struct file_sink *file;
+
+        bool removed;                         /* in no plan any more */
+        uint64_t remove_at[LIMIT_SHARDS_MAX]; /* settle up to here, then retire */
+        bool stopping;
+        _Atomic bool gone;
+};
+
+struct egress_shard_feed {
+        struct journal *journal;
+        struct journal_reader *live_reader, *lag_reader;
+        struct rte_ring *ranges;
+        struct egress_range range;             /* being walked: begin is the next record */
+        uint64_t live_position, live_sequence; /* everything before was looked at */
+        _Atomic uint64_t wake_at;              /* the shard wakes us when it offers up to here; UINT64_MAX: awake */
+        struct egress_target *targets[LIMIT_TARGETS_MAX]; /* by number in this shard's journal */
+};
+
+struct egress_worker {
+        struct egress_worker_options options;
+        struct io_loop *loop;
+        struct random_state random;
+        struct sigv4_signer *signer;
+        EVP_MD *sha256;
+        EVP_MD_CTX *sha256_context;
+        uint8_t *json; /* scratch: one event as JSON */
+        size_t json_bytes_max;
+        struct rte_ring *inbox;
+        struct egress_shard_feed *feeds;                 /* [shards_count] */
+        struct egress_target *active[LIMIT_TARGETS_MAX]; /* with something to send, to settle or to read back */
+        uint32_t active_count;
+        struct egress_target *all[LIMIT_TARGETS_MAX];
+        uint32_t all_count;
+        uint64_t now_ns;
+        uint64_t tick_ns;
+        _Atomic uint64_t stop_deadline_ns; /* 0: run */
+        bool draining;
+        struct log_gate read_gate;
+        int dead_letter_fd;
+        char *dead_letter_path;
+};
+
+/* ---- target.c, on the worker's thread */
+
+/* Takes one record for the target, `copies` times (a destination may be listed twice); `json` without newline. True:
+ * taken, and the place is behind it. False: no room now; the target lags from this record. */
+bool egress_target_take(struct egress_target *target, uint32_t shard, const struct journal_record *record,
+                        struct slice json, uint32_t copies);
+/* Says that records up to here were looked at and nothing else of them is this target's. */
+void egress_target_passed(struct egress_target *target, uint32_t shard, uint64_t position, uint64_t sequence);
+/* Room for at least one more event without waiting? */
+bool egress_target_has_room(const struct egress_target *target);
+/* Finishes lingering batches, sends what may be sent, moves cursors. Returns when it wants to be called again
+ * (monotonic ns, UINT64_MAX: on the next event). */
+uint64_t egress_target_turn(struct egress_target *target);
+/* Nothing building, queued or lagging. */
+bool egress_target_is_idle(const struct egress_target *target);
+/* Moves idle cursors over what was looked at; retires removed targets that are through. */
+void egress_target_tick(struct egress_target *target);
+/* Closes connections and the file; true when nothing is submitted any more. */
+bool egress_target_stop(struct egress_target *target);
+void egress_target_activate(struct egress_target *target);
+
+#endif
