@@ -1,2 +1,243 @@
-/* Placeholder until the module lands. */
-typedef int router_placeholder;
+#include "base/clock.h"
+#include "base/log.h"
+#include "router/router_internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* code, libraries, OpenSSL, plans of ordinary size */
+#define ROUTER_EXIT_CONFIG 78
+
+static void router_close_done_lanes(struct router *router)
+{
+        for (uint32_t i = 0; i < router->shards_count; i++) {
+                for (struct ring_lane *lane = shard_take_done_lane(router->shards[i]); lane != NULL;
+                     lane = shard_take_done_lane(router->shards[i])) {
+                        if (ring_lane_violations(lane) >= LIMIT_LANE_VIOLATIONS_MAX) {
+                                struct ring_lane_info info;
+                                ring_lane_get_info(lane, &info);
+                                log_error("a producer broke the lane protocol",
+                                          "pid=%d uid=%u name=%.31s now=\"lane closed\"", (int)info.pid,
+                                          (unsigned)info.uid, info.name);
+                        }
+                        ring_server_lane_close(router->server, lane);
+                }
+        }
+}
+
+/* Tells systemd, when it asked: READY=1, STOPPING=1, ... */
+static void router_notify(const char *state)
+{
+        const char *path = getenv("NOTIFY_SOCKET");
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        if (path == NULL || (path[0] != '/' && path[0] != '@') || strlen(path) >= sizeof(address.sun_path))
+                return;
+        memcpy(address.sun_path, path, strlen(path));
+        if (path[0] == '@')
+                address.sun_path[0] = '\0';
+        int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        if (fd < 0)
+                return;
+        socklen_t bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
+        (void)sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address,
+                     bytes); /* nobody may listen */
+        (void)close(fd);     /* a datagram socket */
+}
+
+static void router_tick(struct router *router)
+{
+        struct ring_server_stats stats;
+        ring_server_get_stats(router->server, &stats);
+        counter_set(router->own_counters, COUNTER_lanes_attached, stats.attached);
+        counter_set(router->own_counters, COUNTER_lanes_taken_over, stats.taken_over);
+        counter_set(router->own_counters, COUNTER_lanes_refused, stats.refused);
+        counter_set(router->own_counters, COUNTER_lanes_closed, stats.closed);
+        counter_set(router->own_counters, COUNTER_lanes_now, stats.lanes_now);
+        atomic_store_explicit(&router->counters.head->alive_ms, clock_realtime_ms(), memory_order_relaxed);
+        if (router->reload_wanted)
+                router_reload(router);
+        router_settle_targets(router);
+}
+
+/* Returns true when it is time to stop. */
+static bool router_signals(struct router *router)
+{
+        struct signalfd_siginfo info;
+        bool stop = false;
+        while (read(router->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+                if (info.ssi_signo == SIGHUP) {
+                        log_info("reload asked for", "%s", "");
+                        router->reload_wanted = true;
+                        router_reload(router);
+                } else {
+                        log_info("stop asked for", "signal=%u", info.ssi_signo);
+                        stop = true;
+                }
+        }
+        return stop;
+}
+
+static void router_loop(struct router *router)
+{
+        for (;;) {
+                struct epoll_event events[16];
+                int count = epoll_wait(router->epoll_fd, events, 16, -1);
+                bool stop = false;
+                for (int i = 0; i < count; i++) {
+                        int fd = events[i].data.fd;
+                        if (fd == router->signal_fd) {
+                                stop |= router_signals(router);
+                        } else if (fd == router->timer_fd) {
+                                router_drain_fd(router->timer_fd);
+                                ring_server_turn(router->server);
+                                router_close_done_lanes(router);
+                                router_tick(router);
+                        } else if (fd == router->event_fd) {
+                                router_drain_fd(router->event_fd);
+                                router_close_done_lanes(router);
+                                router_call(router->helper_event_fd);
+                        } else {
+                                ring_server_turn(router->server);
+                        }
+                }
+                if (router->options->keeper_fd >= 0 && ring_server_keeper_gone(router->server)) {
+                        log_error("the keeper is gone",
+                                  "now=\"draining: a new daemon can start when this one has ended\"");
+                        stop = true;
+                }
+                if (stop)
+                        return;
+        }
+}
+
+/* SIGTERM: no producer from now on, everything committed into the journal, what can be delivered within the deadline
+ * delivered; the rest stays in the journal. */
+static void router_drain(struct router *router)
+{
+        uint64_t deadline_ns = clock_monotonic_ns() + router->settings.drain_seconds * CLOCK_NS_PER_S;
+        router_notify("STOPPING=1\nSTATUS=draining");
+        if (router->server != NULL)
+                ring_server_stop(router->server);
+        for (uint32_t i = 0; i < router->shard_threads_count; i++)
+                shard_stop(router->shards[i]);
+        for (uint32_t i = 0; i < router->shard_threads_count; i++)
+                (void)pthread_join(router->shard_threads[i], NULL); /* a thread of ours, joined once */
+        for (uint32_t i = 0; i < router->worker_threads_count; i++)
+                egress_worker_stop(router->workers[i], deadline_ns);
+        for (uint32_t i = 0; i < router->worker_threads_count; i++)
+                (void)pthread_join(router->worker_threads[i], NULL); /* as above */
+        if (router->helper_started) {
+                atomic_store_explicit(&router->helper_stop, true, memory_order_release);
+                router_call(router->helper_event_fd);
+                (void)pthread_join(router->helper_thread, NULL); /* as above */
+        }
+        for (uint32_t i = 0; i < router->shards_count && router->journals[i] != NULL; i++) {
+                struct err err = {.text = ""};
+                if (journal_sync(router->journals[i], &err) != ERR_OK)
+                        log_error("journal sync failed", "error=\"%s\"", err.text);
+        }
+        uint64_t waiting = 0;
+        for (uint32_t i = 0; i < router->targets_count; i++) {
+                for (uint32_t shard = 0; shard < router->shards_count; shard++) {
+                        struct journal_target_state state;
+                        if (!journal_target_get(router->journals[shard], router->targets[i].numbers[shard], &state))
+                                continue;
+                        waiting += state.accepted - state.delivered - state.dead_lettered - state.shed - state.expired;
+                }
+        }
+        log_info("stopped", "waiting_in_journal=%" PRIu64, waiting);
+}
+
+static void router_release(struct router *router)
+{
+        if (router->server != NULL)
+                ring_server_free(router->server);
+        for (uint32_t i = 0; i < router->shards_count; i++) {
+                shard_free(router->shards[i]);
+                if (router->beds[i] != NULL)
+                        ring_bed_free(router->beds[i]);
+        }
+        for (uint32_t i = 0; i < router->workers_count; i++)
+                egress_worker_free(router->workers[i]); /* its targets as well */
+        for (uint32_t i = 0; i < router->targets_count; i++) {
+                if (router->targets[i].removing && egress_target_is_gone(router->targets[i].target))
+                        egress_target_free(router->targets[i].target); /* its worker had let go of it */
+                free(router->targets[i].key);
+        }
+        free(router->targets);
+        for (uint32_t i = 0; i < router->shards_count; i++)
+                if (router->journals[i] != NULL)
+                        journal_close(router->journals[i]);
+        router_plan_free(router->plan_old);
+        router_plan_free(router->plan);
+        for (int i = 0; i < 2; i++) {
+                if (router->credentials_list[i] == NULL)
+                        continue;
+                credentials_wipe(router->credentials_list[i]);
+                free(router->credentials_list[i]);
+        }
+        if (router->tls != NULL)
+                http_tls_free(router->tls);
+        counters_release(&router->counters);
+        const int fds[] = {router->signal_fd, router->timer_fd, router->event_fd, router->helper_event_fd,
+                           router->epoll_fd};
+        for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+                if (fds[i] >= 0)
+                        (void)close(fds[i]); /* nothing is buffered in them */
+        free(router->dead_letter_directory);
+        rules_settings_release(&router->settings);
+}
+
+int router_run(const struct router_options *options)
+{
+        struct router router = {
+                .options = options,
+                .counters = {.fd = -1},
+                .epoll_fd = -1,
+                .signal_fd = -1,
+                .timer_fd = -1,
+                .event_fd = -1,
+                .helper_event_fd = -1,
+        };
+        struct err err = {.text = ""};
+        struct rules_report report;
+        enum log_level level = LOG_INFO;
+        rules_report_init(&report);
+        log_role_set("router");
+        enum err_code code = rules_settings_load(options->settings_path, &router.settings, &report);
+        rules_report_print(&report, stderr);
+        rules_report_release(&report);
+        if (code != ERR_OK) {
+                log_error("configuration refused", "file=%s", options->settings_path);
+                return ROUTER_EXIT_CONFIG;
+        }
+        if (log_level_parse(router.settings.log_level, &level))
+                log_level_set(level);
+        code = router_start(&router, &err);
+        if (code == ERR_OK) {
+                log_info("ready", "version=%s socket=%s shards=%u workers=%u configuration_sets=%u targets=%u",
+                         options->version, router.settings.socket_path, router.shards_count, router.workers_count,
+                         rules_plan_sets_count(router.plan->plan), router.targets_count);
+                router_notify("READY=1\nSTATUS=running");
+                router_loop(&router);
+        } else {
+                char quoted[ERR_TEXT_BYTES_MAX];
+                log_error("cannot start", "error=%s", log_quote(err.text, quoted, sizeof(quoted)));
+        }
+        router_drain(&router);
+        router_release(&router);
+        if (code == ERR_OK)
+                return 0;
+        return err_class(code) == ERR_CLASS_CONFIG && code != ERR_LOCKED ? ROUTER_EXIT_CONFIG : 1;
+}

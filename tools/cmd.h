@@ -15,6 +15,9 @@
 /* name, function, one line for `sendring --help` */
 /* clang-format off: one line each keeps changes apart */
 #define CMD_TABLE(X) \
+        X("run", cmd_run, "run the daemon") \
+        X("stat", cmd_stat, "show the counters of a running daemon") \
+        X("ledger", cmd_ledger, "prove that nothing was lost silently") \
         X("validate", cmd_validate, "check sendring.yaml and configuration-sets.yaml") \
         X("sink", cmd_sink, "an AWS-shaped endpoint on loopback that counts exactly, for demos and tests") \
         X("loadgen", cmd_loadgen, "publish events from several processes, counted exactly, and time it") \

@@ -1,0 +1,92 @@
+/* What the files of router/ share about the router process. Inside router/ only. */
+#ifndef SENDRING_ROUTER_INTERNAL_H
+#define SENDRING_ROUTER_INTERNAL_H
+
+#include "base/counters.h"
+#include "egress/credentials.h"
+#include "egress/worker.h"
+#include "journal/journal.h"
+#include "ring/ring.h"
+#include "router/router.h"
+#include "router/shard.h"
+
+#include <pthread.h>
+
+/* One delivery target of this daemon, from its first plan until it is gone. */
+struct router_target {
+        char *key;
+        uint16_t numbers[LIMIT_SHARDS_MAX];
+        uint8_t worker;
+        struct egress_target *target;
+        struct counters_target_row *row;
+        bool wanted;   /* in the newest plan */
+        bool removing; /* the worker was told to let it go */
+};
+
+struct router {
+        const struct router_options *options;
+        struct rules_settings settings;
+        struct counters counters;
+        struct counters_block *own_counters; /* the control thread's */
+        struct counters_block *helper_counters;
+        struct journal *journals[LIMIT_SHARDS_MAX];
+        struct ring_bed *beds[LIMIT_SHARDS_MAX];
+        struct shard *shards[LIMIT_SHARDS_MAX];
+        pthread_t shard_threads[LIMIT_SHARDS_MAX];
+        struct egress_worker *workers[LIMIT_WORKERS_MAX];
+        pthread_t worker_threads[LIMIT_WORKERS_MAX];
+        uint32_t shards_count, workers_count;
+        uint32_t shard_threads_count, worker_threads_count;
+        struct http_tls *tls;
+        struct egress_credentials credentials;
+        struct credentials *credentials_list[2]; /* the newest two generations of malloc'ed memory, for leak checkers */
+        struct ring_server *server;
+        uint16_t target_unmatched[LIMIT_SHARDS_MAX], target_rejected[LIMIT_SHARDS_MAX];
+
+        struct shard_plan *plan;     /* what shards should use */
+        struct shard_plan *plan_old; /* until every shard has seen the new one */
+        bool reload_wanted;
+        struct router_target *targets;
+        uint32_t targets_count, targets_room;
+
+        int epoll_fd, signal_fd, timer_fd, event_fd;
+        pthread_t helper_thread;
+        bool helper_started;
+        int helper_event_fd;
+        _Atomic bool helper_stop;
+        char *dead_letter_directory;
+        uint64_t memory_budget_bytes;
+};
+
+/* ---- targets.c: plans, and the delivery targets they name; control thread */
+
+void router_plan_free(struct shard_plan *plan);
+struct router_target *router_find_target(struct router *router, struct slice key);
+/* Reads configuration-sets.yaml and opens its targets. Findings go to stderr. ERR_BUSY: a target it names is still
+ * being removed: try again later. */
+enum err_code router_load_plan(struct router *router, struct shard_plan **ret_plan, struct err *reterr);
+/* Carries out a reload that was asked for; leaves router->reload_wanted up when it must be tried again. */
+void router_reload(struct router *router);
+/* Frees an old plan that nobody looks at any more, lets go of targets that the new one does not name, frees those that
+ * are gone. */
+void router_settle_targets(struct router *router);
+/* At start: targets of earlier plans that this one does not name; what waits for them can go nowhere and is shed,
+ * counted. */
+void router_retire_unknown(struct router *router);
+
+/* ---- helper.c: the helper thread */
+
+/* Loads the AWS credentials and puts them in force; logs. Before the threads start, then on the helper thread. */
+void router_load_credentials(struct router *router);
+bool router_uses_credentials(const struct router *router);
+/* The body of the thread; `argument` is the router. Ends soon after helper_stop was set and helper_event_fd written. */
+void *router_helper(void *argument);
+/* Reads an eventfd or timerfd empty; writes to an eventfd. Neither blocks. */
+void router_drain_fd(int fd);
+void router_call(int fd);
+
+/* ---- start.c: everything between the settings and the first event */
+
+enum err_code router_start(struct router *router, struct err *reterr);
+
+#endif

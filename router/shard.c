@@ -1,0 +1,422 @@
+#include "router/shard.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "codecs/codec.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <rte_pause.h>
+#include <rte_ring.h>
+#include <rte_ring_elem.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A sleeping shard looks around at least this often: the backstop of every wake-up. */
+#define SHARD_SLEEP_NS (500 * CLOCK_NS_PER_MS)
+/* A sweep that found this many events is followed by the next at once; after fewer, a nap lets more come: fewer, fuller
+ * visits cost less CPU per event, and producers do not wait for them. */
+#define SHARD_BUSY_EVENTS 128u
+/* With no room in the journal: how long until the next look. */
+#define SHARD_FULL_NAP_NS (1 * CLOCK_NS_PER_MS)
+
+struct shard_lane {
+        struct ring_lane *lane;
+        uint32_t violations_counted;
+        /* durability host: once the journal is synced up to here, the lane is durable up to there. */
+        uint64_t sync_position, sync_lane_position;
+        bool sync_waiting;
+};
+
+/* What a worker was told. */
+struct shard_feed {
+        uint64_t told_position;  /* everything before was offered, or does not concern the worker */
+        uint64_t begin_position; /* of the first record for it since; UINT64_MAX: none */
+};
+
+struct shard {
+        struct shard_options options;
+        _Atomic(const struct shard_plan *) plan_wanted;
+        _Atomic(const struct shard_plan *) plan_seen;
+        const struct shard_plan *plan;
+        _Atomic bool stop;
+        struct rte_ring *inbox, *outbox; /* of struct ring_lane * */
+        struct shard_lane *lanes;
+        uint32_t lanes_count;
+        struct shard_feed feeds[LIMIT_WORKERS_MAX];
+        uint64_t told_all_position; /* when every worker was last told how far the log is */
+        uint64_t last_event_ns;
+        int64_t realtime_ms;
+        bool journal_full;
+        bool maintenance_told;
+        struct log_gate full_gate;
+};
+
+static struct rte_ring *shard_ring_create(uint32_t elements)
+{
+        ssize_t bytes = rte_ring_get_memsize_elem(sizeof(void *), elements);
+        if (bytes < 0)
+                return NULL;
+        size_t size_bytes = ((size_t)bytes + 127) / 128 * 128;
+        struct rte_ring *ring = aligned_alloc(128, size_bytes);
+        if (ring == NULL)
+                return NULL;
+        memset(ring, 0, size_bytes);
+        if (rte_ring_init(ring, "lanes", elements, RING_F_SP_ENQ | RING_F_SC_DEQ) != 0) {
+                free(ring);
+                return NULL;
+        }
+        return ring;
+}
+
+enum err_code shard_create(const struct shard_options *options, const struct shard_plan *plan, struct shard **ret_shard,
+                           struct err *reterr)
+{
+        struct shard *shard = calloc(1, sizeof(*shard));
+        if (shard == NULL)
+                return err_set(reterr, ERR_MEMORY, "out of memory for router shard %u", options->index);
+        shard->options = *options;
+        atomic_init(&shard->plan_wanted, plan);
+        atomic_init(&shard->plan_seen, plan);
+        shard->plan = plan;
+        shard->inbox = shard_ring_create(LIMIT_LANES_MAX * 2);
+        shard->outbox = shard_ring_create(LIMIT_LANES_MAX * 2);
+        shard->lanes = calloc(LIMIT_LANES_MAX, sizeof(*shard->lanes));
+        if (shard->inbox == NULL || shard->outbox == NULL || shard->lanes == NULL) {
+                shard_free(shard);
+                return err_set(reterr, ERR_MEMORY, "out of memory for router shard %u", options->index);
+        }
+        uint64_t position = journal_committed_position(options->journal);
+        for (uint32_t i = 0; i < options->workers_count; i++)
+                shard->feeds[i] = (struct shard_feed){.told_position = position, .begin_position = UINT64_MAX};
+        shard->told_all_position = position;
+        *ret_shard = shard;
+        return ERR_OK;
+}
+
+void shard_free(struct shard *shard)
+{
+        if (shard == NULL)
+                return;
+        free(shard->inbox);
+        free(shard->outbox);
+        free(shard->lanes);
+        free(shard);
+}
+
+void shard_stop(struct shard *shard)
+{
+        /* X1: pairs with X2 in shard_run(). */
+        atomic_store_explicit(&shard->stop, true, memory_order_release);
+        ring_bed_wake(shard->options.bed);
+}
+
+bool shard_give_lane(struct shard *shard, struct ring_lane *lane)
+{
+        if (rte_ring_sp_enqueue(shard->inbox, lane) != 0)
+                return false;
+        ring_bed_wake(shard->options.bed);
+        return true;
+}
+
+struct ring_lane *shard_take_done_lane(struct shard *shard)
+{
+        void *lane = NULL;
+        return rte_ring_sc_dequeue(shard->outbox, &lane) == 0 ? lane : NULL;
+}
+
+void shard_set_plan(struct shard *shard, const struct shard_plan *plan)
+{
+        /* P1: publishes the plan's content. Pairs with P2 in shard_run(). */
+        atomic_store_explicit(&shard->plan_wanted, plan, memory_order_release);
+        ring_bed_wake(shard->options.bed);
+}
+
+const struct shard_plan *shard_plan_seen(const struct shard *shard)
+{
+        /* P4: pairs with P3: after it the shard never touches the older plan. */
+        return atomic_load_explicit(&shard->plan_seen, memory_order_acquire);
+}
+
+static void shard_call_control(struct shard *shard)
+{
+        uint64_t one = 1;
+        ssize_t wrote = write(shard->options.control_eventfd, &one, sizeof(one));
+        (void)wrote; /* EAGAIN only when it is overfull: then control is awake anyway */
+}
+
+/* ---------------------------------------------------------------------------------------------- one visit */
+
+/* Routes one validated event: fills entry->routes. */
+static void shard_route(struct shard *shard, const struct codec_view *view, struct journal_entry *entry,
+                        uint32_t *ret_workers)
+{
+        struct counters_block *counters = shard->options.counters;
+        uint16_t indexes[LIMIT_ROUTES_PER_EVENT_MAX];
+        bool set_known = false;
+        uint32_t count = rules_plan_match(shard->plan->plan, view->configuration_set, view->type, indexes, &set_known);
+        if (count == 0) {
+                counter_add(counters, COUNTER_router_unmatched, 1);
+                if (!set_known)
+                        counter_add(counters, COUNTER_router_unknown_set, 1);
+                entry->routes[0] = shard->options.target_unmatched;
+                entry->routes_count = 1;
+                return;
+        }
+        for (uint32_t i = 0; i < count; i++) {
+                entry->routes[i] = shard->plan->numbers[indexes[i]][shard->options.index];
+                *ret_workers |= 1u << shard->plan->workers[indexes[i]];
+        }
+        entry->routes_count = (uint8_t)count;
+        counter_add(counters, COUNTER_router_routes, count);
+}
+
+/* Takes what one lane holds, within the visit's budget. Returns the events taken. */
+static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
+{
+        struct ring_lane *lane = own->lane;
+        struct journal *journal = shard->options.journal;
+        struct counters_block *counters = shard->options.counters;
+        if (ring_visit_begin(lane) == 0)
+                return 0;
+        struct ring_lane_info info;
+        ring_lane_get_info(lane, &info);
+        struct slice shared;
+        uint64_t position = 0, bytes = 0;
+        uint32_t events = 0;
+        while (ring_visit_next(lane, &shared, &position)) {
+                uint8_t *payload = NULL;
+                if (journal_reserve(journal, (uint32_t)shared.len, &payload) != ERR_OK) {
+                        ring_visit_undo(lane);
+                        shard->journal_full = true;
+                        counter_add(counters, COUNTER_router_journal_full, 1);
+                        break;
+                }
+                /* The lane's bytes may change under us: copied once; from here on only the copy is looked at. */
+                memcpy(payload, shared.ptr, shared.len);
+                struct journal_entry entry = {
+                        .lane_id = info.lane_id,
+                        .lane_position = position,
+                        .accepted_ms = shard->realtime_ms,
+                };
+                struct codec_view view;
+                uint32_t workers = 0;
+                uint32_t payload_bytes = (uint32_t)shared.len;
+                if (codec_view_decode(slice_of(payload, shared.len), &view, NULL) != ERR_OK) {
+                        counter_add(counters, COUNTER_router_rejected, 1);
+                        entry.flags = JOURNAL_FLAG_REJECTED;
+                        entry.routes[0] = shard->options.target_rejected;
+                        entry.routes_count = 1;
+                        payload_bytes = 0;
+                } else {
+                        entry.event_type = (uint8_t)view.type;
+                        shard_route(shard, &view, &entry, &workers);
+                        if (workers == 0)
+                                payload_bytes =
+                                        0; /* nobody will read it; the record keeps the lane position and the count */
+                }
+                journal_commit(journal, &entry, payload_bytes);
+                for (uint32_t left = workers; left != 0; left &= left - 1) {
+                        struct shard_feed *feed = &shard->feeds[__builtin_ctz(left)];
+                        if (feed->begin_position == UINT64_MAX)
+                                feed->begin_position = journal_last_position(journal);
+                }
+                bytes += shared.len;
+                events++;
+        }
+        if (events > 0) {
+                journal_publish(journal);
+                counter_add(counters, COUNTER_router_events, events);
+                counter_add(counters, COUNTER_router_bytes, bytes);
+                counter_add(counters, COUNTER_router_visits, 1);
+        }
+        ring_visit_end(lane);
+        return events;
+}
+
+/* Tells the workers. A full ring is no loss: the next range is longer. */
+static void shard_tell_workers(struct shard *shard, bool everyone)
+{
+        struct journal *journal = shard->options.journal;
+        uint64_t end = journal_committed_position(journal);
+        uint64_t end_sequence = journal_next_sequence(journal);
+        for (uint32_t i = 0; i < shard->options.workers_count; i++) {
+                struct shard_feed *feed = &shard->feeds[i];
+                bool has = feed->begin_position != UINT64_MAX;
+                if (!has && !(everyone && feed->told_position != end))
+                        continue;
+                uint64_t begin = has ? feed->begin_position : end;
+                if (egress_worker_offer(shard->options.workers[i], shard->options.index, begin, end, end_sequence)) {
+                        feed->told_position = end;
+                        feed->begin_position = UINT64_MAX;
+                }
+        }
+}
+
+/* ---------------------------------------------------------------------------------------------- lanes that come and go
+ */
+
+static void shard_take_lanes(struct shard *shard)
+{
+        void *lane = NULL;
+        while (shard->lanes_count < LIMIT_LANES_MAX && rte_ring_sc_dequeue(shard->inbox, &lane) == 0)
+                shard->lanes[shard->lanes_count++] = (struct shard_lane){.lane = lane};
+}
+
+/* A lane whose producer is gone, or that broke the protocol too often, goes back to control. `orphan` was read before
+ * the visit that found nothing: whatever its producer committed was taken. */
+static bool shard_lane_is_done(struct shard *shard, struct shard_lane *own, bool orphan, uint32_t events)
+{
+        uint32_t violations = ring_lane_violations(own->lane);
+        if (violations != own->violations_counted) {
+                counter_add(shard->options.counters, COUNTER_lanes_violations, violations - own->violations_counted);
+                own->violations_counted = violations;
+        }
+        if (violations >= LIMIT_LANE_VIOLATIONS_MAX)
+                return true;
+        return orphan && events == 0 && !shard->journal_full;
+}
+
+static void shard_sync_lane(struct shard *shard, struct shard_lane *own)
+{
+        if (!shard->options.settings->journal.durability_host)
+                return;
+        if (own->sync_waiting && journal_durable_position(shard->options.journal) >= own->sync_position) {
+                ring_lane_set_durable(own->lane, own->sync_lane_position);
+                own->sync_waiting = false;
+        }
+        uint64_t lane_position = ring_lane_position(own->lane);
+        if (!own->sync_waiting && lane_position != own->sync_lane_position) {
+                own->sync_position = journal_committed_position(shard->options.journal);
+                own->sync_lane_position = lane_position;
+                own->sync_waiting = true;
+        }
+}
+
+/* One look at every lane. Returns the events taken. */
+static uint32_t shard_sweep(struct shard *shard)
+{
+        uint32_t events = 0;
+        shard->journal_full = false;
+        for (uint32_t i = 0; i < shard->lanes_count;) {
+                struct shard_lane *own = &shard->lanes[i];
+                bool orphan = ring_lane_is_orphan(own->lane);
+                uint32_t taken = shard_visit(shard, own);
+                events += taken;
+                shard_sync_lane(shard, own);
+                if (shard_lane_is_done(shard, own, orphan, taken) &&
+                    rte_ring_sp_enqueue(shard->outbox, own->lane) == 0) {
+                        shard->lanes[i] = shard->lanes[--shard->lanes_count];
+                        shard_call_control(shard);
+                        continue;
+                }
+                i++;
+        }
+        return events;
+}
+
+/* ---------------------------------------------------------------------------------------------- the thread */
+
+static void shard_pin(struct shard *shard)
+{
+        char name[16];
+        (void)snprintf(name, sizeof(name), "shard-%u", shard->options.index); /* 16 shards at most: it fits */
+        (void)pthread_setname_np(pthread_self(), name);                       /* for top(1) only */
+        if (shard->options.core < 0)
+                return;
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        CPU_SET((size_t)shard->options.core, &set);
+        int failed = pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+        if (failed != 0)
+                log_warning("cannot pin a router shard", "shard=%u core=%d error=\"%s\" now=\"runs unpinned\"",
+                            shard->options.index, shard->options.core, strerror(failed));
+}
+
+static void shard_maintenance(struct shard *shard)
+{
+        bool wanted = journal_wants_maintenance(shard->options.journal) || shard->journal_full;
+        if (wanted && !shard->maintenance_told)
+                shard_call_control(shard);
+        shard->maintenance_told = wanted;
+}
+
+/* Nothing was found: spin, nap, or sleep. */
+static void shard_idle(struct shard *shard, uint64_t now_ns)
+{
+        const struct rules_settings *settings = shard->options.settings;
+        uint64_t idle_ns = now_ns - shard->last_event_ns;
+        if (idle_ns < settings->router.spin_us * CLOCK_NS_PER_US) { /* 0: never spins */
+                rte_pause();
+                return;
+        }
+        if (shard->journal_full) {
+                clock_nap_ns(SHARD_FULL_NAP_NS);
+                return;
+        }
+        if (idle_ns < settings->router.nap_window_ms * CLOCK_NS_PER_MS) {
+                counter_add(shard->options.counters, COUNTER_router_naps, 1);
+                clock_nap_ns(settings->router.nap_us * CLOCK_NS_PER_US);
+                return;
+        }
+        shard_tell_workers(shard, true);
+        counter_add(shard->options.counters, COUNTER_router_sleeps, 1);
+        ring_bed_prepare(shard->options.bed);
+        shard_take_lanes(shard);
+        if (shard_sweep(shard) > 0 || atomic_load_explicit(&shard->stop, memory_order_acquire) /* X2 */) {
+                ring_bed_cancel(shard->options.bed);
+                shard->last_event_ns = clock_monotonic_ns();
+                return;
+        }
+        bool syncing = false;
+        for (uint32_t i = 0; i < shard->lanes_count; i++)
+                syncing |= shard->lanes[i].sync_waiting;
+        (void)ring_bed_wait(shard->options.bed,
+                            syncing ? CLOCK_NS_PER_MS : SHARD_SLEEP_NS); /* looks around either way */
+}
+
+void shard_run(struct shard *shard)
+{
+        shard_pin(shard);
+        uint64_t told_ns = 0;
+        shard->last_event_ns = clock_monotonic_ns();
+        for (;;) {
+                /* P2: pairs with P1. A quiescent point: no visit is open. */
+                const struct shard_plan *plan = atomic_load_explicit(&shard->plan_wanted, memory_order_acquire);
+                if (plan != shard->plan) {
+                        shard->plan = plan;
+                        /* P3: pairs with P4. */
+                        atomic_store_explicit(&shard->plan_seen, plan, memory_order_release);
+                }
+                bool stop = atomic_load_explicit(&shard->stop, memory_order_acquire); /* X2: pairs with X1 */
+                uint64_t begin_ns = clock_monotonic_ns();
+                shard->realtime_ms = clock_realtime_ms();
+                shard_take_lanes(shard);
+                uint32_t events = shard_sweep(shard);
+                shard_tell_workers(shard, false);
+                shard_maintenance(shard);
+                uint64_t now_ns = clock_monotonic_ns();
+                if (now_ns - told_ns >= CLOCK_NS_PER_S / 4) {
+                        shard_tell_workers(shard, true);
+                        told_ns = now_ns;
+                }
+                if (events > 0) {
+                        uint64_t turn_ns = now_ns - begin_ns;
+                        if (turn_ns > counter_get(shard->options.counters, COUNTER_router_turn_max_ns))
+                                counter_set(shard->options.counters, COUNTER_router_turn_max_ns, turn_ns);
+                        shard->last_event_ns = now_ns;
+                        if (events >= SHARD_BUSY_EVENTS)
+                                continue;
+                }
+                /* A full journal ends the drain as well: what the lanes hold stays with the keeper. */
+                if (stop && events == 0)
+                        break;
+                if (!stop)
+                        shard_idle(shard, now_ns);
+        }
+        shard_tell_workers(shard, true);
+}

@@ -1,0 +1,66 @@
+/* A router shard: one pinned thread that takes events out of its lanes, validates and routes them, and journals them.
+ *
+ * Per lane visit: for each record, copy it out of the lane straight into the journal, look only at the copy: decode,
+ * match against the plan, commit with its routes; then publish the journal, move the lane's tail, and tell the workers
+ * the range. A kill anywhere in between loses nothing: what is committed in the journal carries its lane position, and
+ * the next router begins behind it.
+ *
+ * Idle by stages: spin, short naps (producers pay nothing), then sleep until a producer wakes the bed. The thread
+ * neither allocates nor frees, takes no lock, and makes no blocking call but the naps and the sleep.
+ */
+#ifndef SENDRING_ROUTER_SHARD_H
+#define SENDRING_ROUTER_SHARD_H
+
+#include "base/counters.h"
+#include "base/err.h"
+#include "egress/worker.h"
+#include "journal/journal.h"
+#include "ring/ring.h"
+#include "rules/rules.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A plan and what its target indexes mean to one daemon. Immutable once given to shards. */
+struct shard_plan {
+        struct rules_plan *plan;
+        /* [target index][shard] -> number in that shard's journal, and [target index] -> worker */
+        uint16_t (*numbers)[LIMIT_SHARDS_MAX];
+        uint8_t *workers;
+};
+
+struct shard;
+
+struct shard_options {
+        uint32_t index;
+        int core; /* CPU number, -1: not pinned */
+        const struct rules_settings *settings;
+        struct journal *journal;
+        struct ring_bed *bed;
+        struct egress_worker *const *workers;
+        uint32_t workers_count;
+        struct counters_block *counters;
+        uint16_t target_unmatched, target_rejected; /* the journal's own counters for events that go nowhere */
+        int control_eventfd; /* written when the control side should look: lanes to close, a segment to prepare */
+};
+
+enum err_code shard_create(const struct shard_options *options, const struct shard_plan *plan, struct shard **ret_shard,
+                           struct err *reterr);
+void shard_free(struct shard *shard);
+/* The body of the thread. */
+void shard_run(struct shard *shard);
+/* Any thread: drain every lane into the journal once more, then end. Lanes must have been closed to producers before.
+ */
+void shard_stop(struct shard *shard);
+
+/* ---- control thread */
+/* False: the inbox is full, try again. */
+bool shard_give_lane(struct shard *shard, struct ring_lane *lane);
+/* A lane that the shard is done with (its producer gone and everything taken, or too many violations); NULL: none. */
+struct ring_lane *shard_take_done_lane(struct shard *shard);
+/* Swaps the plan. The old one may be freed when shard_plan_seen() returns the new one. */
+void shard_set_plan(struct shard *shard, const struct shard_plan *plan);
+const struct shard_plan *shard_plan_seen(const struct shard *shard);
+
+#endif

@@ -1,0 +1,227 @@
+#include "base/clock.h"
+#include "base/log.h"
+#include "router/router_internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void router_plan_free(struct shard_plan *plan)
+{
+        if (plan == NULL)
+                return;
+        rules_plan_free(plan->plan);
+        free(plan->numbers);
+        free(plan->workers);
+        free(plan);
+}
+
+struct router_target *router_find_target(struct router *router, struct slice key)
+{
+        for (uint32_t i = 0; i < router->targets_count; i++)
+                if (slice_equal(slice_of_text(router->targets[i].key), key))
+                        return &router->targets[i];
+        return NULL;
+}
+
+static struct counters_target_row *router_free_row(struct router *router)
+{
+        uint32_t used = atomic_load_explicit(&router->counters.head->rows_used, memory_order_relaxed);
+        for (uint32_t i = 0; i < used; i++) {
+                struct counters_target_row *row = &router->counters.rows[i];
+                bool taken = false;
+                for (uint32_t k = 0; k < router->targets_count; k++)
+                        taken |= router->targets[k].row == row;
+                if (!taken) {
+                        memset(row, 0, sizeof(*row));
+                        return row;
+                }
+        }
+        if (used == router->counters.head->rows_max)
+                return NULL;
+        atomic_store_explicit(&router->counters.head->rows_used, used + 1, memory_order_release);
+        return &router->counters.rows[used];
+}
+
+static enum err_code router_register(struct router *router, struct slice key, uint16_t *numbers, struct err *reterr)
+{
+        for (uint32_t shard = 0; shard < router->shards_count; shard++) {
+                enum err_code code = journal_target_register(router->journals[shard], key, &numbers[shard], reterr);
+                if (code != ERR_OK)
+                        return err_wrap(reterr, "journal of shard %u", shard);
+        }
+        return ERR_OK;
+}
+
+/* Makes the target that a plan names, or finds it. */
+static enum err_code router_open_target(struct router *router, const struct rules_target *spec,
+                                        struct router_target **ret_target, struct err *reterr)
+{
+        struct router_target *own = router_find_target(router, spec->key);
+        if (own != NULL) {
+                *ret_target = own;
+                return ERR_OK;
+        }
+        if (router->targets_count == router->targets_room) {
+                uint32_t room = router->targets_room == 0 ? 16 : router->targets_room * 2;
+                struct router_target *larger = realloc(router->targets, room * sizeof(*larger));
+                if (larger == NULL)
+                        return err_set(reterr, ERR_MEMORY, "out of memory for delivery targets");
+                router->targets = larger;
+                router->targets_room = room;
+        }
+        struct router_target fresh = {0};
+        enum err_code code = router_register(router, spec->key, fresh.numbers, reterr);
+        if (code != ERR_OK)
+                return code;
+        fresh.worker = (uint8_t)(fresh.numbers[0] % router->workers_count);
+        fresh.row = router_free_row(router);
+        if (fresh.row == NULL)
+                return err_set(reterr, ERR_LIMIT, "more than %u delivery targets at a time", LIMIT_TARGETS_MAX);
+        fresh.key = strndup((const char *)spec->key.ptr, spec->key.len);
+        if (fresh.key == NULL)
+                return err_set(reterr, ERR_MEMORY, "out of memory for delivery targets");
+        struct egress_worker *worker = router->workers[fresh.worker];
+        code = egress_target_create(spec, fresh.numbers, worker, router->targets_count + 1, fresh.row, &fresh.target,
+                                    reterr);
+        if (code != ERR_OK) {
+                free(fresh.key);
+                return err_wrap(reterr, "target %.*s", SLICE_PRINTF(spec->key));
+        }
+        while (!egress_worker_add_target(worker, fresh.target))
+                clock_sleep_ns(CLOCK_NS_PER_MS); /* the worker empties its inbox each turn */
+        router->targets[router->targets_count] = fresh;
+        *ret_target = &router->targets[router->targets_count++];
+        return ERR_OK;
+}
+
+/* Reads configuration-sets.yaml and opens its targets. Findings go to stderr. */
+enum err_code router_load_plan(struct router *router, struct shard_plan **ret_plan, struct err *reterr)
+{
+        struct rules_report report;
+        rules_report_init(&report);
+        struct shard_plan *plan = calloc(1, sizeof(*plan));
+        enum err_code code = ERR_OK;
+        if (plan == NULL) {
+                code = err_set(reterr, ERR_MEMORY, "out of memory for the plan");
+                goto out;
+        }
+        code = rules_plan_load(router->settings.configuration_sets_path, &router->settings, &plan->plan, &report);
+        rules_report_print(&report, stderr);
+        if (code != ERR_OK) {
+                (void)err_set(reterr, code, "%s has %u mistakes", router->settings.configuration_sets_path,
+                              report.errors);
+                goto out;
+        }
+        uint32_t count = rules_plan_targets_count(plan->plan);
+        plan->numbers = calloc(count + 1, sizeof(*plan->numbers));
+        plan->workers = calloc(count + 1, sizeof(*plan->workers));
+        if (plan->numbers == NULL || plan->workers == NULL) {
+                code = err_set(reterr, ERR_MEMORY, "out of memory for the plan");
+                goto out;
+        }
+        for (uint32_t i = 0; i < router->targets_count; i++)
+                router->targets[i].wanted = false;
+        for (uint32_t i = 0; i < count && code == ERR_OK; i++) {
+                struct router_target *target = NULL;
+                code = router_open_target(router, rules_plan_target(plan->plan, i), &target, reterr);
+                if (code != ERR_OK)
+                        break;
+                if (target->removing) {
+                        code = err_set(reterr, ERR_BUSY, "target %s is still being removed", target->key);
+                        break;
+                }
+                target->wanted = true;
+                memcpy(plan->numbers[i], target->numbers, sizeof(target->numbers));
+                plan->workers[i] = target->worker;
+        }
+out:
+        rules_report_release(&report);
+        if (code != ERR_OK) {
+                /* Whatever was opened for it is still in the plan in force, or was never routed to. */
+                for (uint32_t i = 0; i < router->targets_count; i++)
+                        router->targets[i].wanted = true;
+                router_plan_free(plan);
+                return code;
+        }
+        *ret_plan = plan;
+        return ERR_OK;
+}
+
+void router_reload(struct router *router)
+{
+        if (router->plan_old != NULL)
+                return; /* the last reload is still settling: the tick comes again */
+        struct err err = {.text = ""};
+        struct shard_plan *plan = NULL;
+        enum err_code code = router_load_plan(router, &plan, &err);
+        if (code == ERR_BUSY)
+                return; /* tried again by the tick */
+        router->reload_wanted = false;
+        if (code != ERR_OK) {
+                char quoted[ERR_TEXT_BYTES_MAX];
+                counter_add(router->own_counters, COUNTER_control_reloads_refused, 1);
+                log_error("reload refused", "error=%s now=\"the old configuration stays in force\"",
+                          log_quote(err.text, quoted, sizeof(quoted)));
+                return;
+        }
+        router->plan_old = router->plan;
+        router->plan = plan;
+        for (uint32_t i = 0; i < router->shards_count; i++)
+                shard_set_plan(router->shards[i], plan);
+        counter_add(router->own_counters, COUNTER_control_reloads, 1);
+        log_info("reloaded", "configuration_sets=%u destinations=%u targets=%u", rules_plan_sets_count(plan->plan),
+                 rules_plan_destinations_count(plan->plan), rules_plan_targets_count(plan->plan));
+}
+
+/* Frees an old plan that nobody looks at any more, lets go of targets that the new one does not name, frees those that
+ * are gone. */
+void router_settle_targets(struct router *router)
+{
+        if (router->plan_old != NULL) {
+                for (uint32_t i = 0; i < router->shards_count; i++)
+                        if (shard_plan_seen(router->shards[i]) != router->plan)
+                                return;
+                router_plan_free(router->plan_old);
+                router->plan_old = NULL;
+        }
+        for (uint32_t i = 0; i < router->targets_count;) {
+                struct router_target *target = &router->targets[i];
+                if (!target->wanted && !target->removing)
+                        target->removing = egress_worker_remove_target(router->workers[target->worker], target->target);
+                if (target->removing && egress_target_is_gone(target->target)) {
+                        for (uint32_t shard = 0; shard < router->shards_count; shard++)
+                                journal_target_retire(router->journals[shard], target->numbers[shard]);
+                        egress_target_free(target->target);
+                        free(target->key);
+                        router->targets[i] = router->targets[--router->targets_count];
+                        continue;
+                }
+                i++;
+        }
+}
+
+/* Targets of earlier plans that this one does not name: what waits for them can go nowhere. */
+void router_retire_unknown(struct router *router)
+{
+        for (uint32_t shard = 0; shard < router->shards_count; shard++) {
+                struct journal *journal = router->journals[shard];
+                for (uint32_t number = 0; number < journal_targets_count(journal); number++) {
+                        struct journal_target_state state;
+                        if (!journal_target_get(journal, (uint16_t)number, &state) || state.retired)
+                                continue;
+                        bool ours =
+                                number == router->target_unmatched[shard] || number == router->target_rejected[shard];
+                        for (uint32_t i = 0; i < router->targets_count; i++)
+                                ours |= router->targets[i].numbers[shard] == number;
+                        if (ours)
+                                continue;
+                        uint64_t settled = state.delivered + state.dead_lettered + state.shed + state.expired;
+                        journal_target_retire(journal, (uint16_t)number);
+                        if (state.accepted > settled)
+                                log_warning("a target is in no configuration set any more",
+                                            "target=\"%s\" shed_events=%" PRIu64, state.key, state.accepted - settled);
+                }
+        }
+}

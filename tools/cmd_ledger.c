@@ -1,0 +1,223 @@
+/* sendring ledger: proves that nothing was lost silently. For every delivery target
+ *
+ *     accepted = delivered + dead-lettered + shed + expired + waiting
+ *
+ * where `accepted` was counted by the shards as they journalled, the settled counts by the workers as they moved their
+ * cursors, and `waiting` is counted here, record by record, from the journal itself. Works beside a running daemon and
+ * without one. */
+#include "base/clock.h"
+#include "journal/journal.h"
+#include "router/router.h"
+#include "rules/rules.h"
+#include "tools/cmd.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Beside a running daemon the log may be recycled while it is counted: then it is counted again, this often. */
+#define LEDGER_TRIES  50
+#define LEDGER_TRY_NS (20 * CLOCK_NS_PER_MS)
+
+struct ledger_row {
+        char key[512];
+        uint64_t accepted, delivered, dead_lettered, shed, expired, waiting;
+        bool balanced;
+        bool retired;
+};
+
+struct ledger {
+        struct ledger_row *rows;
+        uint32_t rows_count;
+        uint64_t unmatched, rejected;
+        bool balanced;
+};
+
+static void ledger_usage(FILE *out)
+{
+        (void)fprintf(out, "usage: sendring ledger [--settings FILE] [--json]\n\n"
+                           "For every delivery target: events accepted = delivered + dead-lettered + shed +\n"
+                           "expired + waiting. What waits is counted from the journal itself.\n\n"
+                           "  -s, --settings FILE  the daemon's settings (default /etc/sendring/sendring.yaml)\n"
+                           "  -j, --json           one JSON object\n"
+                           "  -h, --help           this text\n\n"
+                           "Exit status: 0 when every line balances, 1 when one does not, 69 without a journal.\n");
+}
+
+/* One target of one shard's journal, added to its row. */
+static enum err_code ledger_add(struct ledger *ledger, struct ledger_row *row, struct journal *journal, uint16_t target,
+                                struct err *reterr)
+{
+        struct journal_target_state state;
+        uint64_t waiting = 0;
+        enum err_code code = ERR_OK;
+        for (int i = 0; i < LEDGER_TRIES; i++) {
+                /* Counted up to what the shard had counted: exact also while events arrive. A cursor that overtakes the
+                 * count lets the log be recycled under it: then again. */
+                code = journal_target_audit(journal, target, &state, &waiting, reterr);
+                if (code == ERR_OK)
+                        break;
+                clock_sleep_ns(LEDGER_TRY_NS);
+        }
+        if (code != ERR_OK)
+                return err_wrap(reterr, "target %s", row->key);
+        row->accepted += state.accepted;
+        row->delivered += state.delivered;
+        row->dead_lettered += state.dead_lettered;
+        row->shed += state.shed;
+        row->expired += state.expired;
+        row->waiting += waiting;
+        row->retired = state.retired;
+        row->balanced = row->accepted == row->delivered + row->dead_lettered + row->shed + row->expired + row->waiting;
+        ledger->balanced &= row->balanced;
+        return ERR_OK;
+}
+
+static struct ledger_row *ledger_row_of(struct ledger *ledger, const char *key)
+{
+        for (uint32_t i = 0; i < ledger->rows_count; i++)
+                if (strcmp(ledger->rows[i].key, key) == 0)
+                        return &ledger->rows[i];
+        struct ledger_row *larger = realloc(ledger->rows, (ledger->rows_count + 1) * sizeof(*larger));
+        if (larger == NULL)
+                return NULL;
+        ledger->rows = larger;
+        struct ledger_row *row = &ledger->rows[ledger->rows_count++];
+        *row = (struct ledger_row){.balanced = true};
+        (void)snprintf(row->key, sizeof(row->key), "%s", key); /* the same size */
+        return row;
+}
+
+static enum err_code ledger_read(struct ledger *ledger, const char *directory, struct err *reterr)
+{
+        struct journal_options options = {.directory = directory, .read_only = true};
+        struct journal *journal = NULL;
+        enum err_code code = journal_open(&options, &journal, NULL, reterr);
+        if (code != ERR_OK)
+                return code;
+        for (uint32_t target = 0; target < journal_targets_count(journal); target++) {
+                struct journal_target_state state;
+                if (!journal_target_get(journal, (uint16_t)target, &state))
+                        continue;
+                if (strcmp(state.key, ROUTER_TARGET_UNMATCHED) == 0) {
+                        ledger->unmatched += state.accepted;
+                        continue;
+                }
+                if (strcmp(state.key, ROUTER_TARGET_REJECTED) == 0) {
+                        ledger->rejected += state.accepted;
+                        continue;
+                }
+                struct ledger_row *row = ledger_row_of(ledger, state.key);
+                if (row == NULL) {
+                        code = err_set(reterr, ERR_MEMORY, "out of memory");
+                        break;
+                }
+                code = ledger_add(ledger, row, journal, (uint16_t)target, reterr);
+                if (code != ERR_OK)
+                        break;
+        }
+        journal_close(journal);
+        return code;
+}
+
+static void ledger_print(const struct ledger *ledger)
+{
+        printf("%12s %12s %8s %8s %8s %12s  %-9s target\n", "accepted", "delivered", "dead", "shed", "expired",
+               "waiting", "");
+        for (uint32_t i = 0; i < ledger->rows_count; i++) {
+                const struct ledger_row *row = &ledger->rows[i];
+                printf("%12" PRIu64 " %12" PRIu64 " %8" PRIu64 " %8" PRIu64 " %8" PRIu64 " %12" PRIu64 "  %-9s %s%s\n",
+                       row->accepted, row->delivered, row->dead_lettered, row->shed, row->expired, row->waiting,
+                       row->balanced ? "balanced" : "MISMATCH", row->key, row->retired ? " (removed)" : "");
+        }
+        printf("unmatched %" PRIu64 " (no enabled event destination wanted them), rejected %" PRIu64 " (malformed)\n",
+               ledger->unmatched, ledger->rejected);
+        printf("ledger: %s\n", ledger->balanced ? "balanced" : "MISMATCH");
+}
+
+static void ledger_print_json(const struct ledger *ledger)
+{
+        printf("{\"balanced\":%s,\"unmatched\":%" PRIu64 ",\"rejected\":%" PRIu64 ",\"targets\":[",
+               ledger->balanced ? "true" : "false", ledger->unmatched, ledger->rejected);
+        for (uint32_t i = 0; i < ledger->rows_count; i++) {
+                const struct ledger_row *row = &ledger->rows[i];
+                printf("%s{\"target\":\"", i == 0 ? "" : ",");
+                for (const char *at = row->key; *at != '\0'; at++)
+                        printf(*at == '"' || *at == '\\' ? "\\%c" : "%c", *at);
+                printf("\",\"accepted\":%" PRIu64 ",\"delivered\":%" PRIu64 ",\"dead_lettered\":%" PRIu64
+                       ",\"shed\":%" PRIu64 ",\"expired\":%" PRIu64 ",\"waiting\":%" PRIu64
+                       ",\"balanced\":%s,\"removed\":%s}",
+                       row->accepted, row->delivered, row->dead_lettered, row->shed, row->expired, row->waiting,
+                       row->balanced ? "true" : "false", row->retired ? "true" : "false");
+        }
+        printf("]}\n");
+}
+
+int cmd_ledger(int argc, char **argv)
+{
+        static const struct option options[] = {
+                {"settings", required_argument, NULL, 's'},
+                {"json", no_argument, NULL, 'j'},
+                {"help", no_argument, NULL, 'h'},
+                {NULL, 0, NULL, 0},
+        };
+        const char *settings_path = "/etc/sendring/sendring.yaml";
+        bool json = false;
+        for (int option = getopt_long(argc, argv, "s:jh", options, NULL); option != -1;
+             option = getopt_long(argc, argv, "s:jh", options, NULL)) {
+                switch (option) {
+                case 's':
+                        settings_path = optarg;
+                        break;
+                case 'j':
+                        json = true;
+                        break;
+                case 'h':
+                        ledger_usage(stdout);
+                        return CMD_EXIT_OK;
+                default:
+                        ledger_usage(stderr);
+                        return CMD_EXIT_USAGE;
+                }
+        }
+        struct rules_settings settings;
+        struct rules_report report;
+        struct err err = {.text = ""};
+        rules_report_init(&report);
+        enum err_code code = rules_settings_load(settings_path, &settings, &report);
+        if (code != ERR_OK)
+                rules_report_print(&report, stderr);
+        rules_report_release(&report);
+        if (code != ERR_OK)
+                return CMD_EXIT_CONFIG;
+        struct ledger ledger = {.balanced = true};
+        int status = CMD_EXIT_OK;
+        for (uint32_t shard = 0; shard < LIMIT_SHARDS_MAX && status == CMD_EXIT_OK; shard++) {
+                char directory[PATH_MAX];
+                if (!router_journal_directory(&settings, shard, directory, sizeof(directory)))
+                        break;
+                /* Shards of an earlier setting count as well. */
+                if (access(directory, F_OK) < 0 && errno == ENOENT && shard > 0)
+                        continue;
+                code = ledger_read(&ledger, directory, &err);
+                if (code != ERR_OK) {
+                        (void)fprintf(stderr, "sendring ledger: %s\n", err.text);
+                        status = CMD_EXIT_UNAVAILABLE;
+                }
+        }
+        if (status == CMD_EXIT_OK) {
+                if (json)
+                        ledger_print_json(&ledger);
+                else
+                        ledger_print(&ledger);
+                status = ledger.balanced ? CMD_EXIT_OK : CMD_EXIT_FAILED;
+        }
+        free(ledger.rows);
+        rules_settings_release(&settings);
+        return status;
+}

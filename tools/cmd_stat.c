@@ -1,0 +1,203 @@
+/* sendring stat: the counters of a running daemon. */
+#include "base/clock.h"
+#include "base/counters.h"
+#include "router/router.h"
+#include "rules/rules.h"
+#include "tools/cmd.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void stat_usage(FILE *out)
+{
+        (void)fprintf(out, "usage: sendring stat [--settings FILE] [--json] [--watch SECONDS] [--all]\n\n"
+                           "Shows the counters of the running daemon and the state of each delivery target.\n\n"
+                           "  -s, --settings FILE  the daemon's settings (default /etc/sendring/sendring.yaml)\n"
+                           "  -j, --json           one JSON object a line\n"
+                           "  -w, --watch SECONDS  again and again, with rates per second\n"
+                           "  -a, --all            counters that are 0 as well\n"
+                           "  -h, --help           this text\n\n"
+                           "Exit status: 0, or 69 when no daemon has run with these settings.\n");
+}
+
+static void stat_json_text(const char *text)
+{
+        putchar('"');
+        for (; *text != '\0'; text++) {
+                unsigned char byte = (unsigned char)*text;
+                if (byte == '"' || byte == '\\')
+                        printf("\\%c", byte);
+                else if (byte < 0x20)
+                        printf("\\u%04x", byte);
+                else
+                        putchar(byte);
+        }
+        putchar('"');
+}
+
+static uint64_t stat_value(const struct counters *counters, enum counter counter)
+{
+        return counter == COUNTER_router_turn_max_ns ? counters_max(counters, counter)
+                                                     : counters_sum(counters, counter);
+}
+
+static void stat_print_json(const struct counters *counters)
+{
+        const struct counters_head *head = counters->head;
+        printf("{\"pid\":%u,\"version\":\"%.15s\",\"started_ms\":%" PRId64 ",\"alive_ms\":%" PRId64
+               ",\"memory_budget_bytes\":%" PRIu64 ",\"counters\":{",
+               head->pid, head->version, head->started_ms,
+               atomic_load_explicit(&counters->head->alive_ms, memory_order_relaxed), head->memory_budget_bytes);
+        for (int i = 0; i < COUNTERS_COUNT; i++)
+                printf("%s\"%s\":%" PRIu64, i == 0 ? "" : ",", counter_table[i].name,
+                       stat_value(counters, (enum counter)i));
+        printf("},\"targets\":[");
+        uint32_t used = atomic_load_explicit(&counters->head->rows_used, memory_order_acquire);
+        bool first = true;
+        for (uint32_t i = 0; i < used && i < head->rows_max; i++) {
+                struct counters_target_row *row = &counters->rows[i];
+                uint32_t status = atomic_load_explicit(&row->status, memory_order_relaxed);
+                char error[sizeof(row->last_error)] = "";
+                if (status == COUNTERS_TARGET_UNUSED)
+                        continue;
+                counters_row_get_error(row, error, sizeof(error));
+                printf("%s{\"target\":", first ? "" : ",");
+                stat_json_text(row->key);
+                printf(",\"status\":\"%s\",\"in_flight\":%u,\"consecutive_failures\":%u,\"requests\":%" PRIu64
+                       ",\"failures\":%" PRIu64 ",\"entries_refused\":%" PRIu64 ",\"entries_resent\":%" PRIu64
+                       ",\"last_success_ms\":%" PRId64 ",\"last_failure_ms\":%" PRId64 ",\"last_error\":",
+                       counters_target_status_name(status), atomic_load_explicit(&row->in_flight, memory_order_relaxed),
+                       atomic_load_explicit(&row->consecutive_failures, memory_order_relaxed),
+                       atomic_load_explicit(&row->requests, memory_order_relaxed),
+                       atomic_load_explicit(&row->failures, memory_order_relaxed),
+                       atomic_load_explicit(&row->entries_refused, memory_order_relaxed),
+                       atomic_load_explicit(&row->entries_resent, memory_order_relaxed),
+                       atomic_load_explicit(&row->last_success_ms, memory_order_relaxed),
+                       atomic_load_explicit(&row->last_failure_ms, memory_order_relaxed));
+                stat_json_text(error);
+                printf("}");
+                first = false;
+        }
+        printf("]}\n");
+}
+
+static void stat_print_text(const struct counters *counters, const uint64_t *before, double seconds, bool all)
+{
+        const struct counters_head *head = counters->head;
+        int64_t now_ms = clock_realtime_ms();
+        int64_t silent_ms = now_ms - atomic_load_explicit(&counters->head->alive_ms, memory_order_relaxed);
+        printf("router pid %u, version %.15s, up %" PRId64 " s, memory budget %" PRIu64 " MiB%s\n", head->pid,
+               head->version, (now_ms - head->started_ms) / 1000, head->memory_budget_bytes >> 20,
+               silent_ms > 3000 ? ", NOT RUNNING" : "");
+        for (int i = 0; i < COUNTERS_COUNT; i++) {
+                uint64_t value = stat_value(counters, (enum counter)i);
+                if (value == 0 && !all)
+                        continue;
+                printf("  %-28s %16" PRIu64 " %-10s", counter_table[i].name, value, counter_table[i].unit);
+                if (before != NULL)
+                        printf(" %12.1f/s", (double)(value - before[i]) / seconds);
+                printf("  %s\n", counter_table[i].help);
+        }
+        uint32_t used = atomic_load_explicit(&counters->head->rows_used, memory_order_acquire);
+        for (uint32_t i = 0; i < used && i < head->rows_max; i++) {
+                struct counters_target_row *row = &counters->rows[i];
+                uint32_t status = atomic_load_explicit(&row->status, memory_order_relaxed);
+                char error[sizeof(row->last_error)] = "";
+                if (status == COUNTERS_TARGET_UNUSED)
+                        continue;
+                counters_row_get_error(row, error, sizeof(error));
+                printf("target %.319s: %s, %u in flight, %" PRIu64 " requests, %" PRIu64 " failed, %" PRIu64
+                       " records refused, %" PRIu64 " resent\n",
+                       row->key, counters_target_status_name(status),
+                       atomic_load_explicit(&row->in_flight, memory_order_relaxed),
+                       atomic_load_explicit(&row->requests, memory_order_relaxed),
+                       atomic_load_explicit(&row->failures, memory_order_relaxed),
+                       atomic_load_explicit(&row->entries_refused, memory_order_relaxed),
+                       atomic_load_explicit(&row->entries_resent, memory_order_relaxed));
+                if (error[0] != '\0')
+                        printf("  last error: %s\n", error);
+        }
+}
+
+int cmd_stat(int argc, char **argv)
+{
+        static const struct option options[] = {
+                {"settings", required_argument, NULL, 's'}, {"json", no_argument, NULL, 'j'},
+                {"watch", required_argument, NULL, 'w'},    {"all", no_argument, NULL, 'a'},
+                {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
+        };
+        const char *settings_path = "/etc/sendring/sendring.yaml";
+        bool json = false, all = false;
+        uint64_t watch_s = 0;
+        for (int option = getopt_long(argc, argv, "s:jw:ah", options, NULL); option != -1;
+             option = getopt_long(argc, argv, "s:jw:ah", options, NULL)) {
+                switch (option) {
+                case 's':
+                        settings_path = optarg;
+                        break;
+                case 'j':
+                        json = true;
+                        break;
+                case 'a':
+                        all = true;
+                        break;
+                case 'w':
+                        if (!slice_to_u64(slice_of_text(optarg), 3600, &watch_s) || watch_s == 0) {
+                                (void)fprintf(stderr, "sendring stat: --watch wants seconds from 1 to 3600, not '%s'\n",
+                                              optarg);
+                                return CMD_EXIT_USAGE;
+                        }
+                        break;
+                case 'h':
+                        stat_usage(stdout);
+                        return CMD_EXIT_OK;
+                default:
+                        stat_usage(stderr);
+                        return CMD_EXIT_USAGE;
+                }
+        }
+        struct rules_settings settings;
+        struct rules_report report;
+        rules_report_init(&report);
+        enum err_code code = rules_settings_load(settings_path, &settings, &report);
+        if (code != ERR_OK)
+                rules_report_print(&report, stderr);
+        rules_report_release(&report);
+        if (code != ERR_OK)
+                return CMD_EXIT_CONFIG;
+        char path[PATH_MAX];
+        struct counters counters;
+        struct err err = {.text = "the path is too long"};
+        int status = CMD_EXIT_UNAVAILABLE;
+        uint64_t before[COUNTERS_COUNT];
+        bool again = false;
+        uint64_t before_ns = 0;
+        for (;;) {
+                if (!router_counters_path(&settings, path, sizeof(path)) ||
+                    counters_attach(path, &counters, &err) != ERR_OK) {
+                        (void)fprintf(stderr, "sendring stat: %s: has a daemon run with these settings?\n", err.text);
+                        break;
+                }
+                uint64_t now_ns = clock_monotonic_ns();
+                status = CMD_EXIT_OK;
+                if (json)
+                        stat_print_json(&counters);
+                else
+                        stat_print_text(&counters, again ? before : NULL, (double)(now_ns - before_ns) / 1e9, all);
+                (void)fflush(stdout); /* a reader that went away ends us with SIGPIPE */
+                for (int i = 0; i < COUNTERS_COUNT; i++)
+                        before[i] = stat_value(&counters, (enum counter)i);
+                before_ns = now_ns;
+                again = true;
+                counters_release(&counters);
+                if (watch_s == 0)
+                        break;
+                clock_sleep_ns(watch_s * CLOCK_NS_PER_S);
+        }
+        rules_settings_release(&settings);
+        return status;
+}
