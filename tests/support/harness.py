@@ -1,0 +1,256 @@
+"""Starts the real parts of sendring for the demo and the system tests: a sink, a router with its keeper, producers.
+
+Only Python's standard library. Everything lives in one temporary directory; every process is ended by its pid.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ACCESS_KEY = "AKIDEXAMPLE"
+SECRET_KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+SETS = ["set-%d" % i for i in range(8)]
+STREAM_ARN = "arn:aws:firehose:us-east-1:123456789012:deliverystream/mail-events"
+ALL_TYPES = ["SEND", "REJECT", "BOUNCE", "COMPLAINT", "DELIVERY", "OPEN", "CLICK", "RENDERING_FAILURE",
+             "DELIVERY_DELAY", "SUBSCRIPTION"]
+
+
+class Failure(Exception):
+    """Something did not come about; the text says what."""
+
+
+def wait_for(what, condition, seconds=20.0, interval=0.02):
+    """Waits until condition() is true and returns its value."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise Failure("waited %.0f s for %s" % (seconds, what))
+        time.sleep(interval)
+
+
+def cpu_seconds(pid):
+    """User and system time of a process and all its threads."""
+    with open("/proc/%d/stat" % pid) as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def status_kib(pid, field):
+    with open("/proc/%d/status" % pid) as status:
+        for line in status:
+            if line.startswith(field + ":"):
+                return int(line.split()[1])
+    return 0
+
+
+class Stack:
+    """One sink, one router, one directory."""
+
+    def __init__(self, build, tls=False, name="sendring", keep=False):
+        self.sendring = os.path.join(build, "tools", "sendring")
+        if not os.access(self.sendring, os.X_OK):
+            raise Failure("%s is not built" % self.sendring)
+        self.tls = tls
+        self.keep = keep
+        self.directory = tempfile.mkdtemp(prefix=name + "-", dir=os.environ.get("SENDRING_TEST_DIRECTORY"))
+        self.path = lambda *parts: os.path.join(self.directory, *parts)
+        self.socket = self.path("sendring.sock")
+        self.settings = self.path("sendring.yaml")
+        self.sets_file = self.path("configuration-sets.yaml")
+        self.processes = {}
+        self.sink_address = None
+        self.endpoint = None
+        if tls:
+            subprocess.run([os.path.join(ROOT, "scripts", "make-test-certs"), self.path("tls")], check=True,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.close(failed=kind is not None)
+
+    # ------------------------------------------------------------------ processes
+
+    def start(self, name, arguments, env=None):
+        log = open(self.path(name + ".log"), "ab")
+        environment = dict(os.environ, AWS_ACCESS_KEY_ID=ACCESS_KEY, AWS_SECRET_ACCESS_KEY=SECRET_KEY,
+                           SENDRING_SOCKET=self.socket)
+        for variable in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_CA_BUNDLE"):
+            environment.pop(variable, None)
+        environment.update(env or {})
+        process = subprocess.Popen(arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+        log.close()
+        self.processes[name] = process
+        return process
+
+    def stop(self, name, how=signal.SIGTERM, seconds=60):
+        process = self.processes.pop(name, None)
+        if process is None:
+            return 0
+        if process.poll() is None:
+            os.kill(process.pid, how)
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            raise Failure("%s did not end within %d s of signal %d:\n%s" % (name, seconds, how, self.log(name)))
+
+    def log(self, name, lines=40):
+        try:
+            with open(self.path(name + ".log"), errors="replace") as log:
+                return "".join(log.readlines()[-lines:])
+        except OSError:
+            return ""
+
+    def close(self, failed=False):
+        for name in list(self.processes):
+            try:
+                self.stop(name, seconds=20)
+            except Failure as failure:
+                print(failure, file=sys.stderr)
+        if failed:
+            for log in sorted(os.listdir(self.directory)):
+                if log.endswith(".log"):
+                    print("---- %s" % log, file=sys.stderr)
+                    print(self.log(log[:-4]), file=sys.stderr)
+        if self.keep:
+            print("kept: %s" % self.directory, file=sys.stderr)
+        else:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    # ------------------------------------------------------------------ sink
+
+    def start_sink(self, *flags, port=0):
+        ready = self.path("sink.ready")
+        if os.path.exists(ready):
+            os.unlink(ready)
+        arguments = [self.sendring, "sink", "--listen", "127.0.0.1:%d" % port, "--state", self.path("sink"),
+                     "--ready-file", ready, "--control", self.path("sink.control")]
+        if self.tls:
+            arguments += ["--tls-cert", self.path("tls", "server.pem"), "--tls-key", self.path("tls", "server.key")]
+        process = self.start("sink", arguments + list(flags))
+
+        def is_ready():
+            if process.poll() is not None:
+                raise Failure("the sink ended:\n" + self.log("sink"))
+            return os.path.exists(ready) and open(ready).read().strip()
+
+        self.sink_address = wait_for("the sink", is_ready)
+        self.endpoint = "%s://%s" % ("https" if self.tls else "http", self.sink_address)
+
+    def tell_sink(self, line):
+        return subprocess.run([self.sendring, "sink", "--tell", self.path("sink.control"), line], check=True,
+                              capture_output=True, text=True).stdout
+
+    def sink_report(self, *ledgers):
+        """What the sink has counted; `missing` against the ledgers of loadgen."""
+        arguments = [self.sendring, "sink", "--report", self.path("sink"), "--json"]
+        for ledger in ledgers:
+            arguments += ["--published", ledger]
+        done = subprocess.run(arguments, capture_output=True, text=True)
+        if done.returncode not in (0, 1):
+            raise Failure("sink --report: %s" % done.stderr)
+        return json.loads(done.stdout)
+
+    # ------------------------------------------------------------------ router
+
+    def write_configuration(self, file_destination=False, firehose=True, sets=None, settings=""):
+        with open(self.sets_file, "w") as out:
+            out.write("ConfigurationSets:\n")
+            for name in sets or SETS:
+                out.write("- ConfigurationSetName: %s\n  EventDestinations:\n" % name)
+                types = "[%s]" % ", ".join(ALL_TYPES)
+                if firehose:
+                    out.write("  - EventDestinationName: firehose\n    EventDestination:\n      Enabled: true\n"
+                              "      MatchingEventTypes: %s\n      KinesisFirehoseDestination:\n"
+                              "        IamRoleArn: arn:aws:iam::123456789012:role/sendring\n"
+                              "        DeliveryStreamArn: %s\n" % (types, STREAM_ARN))
+                if file_destination:
+                    out.write("  - EventDestinationName: file\n    EventDestination:\n      Enabled: true\n"
+                              "      MatchingEventTypes: %s\n      Sendring:\n        FileDestination:\n"
+                              "          Path: %s\n" % (types, self.path("events.ndjson")))
+        with open(self.settings, "w") as out:
+            out.write("state_directory: %s\nsocket_path: %s\nconfiguration_sets_path: %s\n"
+                      "region: us-east-1\naccount_id: \"123456789012\"\n" %
+                      (self.path("state"), self.socket, self.sets_file))
+            sections = {"egress": "", "router": "", "journal": "", "shutdown": "", "log": ""}
+            if firehose:
+                sections["egress"] += "  endpoints:\n    firehose: %s\n" % self.endpoint
+                if self.tls:
+                    sections["egress"] += "  ca_bundle: %s\n" % self.path("tls", "ca.pem")
+            for line in settings.splitlines():
+                section, text = line.split(".", 1)
+                sections[section] += "  %s\n" % text
+            for section, text in sections.items():
+                if text:
+                    out.write("%s:\n%s" % (section, text))
+
+    def start_router(self, *flags, env=None, name="router"):
+        process = self.start(name, [self.sendring, "run", "--settings", self.settings] + list(flags), env=env)
+
+        def is_ready():
+            if process.poll() is not None:
+                raise Failure("the router ended with status %d:\n%s" % (process.returncode, self.log(name)))
+            return "msg=\"ready\"" in self.log(name, lines=1000) and os.path.exists(self.socket)
+
+        wait_for("the router", is_ready, seconds=60)
+
+    def stat(self):
+        done = subprocess.run([self.sendring, "stat", "--settings", self.settings, "--json"], capture_output=True,
+                              text=True)
+        if done.returncode != 0:
+            raise Failure("stat: %s" % done.stderr)
+        return json.loads(done.stdout)
+
+    def router_pid(self):
+        return self.stat()["pid"]
+
+    def ledger(self):
+        done = subprocess.run([self.sendring, "ledger", "--settings", self.settings, "--json"], capture_output=True,
+                              text=True)
+        if done.returncode not in (0, 1):
+            raise Failure("ledger: %s" % done.stderr)
+        return json.loads(done.stdout)
+
+    def ledger_text(self):
+        return subprocess.run([self.sendring, "ledger", "--settings", self.settings], capture_output=True,
+                              text=True).stdout
+
+    def wait_drained(self, seconds=60):
+        """Until nothing waits for any target. Returns the ledger."""
+        last = {}
+
+        def drained():
+            last["ledger"] = self.ledger()
+            return all(t["waiting"] == 0 for t in last["ledger"]["targets"])
+
+        try:
+            wait_for("the backlog to drain", drained, seconds=seconds, interval=0.2)
+        except Failure as failure:
+            raise Failure("%s: %s" % (failure, json.dumps(last.get("ledger")))) from None
+        return last["ledger"]
+
+    # ------------------------------------------------------------------ producers
+
+    def loadgen_arguments(self, ledger, *flags):
+        return [self.sendring, "loadgen", "--socket", self.socket, "--ledger", ledger, "--json",
+                "--sets", ",".join(SETS)] + list(flags)
+
+    def loadgen(self, *flags, ledger="published.json", seconds=300):
+        """Runs producers to their end; returns loadgen's report."""
+        arguments = self.loadgen_arguments(self.path(ledger), *flags)
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=seconds)
+        if done.returncode != 0:
+            raise Failure("loadgen ended with %d: %s%s" % (done.returncode, done.stdout, done.stderr))
+        return json.loads(done.stdout.strip().splitlines()[-1])
