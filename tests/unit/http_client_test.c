@@ -5,11 +5,93 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+/* Every allocation of a thread that counts, OpenSSL's and libc's included. The sanitizers bring their own allocator. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define CAN_COUNT_ALLOCATIONS 0
+static bool allocations_counted;
+static uint64_t allocations;
+static int64_t openssl_live;
+static size_t openssl_largest;
+#else
+#define CAN_COUNT_ALLOCATIONS 1
+static _Thread_local bool allocations_counted __attribute__((tls_model("initial-exec")));
+static _Thread_local uint64_t allocations __attribute__((tls_model("initial-exec")));
+
+void *__libc_malloc(size_t bytes);
+void *__libc_calloc(size_t count, size_t bytes);
+void *__libc_realloc(void *old, size_t bytes);
+
+__attribute__((visibility("default"))) void *malloc(size_t bytes)
+{
+        allocations += allocations_counted;
+        return __libc_malloc(bytes);
+}
+
+__attribute__((visibility("default"))) void *calloc(size_t count, size_t bytes)
+{
+        allocations += allocations_counted;
+        return __libc_calloc(count, bytes);
+}
+
+__attribute__((visibility("default"))) void *realloc(void *old, size_t bytes)
+{
+        allocations += allocations_counted;
+        return __libc_realloc(old, bytes);
+}
+
+/* OpenSSL's own are told apart: how many blocks this thread took more than it gave back, and the largest. */
+static _Thread_local int64_t openssl_live __attribute__((tls_model("initial-exec")));
+static _Thread_local size_t openssl_largest __attribute__((tls_model("initial-exec")));
+
+static void openssl_note(size_t bytes)
+{
+        if (!allocations_counted)
+                return;
+        openssl_live++;
+        if (bytes > openssl_largest)
+                openssl_largest = bytes;
+}
+
+static void *openssl_malloc(size_t bytes, const char *file, int line)
+{
+        (void)file;
+        (void)line;
+        openssl_note(bytes);
+        return __libc_malloc(bytes);
+}
+
+static void *openssl_realloc(void *old, size_t bytes, const char *file, int line)
+{
+        (void)file;
+        (void)line;
+        openssl_note(bytes);
+        openssl_live -= allocations_counted && old != NULL;
+        return __libc_realloc(old, bytes);
+}
+
+static void openssl_free(void *old, const char *file, int line)
+{
+        (void)file;
+        (void)line;
+        openssl_live -= allocations_counted && old != NULL;
+        free(old);
+}
+
+__attribute__((constructor)) static void openssl_count(void)
+{
+        if (CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free) != 1)
+                abort();
+}
+#endif
 
 #define LOOPBACK_NAMES "IP:127.0.0.1,DNS:localhost"
 
@@ -1045,4 +1127,188 @@ Test(http_client, exchanges_may_be_started_from_done, .timeout = 30)
         cr_assert_eq(atomic_load(&f.peer.connections), 1);
         cr_assert_eq(atomic_load(&f.peer.requests), 50);
         teardown(&f);
+}
+
+/* ---- memory */
+
+static void check_allocations(const char *names, int version)
+{
+        struct fixture f;
+        setup_peer(&f, names, serve_sums);
+        http_peer_start(&f.peer);
+        if (names != NULL)
+                cr_assert_eq(SSL_CTX_set_max_proto_version(f.peer.context, version), 1);
+        client_create(&f, "127.0.0.1");
+        run_chain(&f, 5);
+        struct chain chain = {.fixture = &f, .left = 100};
+        (void)call_prepare(&chain.call, "POST", 200000);
+        chain.call.exchange.done = chain_done;
+        chain.call.exchange.context = &chain;
+        cr_assert_eq(http_client_send(f.client, &chain.call.exchange), ERR_OK);
+        allocations = 0;
+        openssl_live = 0;
+        openssl_largest = 0;
+        allocations_counted = true;
+        call_wait(&f, &chain.call);
+        allocations_counted = false;
+        cr_assert_eq(allocations, 0, "%llu allocations in 100 exchanges", (unsigned long long)allocations);
+        /* OpenSSL 3.0 takes a block of 40 bytes three times per record (WPACKET) and gives it back at once. */
+        cr_assert_eq(openssl_live, 0);
+        cr_assert_leq(openssl_largest, 64);
+        if (CAN_COUNT_ALLOCATIONS) { /* the counter works */
+                allocations_counted = true;
+                void *volatile probe = malloc(1);
+                allocations_counted = false;
+                free(probe);
+                cr_assert_eq(allocations, 1);
+        }
+        call_release(&chain.call);
+        cr_assert_eq(atomic_load(&f.peer.connections), 1);
+        teardown(&f);
+}
+
+Test(http_client, an_exchange_allocates_nothing_but_openssl_s_short_lived_blocks, .timeout = 30)
+{
+        check_allocations(NULL, 0);
+        check_allocations(LOOPBACK_NAMES, TLS1_3_VERSION);
+        check_allocations(LOOPBACK_NAMES, TLS1_2_VERSION);
+}
+
+/* ---- servers that others wrote */
+
+struct foreign {
+        pid_t pid;
+        FILE *output;
+};
+
+/* Starts `arguments` and reads its output up to a line that holds a port behind `mark`. False: it is not installed. */
+static bool foreign_start(struct foreign *foreign, const char *const *arguments, const char *mark, uint16_t *ret_port)
+{
+        int ends[2];
+        char line[512];
+        cr_assert_eq(pipe(ends), 0);
+        foreign->pid = fork();
+        if (foreign->pid == 0) {
+                (void)dup2(ends[1], STDOUT_FILENO);
+                (void)dup2(ends[1], STDERR_FILENO);
+                (void)close(ends[0]);
+                (void)close(ends[1]);
+                (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+                (void)execvp(arguments[0], (char *const *)(uintptr_t)arguments);
+                _exit(127);
+        }
+        (void)close(ends[1]);
+        foreign->output = fdopen(ends[0], "r");
+        while (fgets(line, sizeof(line), foreign->output) != NULL) {
+                const char *at = strstr(line, mark);
+                if (at == NULL)
+                        continue;
+                *ret_port = (uint16_t)strtoul(at + strlen(mark), NULL, 10);
+                return true;
+        }
+        int status = 0;
+        (void)waitpid(foreign->pid, &status, 0);
+        (void)fclose(foreign->output);
+        cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 127, "%s ended at once", arguments[0]);
+        return false;
+}
+
+static void foreign_stop(struct foreign *foreign)
+{
+        (void)kill(foreign->pid, SIGKILL);
+        (void)waitpid(foreign->pid, NULL, 0);
+        (void)fclose(foreign->output);
+}
+
+static void setup_foreign(struct fixture *f, char *certificate, char *key)
+{
+        setup_peer(f, LOOPBACK_NAMES, serve_sums);
+        (void)strcpy(certificate, "/tmp/sendring-cert-XXXXXX");
+        (void)strcpy(key, "/tmp/sendring-key-XXXXXX");
+        (void)close(mkstemp(certificate));
+        (void)close(mkstemp(key));
+        http_peer_identity_write(&f->identity, certificate);
+        http_peer_identity_write_key(&f->identity, key);
+}
+
+static void teardown_foreign(struct fixture *f, struct foreign *foreign, const char *certificate, const char *key)
+{
+        foreign_stop(foreign);
+        http_peer_start(&f->peer); /* teardown() stops it */
+        teardown(f);
+        (void)unlink(certificate);
+        (void)unlink(key);
+}
+
+Test(http_client, python_http_server_agrees, .timeout = 60)
+{
+        static const char script[] = "import http.server, ssl, sys\n"
+                                     "class H(http.server.BaseHTTPRequestHandler):\n"
+                                     "    protocol_version = 'HTTP/1.1'\n"
+                                     "    def do_POST(self):\n"
+                                     "        body = self.rfile.read(int(self.headers['Content-Length']))\n"
+                                     "        out = b'%d %d' % (len(body), sum(body))\n"
+                                     "        self.send_response(200)\n"
+                                     "        self.send_header('x-amzn-RequestId', 'r-1')\n"
+                                     "        self.send_header('Content-Length', str(len(out)))\n"
+                                     "        self.end_headers()\n"
+                                     "        self.wfile.write(out)\n"
+                                     "    def log_message(self, *a): pass\n"
+                                     "s = http.server.ThreadingHTTPServer(('127.0.0.1', 0), H)\n"
+                                     "c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n"
+                                     "c.load_cert_chain(sys.argv[1], sys.argv[2])\n"
+                                     "s.socket = c.wrap_socket(s.socket, server_side=True)\n"
+                                     "print('port=%d' % s.server_port, flush=True)\n"
+                                     "s.serve_forever()\n";
+        struct fixture f;
+        struct foreign foreign;
+        char certificate[64], key[64];
+        setup_foreign(&f, certificate, key);
+        const char *const arguments[] = {"python3", "-c", script, certificate, key, NULL};
+        uint16_t port = 0;
+        if (!foreign_start(&foreign, arguments, "port=", &port))
+                cr_skip("python3 is not installed");
+        f.peer.port = port;
+        client_create(&f, "127.0.0.1");
+        f.peer.port = 0;
+        static const size_t sizes[] = {0, 1, 100000, 4u << 20};
+        for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+                struct call call;
+                uint64_t sum = call_run(&f, &call, sizes[i]);
+                check_sums(&call, sizes[i], sum);
+                call_release(&call);
+        }
+        struct http_client_stats stats;
+        http_client_get_stats(f.client, &stats);
+        cr_assert_eq(stats.connects, 1);
+        teardown_foreign(&f, &foreign, certificate, key);
+}
+
+/* Answers in HTTP/1.0 with a page that ends with the connection. */
+Test(http_client, openssl_s_server_agrees, .timeout = 60)
+{
+        struct fixture f;
+        struct foreign foreign;
+        char certificate[64], key[64];
+        setup_foreign(&f, certificate, key);
+        const char *const arguments[] = {"openssl", "s_server",  "-www", "-accept", "127.0.0.1:0",
+                                         "-cert",   certificate, "-key", key,       NULL};
+        uint16_t port = 0;
+        if (!foreign_start(&foreign, arguments, "ACCEPT 127.0.0.1:", &port))
+                cr_skip("openssl is not installed");
+        f.peer.port = port;
+        client_create(&f, "127.0.0.1");
+        f.peer.port = 0;
+        for (int i = 0; i < 3; i++) {
+                struct call call = {0};
+                (void)call_prepare(&call, "GET", 0);
+                cr_assert_eq(call_send(&f, &call), ERR_OK);
+                call_wait(&f, &call);
+                cr_assert_eq(call.code, ERR_OK, "%s", call.why.text);
+                cr_assert_eq(call.status, 200);
+                cr_assert_not_null(strstr(call.answer, "TLS_AES_128_GCM_SHA256"));
+                cr_assert_not_null(strstr(call.answer, i == 0 ? "New, TLSv1.3" : "Reused, TLSv1.3"), "%s", call.answer);
+                call_release(&call);
+        }
+        teardown_foreign(&f, &foreign, certificate, key);
 }
