@@ -10,8 +10,7 @@
 #define BASE64_AVX2 0
 #endif
 
-static const char base64_alphabet[64] __attribute__((nonstring)) =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+static const char base64_alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /* Value of a character plus one; 0: not in the alphabet. */
 static const uint8_t base64_values[256] = {

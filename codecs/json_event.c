@@ -255,15 +255,11 @@ static uint8_t *json_mail_tags(struct json_event *event, uint8_t *at)
                 }
         }
         at = json_auto_tag(event, at, session, CODEC_SESSION_OPERATION);
-        struct slice set = view->configuration_set;
-        const uint8_t *readable = event->readable;
-        if (set.len == 0) {
-                set = event->options->configuration_set;
-                readable = set.ptr + set.len;
-        }
+        bool named = view->configuration_set.len > 0;
+        struct slice set = named ? view->configuration_set : event->options->configuration_set;
         if (set.len > 0) {
                 at = JSON_LITERAL(&event->out, at, ",\"ses:configuration-set\":[");
-                at = json_string(&event->out, at, set, readable);
+                at = json_string(&event->out, at, set, named ? event->readable : set.ptr + set.len);
                 at = json_byte(&event->out, at, ']');
         }
         if (!type->short_tags) {

@@ -12,8 +12,6 @@
 
 struct decoder {
         const uint8_t *start, *end;
-        const struct codec_schema *schema; /* of the map in hand, for messages */
-        const char *member;                /* its member's JSON literal or a name, for messages; set on failure */
         enum err_code code;
         struct err *reterr;
         uint32_t topics;        /* so far */
@@ -317,6 +315,8 @@ static const uint8_t *decode_extra_name(struct decoder *decoder, const uint8_t *
         if (next == NULL)
                 return NULL;
         struct slice name = decoder->text;
+        if (slice_find_byte(name, 0) < name.len) /* many JSON readers refuse it in names */
+                return decode_fail(decoder, at, ERR_NAME, "the name of an unknown member holds a NUL");
         for (size_t i = 0, bad; i < name.len;) {
                 size_t bytes = codec_utf8_sequence(name.ptr + i, name.ptr + name.len, &bad);
                 if (bytes == 0)

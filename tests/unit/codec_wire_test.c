@@ -331,6 +331,7 @@ static const struct bad_case bad_cases[] = {
         {"unknown NaN", ERR_RANGE, BYTES("\x84\x00\x01\x01\x01" MAIL "\xa1x\xcb\x7f\xf8\0\0\0\0\0\0")},
         {"unknown bin", ERR_TYPE, BYTES("\x84\x00\x01\x01\x01" MAIL "\xa1x\xc4\x01y")},
         {"unknown name that is no UTF-8", ERR_UTF8, BYTES("\x84\x00\x01\x01\x01" MAIL "\xa1\xff\xc0")},
+        {"unknown name with a NUL", ERR_NAME, BYTES("\x84\x00\x01\x01\x01" MAIL "\xa1\0\xc0")},
         {"unknown at the depth limit", ERR_OK,
          BYTES("\x84\x00\x01\x01\x01" MAIL "\xa1x\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\xc0")},
         {"unknown beyond the depth limit", ERR_RANGE,
