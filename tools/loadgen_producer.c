@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Sleeping costs microseconds of CPU, so a fast producer sleeps this long and then publishes what has become due. Its
- * lateness shows that. */
+/* Sleeping costs microseconds of CPU, so a fast producer sleeps until some events are due and then publishes them all.
+ * Its lateness shows that. */
+#define LOADGEN_NAP_EVENTS      50
 #define LOADGEN_NAP_MIN_NS      (50 * CLOCK_NS_PER_US)
+#define LOADGEN_NAP_BUNCH_NS    (500 * CLOCK_NS_PER_US)
 #define LOADGEN_NAP_MAX_NS      (100 * CLOCK_NS_PER_MS)
 #define LOADGEN_FULL_NAP_NS     (50 * CLOCK_NS_PER_US)
 #define LOADGEN_DETACHED_NAP_NS (10 * CLOCK_NS_PER_MS)
@@ -87,6 +89,9 @@ static void producer_loop(const struct loadgen_options *options, struct sendring
         double interval_ns = 0;
         if (options->rate > 0)
                 interval_ns = (double)options->producers_count * (double)CLOCK_NS_PER_S / options->rate;
+        uint64_t bunch_ns = (uint64_t)(interval_ns * LOADGEN_NAP_EVENTS);
+        bunch_ns = bunch_ns < LOADGEN_NAP_MIN_NS ? LOADGEN_NAP_MIN_NS : bunch_ns;
+        bunch_ns = bunch_ns > LOADGEN_NAP_BUNCH_NS ? LOADGEN_NAP_BUNCH_NS : bunch_ns;
         uint64_t index = 0;
         uint64_t now_ns = clock_monotonic_ns();
         clock->last_success_ns = now_ns;
@@ -97,8 +102,8 @@ static void producer_loop(const struct loadgen_options *options, struct sendring
                         due_ns = clock->start_ns + loadgen_due_ns(options, interval_ns, index);
                         if (due_ns > now_ns) {
                                 uint64_t wait_ns = due_ns - now_ns;
-                                if (wait_ns < LOADGEN_NAP_MIN_NS)
-                                        wait_ns = LOADGEN_NAP_MIN_NS;
+                                if (wait_ns < bunch_ns)
+                                        wait_ns = bunch_ns;
                                 if (wait_ns > LOADGEN_NAP_MAX_NS)
                                         wait_ns = LOADGEN_NAP_MAX_NS; /* to see `stop` and the end */
                                 clock_nap_ns(wait_ns);
