@@ -17,9 +17,9 @@
 #include <sys/wait.h>
 
 #define RING_EXIT_CONFIG         78 /* sysexits.h EX_CONFIG: starting again would not help */
-#define RING_BACK_OFF_STEP_NS    (100 * CLOCK_NS_PER_MS)
+#define RING_BACK_OFF_STEP_MS    100
 #define RING_BACK_OFF_NS_MAX     (5 * CLOCK_NS_PER_S)
-#define RING_GOOD_LIFE_NS        (10 * CLOCK_NS_PER_S)
+#define RING_GOOD_LIFE_NS        CLOCK_NS_PER_S
 #define RING_KEEPER_MESSAGES_MAX 256 /* of one router before signals are looked at again */
 
 struct ring_kept {
@@ -181,7 +181,8 @@ static _Noreturn void ring_keeper_exec(const struct ring_keeper *keeper, int rou
 
 static void ring_keeper_failed(struct ring_keeper *keeper, uint64_t now_ns)
 {
-        uint64_t back_off_ns = keeper->failures * RING_BACK_OFF_STEP_NS;
+        uint32_t step_ms = keeper->options->back_off_step_ms;
+        uint64_t back_off_ns = keeper->failures * (step_ms != 0 ? step_ms : RING_BACK_OFF_STEP_MS) * CLOCK_NS_PER_MS;
         if (back_off_ns > RING_BACK_OFF_NS_MAX)
                 back_off_ns = RING_BACK_OFF_NS_MAX;
         keeper->start_at_ns = now_ns + back_off_ns;

@@ -289,7 +289,7 @@ void ring_server_get_stats(const struct ring_server *server, struct ring_server_
 /* The keeper: a small process that outlives routers. It owns the listening socket and copies of every lane's fds (data,
  * daemon page, connection, pidfd), starts `argv` with one end of a socket pair as fd number in the environment variable
  * SENDRING_KEEPER_FD, restarts it when it dies by a signal or a non-zero exit other than 78 (configuration), with
- * back-off 0, 100 ms, 200 ms ... 5 s (a router that lived 10 s resets it), and hands everything over.
+ * back-off 0, 100 ms, 200 ms ... 5 s (a router that lived 1 s resets it), and hands everything over.
  * SIGTERM/SIGINT/SIGHUP/SIGUSR1 are passed on to the router; after SIGTERM or SIGINT it waits for the router's exit and
  * returns its status. It never maps a lane, never reads from a producer, and drops malformed messages of a router. Logs
  * to stderr. The caller must be single-threaded; the signals above and SIGCHLD are blocked for good in this process and
@@ -298,6 +298,7 @@ struct ring_keeper_options {
         const char *socket_path;
         unsigned socket_mode;
         char *const *argv;
+        uint32_t back_off_step_ms; /* 0: 100 */
 };
 /* Runs until the service ends; returns the exit status for main(). */
 int ring_keeper_run(const struct ring_keeper_options *options);
