@@ -80,6 +80,11 @@ int ring_bed_memfd(const struct ring_bed *bed)
         return bed->memfd;
 }
 
+const struct ring_bed_page *ring_bed_page_of(const struct ring_bed *bed)
+{
+        return bed->page;
+}
+
 enum err_code ring_bed_add_bell(struct ring_bed *bed, int bell_fd, struct err *reterr)
 {
         /* Edge-triggered: each ring is one event, and nobody needs to read the counter. */

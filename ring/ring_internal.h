@@ -121,6 +121,7 @@ void ring_lane_free(struct ring_lane *lane);
 
 /* bed.c */
 int ring_bed_memfd(const struct ring_bed *bed);
+const struct ring_bed_page *ring_bed_page_of(const struct ring_bed *bed);
 enum err_code ring_bed_add_bell(struct ring_bed *bed, int bell_fd, struct err *reterr);
 void ring_bed_remove_bell(struct ring_bed *bed, int bell_fd);
 /* Makes every store that a producer did before its look at attention or sleeping visible, or our stores to its look. */

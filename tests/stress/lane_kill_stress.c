@@ -23,13 +23,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PRODUCERS     6
-#define LIVES_MAX     8192
-#define LOG_MAX       (8u * 1024u * 1024u)
-#define BULK_MAX      8
-#define PAYLOAD_MAX   3000
-#define LANES_MAX     64
-#define FULL_MS_LIMIT 5000 /* of the steady producer: a loaded machine, but no stall */
+#define PRODUCERS      6
+#define LIVES_MAX      8192
+#define LOG_MAX        (8u * 1024u * 1024u)
+#define JOURNALLED_MAX 16384 /* twice LIVES_MAX: open addressing */
+#define BULK_MAX       8
+#define PAYLOAD_MAX    3000
+#define LANES_MAX      64
+#define FULL_MS_LIMIT  5000 /* of the steady producer: a loaded machine, but no stall */
 
 struct life {
         _Atomic uint64_t committed;
@@ -58,6 +59,12 @@ struct shared {
         _Atomic uint64_t taken_over;
         _Atomic uint64_t wakeups;
         struct life lives[LIVES_MAX];
+        /* How far each lane is journalled, as the log says up to `indexed`. */
+        struct journalled {
+                _Atomic uint64_t lane_id; /* 0: free */
+                _Atomic uint64_t position;
+        } journalled[JOURNALLED_MAX];
+        _Atomic uint64_t indexed;
         _Atomic uint64_t log_count;
         struct entry log[LOG_MAX];
 };
@@ -213,13 +220,33 @@ static void router_lane_ready(void *context, struct ring_lane *lane, uint32_t sh
         router->lanes[router->lanes_count++] = lane;
 }
 
+static struct journalled *journalled_of(struct shared *shared, uint64_t lane_id)
+{
+        uint64_t at = lane_id % JOURNALLED_MAX;
+        for (;;) {
+                struct journalled *journalled = &shared->journalled[at];
+                uint64_t owner = atomic_load(&journalled->lane_id);
+                if (owner == 0)
+                        atomic_store(&journalled->lane_id, lane_id);
+                if (owner == 0 || owner == lane_id)
+                        return journalled;
+                at = (at + 1) % JOURNALLED_MAX;
+        }
+}
+
+/* Idempotent: a router killed in here leaves it to the next one. */
+static void router_index(struct shared *shared)
+{
+        uint64_t count = atomic_load(&shared->log_count);
+        for (uint64_t i = atomic_load(&shared->indexed); i < count; i++)
+                atomic_store(&journalled_of(shared, shared->log[i].lane_id)->position, shared->log[i].position);
+        atomic_store(&shared->indexed, count);
+}
+
 static uint64_t router_lane_journalled(void *context, uint64_t lane_id)
 {
         struct router *router = context;
-        for (uint64_t i = atomic_load(&router->shared->log_count); i > 0; i--)
-                if (router->shared->log[i - 1].lane_id == lane_id)
-                        return router->shared->log[i - 1].position;
-        return 0;
+        return atomic_load(&journalled_of(router->shared, lane_id)->position);
 }
 
 static void router_pause(struct router *router)
@@ -275,6 +302,7 @@ static bool router_visit(struct router *router, struct ring_lane *lane)
         atomic_store(&shared->log_count, index); /* the journal's commit */
         router_pause(router);
         ring_visit_end(lane);
+        router_index(shared);
         return true;
 }
 
@@ -309,6 +337,7 @@ static int run_router(struct shared *shared)
         random_init(&router.random, 0);
         atomic_fetch_add(&shared->router_starts, 1);
         atomic_store(&shared->router_pid, getpid());
+        router_index(shared);
         if (keeper == NULL || ring_bed_create(&bed, &err) != ERR_OK)
                 return 78;
         struct ring_server_options options = {

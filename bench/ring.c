@@ -1,0 +1,204 @@
+/* What does a lane cost?
+ *
+ * publish_ns   reserve + memcpy of 700 bytes + commit, in bursts that fill an empty 1 MiB lane. Floor: the same memcpy
+ *              into a plain buffer of the lane's size at the same offsets. The bytes are in cache, the room was zeroed by
+ *              this core, nobody else touches the lines: what is measured is the protocol, not the memory.
+ * visit_ns     taking those records: visit, copy out, zero, publish the tail. Floor: memcpy + memset of the same bytes.
+ * events_per_s one producer thread, one consumer thread that copies out and visits at most once per microsecond. It needs
+ *              two free cores; no floor. Not measured: latency, sleeping, more than one lane.
+ *
+ * Median of the rounds. usage: ring [--json] [--rounds N] */
+#include "base/clock.h"
+#include "ring/ring.h"
+#include "ring/ring_internal.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#define EVENT_BYTES  700u
+#define LANE_BYTES   (1024u * 1024u)
+#define ROUNDS       301
+#define ROUNDS_MAX   10001
+#define PAIR_SECONDS 1
+
+static uint8_t source[64][EVENT_BYTES + 4];
+static uint8_t sink[64][EVENT_BYTES + 4];
+
+struct rig {
+        struct ring_bed *bed;
+        struct ring_lane *lane;
+        struct ring_producer producer;
+};
+
+static bool rig_open(struct rig *rig)
+{
+        struct err err;
+        int pair[2];
+        if (ring_bed_create(&rig->bed, &err) != ERR_OK ||
+            ring_lane_create(1, LANE_BYTES, false, &rig->lane, &err) != ERR_OK) {
+                fprintf(stderr, "ring: %s\n", err.text);
+                return false;
+        }
+        rig->lane->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (rig->lane->bell_fd < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+                perror("ring");
+                return false;
+        }
+        rig->producer = (struct ring_producer){
+                .head_page = rig->lane->map,
+                .data = rig->lane->data,
+                .daemon_page = (const uint8_t *)rig->lane->page,
+                .bed_page = (const uint8_t *)ring_bed_page_of(rig->bed),
+                .lane_bytes = LANE_BYTES,
+                .payload_bytes_max = rig->lane->payload_bytes_max,
+                .connection_fd = pair[0],
+                .bell_fd = rig->lane->bell_fd,
+                .lane_id = 1,
+        };
+        return true;
+}
+
+static int compare(const void *a, const void *b)
+{
+        double x = *(const double *)a;
+        double y = *(const double *)b;
+        return (x > y) - (x < y);
+}
+
+static double median(double *values, size_t count)
+{
+        qsort(values, count, sizeof(values[0]), compare);
+        return values[count / 2];
+}
+
+static void print(const char *metric, double value, const char *unit, double floor_value)
+{
+        if (floor_value > 0)
+                printf("{\"bench\":\"ring\",\"metric\":\"%s\",\"value\":%.2f,\"unit\":\"%s\",\"floor\":%.2f,"
+                       "\"ratio\":%.3f}\n",
+                       metric, value, unit, floor_value, value / floor_value);
+        else
+                printf("{\"bench\":\"ring\",\"metric\":\"%s\",\"value\":%.0f,\"unit\":\"%s\",\"floor\":null,"
+                       "\"ratio\":null}\n",
+                       metric, value, unit);
+}
+
+/* Fills the lane once. Returns the number of events. */
+static uint32_t publish_burst(struct rig *rig)
+{
+        uint8_t *payload;
+        uint32_t count = 0;
+        while (ring_reserve(&rig->producer, EVENT_BYTES, &payload) == ERR_OK) {
+                memcpy(payload, source[count % 64], EVENT_BYTES);
+                (void)ring_commit(&rig->producer, EVENT_BYTES); /* reserved just above: cannot fail */
+                count++;
+        }
+        return count;
+}
+
+static uint32_t visit_all(struct ring_lane *lane)
+{
+        struct slice payload;
+        uint64_t position;
+        uint32_t count = 0;
+        while (ring_visit_begin(lane) > 0) {
+                while (ring_visit_next(lane, &payload, &position))
+                        memcpy(sink[count++ % 64], payload.ptr, payload.len <= EVENT_BYTES ? payload.len : EVENT_BYTES);
+                ring_visit_end(lane);
+        }
+        return count;
+}
+
+static void bench_one_core(struct rig *rig, size_t rounds)
+{
+        static double publish_ns[ROUNDS_MAX];
+        static double publish_floor_ns[ROUNDS_MAX];
+        static double visit_ns[ROUNDS_MAX];
+        static double visit_floor_ns[ROUNDS_MAX];
+        uint8_t *buffer = mmap(NULL, 2 * LANE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (buffer == MAP_FAILED)
+                exit(2);
+        uint64_t at = 0;
+        for (size_t round = 0; round < rounds + 20; round++) {
+                size_t slot = round < 20 ? 0 : round - 20; /* the first are for warming up */
+                uint64_t t0 = clock_monotonic_ns();
+                uint32_t count = publish_burst(rig);
+                uint64_t t1 = clock_monotonic_ns();
+                if (visit_all(rig->lane) != count)
+                        exit(1);
+                uint64_t t2 = clock_monotonic_ns();
+                uint64_t from = at;
+                for (uint32_t i = 0; i < count; i++, at += EVENT_BYTES + 12) {
+                        memcpy(buffer + (at & (LANE_BYTES - 1)), source[i % 64], EVENT_BYTES);
+                        __asm__ volatile("" ::: "memory"); /* each copy is made */
+                }
+                uint64_t t3 = clock_monotonic_ns();
+                for (uint32_t i = 0; i < count; i++) {
+                        memcpy(sink[i % 64], buffer + ((from + i * (EVENT_BYTES + 12)) & (LANE_BYTES - 1)), EVENT_BYTES);
+                        __asm__ volatile("" ::: "memory");
+                }
+                memset(buffer, 0, LANE_BYTES);
+                uint64_t t4 = clock_monotonic_ns();
+                publish_ns[slot] = (double)(t1 - t0) / count;
+                visit_ns[slot] = (double)(t2 - t1) / count;
+                publish_floor_ns[slot] = (double)(t3 - t2) / count;
+                visit_floor_ns[slot] = (double)(t4 - t3) / count;
+        }
+        print("publish_ns", median(publish_ns, rounds), "ns/event", median(publish_floor_ns, rounds));
+        print("visit_ns", median(visit_ns, rounds), "ns/event", median(visit_floor_ns, rounds));
+        (void)munmap(buffer, 2 * LANE_BYTES);
+}
+
+static _Atomic bool pair_stop;
+
+static void *pair_producer(void *context)
+{
+        struct rig *rig = context;
+        while (!atomic_load_explicit(&pair_stop, memory_order_relaxed)) /* only a signal to end */
+                (void)publish_burst(rig);
+        return NULL;
+}
+
+static void bench_two_cores(struct rig *rig)
+{
+        pthread_t thread;
+        uint64_t events = 0;
+        if (pthread_create(&thread, NULL, pair_producer, rig) != 0)
+                exit(2);
+        uint64_t start_ns = clock_monotonic_ns();
+        uint64_t now_ns = start_ns;
+        while (now_ns - start_ns < PAIR_SECONDS * CLOCK_NS_PER_S) {
+                uint64_t last_ns = now_ns;
+                events += visit_all(rig->lane);
+                do {
+                        now_ns = clock_monotonic_ns();
+                } while (now_ns - last_ns < CLOCK_NS_PER_US);
+        }
+        atomic_store(&pair_stop, true);
+        (void)pthread_join(thread, NULL);
+        print("events_per_s", (double)events * 1e9 / (double)(now_ns - start_ns), "1/s", 0);
+        if (ring_lane_violations(rig->lane) != 0)
+                exit(1);
+}
+
+int main(int argc, char **argv)
+{
+        static struct rig rig;
+        size_t rounds = ROUNDS;
+        for (int i = 1; i < argc; i++)
+                if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc)
+                        rounds = strtoul(argv[++i], NULL, 10);
+        if (rounds == 0 || rounds > ROUNDS_MAX)
+                rounds = ROUNDS;
+        for (size_t i = 0; i < sizeof(source); i++)
+                source[i / sizeof(source[0])][i % sizeof(source[0])] = (uint8_t)(i * 37);
+        if (!rig_open(&rig))
+                return 2;
+        bench_one_core(&rig, rounds);
+        bench_two_cores(&rig);
+        return 0;
+}
