@@ -1,15 +1,15 @@
 /* What does a lane cost?
  *
  * publish_ns   reserve + memcpy of 700 bytes + commit, in bursts that fill an empty 1 MiB lane. Floor: the same memcpy
- *              into a plain buffer of the lane's size at the same offsets. The bytes are in cache, the room was zeroed by
- *              this core, nobody else touches the lines: what is measured is the protocol, not the memory.
- * visit_ns     taking those records: visit, copy out, zero, publish the tail. Floor: memcpy + memset of the same bytes.
- * events_per_s one producer thread, one consumer thread that copies out and visits at most once per microsecond. It needs
- *              two free cores; no floor. Not measured: latency, sleeping, more than one lane.
+ *              into a plain buffer of the lane's size at the same offsets. The bytes are in cache, the room was zeroed
+ * by this core, nobody else touches the lines: what is measured is the protocol, not the memory. visit_ns     taking
+ * those records: visit, copy out, zero, publish the tail. Floor: memcpy + memset of the same bytes. events_per_s one
+ * producer thread, one consumer thread that copies out and visits at most once per microsecond. It needs two free
+ * cores; no floor. Not measured: latency, sleeping, more than one lane.
  *
  * Median of the rounds. usage: ring [--json] [--rounds N] */
-#include "base/clock.h"
 #include "ring/ring.h"
+#include "base/clock.h"
 #include "ring/ring_internal.h"
 
 #include <pthread.h>
@@ -138,7 +138,8 @@ static void bench_one_core(struct rig *rig, size_t rounds)
                 }
                 uint64_t t3 = clock_monotonic_ns();
                 for (uint32_t i = 0; i < count; i++) {
-                        memcpy(sink[i % 64], buffer + ((from + i * (EVENT_BYTES + 12)) & (LANE_BYTES - 1)), EVENT_BYTES);
+                        memcpy(sink[i % 64], buffer + ((from + i * (EVENT_BYTES + 12)) & (LANE_BYTES - 1)),
+                               EVENT_BYTES);
                         __asm__ volatile("" ::: "memory");
                 }
                 memset(buffer, 0, LANE_BYTES);

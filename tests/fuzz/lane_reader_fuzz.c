@@ -84,7 +84,8 @@ static void act(struct ring_lane *lane, struct script *script)
                 break;
         }
         case 6: { /* the largest records, and some that are too large */
-                uint64_t header = (uint64_t)RING_KIND_EVENT << 32 | (lane->payload_bytes_max + 16 - script_take(script, 1));
+                uint64_t header =
+                        (uint64_t)RING_KIND_EVENT << 32 | (lane->payload_bytes_max + 16 - script_take(script, 1));
                 memcpy(lane->data + (head & lane->mask & ~UINT64_C(7)), &header, 8);
                 atomic_store(&lane->head_page->head, head + ring_record_bytes((uint32_t)header));
                 break;
