@@ -163,6 +163,31 @@ static void pack_open(msgpack_packer *packer)
         pack_text(packer, "hot");
 }
 
+static char *file_text(const char *path)
+{
+        static char text[2][262144];
+        static unsigned used;
+        char *out = text[used++];
+        FILE *file = fopen(path, "rb");
+        cr_assert_not_null(file, "%s", path);
+        out[fread(out, 1, sizeof(text[0]) - 1, file)] = '\0';
+        (void)fclose(file); /* read only */
+        return out;
+}
+
+Test(codec_wire, the_example_in_the_document_is_the_one_tested_here)
+{
+        char *source = file_text(TEST_DATA_DIRECTORY "/../unit/codec_wire_test.c");
+        char *document = file_text(TEST_DATA_DIRECTORY "/../../docs/formats/event.md");
+        char *from = strstr(source, "static void pack_text(");
+        char *comment = strstr(from, "/* The example of");
+        char *code = strstr(comment, "static void pack_open(");
+        char *end = strstr(code, "\n}\n");
+        *comment = end[2] = '\0';
+        cr_assert_not_null(strstr(document, from));
+        cr_assert_not_null(strstr(document, code));
+}
+
 Test(codec_wire, an_event_packed_by_msgpack_c_is_accepted_and_published)
 {
         msgpack_sbuffer buffer;
