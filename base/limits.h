@@ -55,8 +55,9 @@
 #define LIMIT_EVENT_JSON_BYTES_MAX     (LIMIT_EVENT_BYTES_MAX * 6u + 64u * 1024u)
 #define LIMIT_IN_FLIGHT_PER_TARGET_MAX 64u
 #define LIMIT_HTTP_HEAD_BYTES_MAX      (16u * 1024u) /* request or response head */
-#define LIMIT_HTTP_BODY_BYTES_MAX      (1024u * 1024u) /* response body: 500 entries of 224-character RecordIds are 119 KB \
-                                                        */
+#define LIMIT_HTTP_BODY_BYTES_MAX                                                           \
+        (1024u * 1024u) /* response body: 500 entries of 224-character RecordIds are 119 KB \
+                         */
 
 /* ---- configuration files */
 #define LIMIT_CONFIG_BYTES_MAX      (64u * 1024u * 1024u)

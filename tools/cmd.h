@@ -13,7 +13,8 @@
 #define CMD_EXIT_CONFIG      78
 
 /* name, function, one line for `sendring --help` */
-/* clang-format off: one line each keeps changes apart */
+/* One line each keeps changes apart. */
+/* clang-format off */
 #define CMD_TABLE(X) \
         X("run", cmd_run, "run the daemon") \
         X("stat", cmd_stat, "show the counters of a running daemon") \
