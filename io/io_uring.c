@@ -171,7 +171,8 @@ void io_loop_free(struct io_loop *loop)
 /* The calling thread becomes the ring's. */
 static void io_start(struct io_loop *loop)
 {
-        /* By system call: the shared library of liburing 2.3 declares io_uring_enable_rings() but does not export it. */
+        /* By system call: the shared library of liburing 2.3 declares io_uring_enable_rings() but does not export it.
+         */
         long result = syscall(SYS_io_uring_register, loop->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
         ASSERT(result == 0);
         /* Saves the kernel a file table look-up per call; it may have no room for it. */
