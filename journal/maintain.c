@@ -139,7 +139,9 @@ static enum err_code journal_prepare_recycled(struct journal *journal, struct jo
         enum err_code code = ERR_OK;
         segment->base_position = journal->next_base_position;
         segment->seed = journal_random_seed();
+        /* In the steady state it is warm: its pages are mapped and dirty already, and nothing is unmapped for it. */
         if (segment->map == NULL) {
+                journal_unmap_cold(journal, journal->segments_mapped_max - 1);
                 code = journal_segment_map(journal, segment, reterr);
                 if (code != ERR_OK) {
                         journal_remove(journal, segment);
@@ -179,6 +181,7 @@ static enum err_code journal_prepare_new(struct journal *journal, struct err *re
                 .seed = journal_random_seed(),
                 .fd = -1,
         };
+        journal_unmap_cold(journal, journal->segments_mapped_max - 1);
         enum err_code code = journal_segment_create_file(journal, &segment, reterr);
         if (code != ERR_OK)
                 return code;
@@ -193,7 +196,6 @@ static enum err_code journal_prepare_new(struct journal *journal, struct err *re
 static enum err_code journal_prepare_one(struct journal *journal, uint64_t oldest, struct err *reterr)
 {
         struct journal_segment segment;
-        journal_unmap_cold(journal, journal->segments_mapped_max - 1);
         while (journal_take_oldest(journal, oldest, &segment)) {
                 if (segment.size_bytes == journal->segment_bytes)
                         return journal_prepare_recycled(journal, &segment, reterr);

@@ -1,0 +1,242 @@
+/* What does journalling an event cost, beside copying it and computing its CRC?
+ *
+ * Floor: memcpy of the same payload into a mapped area of the same size, one after the other, and CRC-32C of the copy.
+ * Measured in the same run, in turns with the journal, on one thread. The journal's own maintenance runs on a second
+ * thread, as in the daemon, so on a machine with one core its page preparation would be measured, too; its CPU is
+ * printed. Not measured: validation, rules, readers (but for `read`, which reads warm records), the disk.
+ *
+ *     bench/journal [--json] [--events N] [--directory DIR] */
+#include "journal/journal.h"
+#include "base/clock.h"
+#include "base/random.h"
+
+#include <ftw.h>
+#include <isa-l/crc.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define PAYLOAD_BYTES 700u
+#define SOURCES       512u /* different payloads: 360 KB, as a lane would hold them */
+#define VISIT_EVENTS  64u  /* records per publish */
+#define ROUNDS        7u
+#define SEGMENT_BYTES (32u * 1024u * 1024u)
+
+struct bench {
+        struct journal *journal;
+        uint16_t target;
+        atomic_bool stop;
+        atomic_uint_fast64_t maintenance_cpu_ns;
+};
+
+static void die(const char *what, const struct err *err)
+{
+        (void)fprintf(stderr, "bench/journal: %s: %s\n", what, err->text);
+        exit(1);
+}
+
+/* Moves the cursor behind the writer, so that segments go round, and maintains. */
+static void *bench_maintain(void *context)
+{
+        struct bench *bench = context;
+        while (!atomic_load_explicit(&bench->stop, memory_order_relaxed)) {
+                if (journal_wants_maintenance(bench->journal)) {
+                        struct journal_target_state state;
+                        uint64_t position, sequence;
+                        journal_committed(bench->journal, &position, &sequence);
+                        (void)journal_target_get(bench->journal, bench->target, &state); /* it exists */
+                        journal_target_advance(
+                                bench->journal, bench->target, position, sequence,
+                                &(struct journal_settled){.delivered = sequence - state.cursor_sequence});
+                        (void)journal_maintain(bench->journal, NULL); /* tried again */
+                }
+                clock_nap_ns(50 * CLOCK_NS_PER_US);
+        }
+        atomic_store_explicit(&bench->maintenance_cpu_ns, clock_thread_cpu_ns(), memory_order_relaxed);
+        return NULL;
+}
+
+static uint64_t bench_floor(uint8_t *area, const uint8_t *source, uint64_t events)
+{
+        uint64_t start_ns = clock_thread_cpu_ns();
+        size_t offset = 0;
+        uint32_t sum = 0;
+        for (uint64_t i = 0; i < events; i++) {
+                if (offset + PAYLOAD_BYTES > 4u * SEGMENT_BYTES)
+                        offset = 0;
+                memcpy(area + offset, source + i % SOURCES * PAYLOAD_BYTES, PAYLOAD_BYTES);
+                sum ^= crc32_iscsi(area + offset, PAYLOAD_BYTES, 1);
+                offset += 768; /* what the journal strides */
+        }
+        uint64_t end_ns = clock_thread_cpu_ns();
+        /* The sum is used, so that nothing is optimised away. */
+        return end_ns - start_ns + (sum == 0x12345678);
+}
+
+static uint64_t bench_append(struct bench *bench, const uint8_t *source, uint64_t events, uint64_t *ret_full)
+{
+        struct journal_entry entry = {.lane_id = 7, .accepted_ms = clock_realtime_ms(), .routes_count = 1};
+        entry.routes[0] = bench->target;
+        uint64_t start_ns = clock_thread_cpu_ns(), waited_ns = 0;
+        for (uint64_t i = 0; i < events; i++) {
+                uint8_t *payload;
+                while (journal_reserve(bench->journal, PAYLOAD_BYTES, &payload) != ERR_OK) {
+                        /* The bench outruns the preparation of segments: not what is measured. */
+                        uint64_t from_ns = clock_thread_cpu_ns();
+                        journal_publish(bench->journal);
+                        clock_nap_ns(100 * CLOCK_NS_PER_US);
+                        waited_ns += clock_thread_cpu_ns() - from_ns;
+                        ++*ret_full;
+                }
+                memcpy(payload, source + i % SOURCES * PAYLOAD_BYTES, PAYLOAD_BYTES);
+                entry.lane_position += PAYLOAD_BYTES;
+                journal_commit(bench->journal, &entry, PAYLOAD_BYTES);
+                if (i % VISIT_EVENTS == VISIT_EVENTS - 1)
+                        journal_publish(bench->journal);
+        }
+        journal_publish(bench->journal);
+        return clock_thread_cpu_ns() - start_ns - waited_ns;
+}
+
+static int compare(const void *a, const void *b)
+{
+        double left = *(const double *)a, right = *(const double *)b;
+        return left < right ? -1 : left > right;
+}
+
+static double median(double *values)
+{
+        qsort(values, ROUNDS, sizeof(*values), compare);
+        return values[ROUNDS / 2];
+}
+
+static void print(bool json, const char *metric, double value, const char *unit, double floor)
+{
+        if (json && floor > 0)
+                printf("{\"bench\":\"journal\",\"metric\":\"%s\",\"value\":%.4g,\"unit\":\"%s\",\"floor\":%.4g,"
+                       "\"ratio\":%.3f}\n",
+                       metric, value, unit, floor, value / floor);
+        else if (json)
+                printf("{\"bench\":\"journal\",\"metric\":\"%s\",\"value\":%.4g,\"unit\":\"%s\",\"floor\":null,"
+                       "\"ratio\":null}\n",
+                       metric, value, unit);
+        else if (floor > 0)
+                printf("%-28s %12.4g %-10s floor %.4g ratio %.2f\n", metric, value, unit, floor, value / floor);
+        else
+                printf("%-28s %12.4g %s\n", metric, value, unit);
+}
+
+static int remove_one(const char *path, const struct stat *status, int type, struct FTW *where)
+{
+        (void)status;
+        (void)type;
+        (void)where;
+        return remove(path);
+}
+
+int main(int argc, char **argv)
+{
+        bool json = false;
+        uint64_t events = 400000;
+        const char *parent = "/tmp";
+        for (int i = 1; i < argc; i++) {
+                if (strcmp(argv[i], "--json") == 0)
+                        json = true;
+                else if (strcmp(argv[i], "--events") == 0 && i + 1 < argc)
+                        events = strtoull(argv[++i], NULL, 10);
+                else if (strcmp(argv[i], "--directory") == 0 && i + 1 < argc)
+                        parent = argv[++i];
+                else {
+                        (void)fprintf(stderr, "usage: journal [--json] [--events N] [--directory DIR]\n");
+                        return 2;
+                }
+        }
+        char directory[4096];
+        (void)snprintf(directory, sizeof(directory), "%s/sendring-bench-XXXXXX", parent);
+        if (mkdtemp(directory) == NULL) {
+                perror(directory);
+                return 1;
+        }
+        struct journal_options options = {
+                .directory = directory,
+                .segment_bytes = SEGMENT_BYTES,
+                .size_bytes_max = 16ull * SEGMENT_BYTES,
+                .segments_mapped_max = 8,
+        };
+        static struct bench bench;
+        struct err err;
+        if (journal_open(&options, &bench.journal, NULL, &err) != ERR_OK)
+                die("open", &err);
+        if (journal_target_register(bench.journal, SLICE("bench"), &bench.target, &err) != ERR_OK)
+                die("register", &err);
+        uint8_t *source = malloc((size_t)SOURCES * PAYLOAD_BYTES);
+        uint8_t *area =
+                mmap(NULL, (size_t)4 * SEGMENT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (source == NULL || area == MAP_FAILED)
+                return 1;
+        /* Huge pages would make the floor a different kind of memory. */
+        (void)madvise(area, (size_t)4 * SEGMENT_BYTES, MADV_NOHUGEPAGE); /* advice */
+        memset(area, 1, (size_t)4 * SEGMENT_BYTES);
+        struct random_state random;
+        random_init(&random, 1);
+        for (size_t i = 0; i < (size_t)SOURCES * PAYLOAD_BYTES; i++)
+                source[i] = (uint8_t)random_u64(&random);
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, bench_maintain, &bench) != 0)
+                return 1;
+        uint64_t full = 0;
+        double appends[ROUNDS], floors[ROUNDS], reads[ROUNDS], scans[ROUNDS];
+        (void)bench_floor(area, source, events);
+        (void)bench_append(&bench, source, events, &full);
+        for (unsigned round = 0; round < ROUNDS; round++) {
+                floors[round] = (double)bench_floor(area, source, events) / (double)events;
+                appends[round] = (double)bench_append(&bench, source, events, &full) / (double)events;
+        }
+        atomic_store_explicit(&bench.stop, true, memory_order_relaxed);
+        (void)pthread_join(thread, NULL);
+        /* Reading warm records: the last ones, which no cursor has let go. */
+        struct journal_reader *reader;
+        if (journal_reader_create(bench.journal, &reader, &err) != ERR_OK)
+                die("reader", &err);
+        struct journal_target_state state;
+        (void)journal_target_get(bench.journal, bench.target, &state); /* it exists */
+        uint64_t limit = journal_committed_position(bench.journal), checksum = 0;
+        for (unsigned round = 0; round < ROUNDS; round++) {
+                struct journal_record record;
+                uint64_t position = state.cursor_position, count = 0;
+                uint64_t start_ns = clock_thread_cpu_ns();
+                while (journal_read(reader, position, limit, &record) == ERR_OK) {
+                        checksum += record.entry.lane_position;
+                        position = record.next_position;
+                        count++;
+                }
+                reads[round] = (double)(clock_thread_cpu_ns() - start_ns) / (double)(count == 0 ? 1 : count);
+        }
+        journal_reader_free(reader);
+        struct journal_stats stats;
+        journal_get_stats(bench.journal, &stats);
+        journal_close(bench.journal);
+        for (unsigned round = 0; round < ROUNDS; round++) {
+                struct journal_recovery recovery;
+                uint64_t start_ns = clock_monotonic_ns();
+                if (journal_open(&options, &bench.journal, &recovery, &err) != ERR_OK)
+                        die("open again", &err);
+                scans[round] = (double)stats.size_bytes / (double)(clock_monotonic_ns() - start_ns);
+                journal_close(bench.journal);
+        }
+        double floor = median(floors), append = median(appends);
+        print(json, "append_ns_per_event", append, "ns", floor);
+        print(json, "append_events_per_s", 1e9 / append, "events/s", 0);
+        print(json, "append_full", (double)full, "times", 0);
+        print(json, "maintenance_ns_per_event", (double)atomic_load(&bench.maintenance_cpu_ns) / (double)stats.records,
+              "ns", 0);
+        print(json, "read_ns_per_event", median(reads), "ns", 0);
+        print(json, "open_gb_per_s", median(scans), "GB/s", 0);
+        print(json, "recycled", (double)stats.segments_recycled, "segments", 0);
+        (void)nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS); /* best effort */
+        return checksum == 1 ? 1 : 0;
+}
