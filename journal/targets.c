@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -178,17 +179,17 @@ void journal_target_shed_waiting(struct journal *journal, struct journal_target_
 {
         struct journal_shard_slot shard, again;
         uint64_t position, sequence;
-        /* Everything the shard published up to the committed pair is in a count that did not change around it: slots
-         * are written before the pair. Ends: the shard publishes to this target only while an older plan names it. */
+        /* Slots are written before the pair: a slot that did not change around the pair, and is not ahead of it, counts
+         * everything up to the pair and nothing behind it. Ends: it is ahead only within a journal_publish(), and
+         * changes only while an older plan still names the target. */
         journal_shard_slot_read(entry, &again);
-        do {
+        for (;;) {
                 shard = again;
                 journal_committed(journal, &position, &sequence);
                 journal_shard_slot_read(entry, &again);
-        } while (shard.version != again.version);
-        if (shard.upto_position > position) {
-                position = shard.upto_position;
-                sequence = shard.upto_sequence + 1;
+                if (shard.version == again.version && shard.upto_position <= position)
+                        break;
+                (void)sched_yield(); /* always succeeds on Linux */
         }
         struct journal_owner_slot owner;
         journal_owner_slot_read(entry, &owner);

@@ -240,6 +240,7 @@ static void stress_threads(uint64_t duration_ns)
 struct progress {
         atomic_uint_fast64_t started;   /* the record that is being written, or is written */
         atomic_uint_fast64_t committed; /* journal_commit() returned */
+        atomic_uint_fast64_t opened;    /* how often journal_open() returned */
         atomic_uint_fast64_t cursor[2]; /* journal_target_advance() returned: events before it are settled */
 };
 
@@ -249,6 +250,7 @@ static _Noreturn void victim(const char *directory, struct progress *progress, u
         random_init(&random, seed);
         struct journal *journal = must_open(directory, JOURNAL_DURABILITY_PROCESS, NULL);
         uint64_t sequence = journal_next_sequence(journal);
+        atomic_fetch_add_explicit(&progress->opened, 1, memory_order_relaxed);
         for (;;) {
                 atomic_store_explicit(&progress->started, sequence, memory_order_release);
                 if (journal_files_append(journal, sequence, MEAN, TARGETS) == ERR_OK) {
@@ -341,12 +343,17 @@ static void stress_kills(uint64_t duration_ns)
         journal_close(must_open(directory, JOURNAL_DURABILITY_PROCESS, NULL));
         uint64_t start_ns = clock_monotonic_ns(), kills = 0;
         while (clock_monotonic_ns() - start_ns < duration_ns) {
-                uint64_t seed = random_u64(&random);
+                uint64_t seed = random_u64(&random), opened = progress->opened;
                 pid_t child = fork();
                 CHECK(child >= 0, "fork");
                 if (child == 0)
                         victim(directory, progress, seed | 1);
-                clock_sleep_ns(random_below(&random, 16 * CLOCK_NS_PER_MS));
+                /* One in four dies while it opens, the others while they work. */
+                if (kills % 4 != 0) {
+                        for (unsigned i = 0; i < 10000 && progress->opened == opened; i++)
+                                clock_nap_ns(CLOCK_NS_PER_MS);
+                }
+                clock_sleep_ns(random_below(&random, 10 * CLOCK_NS_PER_MS));
                 CHECK(kill(child, SIGKILL) == 0, "kill");
                 int status;
                 CHECK(waitpid(child, &status, 0) == child, "waitpid");
