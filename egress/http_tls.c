@@ -163,10 +163,8 @@ enum err_code http_tls_create(const char *ca_bundle, struct http_tls **ret_tls, 
                 goto out;
         }
         (void)SSL_CTX_set_options(tls->context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
-        /* Moving: a partial write goes on from wherever the rest lies. No releasing of buffers: that is an allocation
-         * per request. */
-        (void)SSL_CTX_clear_mode(tls->context, SSL_MODE_RELEASE_BUFFERS);
-        (void)SSL_CTX_set_mode(tls->context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+        /* Releasing buffers would cost an allocation per request. */
+        (void)SSL_CTX_clear_mode(tls->context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE);
         SSL_CTX_set_read_ahead(tls->context, 1);
         SSL_CTX_set_verify(tls->context, SSL_VERIFY_PEER, http_tls_verify);
         (void)SSL_CTX_set_session_cache_mode(tls->context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
@@ -371,14 +369,16 @@ enum err_code http_tls_session_read(struct http_tls_session *session, uint8_t *o
 
 enum err_code http_tls_session_write(struct http_tls_session *session, struct slice *rest, struct err *reterr)
 {
-        struct http_tls_buffer *out = &session->out[session->fill];
-        while (rest->len > 0 && HTTP_TLS_OUT_BYTES - out->len >= HTTP_TLS_RECORD_BYTES + HTTP_TLS_OVERHEAD_BYTES) {
-                size_t take = rest->len < HTTP_TLS_RECORD_BYTES ? rest->len : HTTP_TLS_RECORD_BYTES;
-                size_t written = 0;
-                ERR_clear_error();
-                if (SSL_write_ex(session->ssl, rest->ptr, take, &written) != 1)
-                        return http_tls_failed(session, "send", reterr); /* there is room: it cannot be "later" */
-                *rest = slice_from(*rest, written);
-        }
+        const struct http_tls_buffer *out = &session->out[session->fill];
+        size_t records = (HTTP_TLS_OUT_BYTES - out->len) / (HTTP_TLS_RECORD_BYTES + HTTP_TLS_OVERHEAD_BYTES);
+        size_t take = rest->len < records * HTTP_TLS_RECORD_BYTES ? rest->len : records * HTTP_TLS_RECORD_BYTES;
+        if (take == 0)
+                return ERR_OK;
+        size_t written = 0;
+        ERR_clear_error();
+        /* There is room for all of it, and a partial write is off: it is whole, or an error. */
+        if (SSL_write_ex(session->ssl, rest->ptr, take, &written) != 1)
+                return http_tls_failed(session, "send", reterr);
+        *rest = slice_from(*rest, written);
         return ERR_OK;
 }

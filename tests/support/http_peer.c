@@ -84,6 +84,7 @@ void http_peer_identity_write_key(const struct http_peer_identity *identity, con
 static void *http_peer_connection_main(void *argument)
 {
         struct http_peer_connection *connection = argument;
+        (void)pthread_setname_np(pthread_self(), "peer"); /* only a name, for profiles */
         struct http_peer *peer = connection->peer;
         if (peer->context != NULL) {
                 connection->ssl = SSL_new(peer->context);
