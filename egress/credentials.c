@@ -467,10 +467,6 @@ static enum err_code credentials_from_files(const struct credentials_files *file
                 {CREDENTIALS_KEY_SSO_SESSION, "sso_session"},
                 {CREDENTIALS_KEY_SSO_START_URL, "sso_start_url"},
         };
-        if (files->profile_named && files->shared.profile.line == 0 && files->config.profile.line == 0)
-                return err_set(reterr, ERR_CREDENTIALS, "profile %s, chosen by %s, is neither in %.150s nor in %.150s",
-                               files->profile, files->profile_explicit ? "the configuration" : "AWS_PROFILE",
-                               files->shared.path, files->config.path);
         /* The order of the SDKs: what comes first and is configured, decides. */
         for (size_t i = 0; i < sizeof(first) / sizeof(first[0]); i++)
                 if (credentials_files_find(files, first[i].key) != NULL)
@@ -530,6 +526,13 @@ enum err_code credentials_load(const struct credentials_options *options, struct
         enum err_code code = credentials_files_read(options, files, reterr);
         if (code != ERR_OK)
                 goto out;
+        /* Also beside keys in the environment: whoever names a profile wants it to be there, as the SDKs do. */
+        if (files->profile_named && files->shared.profile.line == 0 && files->config.profile.line == 0) {
+                code = err_set(reterr, ERR_CREDENTIALS, "profile %s, chosen by %s, is neither in %.150s nor in %.150s",
+                               files->profile, files->profile_explicit ? "the configuration" : "AWS_PROFILE",
+                               files->shared.path, files->config.path);
+                goto out;
+        }
         bool environment = !files->profile_explicit && (credentials_env("AWS_ACCESS_KEY_ID")[0] != '\0' ||
                                                         credentials_env("AWS_SECRET_ACCESS_KEY")[0] != '\0');
         if (environment)

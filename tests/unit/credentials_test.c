@@ -144,6 +144,9 @@ Test(credentials, profile_from_environment_variable)
         cr_assert_str_eq(loaded.session_token, "T");
         setenv("AWS_PROFILE", "b", 1);
         load_fails(&no_options, "profile b, chosen by AWS_PROFILE, is neither in");
+        setenv("AWS_ACCESS_KEY_ID", "ENV", 1);
+        setenv("AWS_SECRET_ACCESS_KEY", "HIDDENENV", 1);
+        load_fails(&no_options, "profile b, chosen by AWS_PROFILE, is neither in");
 }
 
 Test(credentials, credentials_file_wins_over_config_for_keys)
