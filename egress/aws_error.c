@@ -153,11 +153,13 @@ void aws_error_text(struct slice raw, char *out, size_t out_bytes)
         if (bytes > out_bytes - 1)
                 bytes = 0;
         if (cut) {
-                /* Not in the middle of a character: drop its lead byte with the continuation bytes that are there. */
+                /* Not in the middle of a character: drop a lead byte that has not all of its continuation bytes. */
                 size_t end = bytes;
                 while (end > 0 && bytes - end < 3 && ((uint8_t)out[end - 1] & 0xc0) == 0x80)
                         end--;
-                if (end > 0 && (uint8_t)out[end - 1] >= 0xc0)
+                uint8_t lead = end > 0 ? (uint8_t)out[end - 1] : 0;
+                size_t wanted = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 0;
+                if (bytes - end + 1 < wanted)
                         bytes = end - 1;
         }
         for (size_t i = 0; i < bytes; i++)

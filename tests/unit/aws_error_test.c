@@ -134,6 +134,38 @@ Test(aws_error, long_names_and_messages_are_cut_safely)
         }
 }
 
+Test(aws_error, text_is_cut_between_characters_and_escapes)
+{
+        static const struct {
+                const char *raw;
+                size_t room;
+                const char *expected;
+        } cuts[] = {
+                {"abc", 4, "abc"},
+                {"abc", 3, "ab"},
+                {"abc", 1, ""},
+                {"a\xe2\x82\xac", 5, "a\xe2\x82\xac"},
+                {"a\xe2\x82\xac!", 5, "a\xe2\x82\xac"},
+                {"a\xe2\x82\xac", 4, "a"},
+                {"a\xe2\x82\xac", 3, "a"},
+                {"a\xf0\x9f\x98\x80", 5, "a"},
+                {"a\xf0\x9f\x98\x80", 6, "a\xf0\x9f\x98\x80"},
+                {"\xc3\xa4\xc3\xa4", 4, "\xc3\xa4"},
+                {"a\\n", 3, "a"},
+                {"a\\n", 4, "a "},
+                {"a\\u20ac", 7, "a"},
+                {"a\\u20ac", 8, "a\xe2\x82\xac"},
+                {"a\x7f", 8, "a "},
+        };
+        for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
+                char out[16];
+                memset(out, 0x5a, sizeof(out));
+                aws_error_text(guard_page_copy(slice_of_text(cuts[i].raw)), out, cuts[i].room);
+                cr_assert_str_eq(out, cuts[i].expected, "case %zu: %s", i, out);
+                cr_assert_eq(out[cuts[i].room], 0x5a);
+        }
+}
+
 Test(aws_error, dates)
 {
         int64_t ms = 0;
