@@ -20,6 +20,7 @@
 #define RING_BACK_OFF_STEP_MS    100
 #define RING_BACK_OFF_NS_MAX     (5 * CLOCK_NS_PER_S)
 #define RING_GOOD_LIFE_NS        CLOCK_NS_PER_S
+#define RING_SAME_CAUSE_NS       (60 * CLOCK_NS_PER_S)
 #define RING_KEEPER_MESSAGES_MAX 256 /* of one router before signals are looked at again */
 
 struct ring_kept {
@@ -47,7 +48,8 @@ struct ring_keeper {
         uint64_t started_ns;
         uint64_t start_at_ns; /* when the next router may start */
         uint32_t failures;    /* in a row */
-        bool ending;          /* SIGTERM or SIGINT came */
+        struct log_gate ignored_gate;
+        bool ending; /* SIGTERM or SIGINT came */
 
         enum ring_hand_over hand_over;
         size_t handed; /* lanes already sent. A sane router sends nothing before it has seen the end, so they stay put.
@@ -97,7 +99,10 @@ static void ring_keeper_take(struct ring_keeper *keeper, const struct ring_messa
                 return;
         }
         ring_fds_close(fds, fds_count);
-        log_warning("the keeper ignores a message of the router", "kind=%u", message->kind);
+        uint64_t repeats;
+        if (log_gate_open(&keeper->ignored_gate, clock_monotonic_ns(), RING_SAME_CAUSE_NS, &repeats))
+                log_warning("the keeper ignores a message of the router", "kind=%u repeats=%llu", message->kind,
+                            (unsigned long long)repeats);
 }
 
 /* Everything that the router has sent so far, up to a bound. False: nothing is left, or its end is closed. */
