@@ -384,26 +384,31 @@ static inline uint8_t *encode_map_end(struct encoder *encoder, uint8_t *map, uin
 /* ---------------------------------------------------------------------------------------------- tags */
 
 #if defined(__SSE2__) && !defined(CODEC_PORTABLE)
-/* Copies like encode_copy() and says which bytes were not allowed: 0 when all were. Everything is in registers on the
- * way, so the check costs next to nothing. `len` <= 255. */
-static inline unsigned encode_copy_tag(uint8_t *to, const void *source, size_t len, bool is_value)
+/* What was found allowed so far: all ones while nothing else was met. */
+typedef __m128i encode_good;
+#define ENCODE_GOOD_ALL       _mm_set1_epi8(-1)
+#define ENCODE_GOOD_NONE      _mm_setzero_si128()
+#define ENCODE_GOOD_IS_ALL(g) (_mm_movemask_epi8(g) == 0xffff)
+
+/* Copies like encode_copy() and checks the bytes on the way, while they are in registers. `len` <= 255. */
+static inline encode_good encode_copy_tag(uint8_t *to, const void *source, size_t len, bool is_value,
+                                          encode_good so_far)
 {
         const uint8_t *from = source;
         __m128i bytes;
         if (len >= 16) {
-                unsigned bad = 0;
                 size_t i = 0;
                 do {
                         bytes = _mm_loadu_si128((const __m128i *)(const void *)(from + i));
                         _mm_storeu_si128((__m128i *)(void *)(to + i), bytes);
                         __m128i good = is_value ? codec_tag_value_mask(bytes) : codec_tag_name_mask(bytes);
-                        bad |= (unsigned)_mm_movemask_epi8(good) ^ 0xffffu;
+                        so_far = _mm_and_si128(so_far, good);
                         i += 16;
                 } while (i + 16 <= len);
                 bytes = _mm_loadu_si128((const __m128i *)(const void *)(from + len - 16));
                 _mm_storeu_si128((__m128i *)(void *)(to + len - 16), bytes);
                 __m128i good = is_value ? codec_tag_value_mask(bytes) : codec_tag_name_mask(bytes);
-                return bad | ((unsigned)_mm_movemask_epi8(good) ^ 0xffffu);
+                return _mm_and_si128(so_far, good);
         }
         if (len >= 8) {
                 __m128i low = _mm_loadl_epi64((const __m128i *)(const void *)from);
@@ -426,13 +431,19 @@ static inline unsigned encode_copy_tag(uint8_t *to, const void *source, size_t l
                 uint32_t word = (uint32_t)first | (uint32_t)middle << 8 | (uint32_t)last << 16 | (uint32_t)last << 24;
                 bytes = _mm_set1_epi32((int)word);
         } else {
-                return 1;
+                return ENCODE_GOOD_NONE;
         }
         __m128i good = is_value ? codec_tag_value_mask(bytes) : codec_tag_name_mask(bytes);
-        return (unsigned)_mm_movemask_epi8(good) ^ 0xffffu;
+        return _mm_and_si128(so_far, good);
 }
 #else
-static inline unsigned encode_copy_tag(uint8_t *to, const void *source, size_t len, bool is_value)
+typedef bool encode_good;
+#define ENCODE_GOOD_ALL       true
+#define ENCODE_GOOD_NONE      false
+#define ENCODE_GOOD_IS_ALL(g) (g)
+
+static inline encode_good encode_copy_tag(uint8_t *to, const void *source, size_t len, bool is_value,
+                                          encode_good so_far)
 {
         const uint8_t *from = source;
         uint8_t bit = is_value ? CODEC_TAG_VALUE : CODEC_TAG_NAME;
@@ -440,7 +451,7 @@ static inline unsigned encode_copy_tag(uint8_t *to, const void *source, size_t l
         for (size_t i = 0; i < len; i++)
                 good &= codec_tag_bytes[from[i]];
         encode_copy(to, from, len);
-        return good != bit || len == 0;
+        return so_far && good == bit && len > 0;
 }
 #endif
 
@@ -461,19 +472,19 @@ static __attribute__((noinline, cold)) uint8_t *encode_check_tags(struct encoder
 }
 
 static inline uint8_t *put_tag_text(struct encoder *encoder, uint8_t *at, struct sendring_str text, bool is_value,
-                                    unsigned *bad)
+                                    encode_good *good)
 {
         if (__builtin_expect(text.len > UINT8_MAX || text.ptr == NULL, 0)) {
-                *bad |= 1;
+                *good = ENCODE_GOOD_NONE;
                 return at;
         }
         if (__builtin_expect(encode_room(encoder, at) < text.len + 2 + 16, 0)) {
-                *bad |= 1; /* the slow check looks at it */
+                *good = ENCODE_GOOD_NONE; /* the slow check looks at it */
                 return put_text_slow(encoder, at, text);
         }
         at[0] = 0xd9;
         at[1] = (uint8_t)text.len;
-        *bad |= encode_copy_tag(at + 2, text.ptr, text.len, is_value);
+        *good = encode_copy_tag(at + 2, text.ptr, text.len, is_value, *good);
         return at + 2 + text.len;
 }
 
@@ -482,15 +493,15 @@ static inline uint8_t *put_member_tags(struct encoder *encoder, uint8_t *at, uin
 {
         if (tags.count == 0)
                 return at;
-        unsigned bad = 0;
+        encode_good good = ENCODE_GOOD_ALL;
         at = put_member_array(encoder, at, count, key, tags.count, tags.count * 2, name);
         if (encoder->code != ERR_OK)
                 return at;
         for (size_t i = 0; i < tags.count; i++) {
-                at = put_tag_text(encoder, at, tags.items[i].name, false, &bad);
-                at = put_tag_text(encoder, at, tags.items[i].value, true, &bad);
+                at = put_tag_text(encoder, at, tags.items[i].name, false, &good);
+                at = put_tag_text(encoder, at, tags.items[i].value, true, &good);
         }
-        return __builtin_expect(bad != 0, 0) ? encode_check_tags(encoder, at, tags, name) : at;
+        return __builtin_expect(ENCODE_GOOD_IS_ALL(good), 1) ? at : encode_check_tags(encoder, at, tags, name);
 }
 
 /* ---------------------------------------------------------------------------------------------- mail */

@@ -15,7 +15,7 @@ struct json_event {
         const uint8_t *readable; /* end of the event's bytes */
         const struct codec_view *view;
         const struct codec_json_options *options;
-        struct slice source; /* mail.source, once it has passed */
+        struct slice domain; /* of mail.source, once that has passed */
 };
 
 /* ---------------------------------------------------------------------------------------------- pieces */
@@ -115,32 +115,48 @@ struct json_tag {
 
 #define JSON_TAGS_FEW 24
 
-static inline uint8_t *json_tag_text(struct json_event *event, uint8_t *at, struct slice text)
+/* Names and values hold nothing that must be escaped: they were checked. There must be room for 16 bytes and for the
+ * text. */
+static inline uint8_t *json_tag_copy(const struct json_event *event, uint8_t *at, struct slice text)
 {
-        /* Names and values hold nothing that must be escaped: they were checked. */
 #if JSON_TEXT_SSE2
-        if (text.len <= 16 && json_room(&event->out, at) >= 16 && event->readable - text.ptr >= 16) {
+        if (text.len <= 16 && event->readable - text.ptr >= 16) {
                 _mm_storeu_si128((__m128i *)(void *)at, _mm_loadu_si128((const __m128i *)(const void *)text.ptr));
                 return at + text.len;
         }
+#else
+        (void)event;
 #endif
-        return json_bytes(&event->out, at, text.ptr, text.len);
+        memcpy(at, text.ptr, text.len);
+        return at + text.len;
 }
 
 static uint8_t *json_tags_write(struct json_event *event, uint8_t *at, const struct json_tag *tags, uint32_t count)
 {
+        struct json_out *out = &event->out;
         for (uint32_t i = 0; i < count; i++) {
-                if (tags[i].gathered)
+                const struct json_tag *tag = &tags[i];
+                if (tag->gathered)
                         continue;
-                at = JSON_LITERAL(&event->out, at, ",\"");
-                at = json_tag_text(event, at, tags[i].name);
-                at = JSON_LITERAL(&event->out, at, "\":[\"");
-                at = json_tag_text(event, at, tags[i].value);
-                for (uint32_t j = tags[i].next; j != 0; j = tags[j].next) {
-                        at = JSON_LITERAL(&event->out, at, "\",\"");
-                        at = json_tag_text(event, at, tags[j].value);
+                if (__builtin_expect(json_room(out, at) >= tag->name.len + tag->value.len + 8 + 16 && tag->next == 0,
+                                     1)) {
+                        memcpy(at, ",\"", 2);
+                        at = json_tag_copy(event, at + 2, tag->name);
+                        memcpy(at, "\":[\"", 4);
+                        at = json_tag_copy(event, at + 4, tag->value);
+                        memcpy(at, "\"]", 2);
+                        at += 2;
+                        continue;
                 }
-                at = JSON_LITERAL(&event->out, at, "\"]");
+                at = JSON_LITERAL(out, at, ",\"");
+                at = json_bytes(out, at, tag->name.ptr, tag->name.len);
+                at = JSON_LITERAL(out, at, "\":[\"");
+                at = json_bytes(out, at, tag->value.ptr, tag->value.len);
+                for (uint32_t j = tag->next; j != 0; j = tags[j].next) {
+                        at = JSON_LITERAL(out, at, "\",\"");
+                        at = json_bytes(out, at, tags[j].value.ptr, tags[j].value.len);
+                }
+                at = JSON_LITERAL(out, at, "\"]");
         }
         return at;
 }
@@ -264,7 +280,7 @@ static uint8_t *json_mail_tags(struct json_event *event, uint8_t *at)
         }
         if (!type->short_tags) {
                 if (session[CODEC_SESSION_FROM_DOMAIN].len == 0)
-                        session[CODEC_SESSION_FROM_DOMAIN] = codec_domain_of(event->source);
+                        session[CODEC_SESSION_FROM_DOMAIN] = event->domain;
                 at = json_auto_tag(event, at, session, CODEC_SESSION_SOURCE_IP);
                 at = json_auto_tag(event, at, session, CODEC_SESSION_FROM_DOMAIN);
                 at = json_auto_tag(event, at, session, CODEC_SESSION_CALLER_IDENTITY);
@@ -476,7 +492,7 @@ static uint32_t json_headers_kept(const struct codec_view *view, const uint8_t *
 static uint8_t *json_source_arn(struct json_event *event, uint8_t *at)
 {
         const struct codec_json_options *options = event->options;
-        struct slice domain = codec_domain_of(event->source);
+        struct slice domain = event->domain;
         if (options->account_id.len == 0 || options->region.len == 0 || domain.len == 0)
                 return at;
         struct slice partition = options->partition.len > 0 ? options->partition : SLICE("aws");
@@ -553,7 +569,7 @@ static uint8_t *json_mail(struct json_event *event, uint8_t *at)
                 next = key + 1;
                 if (key == CODEC_MAIL_SOURCE) {
                         const uint8_t *source = p;
-                        event->source = codec_trusted_text(&source);
+                        event->domain = codec_domain_of(codec_trusted_text(&source));
                 } else if (key == CODEC_MAIL_SOURCE_ARN && !codec_types[event->view->type].source_arn) {
                         (void)codec_trusted_text(&p); /* stepped over: not published for this type */
                         continue;

@@ -113,6 +113,18 @@ static inline uint8_t *json_text(struct json_out *out, uint8_t *at, struct slice
 
 static inline uint8_t *json_string(struct json_out *out, uint8_t *at, struct slice text, const uint8_t *readable)
 {
+#if JSON_TEXT_SSE2
+        /* Short and plain, as most are: one look at the room for everything. */
+        if (text.len <= 16 && json_room(out, at) >= 18 && readable - text.ptr >= 16) {
+                __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)text.ptr);
+                if ((json_text_mask(bytes) & ((1u << text.len) - 1)) == 0) {
+                        at[0] = '"';
+                        _mm_storeu_si128((__m128i *)(void *)(at + 1), bytes);
+                        at[text.len + 1] = '"';
+                        return at + text.len + 2;
+                }
+        }
+#endif
         at = json_byte(out, at, '"');
         at = json_text(out, at, text, readable);
         return json_byte(out, at, '"');

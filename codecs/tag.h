@@ -17,13 +17,13 @@
 extern const uint8_t codec_tag_bytes[256];
 
 #if defined(__SSE2__) && !defined(CODEC_PORTABLE)
-/* 0xff for each byte that a name may hold. */
+/* 0xff for each byte that a name may hold. Ranges are shifted to the top of the signed bytes: one comparison each. */
 static inline __m128i codec_tag_name_mask(__m128i bytes)
 {
-        __m128i digits = _mm_sub_epi8(bytes, _mm_set1_epi8('0'));
-        __m128i letters = _mm_sub_epi8(_mm_or_si128(bytes, _mm_set1_epi8(0x20)), _mm_set1_epi8('a'));
-        __m128i is_digit = _mm_cmpeq_epi8(_mm_min_epu8(digits, _mm_set1_epi8(9)), digits);
-        __m128i is_letter = _mm_cmpeq_epi8(_mm_min_epu8(letters, _mm_set1_epi8(25)), letters);
+        __m128i digits = _mm_add_epi8(bytes, _mm_set1_epi8(127 - '9'));
+        __m128i letters = _mm_add_epi8(_mm_or_si128(bytes, _mm_set1_epi8(0x20)), _mm_set1_epi8(127 - 'z'));
+        __m128i is_digit = _mm_cmpgt_epi8(digits, _mm_set1_epi8(127 - 10));
+        __m128i is_letter = _mm_cmpgt_epi8(letters, _mm_set1_epi8(127 - 26));
         __m128i is_mark =
                 _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('_')), _mm_cmpeq_epi8(bytes, _mm_set1_epi8('-')));
         return _mm_or_si128(_mm_or_si128(is_digit, is_letter), is_mark);
