@@ -227,7 +227,7 @@ static inline uint8_t *put_byte(struct encoder *encoder, uint8_t *at, uint8_t by
         return at + 1;
 }
 
-/* Copies without reading beyond `from`; `to` may be overwritten up to 16 bytes from its start. */
+/* memcpy without a call for short texts: overlapping loads and stores, none beyond either text. */
 static inline void encode_copy(uint8_t *to, const void *source, size_t len)
 {
         const uint8_t *from = source;
@@ -255,7 +255,7 @@ static inline void encode_copy(uint8_t *to, const void *source, size_t len)
         }
 }
 
-/* Long texts, and the last bytes of the room. */
+/* Long texts, and those that do not fit. */
 static __attribute__((noinline)) uint8_t *put_text_slow(struct encoder *encoder, uint8_t *at, struct sendring_str text)
 {
         uint8_t head[5];
@@ -288,7 +288,7 @@ static __attribute__((noinline)) uint8_t *put_text_slow(struct encoder *encoder,
 /* str 8 for everything up to 255 bytes: one header form is cheaper than choosing the shortest. */
 static inline uint8_t *put_text(struct encoder *encoder, uint8_t *at, struct sendring_str text)
 {
-        if (__builtin_expect(text.len > UINT8_MAX || encode_room(encoder, at) < text.len + 2 + 16, 0))
+        if (__builtin_expect(text.len > UINT8_MAX || encode_room(encoder, at) < text.len + 2, 0))
                 return put_text_slow(encoder, at, text);
         at[0] = 0xd9;
         at[1] = (uint8_t)text.len;
@@ -478,9 +478,9 @@ static inline uint8_t *put_tag_text(struct encoder *encoder, uint8_t *at, struct
                 *good = ENCODE_GOOD_NONE;
                 return at;
         }
-        if (__builtin_expect(encode_room(encoder, at) < text.len + 2 + 16, 0)) {
-                *good = ENCODE_GOOD_NONE; /* the slow check looks at it */
-                return put_text_slow(encoder, at, text);
+        if (__builtin_expect(encode_room(encoder, at) < text.len + 2, 0)) {
+                *good = ENCODE_GOOD_NONE;
+                return encode_short(encoder);
         }
         at[0] = 0xd9;
         at[1] = (uint8_t)text.len;
