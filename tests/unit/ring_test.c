@@ -1126,6 +1126,17 @@ Test(keeper, passes_signals_on_and_waits, .timeout = 60)
         cr_assert_eq(keeper_status(SHELL(": >/tmp/sendring-keeper-ready; exec sleep 20"), ready), 128 + SIGTERM);
 }
 
+static void read_text(const char *path, char *text, size_t text_bytes)
+{
+        memset(text, 0, text_bytes);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+                return;
+        ssize_t ignored = read(fd, text, text_bytes - 1);
+        (void)ignored;
+        (void)close(fd);
+}
+
 Test(keeper, survives_whatever_a_router_sends, .timeout = 60)
 {
         struct random_state random;
@@ -1142,16 +1153,14 @@ Test(keeper, survives_whatever_a_router_sends, .timeout = 60)
         uint64_t deadline_ns = clock_monotonic_ns() + 10 * CLOCK_NS_PER_S;
         while (line < 0 && clock_monotonic_ns() < deadline_ns) {
                 char path[64];
-                char text[32] = {0};
+                char text[32];
                 (void)snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)keeper, (int)keeper);
-                int fd = open(path, O_RDONLY | O_CLOEXEC);
-                if (fd >= 0) {
-                        ssize_t ignored = read(fd, text, sizeof(text) - 1);
-                        (void)ignored;
-                        (void)close(fd);
-                }
+                read_text(path, text, sizeof(text));
                 pid_t router = (pid_t)strtol(text, NULL, 10);
-                if (router > 0 && pidfd < 0)
+                /* Not before its exec: until then it has the keeper's end too. */
+                (void)snprintf(path, sizeof(path), "/proc/%d/comm", (int)router);
+                read_text(path, text, sizeof(text));
+                if (pidfd < 0 && strcmp(text, "sleep\n") == 0)
                         pidfd = (int)syscall(SYS_pidfd_open, router, 0);
                 for (int number = 3; pidfd >= 0 && number < 32 && line < 0; number++) {
                         line = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
