@@ -13,6 +13,7 @@
 #include "ring/ring_internal.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -154,11 +155,21 @@ static void bench_one_core(struct rig *rig, size_t rounds)
         (void)munmap(buffer, 2 * LANE_BYTES);
 }
 
+/* Side by side, or the scheduler may put both on one core and the figure is that of its time slices. */
+static void pin(size_t cpu)
+{
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        CPU_SET(cpu, &set);
+        (void)sched_setaffinity(0, sizeof(set), &set); /* fewer cores: it stays where it is */
+}
+
 static _Atomic bool pair_stop;
 
 static void *pair_producer(void *context)
 {
         struct rig *rig = context;
+        pin(1);
         while (!atomic_load_explicit(&pair_stop, memory_order_relaxed)) /* only a signal to end */
                 (void)publish_burst(rig);
         return NULL;
@@ -170,6 +181,7 @@ static void bench_two_cores(struct rig *rig)
         uint64_t events = 0;
         if (pthread_create(&thread, NULL, pair_producer, rig) != 0)
                 exit(2);
+        pin(0);
         uint64_t start_ns = clock_monotonic_ns();
         uint64_t now_ns = start_ns;
         while (now_ns - start_ns < PAIR_SECONDS * CLOCK_NS_PER_S) {

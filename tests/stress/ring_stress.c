@@ -66,13 +66,13 @@ static void *run_producer(void *context)
                 }
                 if (ring_publish_staged(&seat->producer) != ERR_OK)
                         fault("publish failed");
-                if (random_below(&random, 40) == 0) { /* long enough for the shard to fall asleep */
+                if (random_below(&random, 12) == 0) { /* long enough for the shard to fall asleep */
                         if (random_below(&random, 2) == 0) {
                                 if (ring_producer_wait(&seat->producer, 8000) != ERR_OK)
                                         fault("flush: a wake-up was lost, or nobody took the records");
                                 seat->flushes++;
                         } else {
-                                clock_nap_ns(random_below(&random, 200) * CLOCK_NS_PER_US);
+                                clock_nap_ns(random_below(&random, 2000) * CLOCK_NS_PER_US);
                         }
                 }
         }
