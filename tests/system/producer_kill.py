@@ -10,8 +10,8 @@ def main(build, quick):
         stack.start_sink()
         stack.write_configuration()
         stack.start_router()
-        load = stack.loadgen("--producers", "4", "--rate", "20000", "--seconds", "600", "--kill-test", "--counts",
-                             stack.path("counts"), "--kills", str(kills), "--kill-interval", "60ms")
+        load = stack.loadgen("--producers", "4", "--rate", "20000", "--seconds", str(kills * 0.08 + 4), "--kill-test",
+                             "--counts", stack.path("counts"), "--kills", str(kills), "--kill-interval", "50")
         books = stack.wait_drained(60)
         report = stack.sink_report(stack.path("published.json"))
         stat = stack.stat()["counters"]
