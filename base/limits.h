@@ -40,7 +40,7 @@
 /* ---- journal */
 #define LIMIT_SEGMENT_BYTES_MIN     (1024u * 1024u)
 #define LIMIT_SEGMENT_BYTES_MAX     (1024u * 1024u * 1024u)
-#define LIMIT_SEGMENT_BYTES_DEFAULT (32u * 1024u * 1024u)
+#define LIMIT_SEGMENT_BYTES_DEFAULT (16u * 1024u * 1024u)
 
 /* ---- Firehose: https://docs.aws.amazon.com/firehose/latest/dev/limits.html */
 #define LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX 500u

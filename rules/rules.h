@@ -83,15 +83,15 @@ struct rules_settings {
                 uint32_t lane_bytes;         /* 1 MiB; a power of two */
                 uint32_t lane_bytes_max;     /* lane_bytes: the most that a producer gets when it wishes for more */
                 uint32_t lanes_max;          /* 256 */
-                uint32_t spin_us;            /* 20: busy polling after the last event */
+                uint32_t spin_us;            /* 0: busy polling after the last event: costs CPU, saves at most a nap */
                 uint32_t nap_us;             /* 200: then short naps, for up to nap_window_ms, then sleep until woken */
                 uint32_t nap_window_ms;      /* 10 */
         } router;
         struct {
                 const char *directory;        /* state_directory/journal */
-                uint32_t segment_bytes;       /* 32 MiB; a power of two */
+                uint32_t segment_bytes;       /* 16 MiB; a power of two */
                 uint64_t size_bytes_max;      /* 8 GiB, of every shard's log; at least 4 segments */
-                uint32_t segments_mapped_max; /* 6; at least 4 */
+                uint32_t segments_mapped_max; /* 12: at least 4; a quarter of them are prepared ahead of the writer */
                 bool durability_host;         /* durability: process | host */
                 uint32_t sync_interval_ms;    /* 5: grouping of fdatasync */
         } journal;

@@ -155,11 +155,11 @@ Test(rules, settings_have_their_documented_defaults, .timeout = 10)
         cr_assert_eq(s.router.lane_bytes, 1u << 20);
         cr_assert_eq(s.router.lane_bytes_max, 1u << 20);
         cr_assert_eq(s.router.lanes_max, 256);
-        cr_assert(s.router.spin_us == 20 && s.router.nap_us == 200 && s.router.nap_window_ms == 10);
+        cr_assert(s.router.spin_us == 0 && s.router.nap_us == 200 && s.router.nap_window_ms == 10);
         cr_assert_str_eq(s.journal.directory, "/var/lib/sendring/journal");
-        cr_assert_eq(s.journal.segment_bytes, 32u << 20);
+        cr_assert_eq(s.journal.segment_bytes, 16u << 20);
         cr_assert_eq(s.journal.size_bytes_max, UINT64_C(8) << 30);
-        cr_assert(s.journal.segments_mapped_max == 6 && !s.journal.durability_host && s.journal.sync_interval_ms == 5);
+        cr_assert(s.journal.segments_mapped_max == 12 && !s.journal.durability_host && s.journal.sync_interval_ms == 5);
         cr_assert(s.egress.workers_count == 1 && s.egress.linger_ms == 100 && s.egress.in_flight_max == 4);
         cr_assert_eq(s.egress.batch_bytes_max, 4u << 20);
         cr_assert(s.egress.connect_timeout_ms == 5000 && s.egress.request_timeout_ms == 30000);
