@@ -62,8 +62,14 @@ enum err_code err_wrap(struct err *reterr, const char *format, ...)
         va_start(args, format);
         int used = vsnprintf(reterr->text, sizeof(reterr->text), format, args);
         va_end(args);
-        if (used >= 0 && (size_t)used < sizeof(reterr->text))
-                (void)snprintf(reterr->text + used, sizeof(reterr->text) - (size_t)used, ": %s", inner);
+        if (used >= 0 && (size_t)used + 2 < sizeof(reterr->text)) {
+                /* Cut to what is left: the outermost words say most. */
+                size_t room = sizeof(reterr->text) - (size_t)used - 2;
+                size_t len = strlen(inner) < room - 1 ? strlen(inner) : room - 1;
+                memcpy(reterr->text + used, ": ", 2);
+                memcpy(reterr->text + used + 2, inner, len);
+                reterr->text[(size_t)used + 2 + len] = '\0';
+        }
         return reterr->code;
 }
 

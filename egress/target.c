@@ -17,8 +17,6 @@
 #define TARGET_LINES_BYTES   ((size_t)LIMIT_EVENT_JSON_BYTES_MAX + 1)
 #define TARGET_FILE_BATCHES  3u
 #define TARGET_OPENSSL_BYTES (128u * 1024u)
-/* SIMD stores of the base64 encoder may go beyond the body's end. */
-#define TARGET_BODY_SLACK_BYTES 64u
 
 _Static_assert(LIMIT_EVENT_JSON_BYTES_MAX > 1024 * 1024, "a file batch is large enough to be worth a write");
 
@@ -62,7 +60,7 @@ static enum err_code target_create_batches(struct egress_target *target, struct 
                 struct egress_batch *batch = &target->batches[i];
                 batch->target = target;
                 batch->bytes_max = target_batch_bytes(settings, target->spec.service);
-                batch->bytes = malloc(batch->bytes_max + TARGET_BODY_SLACK_BYTES);
+                batch->bytes = malloc(batch->bytes_max + FIREHOSE_BODY_SLACK_BYTES);
                 if (batch->bytes == NULL)
                         return err_set(reterr, ERR_MEMORY, "out of memory for the batches of %s", target->row->key);
                 batch->next = target->free_batches;
@@ -593,11 +591,8 @@ static enum err_code target_firehose_head(struct egress_target *target, struct e
                                "no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
                                "credentials.profile in sendring.yaml");
         }
-        uint8_t digest[EVP_MAX_MD_SIZE];
-        if (EVP_DigestInit_ex2(worker->sha256_context, worker->sha256, NULL) != 1 ||
-            EVP_DigestUpdate(worker->sha256_context, batch->bytes, batch->len) != 1 ||
-            EVP_DigestFinal_ex(worker->sha256_context, digest, NULL) != 1)
-                return err_set(reterr, ERR_SYSTEM, "OpenSSL cannot compute SHA-256");
+        uint8_t digest[SIGV4_SHA256_BYTES];
+        sigv4_sha256(slice_of(batch->bytes, batch->len), digest);
         const struct sigv4_header headers[] = {
                 {SLICE("content-type"), SLICE("application/x-amz-json-1.1")},
                 {SLICE("host"), slice_of_text(target->host_header)},
@@ -769,6 +764,8 @@ void egress_target_tick(struct egress_target *target)
 {
         struct egress_worker *worker = target->worker;
         const struct journal_settled nothing = {0};
+        if (target->file != NULL && !target->stopping)
+                file_sink_rotate_if_due(target->file); /* by age, also without an event */
         if (target->stopping || target->queue_first != NULL)
                 goto removed;
         for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {

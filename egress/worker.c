@@ -50,13 +50,11 @@ enum err_code egress_worker_create(const struct egress_worker_options *options, 
         worker->json = malloc(worker->json_bytes_max);
         worker->feeds = calloc(options->shards_count, sizeof(*worker->feeds));
         worker->inbox = worker_ring_create(EGRESS_INBOX_ORDERS, sizeof(struct egress_order));
-        worker->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
-        worker->sha256_context = EVP_MD_CTX_new();
         if (asprintf(&worker->dead_letter_path, "%s/worker-%u.ndjson", options->dead_letter_directory, options->index) <
             0)
                 worker->dead_letter_path = NULL;
-        if (worker->json == NULL || worker->feeds == NULL || worker->inbox == NULL || worker->sha256 == NULL ||
-            worker->sha256_context == NULL || worker->dead_letter_path == NULL) {
+        if (worker->json == NULL || worker->feeds == NULL || worker->inbox == NULL ||
+            worker->dead_letter_path == NULL) {
                 code = err_set(reterr, ERR_MEMORY, "out of memory for egress worker %u", options->index);
                 goto out;
         }
@@ -116,8 +114,6 @@ void egress_worker_free(struct egress_worker *worker)
                 sigv4_signer_free(worker->signer);
         if (worker->dead_letter_fd >= 0)
                 (void)close(worker->dead_letter_fd); /* each event was written and synced */
-        EVP_MD_CTX_free(worker->sha256_context);
-        EVP_MD_free(worker->sha256);
         free(worker->dead_letter_path);
         free(worker->inbox);
         free(worker->feeds);

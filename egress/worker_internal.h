@@ -12,7 +12,6 @@
 #include "egress/sigv4.h"
 #include "egress/worker.h"
 
-#include <openssl/evp.h>
 #include <rte_ring.h>
 
 /* What a shard tells a worker. The size must be a multiple of 4 (rte_ring). */
@@ -90,8 +89,6 @@ struct egress_worker {
         struct io_loop *loop;
         struct random_state random;
         struct sigv4_signer *signer;
-        EVP_MD *sha256;
-        EVP_MD_CTX *sha256_context;
         uint8_t *json; /* scratch: one event as JSON */
         size_t json_bytes_max;
         struct rte_ring *inbox;
