@@ -8,7 +8,7 @@
  * by event, of the bytes that the codec reads (view) or writes (encode, json_out). Not measured: memory that is cold,
  * page faults, other cores.
  *
- * usage: codecs [--rounds N] [--json] */
+ * usage: codecs [--rounds N] [--smoke] [--json] */
 #include "base/clock.h"
 #include "base/random.h"
 #include "codecs/codec.h"
@@ -372,8 +372,10 @@ int main(int argc, char **argv)
                     slice_to_u64(slice_of_text(argv[i + 1]), ROUNDS_MAX, &number) && number > 0) {
                         rounds = (size_t)number;
                         i++;
+                } else if (strcmp(argv[i], "--smoke") == 0) {
+                        rounds = 3;
                 } else if (strcmp(argv[i], "--json") != 0) { /* there is no other form */
-                        (void)fprintf(stderr, "usage: codecs [--rounds N] [--json]\n");
+                        (void)fprintf(stderr, "usage: codecs [--rounds N] [--smoke] [--json]\n");
                         return 2;
                 }
         }

@@ -8,7 +8,7 @@
  * worst beside it on stderr. The events come from the standard pools and differ in every publish; making them is not
  * timed. Not measured: cache misses of a consumer on another core (see `sendring loadgen`), the router, a full lane.
  *
- * usage: publish [--json] [--rounds N] [--bytes N]
+ * usage: publish [--json] [--rounds N] [--bytes N] [--smoke]
  */
 #include "base/clock.h"
 #include "codecs/codec.h"
@@ -207,8 +207,10 @@ int main(int argc, char **argv)
                         rounds = (uint32_t)strtoul(argv[++i], NULL, 10);
                 else if (strcmp(argv[i], "--bytes") == 0 && i + 1 < argc)
                         bytes_wanted = strtoul(argv[++i], NULL, 10);
+                else if (strcmp(argv[i], "--smoke") == 0)
+                        rounds = 20;
                 else if (strcmp(argv[i], "--json") != 0) /* the only form there is */
-                        bench_die(argv[i], "usage: publish [--json] [--rounds N] [--bytes N]");
+                        bench_die(argv[i], "usage: publish [--json] [--rounds N] [--bytes N] [--smoke]");
         }
         if (rounds < 1 || rounds > ROUNDS_MAX || bytes_wanted > 2000)
                 bench_die("usage", "1 to 1000 rounds, at most 2000 bytes");

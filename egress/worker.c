@@ -5,6 +5,7 @@
 #include "base/file.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <rte_ring_elem.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -408,6 +409,9 @@ static void worker_sleep(struct egress_worker *worker, uint64_t wake_ns)
 void egress_worker_run(struct egress_worker *worker)
 {
         uint64_t deadline_ns = 0;
+        char name[16];
+        (void)snprintf(name, sizeof(name), "worker-%u", worker->options.index); /* few workers: it fits */
+        (void)pthread_setname_np(pthread_self(), name);                         /* for top(1) and benches only */
         worker->now_ns = clock_monotonic_ns();
         for (;;) {
                 counter_add(worker->options.counters, COUNTER_egress_turns, 1);

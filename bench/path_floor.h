@@ -1,0 +1,37 @@
+/* The floor of the whole path: what the bytes of an event cost when nothing but the unavoidable is done with them.
+ *
+ * Events of the generator that `sendring loadgen` uses, encoded and decoded beforehand. A round takes them block by
+ * block, a block being what one request of 4 MiB carries, through seven stages, each over the whole block, since a
+ * request can be signed only when all of it is there: memcpy of each event (lane to journal), CRC-32C of the copy
+ * (ISA-L), JSON, base64 of the lines, SHA-256 of the text, AES-GCM of it in records of 16 KiB, and send() of those over
+ * loopback TCP in pieces of 256 KiB to a thread that reads them. Only the calling thread's CPU time counts. */
+#ifndef SENDRING_BENCH_PATH_FLOOR_H
+#define SENDRING_BENCH_PATH_FLOOR_H
+
+#include "base/err.h"
+
+#include <stdint.h>
+
+enum path_floor_part {
+        PATH_FLOOR_MEMCPY,
+        PATH_FLOOR_CRC32C,
+        PATH_FLOOR_JSON,
+        PATH_FLOOR_BASE64,
+        PATH_FLOOR_SHA256,
+        PATH_FLOOR_AES_GCM,
+        PATH_FLOOR_SEND,
+        PATH_FLOOR_PARTS,
+};
+
+struct path_floor;
+
+/* `aes_bits`: 128 or 256. Starts the reading thread. */
+enum err_code path_floor_create(uint32_t aes_bits, struct path_floor **ret_floor, struct err *reterr);
+void path_floor_free(struct path_floor *floor); /* NULL is fine */
+/* Nanoseconds of CPU per event, by part. */
+enum err_code path_floor_round(struct path_floor *floor, double ret_ns[PATH_FLOOR_PARTS], struct err *reterr);
+/* Means per event. */
+double path_floor_wire_bytes(const struct path_floor *floor);
+double path_floor_json_bytes(const struct path_floor *floor);
+
+#endif
