@@ -345,7 +345,7 @@ static enum err_code http_parse_line(struct http_parser *parser, struct slice li
         case HTTP_PARSE_FAILED:
                 break;
         }
-        ASSERT(!"a state of lines");
+        ASSERT(false); /* not a state of lines */
         return ERR_BUG;
 }
 
@@ -429,7 +429,7 @@ static enum err_code http_parser_step(struct http_parser *parser, struct slice *
         case HTTP_PARSE_FAILED:
                 break;
         }
-        ASSERT(!"a state that takes bytes");
+        ASSERT(false); /* not a state that takes bytes */
         return ERR_BUG;
 }
 

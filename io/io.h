@@ -32,6 +32,9 @@ struct io_op {
         struct io_op *next;            /* private: io_post() */
 };
 
+/* The struct in which `op` is embedded as `member`: IO_OWNER(op, struct http_connection, in). */
+#define IO_OWNER(op, type, member) ((type *)(void *)((char *)(op)-offsetof(type, member)))
+
 struct io_options {
         uint32_t entries; /* submission entries, 1..4096, for example 256; 16 times as many completions fit */
 };
