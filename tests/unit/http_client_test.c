@@ -1,5 +1,5 @@
 #include "base/clock.h"
-#include "egress/http.h"
+#include "egress/http_connection.h"
 #include "tests/support/http_peer.h"
 
 #include <arpa/inet.h>
@@ -1050,24 +1050,42 @@ Test(http_client, a_refused_connection_says_where, .timeout = 20)
         teardown(&f);
 }
 
-/* A listener whose queue is full: the connection is neither made nor refused. */
+/* A listener whose queue is full: a connection to it is neither made nor refused. */
+struct deaf {
+        int listener, fillers[8];
+        struct sockaddr_in address;
+};
+
+static void deaf_start(struct deaf *deaf)
+{
+        socklen_t address_bytes = sizeof(deaf->address);
+        deaf->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        deaf->address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        cr_assert_eq(bind(deaf->listener, (struct sockaddr *)&deaf->address, sizeof(deaf->address)), 0);
+        cr_assert_eq(listen(deaf->listener, 0), 0);
+        cr_assert_eq(getsockname(deaf->listener, (struct sockaddr *)&deaf->address, &address_bytes), 0);
+        for (int i = 0; i < 8; i++) {
+                deaf->fillers[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+                int result = connect(deaf->fillers[i], (struct sockaddr *)&deaf->address, sizeof(deaf->address));
+                (void)result;
+        }
+}
+
+static void deaf_stop(struct deaf *deaf)
+{
+        for (int i = 0; i < 8; i++)
+                (void)close(deaf->fillers[i]);
+        (void)close(deaf->listener);
+}
+
 Test(http_client, a_connection_that_is_not_answered_times_out, .timeout = 20)
 {
         struct fixture f;
         struct call call;
+        struct deaf deaf;
         setup_peer(&f, NULL, serve_sums);
-        int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), fillers[8];
-        struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-        socklen_t address_bytes = sizeof(address);
-        cr_assert_eq(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
-        cr_assert_eq(listen(listener, 0), 0);
-        cr_assert_eq(getsockname(listener, (struct sockaddr *)&address, &address_bytes), 0);
-        for (int i = 0; i < 8; i++) {
-                fillers[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-                int result = connect(fillers[i], (struct sockaddr *)&address, sizeof(address));
-                (void)result;
-        }
-        f.peer.port = ntohs(address.sin_port);
+        deaf_start(&deaf);
+        f.peer.port = ntohs(deaf.address.sin_port);
         f.options.connect_timeout_ms = 300;
         client_create(&f, "127.0.0.1");
         uint64_t start = clock_monotonic_ns();
@@ -1077,10 +1095,39 @@ Test(http_client, a_connection_that_is_not_answered_times_out, .timeout = 20)
         cr_assert_lt(clock_monotonic_ns() - start, 2 * CLOCK_NS_PER_S);
         call_release(&call);
         client_free(&f);
-        for (int i = 0; i < 8; i++)
-                (void)close(fillers[i]);
-        (void)close(listener);
+        deaf_stop(&deaf);
         io_loop_free(f.loop);
+}
+
+/* Of three addresses the first refuses, the second is deaf, the third answers; then the third is tried first. */
+Test(http_client, the_addresses_of_a_name_are_tried_in_turn, .timeout = 20)
+{
+        struct fixture f;
+        struct call call;
+        struct deaf deaf;
+        setup(&f, LOOPBACK_NAMES, "127.0.0.1", serve_once_and_close);
+        deaf_start(&deaf);
+        /* From within, because no name has such addresses everywhere. */
+        struct http_addresses *addresses = &f.client->addresses;
+        struct sockaddr_in *first = (struct sockaddr_in *)&addresses->storage[0];
+        addresses->count = 3;
+        memcpy(&addresses->storage[2], first, sizeof(*first));
+        memcpy(&addresses->storage[1], &deaf.address, sizeof(deaf.address));
+        first->sin_port = htons(1);
+        addresses->bytes[1] = addresses->bytes[2] = addresses->bytes[0];
+        f.client->options.connect_timeout_ms = 900;
+        uint64_t start = clock_monotonic_ns();
+        (void)call_run(&f, &call, 10);
+        cr_assert_eq(call.code, ERR_OK, "%s", call.why.text);
+        cr_assert_geq(clock_monotonic_ns() - start, 250 * CLOCK_NS_PER_MS);
+        call_release(&call);
+        start = clock_monotonic_ns();
+        (void)call_run(&f, &call, 10);
+        cr_assert_eq(call.code, ERR_OK, "%s", call.why.text);
+        cr_assert_lt(clock_monotonic_ns() - start, 250 * CLOCK_NS_PER_MS);
+        call_release(&call);
+        deaf_stop(&deaf);
+        teardown(&f);
 }
 
 /* ---- the next exchange is started from within `done` */
