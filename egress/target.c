@@ -142,6 +142,7 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
                 .account_id = slice_of_text(settings->account_id),
                 .region = slice_of_text(settings->region),
                 .partition = slice_of_text(settings->partition),
+                .configuration_set = slice_of_text(settings->default_configuration_set),
         };
         atomic_init(&target->gone, false);
         (void)snprintf(row->key, sizeof(row->key), "%.*s", SLICE_PRINTF(spec->key)); /* for people: may be cut */

@@ -199,7 +199,7 @@ static void worker_take_orders(struct egress_worker *worker)
 static bool worker_same_json(const struct codec_json_options *a, const struct codec_json_options *b)
 {
         return slice_equal(a->account_id, b->account_id) && slice_equal(a->region, b->region) &&
-               slice_equal(a->partition, b->partition);
+               slice_equal(a->partition, b->partition) && slice_equal(a->configuration_set, b->configuration_set);
 }
 
 /* Hands one record of the log to the targets that it is routed to: those of this worker that take live, or only `only`.
