@@ -69,6 +69,14 @@ struct codec_view {
  * `reterr` is given, offset and reason; *ret_view is untouched. Never reads beyond the slice. */
 enum err_code codec_view_decode(struct slice event, struct codec_view *ret_view, struct err *reterr);
 
+/* A view as plain bytes, for the journal: the router validates an event once, and whoever reads it from the journal
+ * loads what was found instead of looking for it again. Load checks that every part lies within the event
+ * (ERR_CORRUPT), not what it is: the two must come from codec_view_store() of the same event, under a checksum. */
+#define CODEC_VIEW_STORED_BYTES 80
+void codec_view_store(const struct codec_view *view, uint8_t out[CODEC_VIEW_STORED_BYTES]);
+enum err_code codec_view_load(const uint8_t stored[CODEC_VIEW_STORED_BYTES], struct slice event,
+                              struct codec_view *ret_view);
+
 /* Reads an event back into the public struct, with lists in the arena: for tools (decode, feeds' tests), never on the
  * hot path. */
 struct arena;

@@ -196,6 +196,21 @@ static void worker_take_orders(struct egress_worker *worker)
         }
 }
 
+/* A read failed. True: the record is damaged on the disk and must be passed over; what was routed there is lost, and
+ * the ledger shows it. */
+static bool worker_read_failed(struct egress_worker *worker, uint32_t shard, enum err_code code,
+                               const struct journal_record *record)
+{
+        uint64_t repeats = 0;
+        ASSERT(code != ERR_NOT_FOUND); /* every place read here is held by a cursor */
+        if (log_gate_open(&worker->read_gate, worker->now_ns, 10 * CLOCK_NS_PER_S, &repeats))
+                log_error("cannot read the journal",
+                          "shard=%u error=\"%s\" position=%" PRIu64 " now=\"%s\" repeats=%" PRIu64, shard,
+                          err_text(code), code == ERR_CORRUPT ? record->position : 0,
+                          code == ERR_CORRUPT ? "this record is lost" : "tries again", repeats);
+        return code == ERR_CORRUPT;
+}
+
 static bool worker_same_json(const struct codec_json_options *a, const struct codec_json_options *b)
 {
         return slice_equal(a->account_id, b->account_id) && slice_equal(a->region, b->region) &&
@@ -227,10 +242,16 @@ static bool worker_dispatch(struct egress_worker *worker, uint32_t shard, const 
                 if (seen)
                         continue;
                 if (!decoded) {
-                        /* The shard validated these bytes before they were committed, and the record's checksum held.
-                         */
-                        enum err_code code = codec_view_decode(record->payload, &view, NULL);
-                        ASSERT(code == ERR_OK);
+                        /* The shard validated the event and stored what it found before it committed the record, whose
+                         * checksum held. */
+                        enum err_code code = ERR_CORRUPT;
+                        if (record->payload.len >= CODEC_VIEW_STORED_BYTES)
+                                code = codec_view_load(record->payload.ptr,
+                                                       slice_from(record->payload, CODEC_VIEW_STORED_BYTES), &view);
+                        if (code != ERR_OK) {
+                                (void)worker_read_failed(worker, shard, code, record); /* passed over */
+                                return true;
+                        }
                         decoded = true;
                 }
                 if (encoded_for == NULL || !worker_same_json(encoded_for, &target->json)) {
@@ -241,21 +262,6 @@ static bool worker_dispatch(struct egress_worker *worker, uint32_t shard, const 
                 all_taken &= egress_target_take(target, shard, record, slice_of(worker->json, json_bytes), copies);
         }
         return all_taken;
-}
-
-/* A read failed. True: the record is damaged on the disk and must be passed over; what was routed there is lost, and
- * the ledger shows it. */
-static bool worker_read_failed(struct egress_worker *worker, uint32_t shard, enum err_code code,
-                               const struct journal_record *record)
-{
-        uint64_t repeats = 0;
-        ASSERT(code != ERR_NOT_FOUND); /* every place read here is held by a cursor */
-        if (log_gate_open(&worker->read_gate, worker->now_ns, 10 * CLOCK_NS_PER_S, &repeats))
-                log_error("cannot read the journal",
-                          "shard=%u error=\"%s\" position=%" PRIu64 " now=\"%s\" repeats=%" PRIu64, shard,
-                          err_text(code), code == ERR_CORRUPT ? record->position : 0,
-                          code == ERR_CORRUPT ? "this record is lost" : "tries again", repeats);
-        return code == ERR_CORRUPT;
 }
 
 /* Walks the live ranges. Returns true when there is more. */

@@ -190,14 +190,15 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
         uint32_t events = 0;
         while (ring_visit_next(lane, &shared, &position)) {
                 uint8_t *payload = NULL;
-                if (journal_reserve(journal, (uint32_t)shared.len, &payload) != ERR_OK) {
+                if (journal_reserve(journal, CODEC_VIEW_STORED_BYTES + (uint32_t)shared.len, &payload) != ERR_OK) {
                         ring_visit_undo(lane);
                         shard->journal_full = true;
                         counter_add(counters, COUNTER_router_journal_full, 1);
                         break;
                 }
                 /* The lane's bytes may change under us: copied once; from here on only the copy is looked at. */
-                memcpy(payload, shared.ptr, shared.len);
+                uint8_t *event = payload + CODEC_VIEW_STORED_BYTES;
+                memcpy(event, shared.ptr, shared.len);
                 struct journal_entry entry = {
                         .lane_id = info.lane_id,
                         .lane_position = position,
@@ -205,8 +206,8 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                 };
                 struct codec_view view;
                 uint32_t workers = 0;
-                uint32_t payload_bytes = (uint32_t)shared.len;
-                if (codec_view_decode(slice_of(payload, shared.len), &view, NULL) != ERR_OK) {
+                uint32_t payload_bytes = CODEC_VIEW_STORED_BYTES + (uint32_t)shared.len;
+                if (codec_view_decode(slice_of(event, shared.len), &view, NULL) != ERR_OK) {
                         counter_add(counters, COUNTER_router_rejected, 1);
                         entry.flags = JOURNAL_FLAG_REJECTED;
                         entry.routes[0] = shard->options.target_rejected;
@@ -215,9 +216,10 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                 } else {
                         entry.event_type = (uint8_t)view.type;
                         shard_route(shard, &view, &entry, &workers);
-                        if (workers == 0)
-                                payload_bytes =
-                                        0; /* nobody will read it; the record keeps the lane position and the count */
+                        if (workers != 0)
+                                codec_view_store(&view, payload);
+                        else
+                                payload_bytes = 0; /* nobody will read it: only the lane position and the count matter */
                 }
                 journal_commit(journal, &entry, payload_bytes);
                 for (uint32_t left = workers; left != 0; left &= left - 1) {

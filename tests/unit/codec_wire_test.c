@@ -548,3 +548,36 @@ Test(codec_wire, an_event_comes_back_as_the_same_struct)
         }
         arena_release(&arena);
 }
+
+Test(codec_view, a_stored_view_loads_as_it_was, .timeout = 30)
+{
+        for (int type = 1; type <= CODEC_EVENT_TYPES_COUNT; type++) {
+                struct sendring_event event;
+                static uint8_t bytes[65536];
+                size_t len = 0;
+                struct err err;
+                codec_events_fill(&event, (enum sendring_event_type)type);
+                cr_assert_eq(codec_event_encode(&event, bytes, sizeof(bytes), &len, &err), ERR_OK, "%s", err.text);
+                struct codec_view view, loaded;
+                uint8_t stored[CODEC_VIEW_STORED_BYTES];
+                memset(&view, 0, sizeof(view));
+                memset(&loaded, 0, sizeof(loaded));
+                cr_assert_eq(codec_view_decode(slice_of(bytes, len), &view, NULL), ERR_OK);
+                codec_view_store(&view, stored);
+                cr_assert_eq(codec_view_load(stored, slice_of(bytes, len), &loaded), ERR_OK);
+                cr_assert(slice_equal(view.configuration_set, loaded.configuration_set) &&
+                          slice_equal(view.tags, loaded.tags) && slice_equal(view.session, loaded.session) &&
+                          slice_equal(view.mail, loaded.mail) && slice_equal(view.object, loaded.object) &&
+                          slice_equal(view.extra, loaded.extra) && slice_equal(view.message_id, loaded.message_id));
+                cr_assert(view.type == loaded.type && view.extra_count == loaded.extra_count &&
+                          view.timestamp_ms == loaded.timestamp_ms);
+                /* Another length, or any part beyond the event, is refused. */
+                cr_assert_eq(codec_view_load(stored, slice_of(bytes, len - 1), &loaded), ERR_CORRUPT);
+                for (size_t part = 0; part < 7; part++) {
+                        uint8_t bad[CODEC_VIEW_STORED_BYTES];
+                        memcpy(bad, stored, sizeof(bad));
+                        memset(bad + part * 8 + 4, 0xff, 4);
+                        cr_assert_eq(codec_view_load(bad, slice_of(bytes, len), &loaded), ERR_CORRUPT);
+                }
+        }
+}
