@@ -175,9 +175,8 @@ bool journal_record_is_whole(const uint8_t *at, uint64_t room_bytes, uint32_t se
 void journal_gap_fill(struct journal_record_header *header, uint64_t span_bytes, uint64_t next_sequence, uint32_t seed);
 void journal_entry_of_header(const struct journal_record_header *header, struct journal_entry *ret_entry);
 /* The offset of the next whole record or gap at or behind `offset` whose sequence is at least `sequence`, or data_end.
- * Bounded: the record with `sequence` was to begin just before `offset`, so the next one cannot be far ahead. */
-uint64_t journal_resync(const uint8_t *segment, uint64_t offset, uint64_t data_end, uint32_t seed, uint64_t sequence,
-                        bool bounded);
+ */
+uint64_t journal_resync(const uint8_t *segment, uint64_t offset, uint64_t data_end, uint32_t seed, uint64_t sequence);
 
 void journal_segment_header_fill(struct journal_segment_header *header, uint64_t file_number, uint64_t base_position,
                                  uint64_t segment_bytes, uint32_t seed);

@@ -17,10 +17,11 @@ struct journal_reader {
         struct journal_segment *segment; /* pinned; NULL when the bytes are a copy */
         void *own_map;                   /* NULL: the journal's own mapping is used */
         uint64_t own_bytes;
+        uint64_t file_number;
 };
 
 /* Reading beside a writer of another process: how often the log may be recycled under a count before it is given up. */
-#define JOURNAL_AUDIT_ATTEMPTS_MAX 64u
+#define JOURNAL_AUDIT_ATTEMPTS_MAX 16u
 
 enum err_code journal_segment_find(const struct journal *journal, uint64_t position, uint64_t *ret_index)
 {
@@ -82,11 +83,11 @@ static enum err_code journal_reader_copy(struct journal_reader *reader, int fd, 
         return ERR_OK;
 }
 
-static enum err_code journal_reader_map(struct journal_reader *reader, uint64_t file_number, uint64_t bytes)
+static enum err_code journal_reader_map(struct journal_reader *reader, uint64_t bytes)
 {
         struct journal *journal = reader->journal;
         char name[JOURNAL_NAME_BYTES];
-        journal_segment_name(file_number, JOURNAL_SEGMENT_SUFFIX, name);
+        journal_segment_name(reader->file_number, JOURNAL_SEGMENT_SUFFIX, name);
         int fd = openat(journal->directory_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
         if (fd < 0)
                 return journal->read_only && errno == ENOENT ? ERR_NOT_FOUND : ERR_SYSTEM;
@@ -120,7 +121,7 @@ static __attribute__((noinline)) enum err_code journal_reader_enter(struct journ
                 return code;
         }
         struct journal_segment *segment = journal_segment_at(journal, index);
-        const uint64_t file_number = segment->file_number;
+        reader->file_number = segment->file_number;
         const uint64_t size_bytes = segment->size_bytes;
         reader->base_position = segment->base_position;
         reader->data_end = journal_segment_data_end(segment);
@@ -134,7 +135,7 @@ static __attribute__((noinline)) enum err_code journal_reader_enter(struct journ
         (void)pthread_mutex_unlock(&journal->mutex);
         reader->verify = map == NULL;
         if (map == NULL) {
-                code = journal_reader_map(reader, file_number, size_bytes);
+                code = journal_reader_map(reader, size_bytes);
                 if (code != ERR_OK) {
                         journal_reader_rest(reader);
                         return code;
@@ -150,8 +151,7 @@ static __attribute__((noinline, cold)) enum err_code journal_read_damaged(struct
                                                                           struct journal_record *ret_record)
 {
         uint64_t offset = position - reader->base_position;
-        uint64_t next =
-                journal_resync(reader->bytes, offset + JOURNAL_ALIGN_BYTES, reader->data_end, reader->seed, 0, false);
+        uint64_t next = journal_resync(reader->bytes, offset + JOURNAL_ALIGN_BYTES, reader->data_end, reader->seed, 0);
         *ret_record = (struct journal_record){.position = position, .next_position = reader->base_position + next};
         return ERR_CORRUPT;
 }
@@ -165,12 +165,15 @@ enum err_code journal_read(struct journal_reader *reader, uint64_t position, uin
                         enum err_code code = journal_reader_enter(reader, position);
                         if (code != ERR_OK)
                                 return code;
-                        if (position < reader->base_position + JOURNAL_DATA_START)
-                                position = reader->base_position + JOURNAL_DATA_START;
-                        continue;
+                        if (position < reader->base_position)
+                                position = reader->base_position;
                 }
                 uint64_t offset = position - reader->base_position;
-                ASSERT(offset % JOURNAL_ALIGN_BYTES == 0 && offset >= JOURNAL_DATA_START);
+                ASSERT(offset % JOURNAL_ALIGN_BYTES == 0);
+                if (offset < JOURNAL_DATA_START) {
+                        position = reader->base_position + JOURNAL_DATA_START;
+                        continue;
+                }
                 const uint8_t *at = reader->bytes + offset;
                 uint64_t room_bytes = reader->data_end - offset;
                 struct journal_record_header header;
@@ -218,6 +221,22 @@ void journal_reader_free(struct journal_reader *reader)
 
 /* ------------------------------------------------------------------------------------------------------ audit */
 
+/* Whether the file that a copy was made of is still the same segment, so that what is damaged in the copy is damaged.
+ */
+static bool journal_reader_is_current(const struct journal_reader *reader)
+{
+        char name[JOURNAL_NAME_BYTES];
+        struct journal_segment_header header;
+        journal_segment_name(reader->file_number, JOURNAL_SEGMENT_SUFFIX, name);
+        int fd = openat(reader->journal->directory_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0)
+                return false;
+        bool same = pread(fd, &header, sizeof(header), 0) == (ssize_t)sizeof(header) && header.seed == reader->seed &&
+                    header.base_position == reader->base_position;
+        (void)close(fd); /* read only */
+        return same;
+}
+
 /* ERR_NOT_FOUND: the cursor moved on and the segment was recycled meanwhile. */
 static enum err_code journal_count_between(struct journal_reader *reader, uint16_t target,
                                            const struct journal_target_state *state, uint64_t *ret_waiting)
@@ -229,8 +248,8 @@ static enum err_code journal_count_between(struct journal_reader *reader, uint16
                 enum err_code code = journal_read(reader, position, state->accepted_position, &record);
                 if (code == ERR_EMPTY)
                         break;
-                if (code == ERR_CORRUPT && reader->journal->read_only)
-                        return ERR_NOT_FOUND; /* most likely recycled under the copy; else the attempts run out */
+                if (code == ERR_CORRUPT && reader->journal->read_only && !journal_reader_is_current(reader))
+                        return ERR_NOT_FOUND;
                 if (code != ERR_OK && code != ERR_CORRUPT)
                         return code;
                 position = record.next_position;
@@ -258,6 +277,10 @@ enum err_code journal_target_audit(struct journal *journal, uint16_t target, str
                 if (!journal_target_get(journal, target, &state))
                         return err_set(reterr, ERR_NOT_FOUND, "journal %s knows no target %u", journal->directory,
                                        target);
+                /* Reading only, nobody has checked the file. */
+                if (state.cursor_position % JOURNAL_ALIGN_BYTES != 0)
+                        return err_set(reterr, ERR_CORRUPT, "the cursor of target %u in journal %s is damaged", target,
+                                       journal->directory);
                 code = journal_count_between(&reader, target, &state, ret_waiting);
                 journal_reader_rest(&reader);
                 if (code == ERR_OK) {

@@ -395,9 +395,9 @@ static enum err_code recover_begin(struct recover *recover, size_t index, uint64
                 const struct journal_segment *segment = &recover->journal->segments[i];
                 uint64_t data_end = journal_segment_data_end(segment);
                 uint64_t end = recover->files[i].end_position - segment->base_position;
-                if (lost > 0 && !recover->journal->read_only)
-                        recover_quarantine_copy(recover, &recover->files[i]);
                 if (end < data_end && !recover->journal->read_only) {
+                        if (lost > 0)
+                                recover_quarantine_copy(recover, &recover->files[i]);
                         enum err_code code = recover_cover(recover, i, end, data_end, sequence);
                         if (code != ERR_OK)
                                 return code;
@@ -491,7 +491,7 @@ static enum err_code recover_scan(struct recover *recover, size_t index)
                         header.sequence >= recover->expected;
                 if (!whole) {
                         uint64_t next = journal_resync(recover->bytes, offset + JOURNAL_ALIGN_BYTES, data_end,
-                                                       segment->seed, recover->expected, content);
+                                                       segment->seed, recover->expected);
                         if (next == data_end)
                                 break;
                         memcpy(&header, recover->bytes + next, sizeof(header));
@@ -518,7 +518,7 @@ static enum err_code recover_scan(struct recover *recover, size_t index)
         }
         if (code != ERR_OK)
                 return code;
-        if (lost > 0 && !recover->journal->read_only)
+        if (lost > 0 && recover->holes_count > 0 && !recover->journal->read_only)
                 recover_quarantine_copy(recover, &recover->files[index]);
         recover->recovery->lost_records += lost;
         for (size_t i = 0; i < recover->holes_count && !recover->journal->read_only; i++) {

@@ -60,19 +60,13 @@ void journal_entry_of_header(const struct journal_record_header *header, struct 
         memcpy(ret_entry->routes, header->routes, sizeof(ret_entry->routes));
 }
 
-uint64_t journal_resync(const uint8_t *segment, uint64_t offset, uint64_t data_end, uint32_t seed, uint64_t sequence,
-                        bool bounded)
+uint64_t journal_resync(const uint8_t *segment, uint64_t offset, uint64_t data_end, uint32_t seed, uint64_t sequence)
 {
         for (uint64_t at = offset; at < data_end; at += JOURNAL_ALIGN_BYTES) {
                 struct journal_record_header header;
                 memcpy(&header, segment + at, sizeof(header));
-                bool gap = (journal_header_flags(&header) & JOURNAL_FLAG_GAP) != 0;
-                /* More records cannot have been lost in so few bytes: spares the CRC of old ones. The record before
-                 * `offset` is lost too. */
-                uint64_t lost_max = (at - offset) / JOURNAL_ALIGN_BYTES + 1;
-                if (header.sequence < sequence || (!gap && bounded && header.sequence - sequence > lost_max))
-                        continue;
-                if (journal_record_is_whole(segment + at, data_end - at, seed, &header))
+                /* Stale records are older than what is expected: spares their CRC. */
+                if (header.sequence >= sequence && journal_record_is_whole(segment + at, data_end - at, seed, &header))
                         return at;
         }
         return data_end;

@@ -316,7 +316,8 @@ static bool journal_owner_slot_choose(struct journal_target_entry *entry, bool *
         for (size_t i = 0; i < 2; i++) {
                 const struct journal_owner_slot *slot = &entry->owner_slots[i];
                 if (slot->crc != journal_owner_slot_crc(slot) || (slot->version & 1) != i ||
-                    slot->position >= JOURNAL_POSITION_MAX || slot->sequence >= JOURNAL_SEQUENCE_MAX)
+                    slot->position >= JOURNAL_POSITION_MAX || slot->position % JOURNAL_ALIGN_BYTES != 0 ||
+                    slot->sequence >= JOURNAL_SEQUENCE_MAX)
                         continue;
                 if (slot->version == active) {
                         *ret_repaired = false;
@@ -338,7 +339,8 @@ static bool journal_shard_slot_choose(struct journal_target_entry *entry, bool *
         for (size_t i = 0; i < 2; i++) {
                 const struct journal_shard_slot *slot = &entry->shard_slots[i];
                 if (slot->crc != journal_shard_slot_crc(slot) || (slot->version & 1) != i ||
-                    slot->upto_position >= JOURNAL_POSITION_MAX || slot->upto_sequence >= JOURNAL_SEQUENCE_MAX)
+                    slot->upto_position >= JOURNAL_POSITION_MAX || slot->upto_position % JOURNAL_ALIGN_BYTES != 0 ||
+                    slot->upto_sequence >= JOURNAL_SEQUENCE_MAX)
                         continue;
                 if (slot->version == active) {
                         *ret_repaired = false;
