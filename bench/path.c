@@ -18,8 +18,11 @@
  *
  * Not measured: the network beyond loopback, AWS's own latency, latency of an event, several targets, gzip, the keeper
  * (it only waits). Wall-clock figures (events_per_s) share the machine with sink, loadgen and whatever else runs; so do
- * caches, which the floor, running alone, has for itself. Peak RSS counts the journal's mapped pages as well:
- * rss_file_mib is their part and that of the program's code.
+ * caches, which the floor, running alone, has for itself. At a low rate the shard's naps and wake-ups are spread over
+ * few events: compare figures at the same rate only. Peak RSS counts the journal's mapped pages as well: rss_file is
+ * their part and that of the program's code.
+ *
+ * Killed by SIGKILL, this program leaves its directory behind; its processes end by themselves.
  *
  * usage: path --help */
 #include "base/clock.h"

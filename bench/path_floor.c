@@ -18,18 +18,19 @@
 #define BLOCKS           6u
 #define BLOCK_EVENTS     3750u /* of about 838 bytes of JSON: 4 MiB of base64, one full request */
 #define EVENTS           (BLOCKS * BLOCK_EVENTS)
+#define PIECE_EVENTS     125u  /* 100 KiB of JSON: with all it comes from and turns into, less than a level-2 cache */
 #define WIRE_ROOM        2048u /* of one event; the generator's stay far below */
 #define JSON_ROOM        4096u
-#define JSON_BLOCK_BYTES ((size_t)BLOCK_EVENTS * 2048)
-#define TEXT_BLOCK_BYTES (CODEC_BASE64_SIZE(JSON_BLOCK_BYTES) + 32) /* 32: what its SIMD stores may spill */
+#define JSON_PIECE_BYTES ((size_t)PIECE_EVENTS * JSON_ROOM)
+#define TEXT_BLOCK_BYTES ((size_t)BLOCK_EVENTS * 2048) /* an event of 1,500 bytes would still fit */
 #define TLS_RECORD_BYTES 16384u
 #define TLS_HEADER_BYTES 5u
 #define TLS_TAG_BYTES    16u
 #define TLS_IV_BYTES     12u
 /* A record's header, its hidden type byte and its tag. */
 #define TLS_OVERHEAD_BYTES (TLS_HEADER_BYTES + 1 + TLS_TAG_BYTES)
-#define SENT_BLOCK_BYTES   (TEXT_BLOCK_BYTES + (TEXT_BLOCK_BYTES / TLS_RECORD_BYTES + 1) * TLS_OVERHEAD_BYTES)
-#define SEND_PIECE_BYTES   ((size_t)256 * 1024) /* as the router's connections send */
+#define SENT_BYTES         (SEND_PIECE_RECORDS * (TLS_RECORD_BYTES + TLS_OVERHEAD_BYTES))
+#define SEND_PIECE_RECORDS 15u /* 256 KiB of ciphertext, as the router's connections send */
 #define READ_BYTES         ((size_t)256 * 1024)
 
 struct path_floor {
@@ -114,9 +115,11 @@ static enum err_code path_floor_make_events(struct path_floor *floor, struct err
                 if (code != ERR_OK)
                         break;
                 floor->events[i] = slice_of(at, bytes);
+                uint8_t *copy = floor->journal + floor->wire_bytes;
+                memcpy(copy, at, bytes); /* what every round copies there again */
                 floor->wire_sum += bytes;
                 floor->wire_bytes += (bytes + 15) & ~(size_t)7; /* a header, and padded */
-                code = codec_view_decode(floor->events[i], &floor->views[i], reterr);
+                code = codec_view_decode(slice_of(copy, bytes), &floor->views[i], reterr);
         }
         loadgen_events_free(generator);
         return code;
@@ -132,9 +135,9 @@ enum err_code path_floor_create(uint32_t aes_bits, struct path_floor **ret_floor
         floor->send_fd = floor->read_fd = -1;
         floor->wire = malloc((size_t)EVENTS * WIRE_ROOM);
         floor->journal = malloc((size_t)EVENTS * WIRE_ROOM);
-        floor->json = malloc(JSON_BLOCK_BYTES);
+        floor->json = malloc(JSON_PIECE_BYTES);
         floor->text = malloc(TEXT_BLOCK_BYTES);
-        floor->sent = malloc(SENT_BLOCK_BYTES);
+        floor->sent = malloc(SENT_BYTES);
         floor->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
         floor->sha256_context = EVP_MD_CTX_new();
         floor->cipher_context = EVP_CIPHER_CTX_new();
@@ -189,13 +192,29 @@ double path_floor_json_bytes(const struct path_floor *floor)
 
 /* ---------------------------------------------------------------------------------------------- one block */
 
+struct path_floor_stopwatch {
+        uint64_t at_ns;
+        uint64_t ns[PATH_FLOOR_PARTS];
+};
+
+static void path_floor_lap(struct path_floor_stopwatch *stopwatch, enum path_floor_part part)
+{
+        uint64_t now_ns = clock_thread_cpu_ns();
+        stopwatch->ns[part] += now_ns - stopwatch->at_ns;
+        stopwatch->at_ns = now_ns;
+}
+
+static uint8_t *path_floor_copy_of(const struct path_floor *floor, uint32_t event)
+{
+        return floor->journal + (floor->events[event].ptr - floor->wire);
+}
+
+/* Lines of JSON. Returns their bytes, 0 when there is not the room. */
 static size_t path_floor_json(struct path_floor *floor, uint32_t first)
 {
         const struct codec_json_options options = {.account_id = SLICE("123456789012"), .region = SLICE("us-east-1")};
         size_t at = 0;
-        for (uint32_t i = first; i < first + BLOCK_EVENTS; i++) {
-                if (JSON_BLOCK_BYTES - at < JSON_ROOM)
-                        return 0;
+        for (uint32_t i = first; i < first + PIECE_EVENTS; i++) {
                 size_t bytes = codec_json_encode(&floor->views[i], &options, floor->json + at, JSON_ROOM - 1);
                 if (bytes == 0)
                         return 0;
@@ -205,7 +224,8 @@ static size_t path_floor_json(struct path_floor *floor, uint32_t first)
         return at;
 }
 
-/* TLS 1.3 records of `text`. Returns their bytes, 0 when OpenSSL failed. */
+/* TLS 1.3 records of at most SEND_PIECE_RECORDS * TLS_RECORD_BYTES of text. Returns their bytes, 0 when OpenSSL failed.
+ */
 static size_t path_floor_encrypt(struct path_floor *floor, struct slice text)
 {
         EVP_CIPHER_CTX *context = floor->cipher_context;
@@ -236,8 +256,7 @@ static size_t path_floor_encrypt(struct path_floor *floor, struct slice text)
 static bool path_floor_send(const struct path_floor *floor, size_t bytes)
 {
         for (size_t at = 0; at < bytes;) {
-                size_t piece = bytes - at < SEND_PIECE_BYTES ? bytes - at : SEND_PIECE_BYTES;
-                ssize_t sent = send(floor->send_fd, floor->sent + at, piece, MSG_NOSIGNAL);
+                ssize_t sent = send(floor->send_fd, floor->sent + at, bytes - at, MSG_NOSIGNAL);
                 if (sent < 0 && errno != EINTR)
                         return false;
                 at += sent > 0 ? (size_t)sent : 0;
@@ -245,53 +264,62 @@ static bool path_floor_send(const struct path_floor *floor, size_t bytes)
         return true;
 }
 
-/* Adds the block's nanoseconds. */
-static enum err_code path_floor_block(struct path_floor *floor, uint32_t first, uint64_t ns[PATH_FLOOR_PARTS],
-                                      struct err *reterr)
+/* Events into the body `floor->text`, whose hash goes on. Adds to *text_bytes. */
+static bool path_floor_build(struct path_floor *floor, struct path_floor_stopwatch *stopwatch, uint32_t first,
+                             struct codec_base64 *base64, size_t *text_bytes)
 {
-        uint64_t at_ns[PATH_FLOOR_PARTS + 1];
-        at_ns[PATH_FLOOR_MEMCPY] = clock_thread_cpu_ns();
-        for (uint32_t i = first; i < first + BLOCK_EVENTS; i++)
-                memcpy(floor->journal + (floor->events[i].ptr - floor->wire), floor->events[i].ptr,
-                       floor->events[i].len);
-        at_ns[PATH_FLOOR_CRC32C] = clock_thread_cpu_ns();
-        for (uint32_t i = first; i < first + BLOCK_EVENTS; i++)
-                floor->crc_sum += crc32_iscsi(floor->journal + (floor->events[i].ptr - floor->wire),
-                                              (int)floor->events[i].len, 0);
-        at_ns[PATH_FLOOR_JSON] = clock_thread_cpu_ns();
+        for (uint32_t i = first; i < first + PIECE_EVENTS; i++)
+                memcpy(path_floor_copy_of(floor, i), floor->events[i].ptr, floor->events[i].len);
+        path_floor_lap(stopwatch, PATH_FLOOR_MEMCPY);
+        for (uint32_t i = first; i < first + PIECE_EVENTS; i++)
+                floor->crc_sum += crc32_iscsi(path_floor_copy_of(floor, i), (int)floor->events[i].len, 0);
+        path_floor_lap(stopwatch, PATH_FLOOR_CRC32C);
         size_t json_bytes = path_floor_json(floor, first);
-        at_ns[PATH_FLOOR_BASE64] = clock_thread_cpu_ns();
-        struct codec_base64 state = {.waiting_count = 0};
-        size_t text_bytes = codec_base64_append(&state, slice_of(floor->json, json_bytes), floor->text);
-        text_bytes += codec_base64_finish(&state, floor->text + text_bytes);
-        at_ns[PATH_FLOOR_SHA256] = clock_thread_cpu_ns();
+        path_floor_lap(stopwatch, PATH_FLOOR_JSON);
+        if (json_bytes == 0 || TEXT_BLOCK_BYTES - *text_bytes < CODEC_BASE64_SIZE(json_bytes) + 64)
+                return false;
+        uint8_t *text = floor->text + *text_bytes;
+        size_t written = codec_base64_append(base64, slice_of(floor->json, json_bytes), text);
+        path_floor_lap(stopwatch, PATH_FLOOR_BASE64);
+        bool hashed = EVP_DigestUpdate(floor->sha256_context, text, written) == 1;
+        path_floor_lap(stopwatch, PATH_FLOOR_SHA256);
+        *text_bytes += written;
+        floor->json_sum += json_bytes - PIECE_EVENTS; /* without the line ends */
+        return hashed;
+}
+
+/* Adds the block's nanoseconds. */
+static bool path_floor_block(struct path_floor *floor, struct path_floor_stopwatch *stopwatch, uint32_t first)
+{
         uint8_t hash[EVP_MAX_MD_SIZE];
-        bool hashed = EVP_DigestInit_ex(floor->sha256_context, floor->sha256, NULL) == 1 &&
-                      EVP_DigestUpdate(floor->sha256_context, floor->text, text_bytes) == 1 &&
-                      EVP_DigestFinal_ex(floor->sha256_context, hash, NULL) == 1;
-        at_ns[PATH_FLOOR_AES_GCM] = clock_thread_cpu_ns();
-        size_t sent_bytes = path_floor_encrypt(floor, slice_of(floor->text, text_bytes));
-        at_ns[PATH_FLOOR_SEND] = clock_thread_cpu_ns();
-        bool sent = path_floor_send(floor, sent_bytes);
-        at_ns[PATH_FLOOR_PARTS] = clock_thread_cpu_ns();
-        if (json_bytes == 0 || !hashed || sent_bytes == 0 || !sent)
-                return err_set_errno(reterr, ERR_SYSTEM, errno, "the floor could not be measured");
-        for (int part = 0; part < PATH_FLOOR_PARTS; part++)
-                ns[part] += at_ns[part + 1] - at_ns[part];
-        floor->json_sum += json_bytes - BLOCK_EVENTS; /* without the line ends */
-        return ERR_OK;
+        struct codec_base64 base64 = {.waiting_count = 0};
+        size_t text_bytes = 0;
+        bool ok = EVP_DigestInit_ex(floor->sha256_context, floor->sha256, NULL) == 1;
+        stopwatch->at_ns = clock_thread_cpu_ns();
+        for (uint32_t piece = 0; piece < BLOCK_EVENTS && ok; piece += PIECE_EVENTS)
+                ok = path_floor_build(floor, stopwatch, first + piece, &base64, &text_bytes);
+        ok = ok && EVP_DigestFinal_ex(floor->sha256_context, hash, NULL) == 1;
+        path_floor_lap(stopwatch, PATH_FLOOR_SHA256);
+        text_bytes += codec_base64_finish(&base64, floor->text + text_bytes); /* 4 bytes at most, not hashed */
+        const size_t piece_bytes = (size_t)SEND_PIECE_RECORDS * TLS_RECORD_BYTES;
+        for (size_t at = 0; at < text_bytes && ok; at += piece_bytes) {
+                size_t bytes = text_bytes - at < piece_bytes ? text_bytes - at : piece_bytes;
+                size_t sent_bytes = path_floor_encrypt(floor, slice_of(floor->text + at, bytes));
+                path_floor_lap(stopwatch, PATH_FLOOR_AES_GCM);
+                ok = sent_bytes > 0 && path_floor_send(floor, sent_bytes);
+                path_floor_lap(stopwatch, PATH_FLOOR_SEND);
+        }
+        return ok;
 }
 
 enum err_code path_floor_round(struct path_floor *floor, double ret_ns[PATH_FLOOR_PARTS], struct err *reterr)
 {
-        uint64_t ns[PATH_FLOOR_PARTS] = {0};
+        struct path_floor_stopwatch stopwatch = {0};
         floor->json_sum = 0;
-        for (uint32_t block = 0; block < BLOCKS; block++) {
-                enum err_code code = path_floor_block(floor, block * BLOCK_EVENTS, ns, reterr);
-                if (code != ERR_OK)
-                        return code;
-        }
+        for (uint32_t block = 0; block < BLOCKS; block++)
+                if (!path_floor_block(floor, &stopwatch, block * BLOCK_EVENTS))
+                        return err_set_errno(reterr, ERR_SYSTEM, errno, "the floor could not be measured");
         for (int part = 0; part < PATH_FLOOR_PARTS; part++)
-                ret_ns[part] = (double)ns[part] / EVENTS;
+                ret_ns[part] = (double)stopwatch.ns[part] / EVENTS;
         return ERR_OK;
 }

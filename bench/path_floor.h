@@ -1,10 +1,10 @@
 /* The floor of the whole path: what the bytes of an event cost when nothing but the unavoidable is done with them.
  *
- * Events of the generator that `sendring loadgen` uses, encoded and decoded beforehand. A round takes them block by
- * block, a block being what one request of 4 MiB carries, through seven stages, each over the whole block, since a
- * request can be signed only when all of it is there: memcpy of each event (lane to journal), CRC-32C of the copy
- * (ISA-L), JSON, base64 of the lines, SHA-256 of the text, AES-GCM of it in records of 16 KiB, and send() of those over
- * loopback TCP in pieces of 256 KiB to a thread that reads them. Only the calling thread's CPU time counts. */
+ * Events of the generator that `sendring loadgen` uses, encoded and decoded beforehand, go in pieces that stay in the
+ * second-level cache through memcpy of each event (lane to journal), CRC-32C of the copy (ISA-L), JSON, base64 of the
+ * lines into a request body, SHA-256 of the text. When a body of 4 MiB is whole, and only then could its request be
+ * signed, it goes in pieces through AES-GCM in records of 16 KiB and send() over loopback TCP to a thread that reads.
+ * Only the calling thread's CPU time counts. */
 #ifndef SENDRING_BENCH_PATH_FLOOR_H
 #define SENDRING_BENCH_PATH_FLOOR_H
 
