@@ -5,7 +5,7 @@
  * thread, as in the daemon, so on a machine with one core its page preparation would be measured, too; its CPU is
  * printed. Not measured: validation, rules, readers (but for `read`, which reads warm records), the disk.
  *
- *     bench/journal [--json] [--events N] [--directory DIR] */
+ *     bench/journal [--json] [--events N] [--directory DIR] [--smoke] */
 #include "journal/journal.h"
 #include "base/clock.h"
 #include "base/random.h"
@@ -148,10 +148,12 @@ int main(int argc, char **argv)
                         json = true;
                 else if (strcmp(argv[i], "--events") == 0 && i + 1 < argc)
                         events = strtoull(argv[++i], NULL, 10);
+                else if (strcmp(argv[i], "--smoke") == 0)
+                        events = 20000;
                 else if (strcmp(argv[i], "--directory") == 0 && i + 1 < argc)
                         parent = argv[++i];
                 else {
-                        (void)fprintf(stderr, "usage: journal [--json] [--events N] [--directory DIR]\n");
+                        (void)fprintf(stderr, "usage: journal [--json] [--events N] [--directory DIR] [--smoke]\n");
                         return 2;
                 }
         }

@@ -7,7 +7,7 @@
  * producer thread, one consumer thread that copies out and visits at most once per microsecond. It needs two free
  * cores; no floor. Not measured: latency, sleeping, more than one lane.
  *
- * Median of the rounds. usage: ring [--json] [--rounds N] */
+ * Median of the rounds. usage: ring [--json] [--rounds N] [--smoke] */
 #include "ring/ring.h"
 #include "base/clock.h"
 #include "ring/ring_internal.h"
@@ -205,6 +205,8 @@ int main(int argc, char **argv)
         for (int i = 1; i < argc; i++)
                 if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc)
                         rounds = strtoul(argv[++i], NULL, 10);
+                else if (strcmp(argv[i], "--smoke") == 0)
+                        rounds = 3;
         if (rounds == 0 || rounds > ROUNDS_MAX)
                 rounds = ROUNDS;
         for (size_t i = 0; i < sizeof(source); i++)

@@ -8,7 +8,7 @@
  * It does not measure: signing, the network, the server, latency, or how much of the loopback's receive side the kernel
  * books on the sender (the floor pays it as well).
  *
- * usage: transport [--json] [--megabytes N] [--rounds N]
+ * usage: transport [--json] [--megabytes N] [--rounds N] [--smoke]
  */
 #include "base/clock.h"
 #include "egress/http.h"
@@ -253,6 +253,9 @@ int main(int argc, char **argv)
         for (int i = 1; i < argc; i++) {
                 if (strcmp(argv[i], "--json") == 0) {
                         json = true;
+                } else if (strcmp(argv[i], "--smoke") == 0) {
+                        megabytes = 16;
+                        rounds = 1;
                 } else if (i + 1 < argc && strcmp(argv[i], "--megabytes") == 0 &&
                            slice_to_u64(slice_of_text(argv[i + 1]), 1u << 20, &megabytes) && megabytes >= 4) {
                         i++;
@@ -260,7 +263,8 @@ int main(int argc, char **argv)
                            slice_to_u64(slice_of_text(argv[i + 1]), BENCH_ROUNDS_MAX, &rounds) && rounds >= 1) {
                         i++;
                 } else {
-                        (void)fprintf(stderr, "usage: transport [--json] [--megabytes 4..] [--rounds 1..%d]\n",
+                        (void)fprintf(stderr,
+                                      "usage: transport [--json] [--megabytes 4..] [--rounds 1..%d] [--smoke]\n",
                                       BENCH_ROUNDS_MAX);
                         return 1;
                 }
