@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define PAYLOAD_BYTES 700u
@@ -75,6 +76,13 @@ static uint64_t bench_floor(uint8_t *area, const uint8_t *source, uint64_t event
         uint64_t end_ns = clock_thread_cpu_ns();
         /* The sum is used, so that nothing is optimised away. */
         return end_ns - start_ns + (sum == 0x12345678);
+}
+
+static uint64_t bench_faults(void)
+{
+        struct rusage usage;
+        (void)getrusage(RUSAGE_THREAD, &usage); /* cannot fail for this thread */
+        return (uint64_t)usage.ru_minflt + (uint64_t)usage.ru_majflt;
 }
 
 static uint64_t bench_append(struct bench *bench, const uint8_t *source, uint64_t events, uint64_t *ret_full)
@@ -190,13 +198,15 @@ int main(int argc, char **argv)
         pthread_t thread;
         if (pthread_create(&thread, NULL, bench_maintain, &bench) != 0)
                 return 1;
-        uint64_t full = 0;
+        uint64_t full = 0, faults = 0;
         double appends[ROUNDS], floors[ROUNDS], reads[ROUNDS], scans[ROUNDS];
         (void)bench_floor(area, source, events);
         (void)bench_append(&bench, source, events, &full);
         for (unsigned round = 0; round < ROUNDS; round++) {
                 floors[round] = (double)bench_floor(area, source, events) / (double)events;
+                uint64_t before = bench_faults();
                 appends[round] = (double)bench_append(&bench, source, events, &full) / (double)events;
+                faults += bench_faults() - before;
         }
         atomic_store_explicit(&bench.stop, true, memory_order_relaxed);
         (void)pthread_join(thread, NULL);
@@ -233,6 +243,7 @@ int main(int argc, char **argv)
         double floor = median(floors), append = median(appends);
         print(json, "append_ns_per_event", append, "ns", floor);
         print(json, "append_events_per_s", 1e9 / append, "events/s", 0);
+        print(json, "append_faults_per_million", (double)faults * 1e6 / (double)(events * ROUNDS), "faults", 0);
         print(json, "append_full", (double)full, "times", 0);
         print(json, "maintenance_ns_per_event", (double)atomic_load(&bench.maintenance_cpu_ns) / (double)stats.records,
               "ns", 0);

@@ -199,10 +199,22 @@ Test(journal, nothing_is_visible_before_publish_but_a_commit_survives)
         journal_close(journal);
 }
 
+static uint32_t seed_of_first_file(void)
+{
+        char path[300];
+        uint32_t seed = 0;
+        (void)snprintf(path, sizeof(path), "%s/0000000000000000.segment", directory);
+        int fd = open(path, O_RDONLY);
+        cr_assert_eq(pread(fd, &seed, sizeof(seed), 12), sizeof(seed));
+        (void)close(fd);
+        return seed;
+}
+
 Test(journal, segments_are_recycled_when_every_cursor_has_passed)
 {
         struct journal *journal = must_open_small(5, NULL);
         must_register(journal, 3);
+        uint32_t seed = seed_of_first_file();
         for (unsigned round = 0; round < 40; round++) {
                 append(journal, 1000, 3);
                 advance_all(journal, 3);
@@ -212,6 +224,9 @@ Test(journal, segments_are_recycled_when_every_cursor_has_passed)
         journal_get_stats(journal, &stats);
         cr_assert_leq(stats.size_bytes, 5 * MIB);
         cr_assert_gt(stats.segments_recycled, 15);
+        /* Stale records must fail their CRC, not only their sequence. */
+        cr_assert_neq(seed_of_first_file(), seed);
+        cr_assert_neq(seed_of_first_file(), 0);
         cr_assert_gt(stats.committed_position, 20 * MIB);
         cr_assert_eq(stats.records, 40000);
         journal_close(journal);
