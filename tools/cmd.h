@@ -22,6 +22,8 @@
         X("validate", cmd_validate, "check sendring.yaml and configuration-sets.yaml") \
         X("sink", cmd_sink, "an AWS-shaped endpoint on loopback that counts exactly, for demos and tests") \
         X("loadgen", cmd_loadgen, "publish events from several processes, counted exactly, and time it") \
+        X("feed", cmd_feed, "publish what an MTA's log or a file of JSON lines tells") \
+        X("decode", cmd_decode, "print encoded events, or the journal, as SES's JSON") \
         /* end */
 /* clang-format on */
 

@@ -1,0 +1,89 @@
+/* What postfix.c (joining) and postfix_state.c (saving) share. */
+#ifndef SENDRING_FEEDS_POSTFIX_INTERNAL_H
+#define SENDRING_FEEDS_POSTFIX_INTERNAL_H
+
+#include "base/arena.h"
+#include "feeds/postfix.h"
+
+#define POSTFIX_HEADERS_MAX       32u
+#define POSTFIX_TAGS_MAX          64u
+#define POSTFIX_QUEUE_ID_MAX      63u
+#define POSTFIX_TEXT_BYTES_MAX    1024u /* of a deferral's text, kept for a bounce at expiry */
+#define POSTFIX_MESSAGE_BYTES_MAX (256u * 1024u)
+#define POSTFIX_PEERS             512u /* processes whose TLS state is known, by process id modulo this */
+
+enum recipient_state {
+        RECIPIENT_KNOWN = 0,
+        RECIPIENT_DEFERRED = 1,
+        RECIPIENT_DONE = 2, /* sent or bounced */
+};
+
+struct recipient {
+        struct slice address; /* message's arena */
+        enum recipient_state state;
+        bool from_peer;      /* the last deferral's text is a peer's */
+        char dsn[12];        /* of the last deferral */
+        char ip[46];         /* of its relay */
+        char delay_type[32]; /* last published; "": none yet */
+        int64_t delay_at_ms; /* when */
+        char *text;          /* of the last deferral; NULL: none */
+        uint32_t text_bytes;
+};
+
+struct message {
+        struct message *hash_next;
+        struct message *newer, *older; /* by last line */
+        struct arena arena;
+        struct slice queue_id;
+        int64_t timestamp_ms; /* arrival */
+        bool exact;           /* timestamp_ms is from the queue id, not from a line of whole seconds */
+        bool born;            /* its first lines were seen, so that its Send is ours to tell */
+        bool active;          /* qmgr has named its sender */
+        bool notification;    /* Postfix's own: makes no events */
+        bool sent;            /* its Send is told */
+        bool local;           /* some outcome was of local delivery */
+        bool headers_cut;
+        struct slice sender, client_ip, caller_identity, operation, tls_version, from_domain, configuration_set;
+        struct sendring_pair headers[POSTFIX_HEADERS_MAX];
+        uint32_t headers_count;
+        struct sendring_pair *tags; /* POSTFIX_TAGS_MAX, in the arena; NULL: none */
+        uint32_t tags_count;
+        uint32_t recipients_expected; /* nrcpt=; 0: not known */
+        uint32_t recipients_count, recipients_room;
+        struct recipient *recipients;
+        uint64_t bytes; /* as counted in postfix->bytes */
+};
+
+struct peer {
+        uint32_t pid;
+        char version[16];
+        char relay[128]; /* of an outgoing connection */
+};
+
+struct postfix {
+        struct postfix_options options;
+        struct postfix_counts counts;
+        struct message **buckets;
+        uint32_t buckets_count; /* a power of two */
+        uint32_t messages_count;
+        uint64_t bytes;
+        struct message *newest, *oldest;
+        struct peer peers[POSTFIX_PEERS];
+        /* The last traditional time stamp and what it means. */
+        char stamp[16];
+        int64_t stamp_ms, stamp_reference_ms;
+        /* Scratch for one event. */
+        struct sendring_str destination[POSTFIX_RECIPIENTS_MAX];
+        struct sendring_str addresses[4][POSTFIX_DESTINATIONS_MAX];
+};
+
+struct message *postfix_message_find(struct postfix *postfix, struct slice queue_id);
+/* A new one, linked as the newest; NULL: out of memory. */
+struct message *postfix_message_add(struct postfix *postfix, struct slice queue_id);
+void postfix_message_drop(struct postfix *postfix, struct message *message);
+/* Finds or adds; NULL: no room for another (out of memory sets *ret_memory). */
+struct recipient *postfix_recipient(struct message *message, struct slice address, bool *ret_memory);
+/* After a message has grown. */
+void postfix_message_recount(struct postfix *postfix, struct message *message);
+
+#endif

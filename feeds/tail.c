@@ -1,0 +1,432 @@
+#include "feeds/tail.h"
+
+#include "base/clock.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TAIL_READ_BYTES 65536u
+#define TAIL_WAIT_MS    100
+
+struct tail {
+        struct tail_options options;
+        char path[PATH_MAX];
+        int fd; /* -1: the followed file is not there yet */
+        struct stat status;
+        struct tail_position position;
+        uint8_t *buffer;
+        size_t room, begin, end; /* buffer[begin..end) is not given out yet */
+        size_t scanned;          /* of it without a newline */
+        bool skipping;           /* in the rest of a line that is too long */
+        bool ended;              /* end of a file that nobody appends to */
+        bool last;               /* that file is not the followed one any more: read it to its end */
+        char notice[512], taken[512];
+};
+
+static bool tail_is_stdin(const struct tail *tail)
+{
+        return strcmp(tail->path, "-") == 0;
+}
+
+/* ---------------------------------------------------------------------------------------------- which file */
+
+static uint64_t tail_sum(const uint8_t *bytes, size_t len)
+{
+        uint64_t hash = UINT64_C(14695981039346656037);
+        for (size_t i = 0; i < len; i++)
+                hash = (hash ^ bytes[i]) * UINT64_C(1099511628211);
+        return hash;
+}
+
+/* The sum over the first `want` bytes; false when the file has fewer. */
+static bool tail_head_sum(int fd, uint64_t want, uint64_t *ret_sum)
+{
+        uint8_t head[TAIL_HEAD_BYTES];
+        if (want > sizeof(head))
+                return false;
+        ssize_t got = want == 0 ? 0 : pread(fd, head, (size_t)want, 0);
+        if (got != (ssize_t)want)
+                return false;
+        *ret_sum = tail_sum(head, (size_t)want);
+        return true;
+}
+
+/* Takes note of the file's beginning while it is shorter than the part that is summed. */
+static void tail_note_head(struct tail *tail)
+{
+        uint8_t head[TAIL_HEAD_BYTES];
+        uint64_t want = tail->position.offset < sizeof(head) ? tail->position.offset : sizeof(head);
+        if (tail_is_stdin(tail) || tail->fd < 0 || want == tail->position.head_bytes)
+                return;
+        ssize_t got = pread(tail->fd, head, (size_t)want, 0);
+        if (got != (ssize_t)want)
+                return;
+        tail->position.head_bytes = want;
+        tail->position.head_sum = tail_sum(head, (size_t)want);
+}
+
+static bool tail_same_file(const struct stat *a, const struct stat *b)
+{
+        return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+static bool tail_is_compressed(const char *name)
+{
+        static const char *const ends[] = {".gz", ".bz2", ".xz", ".zst", ".lz4"};
+        size_t len = strlen(name);
+        for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+                if (len > strlen(ends[i]) && strcmp(name + len - strlen(ends[i]), ends[i]) == 0)
+                        return true;
+        return false;
+}
+
+static bool tail_before(const struct timespec *a, const struct timespec *b)
+{
+        return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
+}
+
+/* Calls for each regular file beside the followed one whose name begins with its name, itself included. */
+typedef bool tail_visit(void *context, const char *path, const struct stat *status); /* false: enough */
+
+static void tail_each_sibling(const struct tail *tail, tail_visit *visit, void *context)
+{
+        char directory[PATH_MAX], path[PATH_MAX];
+        const char *slash = strrchr(tail->path, '/');
+        const char *name = slash == NULL ? tail->path : slash + 1;
+        int used = slash == NULL
+                           ? snprintf(directory, sizeof(directory), ".")
+                           : snprintf(directory, sizeof(directory), "%.*s", (int)(slash - tail->path + 1), tail->path);
+        if (used < 0 || (size_t)used >= sizeof(directory))
+                return;
+        DIR *list = opendir(directory);
+        if (list == NULL)
+                return;
+        for (struct dirent *entry = readdir(list); entry != NULL; entry = readdir(list)) {
+                struct stat status;
+                if (strncmp(entry->d_name, name, strlen(name)) != 0 || tail_is_compressed(entry->d_name))
+                        continue;
+                used = snprintf(path, sizeof(path), "%s/%s", directory, entry->d_name);
+                if (used < 0 || (size_t)used >= sizeof(path) || stat(path, &status) < 0 || !S_ISREG(status.st_mode))
+                        continue;
+                if (!visit(context, path, &status))
+                        break;
+        }
+        (void)closedir(list); /* was only read */
+}
+
+struct tail_search {
+        const struct tail_position *position; /* looked for */
+        const struct stat *after;             /* or: the oldest that was changed after this one */
+        char path[PATH_MAX];
+        struct stat status;
+        bool found;
+};
+
+static bool tail_search_visit(void *context, const char *path, const struct stat *status)
+{
+        struct tail_search *search = context;
+        if (search->position != NULL) {
+                if ((uint64_t)status->st_ino != search->position->inode ||
+                    (uint64_t)status->st_dev != search->position->device)
+                        return true;
+                int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+                uint64_t sum = 0;
+                bool same = fd >= 0 && tail_head_sum(fd, search->position->head_bytes, &sum) &&
+                            sum == search->position->head_sum;
+                if (fd >= 0)
+                        (void)close(fd); /* was only read */
+                if (!same)
+                        return true;
+        } else {
+                if (tail_same_file(status, search->after) || !tail_before(&search->after->st_mtim, &status->st_mtim))
+                        return true;
+                if (search->found && !tail_before(&status->st_mtim, &search->status.st_mtim))
+                        return true;
+        }
+        search->found = true;
+        search->status = *status;
+        (void)snprintf(search->path, sizeof(search->path), "%s", path); /* the same size */
+        return search->position == NULL;
+}
+
+static enum err_code tail_open_file(struct tail *tail, const char *path, uint64_t offset, struct err *reterr)
+{
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        if (fd < 0)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "open %s", path);
+        if (fstat(fd, &tail->status) < 0 || lseek(fd, (off_t)offset, SEEK_SET) < 0) {
+                int saved = errno;
+                (void)close(fd); /* nothing was written */
+                return err_set_errno(reterr, ERR_SYSTEM, saved, "read %s", path);
+        }
+        if (S_ISDIR(tail->status.st_mode)) {
+                (void)close(fd); /* nothing was written */
+                return err_set_errno(reterr, ERR_SYSTEM, EISDIR, "read %s", path);
+        }
+        if (tail->fd >= 0 && !tail_is_stdin(tail))
+                (void)close(tail->fd); /* was only read */
+        tail->fd = fd;
+        tail->begin = tail->end = tail->scanned = 0;
+        tail->skipping = tail->ended = tail->last = false;
+        tail->position = (struct tail_position){
+                .device = (uint64_t)tail->status.st_dev,
+                .inode = (uint64_t)tail->status.st_ino,
+                .offset = offset,
+        };
+        tail_note_head(tail);
+        return ERR_OK;
+}
+
+static enum err_code tail_open_position(struct tail *tail, const struct tail_position *position, struct err *reterr)
+{
+        struct tail_search search = {.position = position};
+        tail_each_sibling(tail, tail_search_visit, &search);
+        if (!search.found) {
+                (void)snprintf(tail->notice, sizeof(tail->notice),
+                               "the file read last (inode %llu) is gone or compressed: lines that were not read from "
+                               "it are missed",
+                               (unsigned long long)position->inode);
+                return ERR_NOT_FOUND;
+        }
+        uint64_t offset = position->offset;
+        if (offset > (uint64_t)search.status.st_size) {
+                (void)snprintf(tail->notice, sizeof(tail->notice), "%.300s was cut short: reading from its beginning",
+                               search.path);
+                offset = 0;
+        }
+        enum err_code code = tail_open_file(tail, search.path, offset, reterr);
+        if (code == ERR_OK && offset > 0)
+                tail->position.line = position->line;
+        return code;
+}
+
+enum err_code tail_open(const struct tail_options *options, struct tail **ret_tail, struct err *reterr)
+{
+        struct tail *tail = calloc(1, sizeof(*tail));
+        if (tail == NULL)
+                return err_set(reterr, ERR_MEMORY, "out of memory");
+        tail->options = *options;
+        tail->fd = -1;
+        tail->room = options->line_bytes_max + TAIL_READ_BYTES;
+        tail->buffer = malloc(tail->room);
+        int used = snprintf(tail->path, sizeof(tail->path), "%s", options->path);
+        enum err_code code = ERR_OK;
+        if (tail->buffer == NULL) {
+                code = err_set(reterr, ERR_MEMORY, "out of memory");
+        } else if (used < 0 || (size_t)used >= sizeof(tail->path)) {
+                code = err_set(reterr, ERR_TOO_BIG, "the path is too long");
+        } else if (tail_is_stdin(tail)) {
+                tail->fd = STDIN_FILENO;
+                tail->options.follow = false;
+        } else {
+                code = ERR_NOT_FOUND;
+                if (options->position != NULL && options->position->inode != 0)
+                        code = tail_open_position(tail, options->position, reterr);
+                if (code == ERR_NOT_FOUND) {
+                        struct err err = {.sys_errno = 0};
+                        code = tail_open_file(tail, tail->path, 0, &err);
+                        if (code != ERR_OK && options->follow && err.sys_errno == ENOENT)
+                                code = ERR_OK; /* awaited */
+                        else if (code != ERR_OK && reterr != NULL)
+                                *reterr = err;
+                        else if (options->from_end && options->follow && tail->notice[0] == '\0')
+                                code = tail_open_file(tail, tail->path, (uint64_t)tail->status.st_size, reterr);
+                }
+        }
+        if (code != ERR_OK) {
+                tail_close(tail);
+                return code;
+        }
+        *ret_tail = tail;
+        return ERR_OK;
+}
+
+void tail_close(struct tail *tail)
+{
+        if (tail == NULL)
+                return;
+        if (tail->fd > STDIN_FILENO)
+                (void)close(tail->fd); /* was only read */
+        free(tail->buffer);
+        free(tail);
+}
+
+/* ---------------------------------------------------------------------------------------------- lines */
+
+/* Gives out buffer[begin..begin+len), which ends behind a newline unless it is the file's last. */
+static enum tail_result tail_give(struct tail *tail, size_t len, bool newline, struct slice *ret_line)
+{
+        struct slice line = slice_of(tail->buffer + tail->begin, newline ? len - 1 : len);
+        bool was_skipping = tail->skipping;
+        tail->begin += len;
+        tail->scanned = 0;
+        tail->skipping = false;
+        tail->position.offset += len;
+        tail->position.line++;
+        if (was_skipping)
+                return TAIL_WAIT; /* the end of a line that was told before */
+        *ret_line = line;
+        return line.len > tail->options.line_bytes_max ? TAIL_LONG : TAIL_LINE;
+}
+
+/* From the buffer: a line, or TAIL_WAIT when there is no whole one. */
+static enum tail_result tail_buffered(struct tail *tail, struct slice *ret_line)
+{
+        for (;;) {
+                size_t have = tail->end - tail->begin;
+                uint8_t *newline = have == tail->scanned ? NULL
+                                                         : memchr(tail->buffer + tail->begin + tail->scanned, '\n',
+                                                                  have - tail->scanned);
+                if (newline != NULL) {
+                        enum tail_result result =
+                                tail_give(tail, (size_t)(newline - tail->buffer) - tail->begin + 1, true, ret_line);
+                        if (result != TAIL_WAIT)
+                                return result;
+                        continue;
+                }
+                tail->scanned = have;
+                if (have <= tail->options.line_bytes_max)
+                        return TAIL_WAIT;
+                /* Too long: its beginning is told once, the rest is left out as it comes. A restart in between takes
+                 * the rest for a line of its own. */
+                bool told = tail->skipping;
+                *ret_line = slice_of(tail->buffer + tail->begin, have);
+                tail->skipping = true;
+                tail->begin += have;
+                tail->position.offset += have;
+                tail->scanned = 0;
+                return told ? TAIL_WAIT : TAIL_LONG;
+        }
+}
+
+/* Reads more. 1: got some; 0: nothing now or the end; -1: failed. */
+static int tail_fill(struct tail *tail, struct err *reterr)
+{
+        if (tail->begin > 0) {
+                memmove(tail->buffer, tail->buffer + tail->begin, tail->end - tail->begin);
+                tail->end -= tail->begin;
+                tail->begin = 0;
+        }
+        if (tail_is_stdin(tail)) {
+                struct pollfd ready = {.fd = tail->fd, .events = POLLIN};
+                int count = poll(&ready, 1, TAIL_WAIT_MS);
+                if (count == 0 || (count < 0 && errno == EINTR))
+                        return 0;
+        }
+        ssize_t got = read(tail->fd, tail->buffer + tail->end, tail->room - tail->end);
+        if (got < 0 && (errno == EINTR || errno == EAGAIN))
+                return 0;
+        if (got < 0) {
+                (void)err_set_errno(reterr, ERR_SYSTEM, errno, "read %s", tail->path); /* told by the result */
+                return -1;
+        }
+        if (got == 0) {
+                tail->ended = true;
+                return 0;
+        }
+        tail->ended = false;
+        tail->end += (size_t)got;
+        return 1;
+}
+
+/* Everything of the current file was given out: on to the next one. */
+static enum tail_result tail_next_file(struct tail *tail, struct err *reterr)
+{
+        struct tail_search search = {.after = &tail->status};
+        if (fstat(tail->fd, &tail->status) < 0) {
+                (void)err_set_errno(reterr, ERR_SYSTEM, errno, "read %s", tail->path); /* told by the result */
+                return TAIL_ERROR;
+        }
+        tail_each_sibling(tail, tail_search_visit, &search);
+        const char *path = search.found ? search.path : tail->path;
+        return tail_open_file(tail, path, 0, reterr) == ERR_OK ? TAIL_WAIT : TAIL_ERROR;
+}
+
+/* At the end of a followed file: cut short, rotated away, or just quiet. */
+static enum tail_result tail_idle(struct tail *tail, struct slice *ret_line, struct err *reterr)
+{
+        struct stat named;
+        if (fstat(tail->fd, &tail->status) == 0 && (uint64_t)tail->status.st_size < tail->position.offset) {
+                (void)snprintf(tail->notice, sizeof(tail->notice), "%.300s was cut short: reading from its beginning",
+                               tail->path);
+                return tail_open_file(tail, tail->path, 0, reterr) == ERR_OK ? TAIL_WAIT : TAIL_ERROR;
+        }
+        bool other = stat(tail->path, &named) == 0 && !tail_same_file(&named, &tail->status);
+        if (other && tail->last) {
+                /* Read to its end after its writer had moved on. */
+                if (tail->end > tail->begin)
+                        return tail_give(tail, tail->end - tail->begin, false, ret_line);
+                return tail_next_file(tail, reterr);
+        }
+        if (other && named.st_size > 0) {
+                tail->last = true; /* once more to its end, then on */
+                return TAIL_WAIT;
+        }
+        clock_nap_ns((uint64_t)TAIL_WAIT_MS * CLOCK_NS_PER_MS);
+        return TAIL_WAIT;
+}
+
+enum tail_result tail_next(struct tail *tail, struct slice *ret_line, struct err *reterr)
+{
+        if (tail->fd < 0) {
+                struct err err = {.sys_errno = 0};
+                if (tail_open_file(tail, tail->path, 0, &err) != ERR_OK) {
+                        if (err.sys_errno != ENOENT) {
+                                if (reterr != NULL)
+                                        *reterr = err;
+                                return TAIL_ERROR;
+                        }
+                        clock_nap_ns((uint64_t)TAIL_WAIT_MS * CLOCK_NS_PER_MS);
+                        return TAIL_WAIT;
+                }
+        }
+        enum tail_result result = tail_buffered(tail, ret_line);
+        if (result != TAIL_WAIT)
+                return result;
+        int got = tail_fill(tail, reterr);
+        if (got < 0)
+                return TAIL_ERROR;
+        if (got > 0) {
+                result = tail_buffered(tail, ret_line);
+                return result;
+        }
+        if (!tail->ended)
+                return TAIL_WAIT;
+        if (tail->options.follow)
+                return tail_idle(tail, ret_line, reterr);
+        if (tail->end > tail->begin) {
+                result = tail_give(tail, tail->end - tail->begin, false, ret_line);
+                return result == TAIL_WAIT ? TAIL_END : result;
+        }
+        return TAIL_END;
+}
+
+void tail_get_position(const struct tail *tail, struct tail_position *ret_position)
+{
+        /* Only notes down more of the beginning. */
+        tail_note_head((struct tail *)(uintptr_t)tail);
+        *ret_position = tail->position;
+}
+
+int64_t tail_reference_ms(const struct tail *tail)
+{
+        if (tail->options.follow || tail_is_stdin(tail) || tail->fd < 0)
+                return clock_realtime_ms();
+        return (int64_t)tail->status.st_mtim.tv_sec * 1000 + tail->status.st_mtim.tv_nsec / 1000000;
+}
+
+const char *tail_take_notice(struct tail *tail)
+{
+        if (tail->notice[0] == '\0')
+                return NULL;
+        memcpy(tail->taken, tail->notice, sizeof(tail->taken));
+        tail->notice[0] = '\0';
+        return tail->taken;
+}

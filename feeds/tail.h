@@ -1,0 +1,57 @@
+/* Lines of a file or of standard input, followed over rotation where asked to (tail -F), with a position to go on from.
+ *
+ * A file is known by device and inode, and by a sum over its first bytes, since inodes are used again. When the
+ * followed name belongs to another file, the old one is read to its end once the new one has bytes in it (its writer
+ * has moved on by then), then every file that was rotated away meanwhile, then the new one. Rotated files are looked
+ * for in the same directory, by names that begin with the followed one; compressed ones are not read, so rotate with
+ * `delaycompress`. A file that got shorter (copytruncate) is read from its beginning; what was written between the copy
+ * and the cut is lost by that method itself. One thread. */
+#ifndef SENDRING_FEEDS_TAIL_H
+#define SENDRING_FEEDS_TAIL_H
+
+#include "base/err.h"
+#include "base/slice.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define TAIL_HEAD_BYTES 256u
+
+/* Behind the last line given out. All zero: the beginning. */
+struct tail_position {
+        uint64_t device, inode, offset, line;
+        uint64_t head_bytes, head_sum; /* FNV-1a of the first head_bytes of the file */
+};
+
+struct tail_options {
+        const char *path; /* "-": standard input */
+        bool follow;      /* not for standard input, which is read to its end */
+        bool from_end;    /* a followed file without a position: only what comes */
+        size_t line_bytes_max;
+        const struct tail_position *position; /* NULL: none */
+};
+
+enum tail_result {
+        TAIL_LINE,  /* *ret_line; valid until the next call */
+        TAIL_LONG,  /* a line above line_bytes_max was left out; ret_line is its beginning */
+        TAIL_WAIT,  /* nothing now; the call has waited up to 100 ms */
+        TAIL_END,   /* no more */
+        TAIL_ERROR, /* *reterr */
+};
+
+struct tail;
+
+/* Opens. A followed path need not exist yet. ERR_SYSTEM, ERR_PERMISSION (reterr->sys_errno), ERR_MEMORY. */
+enum err_code tail_open(const struct tail_options *options, struct tail **ret_tail, struct err *reterr);
+void tail_close(struct tail *tail);
+
+/* The last line of an unfollowed or rotated file need not end with a newline; one of a followed file is awaited. */
+enum tail_result tail_next(struct tail *tail, struct slice *ret_line, struct err *reterr);
+
+void tail_get_position(const struct tail *tail, struct tail_position *ret_position);
+/* The file's last change, in ms: the reference for its time stamps. Of a followed file and standard input: now. */
+int64_t tail_reference_ms(const struct tail *tail);
+/* Things a person should know, taken once each: NULL when there is none. "the file ... is gone: ..." */
+const char *tail_take_notice(struct tail *tail);
+
+#endif

@@ -1,0 +1,743 @@
+/* `sendring feed`: what an MTA or a program writes, line by line, as events into the router.
+ *
+ * At least once: the checkpoint is written only after everything up to it is in the router's journal, the joined state
+ * of the Postfix feed before the position, so that a kill at any moment repeats lines and loses none. */
+#include "base/clock.h"
+#include "base/file.h"
+#include "codecs/codec.h"
+#include "feeds/jsonl.h"
+#include "feeds/postfix.h"
+#include "feeds/publisher.h"
+#include "feeds/tail.h"
+#include "tools/cmd.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FEED_LINES_PER_CLOCK    256u
+#define FEED_FLUSH_TIMEOUT_MS   10000u
+#define FEED_STATE_BYTES_MAX    ((size_t)4 << 30)
+#define FEED_REPORTS_PER_SECOND 5u
+
+enum feed_from { FEED_NONE = 0, FEED_JSONL, FEED_POSTFIX };
+
+struct feed {
+        enum feed_from from;
+        const char *socket_path, *checkpoint_path, *state_path;
+        char state_path_made[PATH_MAX];
+        bool follow, from_end, progress, json;
+        uint64_t checkpoint_interval_ns;
+        uint32_t samples_max;
+        struct postfix_options postfix_options;
+
+        const char *path; /* of the file read now */
+        struct tail *tail;
+        struct tail_position started; /* of the checkpoint */
+        bool resumed;
+        struct publisher publisher;
+        struct postfix *postfix;
+        struct arena arena;
+
+        uint64_t lines, bad, long_lines, members_kept, members_dropped, events[CODEC_EVENT_TYPES_COUNT + 1];
+        uint64_t checkpoints, checkpoints_failed;
+        uint64_t begun_ns, checked_ns, told_ns, check_cost_ns;
+        uint64_t reports_ns, reports, reports_left_out; /* of bad lines: rate limit */
+        uint32_t samples;
+        bool dirty; /* something was read since the checkpoint */
+        bool fatal;
+        struct err err;
+};
+
+static volatile sig_atomic_t feed_stop;
+static volatile sig_atomic_t feed_show;
+
+static void feed_on_signal(int signal_number)
+{
+        if (signal_number == SIGUSR1)
+                feed_show = 1;
+        else
+                feed_stop = 1;
+}
+
+static const char feed_help[] =
+        "usage: sendring feed --from jsonl|postfix [OPTIONS] [FILE...]\n"
+        "\n"
+        "Publishes what FILEs (default: standard input, \"-\") tell, line by line:\n"
+        "  jsonl    one SES event record a line, as Firehose gets them from SES\n"
+        "  postfix  Postfix's log (docs/postfix.md)\n"
+        "\n"
+        "Waits when the router has no room, and reports what it cannot read: nothing is dropped silently.\n"
+        "\n"
+        "  --follow               go on as FILE grows, over rotation\n"
+        "  --from-end             with --follow and without a checkpoint: only what comes\n"
+        "  --checkpoint FILE      keep the position there and go on from it after a restart (at least once)\n"
+        "  --checkpoint-interval S  seconds between two (1)\n"
+        "  --socket PATH          the router's socket ($SENDRING_SOCKET, /run/sendring/sendring.sock)\n"
+        "  --samples N            lines not understood that are shown (3)\n"
+        "  --progress             a line on standard error each second; SIGUSR1 asks for one\n"
+        "  --json                 the summary as one JSON object on standard output\n"
+        "\n"
+        "Postfix:\n"
+        "  --state FILE           what is known of messages on their way (CHECKPOINT.state)\n"
+        "  --configuration-set NAME  of messages that name none\n"
+        "  --profile ses|strict   an unknown mailbox is Permanent/General or Permanent/NoEmail (ses)\n"
+        "  --hostname NAME        myhostname, for reportingMTA (the name in the log)\n"
+        "  --syslog-name NAME     beginning of the programs' tags (postfix)\n"
+        "  --delay-interval S     repeat a DeliveryDelay after S seconds (0: only when its type changes)\n"
+        "  --queue-lifetime S     maximal_queue_lifetime, for expirationTime (432000; 0: leave it out)\n"
+        "  --local-deliveries     local, virtual, pipe and discard are deliveries, too\n"
+        "  --local-relay TEXT     outcomes whose relay= begins so are none (a content filter); repeat at will\n"
+        "  --messages N           messages on their way that are remembered (200000)\n"
+        "\n"
+        "Exit status: 0 all published; 1 some lines were not understood, or stopped before the end; 64 usage;\n"
+        "69 no router; 74 a file cannot be read or written; 78 a checkpoint that is none.\n";
+
+/* ---------------------------------------------------------------------------------------------- reports */
+
+static void feed_say(const char *text)
+{
+        (void)fprintf(stderr, "sendring feed: %s\n", text);
+}
+
+/* file:line: reason, at most so many a second; the rest is counted. */
+static void feed_report(struct feed *feed, const char *reason)
+{
+        uint64_t now_ns = clock_monotonic_ns();
+        if (now_ns - feed->reports_ns >= CLOCK_NS_PER_S) {
+                if (feed->reports_left_out > 0)
+                        (void)fprintf(stderr, "sendring feed: %" PRIu64 " more such reports were left out\n",
+                                      feed->reports_left_out);
+                feed->reports_ns = now_ns;
+                feed->reports = feed->reports_left_out = 0;
+        }
+        if (feed->reports++ >= FEED_REPORTS_PER_SECOND) {
+                feed->reports_left_out++;
+                return;
+        }
+        struct tail_position position;
+        tail_get_position(feed->tail, &position);
+        (void)fprintf(stderr, "%s:%" PRIu64 ": %s\n", strcmp(feed->path, "-") == 0 ? "(stdin)" : feed->path,
+                      position.line, reason);
+}
+
+static uint64_t feed_bad(const struct feed *feed)
+{
+        return feed->bad + (feed->postfix == NULL ? 0 : postfix_get_counts(feed->postfix)->unparsed);
+}
+
+static void feed_summary_text(const struct feed *feed, FILE *out)
+{
+        double seconds = (double)(clock_monotonic_ns() - feed->begun_ns) / 1e9;
+        (void)fprintf(out,
+                      "feed: lines %" PRIu64 " published %" PRIu64 " not understood %" PRIu64 " waited %" PRIu64
+                      " ms checkpoints %" PRIu64 " in %.1f s\n",
+                      feed->lines, feed->publisher.counts.published, feed_bad(feed), feed->publisher.counts.waited_ms,
+                      feed->checkpoints, seconds);
+        for (int type = 1; type <= CODEC_EVENT_TYPES_COUNT; type++)
+                if (feed->events[type] > 0)
+                        (void)fprintf(out, "  %-18s %" PRIu64 "\n",
+                                      codec_event_type_name((enum sendring_event_type)type), feed->events[type]);
+        if (feed->from == FEED_JSONL) {
+                (void)fprintf(out, "  unknown members kept %" PRIu64 ", dropped %" PRIu64 "\n", feed->members_kept,
+                              feed->members_dropped);
+                return;
+        }
+        const struct postfix_counts *counts = postfix_get_counts(feed->postfix);
+#define FEED_COUNT_TEXT(member, text) \
+        if (counts->member > 0)       \
+                (void)fprintf(out, "  %-60s %" PRIu64 "\n", text, counts->member);
+        POSTFIX_COUNTS(FEED_COUNT_TEXT)
+#undef FEED_COUNT_TEXT
+        (void)fprintf(out, "  %-60s %u\n", "messages on their way", postfix_messages(feed->postfix));
+}
+
+static void feed_summary_json(const struct feed *feed)
+{
+        printf("{\"lines\":%" PRIu64 ",\"published\":%" PRIu64 ",\"not_understood\":%" PRIu64 ",\"waits\":%" PRIu64
+               ",\"waited_ms\":%" PRIu64 ",\"checkpoints\":%" PRIu64 ",\"checkpoints_failed\":%" PRIu64
+               ",\"long_lines\":%" PRIu64 ",\"members_kept\":%" PRIu64 ",\"members_dropped\":%" PRIu64 ",\"events\":{",
+               feed->lines, feed->publisher.counts.published, feed_bad(feed), feed->publisher.counts.waits,
+               feed->publisher.counts.waited_ms, feed->checkpoints, feed->checkpoints_failed, feed->long_lines,
+               feed->members_kept, feed->members_dropped);
+        for (int type = 1; type <= CODEC_EVENT_TYPES_COUNT; type++)
+                printf("%s\"%s\":%" PRIu64, type == 1 ? "" : ",", codec_event_type_name((enum sendring_event_type)type),
+                       feed->events[type]);
+        printf("}");
+        if (feed->postfix != NULL) {
+                const struct postfix_counts *counts = postfix_get_counts(feed->postfix);
+                printf(",\"postfix\":{\"on_their_way\":%u", postfix_messages(feed->postfix));
+#define FEED_COUNT_JSON(member, text) printf(",\"" #member "\":%" PRIu64, counts->member);
+                POSTFIX_COUNTS(FEED_COUNT_JSON)
+#undef FEED_COUNT_JSON
+                printf("}");
+        }
+        printf("}\n");
+}
+
+static void feed_waiting(void *context, const char *why, uint64_t waited_ms)
+{
+        const struct feed *feed = context;
+        (void)fprintf(stderr, "sendring feed: waiting %" PRIu64 " s: %s (published %" PRIu64 ")\n", waited_ms / 1000,
+                      why, feed->publisher.counts.published);
+}
+
+/* ---------------------------------------------------------------------------------------------- checkpoint */
+
+static enum err_code feed_checkpoint_read(struct feed *feed, struct err *reterr)
+{
+        struct arena arena;
+        struct slice text;
+        arena_init(&arena, 0, 0);
+        enum err_code code = file_read(&arena, feed->checkpoint_path, 65536, &text, reterr);
+        if (code != ERR_OK) {
+                arena_release(&arena);
+                return reterr->sys_errno == ENOENT ? ERR_OK : code;
+        }
+        json_t *root = json_loadb((const char *)text.ptr, text.len, 0, NULL);
+        json_int_t device, inode, offset, line, head_bytes;
+        const char *head_sum;
+        uint64_t sum = 0;
+        int bad = json_unpack(root, "{s:I,s:I,s:I,s:I,s:I,s:s}", "device", &device, "inode", &inode, "offset", &offset,
+                              "line", &line, "head_bytes", &head_bytes, "head_sum", &head_sum);
+        if (bad == 0) {
+                char *end = NULL;
+                errno = 0;
+                sum = strtoull(head_sum, &end, 16);
+                bad = errno != 0 || *end != '\0' || offset < 0 || line < 0 || head_bytes < 0;
+        }
+        json_decref(root);
+        arena_release(&arena);
+        if (bad != 0)
+                return err_set(reterr, ERR_CONFIG, "%s is no checkpoint of sendring feed; remove it to begin anew",
+                               feed->checkpoint_path);
+        feed->started = (struct tail_position){(uint64_t)device, (uint64_t)inode,      (uint64_t)offset,
+                                               (uint64_t)line,   (uint64_t)head_bytes, sum};
+        feed->resumed = true;
+        return ERR_OK;
+}
+
+static enum err_code feed_state_read(struct feed *feed, struct err *reterr)
+{
+        struct arena arena;
+        struct slice bytes;
+        if (feed->state_path == NULL || feed->postfix == NULL)
+                return ERR_OK;
+        arena_init(&arena, 0, 0);
+        enum err_code code = file_read(&arena, feed->state_path, FEED_STATE_BYTES_MAX, &bytes, reterr);
+        if (code != ERR_OK && reterr->sys_errno == ENOENT) {
+                code = ERR_OK;
+        } else if (code == ERR_OK && !feed->resumed) {
+                feed_say("a state without a checkpoint is not used: the lines are read from the beginning");
+        } else if (code == ERR_OK) {
+                code = postfix_state_load(feed->postfix, bytes, reterr);
+                if (code != ERR_OK)
+                        (void)err_wrap(reterr, "%s", feed->state_path); /* the code is kept */
+        }
+        arena_release(&arena);
+        return code == ERR_SYNTAX ? ERR_CONFIG : code;
+}
+
+/* Flushed first, then the state, then the position: a kill in between leaves a state that is ahead of the position, and
+ * lines that are read again. */
+static enum err_code feed_checkpoint(struct feed *feed, uint32_t timeout_ms, struct err *reterr)
+{
+        enum err_code code = publisher_flush(&feed->publisher, timeout_ms, reterr);
+        if (code != ERR_OK || feed->checkpoint_path == NULL)
+                return code;
+        if (feed->postfix != NULL && feed->state_path != NULL) {
+                struct slice bytes;
+                code = postfix_state_save(feed->postfix, &bytes);
+                if (code != ERR_OK)
+                        return err_set(reterr, code, "save the state: out of memory");
+                code = file_replace(feed->state_path, bytes, reterr);
+                free((void *)(uintptr_t)bytes.ptr);
+                if (code != ERR_OK)
+                        return code;
+        }
+        struct tail_position position;
+        char text[512];
+        tail_get_position(feed->tail, &position);
+        int used = snprintf(text, sizeof(text),
+                            "{\"device\":%" PRIu64 ",\"inode\":%" PRIu64 ",\"offset\":%" PRIu64 ",\"line\":%" PRIu64
+                            ",\"head_bytes\":%" PRIu64 ",\"head_sum\":\"%016" PRIx64 "\"}\n",
+                            position.device, position.inode, position.offset, position.line, position.head_bytes,
+                            position.head_sum);
+        code = file_replace(feed->checkpoint_path, slice_of(text, (size_t)used), reterr);
+        if (code == ERR_OK) {
+                feed->checkpoints++;
+                feed->dirty = false;
+        }
+        return code;
+}
+
+/* What is to be done now and then. */
+static void feed_turn(struct feed *feed, uint64_t now_ns)
+{
+        if (feed_show != 0 || (feed->progress && now_ns - feed->told_ns >= CLOCK_NS_PER_S)) {
+                if (feed_show != 0)
+                        feed_summary_text(feed, stderr);
+                else
+                        (void)fprintf(stderr,
+                                      "feed: lines %" PRIu64 " published %" PRIu64 " not understood %" PRIu64 "\n",
+                                      feed->lines, feed->publisher.counts.published, feed_bad(feed));
+                feed_show = 0;
+                feed->told_ns = now_ns;
+        }
+        /* A large state takes long to write: it gets a twentieth of the time at most. */
+        uint64_t interval_ns = feed->checkpoint_interval_ns;
+        if (interval_ns < 20 * feed->check_cost_ns)
+                interval_ns = 20 * feed->check_cost_ns;
+        if (feed->checkpoint_path == NULL || !feed->dirty || now_ns - feed->checked_ns < interval_ns)
+                return;
+        struct err err = {.text = ""};
+        if (feed_checkpoint(feed, FEED_FLUSH_TIMEOUT_MS, &err) != ERR_OK && feed->checkpoints_failed++ % 16 == 0)
+                (void)fprintf(stderr, "sendring feed: no checkpoint: %s\n", err.text);
+        feed->checked_ns = clock_monotonic_ns();
+        feed->check_cost_ns = feed->checked_ns - now_ns;
+}
+
+/* ---------------------------------------------------------------------------------------------- lines */
+
+/* Whether the feed can go on behind a failed publish. */
+static bool feed_published(struct feed *feed, enum err_code code, const struct err *err)
+{
+        if (code == ERR_OK)
+                return true;
+        if (code == ERR_RANGE || code == ERR_TOO_BIG) {
+                feed->bad++;
+                feed_report(feed, err->text);
+                return true;
+        }
+        if (code != ERR_BUSY) {
+                feed->fatal = true;
+                feed->err = *err;
+        }
+        return false;
+}
+
+static bool feed_postfix_event(void *context, const struct sendring_event *event)
+{
+        struct feed *feed = context;
+        struct err err = {.text = ""};
+        enum err_code code = publisher_event(&feed->publisher, event, &err);
+        if (code == ERR_OK)
+                feed->events[event->type]++;
+        return feed_published(feed, code, &err);
+}
+
+static void feed_postfix_unparsed(void *context, struct slice line, const char *reason)
+{
+        struct feed *feed = context;
+        if (feed->samples++ >= feed->samples_max)
+                return;
+        char text[512];
+        (void)snprintf(text, sizeof(text), "%s: %.*s", reason, SLICE_PRINTF(slice_head(line, 300)));
+        for (char *at = text; *at != '\0'; at++)
+                if ((unsigned char)*at < 0x20 || *at == 0x7f)
+                        *at = '?';
+        feed_report(feed, text);
+}
+
+/* False: stop; the line is not done. */
+static bool feed_line(struct feed *feed, struct slice line)
+{
+        struct err err = {.text = ""};
+        if (feed->from == FEED_POSTFIX) {
+                enum err_code code = postfix_line(feed->postfix, line, tail_reference_ms(feed->tail));
+                if (code == ERR_MEMORY) {
+                        feed->fatal = true;
+                        (void)err_set(&feed->err, ERR_MEMORY, "out of memory"); /* told by fatal */
+                }
+                return code == ERR_OK;
+        }
+        if (slice_trim(line).len == 0)
+                return true;
+        struct jsonl_event event;
+        arena_clear(&feed->arena);
+        enum err_code code = jsonl_parse(line, &feed->arena, &event, &err);
+        if (code == ERR_MEMORY) {
+                feed->fatal = true;
+                feed->err = err;
+                return false;
+        }
+        if (code != ERR_OK) {
+                feed->bad++;
+                feed_report(feed, err.text);
+                return true;
+        }
+        feed->members_kept += event.members_kept;
+        feed->members_dropped += event.members_dropped;
+        code = publisher_encoded(&feed->publisher, event.encoded, &err);
+        if (code == ERR_OK)
+                feed->events[event.type]++;
+        return feed_published(feed, code, &err);
+}
+
+/* One file to its end. False: stopped or failed. */
+static bool feed_file(struct feed *feed)
+{
+        struct slice line;
+        uint32_t since_clock = 0;
+        for (;;) {
+                enum tail_result result = tail_next(feed->tail, &line, &feed->err);
+                const char *notice = tail_take_notice(feed->tail);
+                if (notice != NULL)
+                        feed_say(notice);
+                if (result == TAIL_END)
+                        return true;
+                if (result == TAIL_ERROR) {
+                        feed->fatal = true;
+                        return false;
+                }
+                if (result == TAIL_LONG) {
+                        feed->long_lines++;
+                        feed->bad++;
+                        feed_report(feed, "the line is too long, and left out");
+                }
+                if (result == TAIL_LINE) {
+                        feed->lines++;
+                        feed->dirty = true;
+                        if (!feed_line(feed, line))
+                                return false;
+                }
+                if (feed_stop != 0)
+                        return true;
+                if (result == TAIL_WAIT || ++since_clock >= FEED_LINES_PER_CLOCK) {
+                        since_clock = 0;
+                        feed_turn(feed, clock_monotonic_ns());
+                }
+        }
+}
+
+static int feed_status(enum err_code code)
+{
+        switch (err_class(code)) {
+        case ERR_CLASS_RETRY:
+                return CMD_EXIT_UNAVAILABLE;
+        case ERR_CLASS_CONFIG:
+                return code == ERR_PERMISSION ? CMD_EXIT_UNAVAILABLE : CMD_EXIT_CONFIG;
+        case ERR_CLASS_NONE:
+                return CMD_EXIT_OK;
+        case ERR_CLASS_AGAIN:
+                return CMD_EXIT_FAILED;
+        case ERR_CLASS_REFUSED:
+        case ERR_CLASS_INPUT:
+        case ERR_CLASS_SYSTEM:
+        case ERR_CLASS_CORRUPT:
+        case ERR_CLASS_BUG:
+                break;
+        }
+        return CMD_EXIT_IO;
+}
+
+static int feed_fail(const struct err *err, int status)
+{
+        feed_say(err->text);
+        return status;
+}
+
+static int feed_run(struct feed *feed, char *const *paths, int paths_count)
+{
+        struct err err = {.text = ""};
+        enum err_code code = ERR_OK;
+        if (feed->from == FEED_POSTFIX) {
+                feed->postfix_options.context = feed;
+                feed->postfix_options.event = feed_postfix_event;
+                feed->postfix_options.unparsed = feed_postfix_unparsed;
+                feed->postfix = postfix_create(&feed->postfix_options);
+                if (feed->postfix == NULL)
+                        return feed_fail(&(struct err){.text = "out of memory"}, CMD_EXIT_IO);
+        }
+        if (feed->checkpoint_path != NULL)
+                code = feed_checkpoint_read(feed, &err);
+        if (code == ERR_OK)
+                code = feed_state_read(feed, &err);
+        if (code != ERR_OK)
+                return feed_fail(&err, code == ERR_CONFIG ? CMD_EXIT_CONFIG : CMD_EXIT_IO);
+        struct publisher_options publisher = {
+                .socket_path = feed->socket_path,
+                .name = feed->from == FEED_POSTFIX ? "feed-postfix" : "feed-jsonl",
+                .wait = feed->follow,
+                .stop = &feed_stop,
+                .context = feed,
+                .waiting = feed_waiting,
+        };
+        code = publisher_open(&feed->publisher, &publisher, &err);
+        if (code != ERR_OK)
+                return feed_fail(&err, feed_status(code));
+        feed->begun_ns = feed->checked_ns = feed->told_ns = clock_monotonic_ns();
+        bool whole = true;
+        for (int i = 0; i < paths_count && whole && feed_stop == 0; i++) {
+                struct tail_options tail = {
+                        .path = paths[i],
+                        .follow = feed->follow,
+                        .from_end = feed->from_end,
+                        .line_bytes_max = feed->from == FEED_POSTFIX ? POSTFIX_LINE_BYTES_MAX : JSONL_LINE_BYTES_MAX,
+                        .position = feed->resumed ? &feed->started : NULL,
+                };
+                tail_close(feed->tail);
+                feed->tail = NULL;
+                feed->path = paths[i];
+                code = tail_open(&tail, &feed->tail, &err);
+                if (code != ERR_OK)
+                        return feed_fail(&err, CMD_EXIT_IO);
+                whole = feed_file(feed);
+        }
+        int status = feed_bad(feed) > 0 || (feed_stop != 0 && !feed->follow) ? CMD_EXIT_FAILED : CMD_EXIT_OK;
+        if (feed->fatal) {
+                status = feed_fail(&feed->err, feed_status(feed->err.code));
+        } else if (!whole) {
+                /* Stopped within a line: what the state has taken of it is not saved, the line comes again. */
+                feed_say("stopped while waiting: the last checkpoint holds");
+                code = publisher_flush(&feed->publisher, 1000, &err);
+                status = CMD_EXIT_FAILED;
+        } else {
+                code = feed_checkpoint(feed, 3 * FEED_FLUSH_TIMEOUT_MS, &err);
+                if (code != ERR_OK) {
+                        (void)err_wrap(&err, "wait for the router's journal"); /* the code is in `code` */
+                        status = feed_fail(&err, feed_status(code));
+                }
+        }
+        if (feed->json)
+                feed_summary_json(feed);
+        else
+                feed_summary_text(feed, stderr);
+        return status;
+}
+
+/* ---------------------------------------------------------------------------------------------- options */
+
+static int feed_usage(const char *option, const char *value, const char *wanted)
+{
+        (void)fprintf(stderr, "sendring feed: --%s '%s': %s\n", option, value, wanted);
+        return CMD_EXIT_USAGE;
+}
+
+enum feed_option {
+        OPTION_FROM = 256,
+        OPTION_FOLLOW,
+        OPTION_FROM_END,
+        OPTION_CHECKPOINT,
+        OPTION_CHECKPOINT_INTERVAL,
+        OPTION_SOCKET,
+        OPTION_SAMPLES,
+        OPTION_PROGRESS,
+        OPTION_JSON,
+        OPTION_STATE,
+        OPTION_SET,
+        OPTION_PROFILE,
+        OPTION_HOSTNAME,
+        OPTION_SYSLOG_NAME,
+        OPTION_DELAY_INTERVAL,
+        OPTION_QUEUE_LIFETIME,
+        OPTION_LOCAL_DELIVERIES,
+        OPTION_LOCAL_RELAY,
+        OPTION_MESSAGES,
+        OPTION_HELP,
+};
+
+static const struct option feed_options[] = {
+        {"from", required_argument, NULL, OPTION_FROM},
+        {"follow", no_argument, NULL, OPTION_FOLLOW},
+        {"from-end", no_argument, NULL, OPTION_FROM_END},
+        {"checkpoint", required_argument, NULL, OPTION_CHECKPOINT},
+        {"checkpoint-interval", required_argument, NULL, OPTION_CHECKPOINT_INTERVAL},
+        {"socket", required_argument, NULL, OPTION_SOCKET},
+        {"samples", required_argument, NULL, OPTION_SAMPLES},
+        {"progress", no_argument, NULL, OPTION_PROGRESS},
+        {"json", no_argument, NULL, OPTION_JSON},
+        {"state", required_argument, NULL, OPTION_STATE},
+        {"configuration-set", required_argument, NULL, OPTION_SET},
+        {"profile", required_argument, NULL, OPTION_PROFILE},
+        {"hostname", required_argument, NULL, OPTION_HOSTNAME},
+        {"syslog-name", required_argument, NULL, OPTION_SYSLOG_NAME},
+        {"delay-interval", required_argument, NULL, OPTION_DELAY_INTERVAL},
+        {"queue-lifetime", required_argument, NULL, OPTION_QUEUE_LIFETIME},
+        {"local-deliveries", no_argument, NULL, OPTION_LOCAL_DELIVERIES},
+        {"local-relay", required_argument, NULL, OPTION_LOCAL_RELAY},
+        {"messages", required_argument, NULL, OPTION_MESSAGES},
+        {"help", no_argument, NULL, OPTION_HELP},
+        {NULL, 0, NULL, 0},
+};
+
+static bool feed_number(const char *text, uint64_t max, uint64_t *ret_value)
+{
+        return slice_to_u64(slice_of_text(text), max, ret_value);
+}
+
+/* Status to end with, or -1 to go on. */
+static int feed_option_number(struct feed *feed, int option, const char *name, const char *value)
+{
+        uint64_t number;
+        struct postfix_options *postfix = &feed->postfix_options;
+        if (!feed_number(value, 1000000000, &number))
+                return feed_usage(name, value, "a whole number is wanted");
+        if (option == OPTION_CHECKPOINT_INTERVAL)
+                feed->checkpoint_interval_ns = number * CLOCK_NS_PER_S;
+        else if (option == OPTION_SAMPLES)
+                feed->samples_max = (uint32_t)number;
+        else if (option == OPTION_DELAY_INTERVAL)
+                postfix->delay_interval_ms = (int64_t)number * 1000;
+        else if (option == OPTION_QUEUE_LIFETIME)
+                postfix->queue_lifetime_ms = (int64_t)number * 1000;
+        else if (number >= 1 && number <= 10000000)
+                postfix->messages_max = (uint32_t)number;
+        else
+                return feed_usage(name, value, "1 to 10000000");
+        return -1;
+}
+
+static int feed_option_postfix(struct feed *feed, int option, const char *value)
+{
+        struct postfix_options *postfix = &feed->postfix_options;
+        switch (option) {
+        case OPTION_SET:
+                postfix->configuration_set = slice_of_text(value);
+                if (postfix->configuration_set.len == 0 || postfix->configuration_set.len > 64 ||
+                    strspn(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") != strlen(value))
+                        return feed_usage("configuration-set", value, "1 to 64 of A-Z a-z 0-9 _ -");
+                return -1;
+        case OPTION_PROFILE:
+                return classify_profile_parse(value, &postfix->profile) ? -1
+                                                                        : feed_usage("profile", value, "ses or strict");
+        case OPTION_HOSTNAME:
+                postfix->reporting_mta = slice_of_text(value);
+                return -1;
+        case OPTION_SYSLOG_NAME:
+                postfix->syslog_name = slice_of_text(value);
+                return -1;
+        case OPTION_LOCAL_DELIVERIES:
+                postfix->local_deliveries = true;
+                return -1;
+        default:
+                if (postfix->local_relays_count == POSTFIX_LOCAL_RELAYS_MAX)
+                        return feed_usage("local-relay", value, "there are too many");
+                postfix->local_relays[postfix->local_relays_count++] = slice_of_text(value);
+                return -1;
+        }
+}
+
+static int feed_option(struct feed *feed, int option)
+{
+        switch (option) {
+        case OPTION_FROM:
+                if (strcmp(optarg, "jsonl") == 0)
+                        feed->from = FEED_JSONL;
+                else if (strcmp(optarg, "postfix") == 0)
+                        feed->from = FEED_POSTFIX;
+                else
+                        return feed_usage("from", optarg, "jsonl or postfix");
+                return -1;
+        case OPTION_FOLLOW:
+                feed->follow = true;
+                return -1;
+        case OPTION_FROM_END:
+                feed->from_end = true;
+                return -1;
+        case OPTION_CHECKPOINT:
+                feed->checkpoint_path = optarg;
+                return -1;
+        case OPTION_SOCKET:
+                feed->socket_path = optarg;
+                return -1;
+        case OPTION_STATE:
+                feed->state_path = optarg;
+                return -1;
+        case OPTION_PROGRESS:
+                feed->progress = true;
+                return -1;
+        case OPTION_JSON:
+                feed->json = true;
+                return -1;
+        case OPTION_CHECKPOINT_INTERVAL:
+                return feed_option_number(feed, option, "checkpoint-interval", optarg);
+        case OPTION_SAMPLES:
+                return feed_option_number(feed, option, "samples", optarg);
+        case OPTION_DELAY_INTERVAL:
+                return feed_option_number(feed, option, "delay-interval", optarg);
+        case OPTION_QUEUE_LIFETIME:
+                return feed_option_number(feed, option, "queue-lifetime", optarg);
+        case OPTION_MESSAGES:
+                return feed_option_number(feed, option, "messages", optarg);
+        case OPTION_SET:
+        case OPTION_PROFILE:
+        case OPTION_HOSTNAME:
+        case OPTION_SYSLOG_NAME:
+        case OPTION_LOCAL_DELIVERIES:
+        case OPTION_LOCAL_RELAY:
+                return feed_option_postfix(feed, option, optarg);
+        case OPTION_HELP:
+                (void)fputs(feed_help, stdout);
+                return CMD_EXIT_OK;
+        default:
+                (void)fputs("`sendring feed --help` explains the options\n", stderr);
+                return CMD_EXIT_USAGE;
+        }
+}
+
+static int feed_check(struct feed *feed, char **paths, int paths_count)
+{
+        bool is_stdin = paths_count == 1 && strcmp(paths[0], "-") == 0;
+        if (feed->from == FEED_NONE)
+                return feed_usage("from", "", "jsonl or postfix is needed; --help explains");
+        if (feed->follow && (paths_count != 1 || is_stdin))
+                return feed_usage("follow", "", "one file is needed");
+        if (feed->checkpoint_path != NULL && (paths_count != 1 || is_stdin))
+                return feed_usage("checkpoint", feed->checkpoint_path, "one file is needed");
+        if (feed->state_path != NULL && feed->checkpoint_path == NULL)
+                return feed_usage("state", feed->state_path, "only together with --checkpoint");
+        if (feed->from == FEED_POSTFIX && feed->checkpoint_path != NULL && feed->state_path == NULL) {
+                int used = snprintf(feed->state_path_made, sizeof(feed->state_path_made), "%s.state",
+                                    feed->checkpoint_path);
+                if (used < 0 || (size_t)used >= sizeof(feed->state_path_made))
+                        return feed_usage("checkpoint", feed->checkpoint_path, "the path is too long");
+                feed->state_path = feed->state_path_made;
+        }
+        return -1;
+}
+
+int cmd_feed(int argc, char **argv)
+{
+        static char standard_input[] = "-";
+        static char *only_standard_input[] = {standard_input};
+        struct feed *feed = calloc(1, sizeof(*feed));
+        if (feed == NULL)
+                return CMD_EXIT_IO;
+        feed->checkpoint_interval_ns = CLOCK_NS_PER_S;
+        feed->samples_max = 3;
+        feed->postfix_options.queue_lifetime_ms = INT64_C(432000000);
+        arena_init(&feed->arena, (size_t)1 << 20, (size_t)256 << 20);
+        int status = -1;
+        while (status < 0) {
+                int option = getopt_long(argc, argv, "", feed_options, NULL);
+                if (option == -1)
+                        break;
+                status = feed_option(feed, option);
+        }
+        char **paths = optind < argc ? argv + optind : only_standard_input;
+        int paths_count = optind < argc ? argc - optind : 1;
+        if (status < 0)
+                status = feed_check(feed, paths, paths_count);
+        if (status < 0) {
+                struct sigaction action = {.sa_handler = feed_on_signal}; /* no SA_RESTART: waits end */
+                (void)sigemptyset(&action.sa_mask);                       /* cannot fail */
+                (void)sigaction(SIGTERM, &action, NULL);                  /* cannot fail: valid signals */
+                (void)sigaction(SIGINT, &action, NULL);
+                (void)sigaction(SIGUSR1, &action, NULL);
+                status = feed_run(feed, paths, paths_count);
+        }
+        tail_close(feed->tail);
+        publisher_close(&feed->publisher);
+        postfix_free(feed->postfix);
+        arena_release(&feed->arena);
+        free(feed);
+        return status;
+}
