@@ -82,7 +82,7 @@ static const struct settings_key settings_keys[] = {
         U32(ROUTER, router., lane_bytes_max, bytes, LIMIT_LANE_BYTES_MIN, LIMIT_LANE_BYTES_MAX, 0),
         U32(ROUTER, router., lanes_max, none, 1, LIMIT_LANES_MAX, 256),
         U32(ROUTER, router., spin_us, us, 0, 1000000, 0),
-        U32(ROUTER, router., nap_us, us, 10, 1000000, 500),
+        U32(ROUTER, router., nap_us, us, 10, 1000000, 1000),
         U32(ROUTER, router., nap_window_ms, ms, 0, 60000, 10),
         PATH(JOURNAL, journal., directory, NULL),
         U32(JOURNAL, journal., segment_bytes, bytes, LIMIT_SEGMENT_BYTES_MIN, LIMIT_SEGMENT_BYTES_MAX,

@@ -155,7 +155,7 @@ Test(rules, settings_have_their_documented_defaults, .timeout = 10)
         cr_assert_eq(s.router.lane_bytes, 1u << 20);
         cr_assert_eq(s.router.lane_bytes_max, 1u << 20);
         cr_assert_eq(s.router.lanes_max, 256);
-        cr_assert(s.router.spin_us == 0 && s.router.nap_us == 500 && s.router.nap_window_ms == 10);
+        cr_assert(s.router.spin_us == 0 && s.router.nap_us == 1000 && s.router.nap_window_ms == 10);
         cr_assert_str_eq(s.journal.directory, "/var/lib/sendring/journal");
         cr_assert_eq(s.journal.segment_bytes, 16u << 20);
         cr_assert_eq(s.journal.size_bytes_max, UINT64_C(8) << 30);
