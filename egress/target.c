@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 #define TARGET_LOG_INTERVAL_NS (30 * CLOCK_NS_PER_S)
-#define TARGET_BUSY_RETRY_NS   (5 * CLOCK_NS_PER_MS)
+/* A parked target is probed at this multiple of the longest back-off. */
+#define TARGET_PARKED_HOLDS  6u
+#define TARGET_BUSY_RETRY_NS (5 * CLOCK_NS_PER_MS)
 /* A file batch: at least one of the largest events. */
 #define TARGET_LINES_BYTES   ((size_t)LIMIT_EVENT_JSON_BYTES_MAX + 1)
 #define TARGET_FILE_BATCHES  3u
@@ -475,7 +477,8 @@ static void target_failed(struct egress_target *target, enum err_code code, cons
                  */
                 target->parked = true;
                 target->in_flight_limit = 1;
-                target->hold_until_ns = worker->now_ns + (uint64_t)settings->egress.retry_max_ms * CLOCK_NS_PER_MS;
+                target->hold_until_ns = worker->now_ns +
+                                        TARGET_PARKED_HOLDS * (uint64_t)settings->egress.retry_max_ms * CLOCK_NS_PER_MS;
                 doing = "parked: probes until somebody acts; events wait in the journal";
                 break;
         case ERR_CLASS_NONE:

@@ -84,8 +84,8 @@ struct rules_settings {
                 uint32_t lane_bytes_max;     /* lane_bytes: the most that a producer gets when it wishes for more */
                 uint32_t lanes_max;          /* 256 */
                 uint32_t spin_us;            /* 0: busy polling after the last event: costs CPU, saves at most a nap */
-                uint32_t nap_us;             /* 1000: then short naps, for up to nap_window_ms, then sleep until woken */
-                uint32_t nap_window_ms;      /* 10 */
+                uint32_t nap_us;        /* 1000: then short naps, for up to nap_window_ms, then sleep until woken */
+                uint32_t nap_window_ms; /* 10 */
         } router;
         struct {
                 const char *directory;        /* state_directory/journal */
@@ -103,7 +103,9 @@ struct rules_settings {
                 uint32_t connect_timeout_ms; /* 5000 */
                 uint32_t request_timeout_ms; /* 30000 */
                 uint32_t idle_timeout_ms;    /* 60000: keep-alive */
-                uint32_t retry_base_ms, retry_throttle_base_ms, retry_max_ms; /* 50, 1000, 20000: full jitter */
+                uint32_t retry_base_ms, retry_throttle_base_ms,
+                        retry_max_ms;     /* 50, 1000, 5000: full jitter; the longest is also how long after an outage a
+                                             target may take to notice */
                 uint64_t event_age_max_s; /* 0: for ever; older events expire, counted */
                 const char *ca_bundle;    /* "" : AWS_CA_BUNDLE, else the system's */
                 struct rules_endpoint firehose;

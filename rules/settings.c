@@ -101,7 +101,7 @@ static const struct settings_key settings_keys[] = {
         U32(EGRESS, egress., idle_timeout_ms, ms, 100, 3600000, 60000),
         U32(EGRESS, egress., retry_base_ms, ms, 1, 600000, 50),
         U32(EGRESS, egress., retry_throttle_base_ms, ms, 1, 600000, 1000),
-        U32(EGRESS, egress., retry_max_ms, ms, 1, 3600000, 20000),
+        U32(EGRESS, egress., retry_max_ms, ms, 1, 3600000, 5000),
         U64(EGRESS, egress., event_age_max_s, s, 0, UINT64_C(366) * 86400, 0),
         PATH(EGRESS, egress., ca_bundle, ""),
         OTHER(EGRESS, "endpoints"),

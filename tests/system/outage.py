@@ -31,7 +31,7 @@ def down(stack, seconds):
     back = time.monotonic()
     system.wait_for("the target to deliver again",
                     lambda: stack.stat()["targets"][0]["status"] == "ok", 30)
-    system.check("seconds until it delivered again", round(time.monotonic() - back, 1), lambda s: s < 21)
+    system.check("seconds until it delivered again", round(time.monotonic() - back, 1), lambda s: s < 8)
     load = finish(producers)
     books = stack.wait_drained(60)
     report = stack.sink_report(stack.path("down.json"))

@@ -165,7 +165,7 @@ Test(rules, settings_have_their_documented_defaults, .timeout = 10)
         cr_assert(s.egress.connect_timeout_ms == 5000 && s.egress.request_timeout_ms == 30000);
         cr_assert_eq(s.egress.idle_timeout_ms, 60000);
         cr_assert(s.egress.retry_base_ms == 50 && s.egress.retry_throttle_base_ms == 1000);
-        cr_assert(s.egress.retry_max_ms == 20000 && s.egress.event_age_max_s == 0);
+        cr_assert(s.egress.retry_max_ms == 5000 && s.egress.event_age_max_s == 0);
         cr_assert_str_empty(s.egress.ca_bundle);
         cr_assert_str_empty(s.egress.firehose.url);
         cr_assert_str_empty(s.credentials.profile);
