@@ -190,6 +190,8 @@ enum err_code journal_segment_map(struct journal *journal, struct journal_segmen
 void journal_segment_unmap(struct journal_segment *segment);
 /* Makes the pages from `offset` on present and writable, so that the writer takes no fault. Best effort. */
 void journal_segment_warm(const struct journal_segment *segment, uint64_t offset);
+/* The same for pages that are mostly warm already: cheaper then, dearer when they are not. */
+void journal_segment_touch(const struct journal_segment *segment, uint64_t offset);
 /* Makes a new file with headers and adds nothing to the table. The fields but map and fd must be set. */
 enum err_code journal_segment_create_file(struct journal *journal, struct journal_segment *segment, struct err *reterr);
 void journal_segment_name(uint64_t file_number, const char *suffix, char out[JOURNAL_NAME_BYTES]);

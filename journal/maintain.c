@@ -140,7 +140,8 @@ static enum err_code journal_prepare_recycled(struct journal *journal, struct jo
         segment->base_position = journal->next_base_position;
         segment->seed = journal_random_seed();
         /* In the steady state it is warm: its pages are mapped and dirty already, and nothing is unmapped for it. */
-        if (segment->map == NULL) {
+        bool warm = segment->map != NULL;
+        if (!warm) {
                 journal_unmap_cold(journal, journal->segments_mapped_max - 1);
                 code = journal_segment_map(journal, segment, reterr);
                 if (code != ERR_OK) {
@@ -166,7 +167,10 @@ static enum err_code journal_prepare_recycled(struct journal *journal, struct jo
                 journal_remove(journal, segment);
                 return code;
         }
-        journal_segment_warm(segment, 0);
+        if (warm)
+                journal_segment_touch(segment, 0);
+        else
+                journal_segment_warm(segment, 0);
         journal_prepare_push(journal, segment);
         atomic_fetch_add_explicit(&journal->stat_segments_recycled, 1, memory_order_relaxed);
         return ERR_OK;

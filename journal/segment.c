@@ -176,6 +176,16 @@ void journal_segment_unmap(struct journal_segment *segment)
         segment->fd = -1;
 }
 
+void journal_segment_touch(const struct journal_segment *segment, uint64_t offset)
+{
+        for (uint64_t at = offset & ~(uint64_t)(JOURNAL_PAGE_BYTES - 1); at < segment->size_bytes;
+             at += JOURNAL_PAGE_BYTES) {
+                /* Relaxed, and not one operation: nobody else writes behind the writer's place. */
+                _Atomic uint64_t *word = (_Atomic uint64_t *)(void *)(segment->map + at);
+                atomic_store_explicit(word, atomic_load_explicit(word, memory_order_relaxed), memory_order_relaxed);
+        }
+}
+
 void journal_segment_warm(const struct journal_segment *segment, uint64_t offset)
 {
         uint64_t from = offset & ~(uint64_t)(JOURNAL_PAGE_BYTES - 1);
@@ -187,10 +197,7 @@ void journal_segment_warm(const struct journal_segment *segment, uint64_t offset
         if (errno != EINVAL)
                 return; /* the writer's own faults will do */
 #endif
-        for (uint64_t at = from; at < segment->size_bytes; at += JOURNAL_PAGE_BYTES) {
-                /* An addition of nothing dirties the page without racing against anybody. */
-                atomic_fetch_add_explicit((_Atomic uint64_t *)(void *)(segment->map + at), 0, memory_order_relaxed);
-        }
+        journal_segment_touch(segment, offset);
 }
 
 enum err_code journal_segment_create_file(struct journal *journal, struct journal_segment *segment, struct err *reterr)
