@@ -92,12 +92,21 @@ void *router_helper(void *argument)
                 char quoted[ERR_TEXT_BYTES_MAX];
                 uint64_t repeats = 0;
                 for (uint32_t i = 0; i < router->shards_count; i++) {
-                        if (journal_maintain(router->journals[i], &err) != ERR_OK) {
-                                counter_add(router->helper_counters, COUNTER_journal_maintenance_failures, 1);
-                                if (log_gate_open(&maintain_gate, clock_monotonic_ns(), 10 * CLOCK_NS_PER_S, &repeats))
-                                        log_error("journal maintenance failed", "shard=%u error=%s repeats=%" PRIu64, i,
-                                                  log_quote(err.text, quoted, sizeof(quoted)), repeats);
-                        }
+                        enum err_code code = journal_maintain(router->journals[i], &err);
+                        if (code == ERR_OK)
+                                continue;
+                        counter_add(router->helper_counters, COUNTER_journal_maintenance_failures, 1);
+                        if (!log_gate_open(&maintain_gate, clock_monotonic_ns(), 10 * CLOCK_NS_PER_S, &repeats))
+                                continue;
+                        if (code == ERR_FULL)
+                                log_warning("the journal is full",
+                                            "shard=%u now=\"producers are told that there is no room\" "
+                                            "help=\"sendring ledger shows which target is behind; "
+                                            "journal.size_bytes_max is the limit\" repeats=%" PRIu64,
+                                            i, repeats);
+                        else
+                                log_error("journal maintenance failed", "shard=%u error=%s repeats=%" PRIu64, i,
+                                          log_quote(err.text, quoted, sizeof(quoted)), repeats);
                 }
                 dirty = false;
                 for (uint32_t i = 0; host && i < router->shards_count; i++) {
