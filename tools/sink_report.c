@@ -173,7 +173,7 @@ static enum err_code sink_report_producers(const char *directory, const struct s
 
 static void sink_report_others(const struct sink_table_head *table, size_t bytes, struct sink_report *report)
 {
-        const struct sink_table_slot *all = (const struct sink_table_slot *)((const uint8_t *)table + SINK_HEAD_BYTES);
+        const struct sink_table_slot *all = sink_table_slots_const(table);
         uint64_t slots = (bytes - SINK_HEAD_BYTES) / sizeof(*all);
         for (uint64_t i = 0; i < slots; i++) {
                 /* A2: pairs with the release in sink_state_see_other(). */

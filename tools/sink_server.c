@@ -84,7 +84,7 @@ struct sink_thread {
         struct sigv4_signer *signer;
         unsigned timed; /* connections in SINK_CONN_DELAY and SINK_CONN_DRAIN */
         int64_t date_s;
-        char date[32];
+        char date[48];
 };
 
 struct sink_store {

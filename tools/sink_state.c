@@ -238,7 +238,7 @@ static size_t sink_table_bytes(uint64_t slots)
 static struct sink_table_slot *sink_table_find(struct sink_table_head *table, uint64_t slots, uint64_t hash_high,
                                                uint64_t hash_low)
 {
-        struct sink_table_slot *all = (struct sink_table_slot *)((uint8_t *)table + SINK_HEAD_BYTES);
+        struct sink_table_slot *all = sink_table_slots(table);
         for (uint64_t at = hash_high & (slots - 1);; at = (at + 1) & (slots - 1)) {
                 struct sink_table_slot *slot = &all[at];
                 if (atomic_load_explicit(&slot->copies, memory_order_relaxed) == 0 ||
@@ -263,7 +263,7 @@ static enum err_code sink_table_grow(struct sink_state *state, struct err *reter
         struct sink_table_head *table = memory;
         table->slots = slots;
         code = sink_state_head(&table->file, SINK_TABLE_MAGIC, 0, new_path, reterr);
-        const struct sink_table_slot *old = (const struct sink_table_slot *)((uint8_t *)state->table + SINK_HEAD_BYTES);
+        const struct sink_table_slot *old = sink_table_slots_const(state->table);
         for (uint64_t i = 0; i < state->table_slots; i++) {
                 uint64_t copies = atomic_load_explicit(&old[i].copies, memory_order_relaxed);
                 if (copies == 0)
@@ -340,7 +340,7 @@ static enum err_code sink_state_open_table(struct sink_state *state, struct err 
                 code = err_set(reterr, ERR_CORRUPT, "%s has a length that does not fit its head", path);
         if (code != ERR_OK)
                 return code;
-        const struct sink_table_slot *all = (const struct sink_table_slot *)((uint8_t *)memory + SINK_HEAD_BYTES);
+        const struct sink_table_slot *all = sink_table_slots_const(memory);
         for (uint64_t i = 0; i < slots; i++)
                 state->table_used += atomic_load_explicit(&all[i].copies, memory_order_relaxed) != 0;
         return ERR_OK;

@@ -47,6 +47,17 @@ uint64_t sink_state_magic(const char magic[8]);
 _Static_assert(sizeof(struct sink_file_head) == 16, "drawn in sink_state.h");
 _Static_assert(offsetof(struct sink_seen_head, bound) == 24, "drawn in sink_state.h");
 _Static_assert(sizeof(struct sink_table_slot) == 32, "drawn in sink_state.h");
+
+/* The slots of a mapped table; mappings begin at a page, and so does what follows the head. */
+static inline struct sink_table_slot *sink_table_slots(void *table)
+{
+        return (struct sink_table_slot *)(void *)((uint8_t *)table + SINK_HEAD_BYTES);
+}
+
+static inline const struct sink_table_slot *sink_table_slots_const(const void *table)
+{
+        return (const struct sink_table_slot *)(const void *)((const uint8_t *)table + SINK_HEAD_BYTES);
+}
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_CHAR_LOCK_FREE == 2, "shared with readers in other processes");
 
 #endif

@@ -193,8 +193,7 @@ static const char *const good_json[] = {
         "1E2",
         "[1,2,[3,{}]]",
         "{\"a\":1,\"b\":[true,false,null],\"c\":{\"d\":\"\\u00e9\\n\\\"\"}}",
-        "{\"FailedPutCount\":1,\"RequestResponses\":[{\"RecordId\":\"abc\"},{\"ErrorCode\":\"S\",\"ErrorMessage\":"
-        "\"m\"}]}",
+        "{\"FailedPutCount\":1,\"RequestResponses\":[{\"RecordId\":\"abc\"},{\"ErrorCode\":\"S\",\"M\":\"m\"}]}",
         "[\"\xe2\x82\xac\"]",
         "\t\r\n[\"a long plain string that takes more than one vector\"]",
 };
@@ -512,15 +511,14 @@ Test(codec_tag, message_ids_have_the_shape_of_ses)
 
 Test(codec_tag, event_types_are_known_by_their_spellings)
 {
-        for (int type = 0; type <= 11; type++) {
-                const char *name = codec_event_type_name((enum sendring_event_type)type);
-                cr_assert_eq(name == NULL, type == 0 || type == 11);
+        for (unsigned number = 0; number <= 11; number++) {
+                enum sendring_event_type type = (enum sendring_event_type)number;
+                const char *name = codec_event_type_name(type);
+                cr_assert_eq(name == NULL, number == 0 || number == 11);
                 if (name == NULL)
                         continue;
                 cr_assert_eq(codec_event_type_parse(slice_of_text(name)), type);
-                cr_assert_eq(
-                        codec_event_type_parse(slice_of_text(codec_event_type_sesv2((enum sendring_event_type)type))),
-                        type);
+                cr_assert_eq(codec_event_type_parse(slice_of_text(codec_event_type_sesv2(type))), type);
         }
         cr_assert_eq(codec_event_type_parse(SLICE("renderingFailure")), SENDRING_RENDERING_FAILURE);
         cr_assert_eq(codec_event_type_parse(SLICE("")), 0);

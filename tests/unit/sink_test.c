@@ -104,7 +104,7 @@ Test(sink_http, more_headers_than_the_table_are_too_big, .timeout = 10)
         char text[4096] = "POST / HTTP/1.1\r\n";
         struct sink_http_request request;
         for (unsigned i = 0; i <= SINK_HTTP_HEADERS_MAX; i++) {
-                char whole[4096];
+                char whole[4096 + 2];
                 (void)snprintf(whole, sizeof(whole), "%s\r\n", text);
                 cr_assert_eq(sink_http_parse(slice_of_text(whole), &request), ERR_OK, "%u headers", i);
                 strcat(text, "A: b\r\n");
