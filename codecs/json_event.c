@@ -115,22 +115,7 @@ struct json_tag {
 
 #define JSON_TAGS_FEW 24
 
-/* Names and values hold nothing that must be escaped: they were checked. There must be room for 16 bytes and for the
- * text. */
-static inline uint8_t *json_tag_copy(const struct json_event *event, uint8_t *at, struct slice text)
-{
-#if JSON_TEXT_SSE2
-        if (text.len <= 16 && event->readable - text.ptr >= 16) {
-                _mm_storeu_si128((__m128i *)(void *)at, _mm_loadu_si128((const __m128i *)(const void *)text.ptr));
-                return at + text.len;
-        }
-#else
-        (void)event;
-#endif
-        memcpy(at, text.ptr, text.len);
-        return at + text.len;
-}
-
+/* Names and values hold nothing that must be escaped: they were checked. */
 static uint8_t *json_tags_write(struct json_event *event, uint8_t *at, const struct json_tag *tags, uint32_t count)
 {
         struct json_out *out = &event->out;
@@ -138,16 +123,6 @@ static uint8_t *json_tags_write(struct json_event *event, uint8_t *at, const str
                 const struct json_tag *tag = &tags[i];
                 if (tag->gathered)
                         continue;
-                if (__builtin_expect(json_room(out, at) >= tag->name.len + tag->value.len + 8 + 16 && tag->next == 0,
-                                     1)) {
-                        memcpy(at, ",\"", 2);
-                        at = json_tag_copy(event, at + 2, tag->name);
-                        memcpy(at, "\":[\"", 4);
-                        at = json_tag_copy(event, at + 4, tag->value);
-                        memcpy(at, "\"]", 2);
-                        at += 2;
-                        continue;
-                }
                 at = JSON_LITERAL(out, at, ",\"");
                 at = json_bytes(out, at, tag->name.ptr, tag->name.len);
                 at = JSON_LITERAL(out, at, "\":[\"");
@@ -213,46 +188,126 @@ static __attribute__((noinline)) uint8_t *json_tags_many(struct json_event *even
         return json_tags_write(event, at, tags, count);
 }
 
-static uint8_t *json_tags_few(struct json_event *event, uint8_t *at, const uint8_t **p, uint32_t count)
+/* Names that occur twice are brought together. */
+static __attribute__((noinline)) uint8_t *json_tags_few(struct json_event *event, uint8_t *at, const uint8_t **p,
+                                                        uint32_t count)
 {
         struct json_tag tags[JSON_TAGS_FEW];
         json_tags_read(p, tags, count);
-        uint64_t seen = 0; /* a bit per hash of a name: names mostly differ */
         for (uint32_t i = 0; i < count; i++) {
-                struct slice name = tags[i].name;
-                uint32_t hash = (uint32_t)name.len * 7u + name.ptr[0] * 3u + name.ptr[name.len - 1] * 5u +
-                                name.ptr[name.len / 2];
-                uint64_t bit = UINT64_C(1) << (hash & 63);
-                if ((seen & bit) != 0) {
-                        for (uint32_t j = i; j-- > 0;) {
-                                if (slice_equal(tags[j].name, name)) {
-                                        tags[j].next = (uint16_t)i;
-                                        tags[i].gathered = true;
-                                        break;
-                                }
+                for (uint32_t j = i; j-- > 0;) {
+                        if (slice_equal(tags[j].name, tags[i].name)) {
+                                tags[j].next = (uint16_t)i;
+                                tags[i].gathered = true;
+                                break;
                         }
                 }
-                seen |= bit;
         }
         return json_tags_write(event, at, tags, count);
 }
+
+#if JSON_TEXT_SSE2
+static inline uint8_t *json_tag_copy(uint8_t *at, struct slice text, const uint8_t *readable)
+{
+        if (__builtin_expect(text.len > 16, 0)) {
+                memcpy(at, text.ptr, text.len);
+        } else {
+                _mm_storeu_si128((__m128i *)(void *)at, json_load(text.ptr, readable));
+        }
+        return at + text.len;
+}
+
+static bool json_tag_is_new(const struct slice *names, uint32_t count, struct slice name)
+{
+        for (uint32_t i = 0; i < count; i++)
+                if (slice_equal(names[i], name))
+                        return false;
+        return true;
+}
+
+/* Few tags, each of another name, as mostly: written while they are read. NULL, and *p where it was, when a name comes
+ * again. Names and values hold nothing that must be escaped: they were checked. */
+static uint8_t *json_tags_plain(struct json_event *event, uint8_t *at, const uint8_t **p, uint32_t count)
+{
+        struct slice names[JSON_TAGS_FEW];
+        const uint8_t *from = *p, *readable = event->readable;
+        uint64_t seen = 0; /* a bit per hash of a name */
+        for (uint32_t i = 0; i < count; i++) {
+                struct slice name = codec_trusted_text(&from);
+                struct slice value = codec_trusted_text(&from);
+                uint32_t hash = (uint32_t)name.len * 7u + name.ptr[0] * 3u + name.ptr[name.len - 1] * 5u +
+                                name.ptr[name.len / 2];
+                uint64_t bit = UINT64_C(1) << (hash & 63);
+                if ((seen & bit) != 0 && !json_tag_is_new(names, i, name))
+                        return NULL;
+                seen |= bit;
+                names[i] = name;
+                memcpy(at, ",\"", 2);
+                at = json_tag_copy(at + 2, name, readable);
+                memcpy(at, "\":[\"", 4);
+                at = json_tag_copy(at + 4, value, readable);
+                memcpy(at, "\"]", 2);
+                at += 2;
+        }
+        *p = from;
+        return at;
+}
+#endif
 
 /* The members of the object, each with a comma before it. */
 static uint8_t *json_tags(struct json_event *event, uint8_t *at, const uint8_t **p)
 {
         uint32_t count = codec_trusted_count(p) / 2;
-        return count <= JSON_TAGS_FEW ? json_tags_few(event, at, p, count) : json_tags_many(event, at, p, count);
+        if (count > JSON_TAGS_FEW)
+                return json_tags_many(event, at, p, count);
+#if JSON_TEXT_SSE2
+        /* A tag takes 8 bytes more than its texts; the last store may reach 16 beyond. */
+        if (__builtin_expect(json_room(&event->out, at) >= (size_t)(event->readable - *p) + 8 * count + 16, 1)) {
+                uint8_t *end = json_tags_plain(event, at, p, count);
+                if (__builtin_expect(end != NULL, 1))
+                        return end;
+        }
+#endif
+        return json_tags_few(event, at, p, count);
 }
+
+/* Names with their punctuation, padded, so that a copy of fixed size serves. */
+struct json_auto_name {
+        char text[31];
+        uint8_t bytes;
+};
+#define JSON_AUTO_NAME(name)                                     \
+        {                                                        \
+                ",\"" name "\":[", sizeof(",\"" name "\":[") - 1 \
+        }
+
+static const struct json_auto_name json_auto_names[CODEC_SESSION_KEYS] = {
+        [CODEC_SESSION_OPERATION] = JSON_AUTO_NAME("ses:operation"),
+        [CODEC_SESSION_SOURCE_IP] = JSON_AUTO_NAME("ses:source-ip"),
+        [CODEC_SESSION_FROM_DOMAIN] = JSON_AUTO_NAME("ses:from-domain"),
+        [CODEC_SESSION_CALLER_IDENTITY] = JSON_AUTO_NAME("ses:caller-identity"),
+        [CODEC_SESSION_SOURCE_TLS_VERSION] = JSON_AUTO_NAME("ses:source-tls-version"),
+        [CODEC_SESSION_OUTGOING_IP] = JSON_AUTO_NAME("ses:outgoing-ip"),
+        [CODEC_SESSION_OUTGOING_TLS_VERSION] = JSON_AUTO_NAME("ses:outgoing-tls-version"),
+};
 
 static uint8_t *json_auto_tag(struct json_event *event, uint8_t *at, const struct slice *session, unsigned key)
 {
-        if (session[key].len == 0)
+        struct slice text = session[key];
+        if (text.len == 0)
                 return at;
-        const struct codec_member *member = &codec_schema_session.members[key];
-        at = json_padded(&event->out, at, member->json, member->json_bytes, sizeof(member->json));
-        at = json_byte(&event->out, at, '[');
-        at = json_event_string(event, at, session[key]);
-        return json_byte(&event->out, at, ']');
+        struct json_out *out = &event->out;
+        const struct json_auto_name *name = &json_auto_names[key];
+        if (__builtin_expect(json_room(out, at) < sizeof(*name) + text.len + 16, 0)) {
+                at = json_bytes(out, at, name->text, name->bytes);
+                at = json_event_string(event, at, text);
+                return json_byte(out, at, ']');
+        }
+        memcpy(at, name, sizeof(*name));
+        at += name->bytes;
+        *at = '"';
+        at = json_text_roomy(out, at + 1, text, event->readable);
+        return JSON_LITERAL(out, at, "\"]");
 }
 
 /* mail.tags: auto-tags and message tags in the order of SES's records. */
@@ -402,7 +457,8 @@ static uint8_t *json_extra_value(struct json_event *event, uint8_t *at, const ui
 
 static uint8_t *json_map(struct json_event *event, uint8_t *at, const uint8_t **p, const struct codec_schema *schema);
 
-static uint8_t *json_member(struct json_event *event, uint8_t *at, const uint8_t **p, const struct codec_member *member)
+static __attribute__((noinline)) uint8_t *json_member_other(struct json_event *event, uint8_t *at, const uint8_t **p,
+                                                            const struct codec_member *member)
 {
         struct json_out *out = &event->out;
         uint8_t *start;
@@ -439,6 +495,25 @@ static uint8_t *json_member(struct json_event *event, uint8_t *at, const uint8_t
                 return json_map(event, at, p, member->schema);
         }
         return at;
+}
+
+/* Most members are texts: those are written in line. */
+static inline uint8_t *json_member(struct json_event *event, uint8_t *at, const uint8_t **p,
+                                   const struct codec_member *member)
+{
+        struct json_out *out = &event->out;
+        if (member->kind != CODEC_KIND_TEXT)
+                return json_member_other(event, at, p, member);
+        struct slice text = codec_trusted_text(p);
+        if (__builtin_expect(json_room(out, at) < sizeof(member->json) + text.len + 18, 0)) {
+                at = json_bytes(out, at, member->json, member->json_bytes);
+                return json_event_string(event, at, text);
+        }
+        memcpy(at, member->json, sizeof(member->json));
+        at += member->json_bytes;
+        *at = '"';
+        at = json_text_roomy(out, at + 1, text, event->readable);
+        return json_byte(out, at, '"');
 }
 
 static uint8_t *json_absent(struct json_event *event, uint8_t *at, const struct codec_schema *schema, unsigned from,

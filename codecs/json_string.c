@@ -43,6 +43,50 @@ uint8_t *json_text_special(struct json_out *out, uint8_t *at, const uint8_t **p,
         return at;
 }
 
+#if JSON_TEXT_SSE2
+__m128i json_load_end(const uint8_t *text, const uint8_t *readable)
+{
+        uint8_t bytes[16] = {0};
+        if (text != NULL) /* an empty text may have no memory */
+                memcpy(bytes, text, (size_t)(readable - text));
+        return _mm_loadu_si128((const __m128i *)(const void *)bytes);
+}
+#endif
+
+uint8_t *json_text_any(struct json_out *out, uint8_t *at, struct slice text, const uint8_t *readable)
+{
+        const uint8_t *p = text.ptr, *text_end = text.ptr + text.len;
+        (void)readable;
+        while (p < text_end) {
+#if JSON_TEXT_SSE2
+                if (json_room(out, at) >= 16) {
+                        size_t left = (size_t)(text_end - p);
+                        size_t step = left < 16 ? left : 16;
+                        __m128i bytes = json_load(p, readable);
+                        _mm_storeu_si128((__m128i *)(void *)at, bytes);
+                        unsigned special = json_text_mask(bytes) & ((1u << step) - 1);
+                        if (__builtin_expect(special == 0, 1)) {
+                                p += step;
+                                at += step;
+                                continue;
+                        }
+                        unsigned plain = (unsigned)__builtin_ctz(special);
+                        p += plain;
+                        at += plain;
+                        at = json_text_special(out, at, &p, text_end);
+                        continue;
+                }
+#endif
+                if (json_text_specials[*p]) {
+                        at = json_text_special(out, at, &p, text_end);
+                } else {
+                        at = json_byte(out, at, *p);
+                        p++;
+                }
+        }
+        return at;
+}
+
 size_t codec_json_string(struct slice text, uint8_t *out, size_t out_bytes)
 {
         struct json_out state = {.end = out + out_bytes, .is_short = false};

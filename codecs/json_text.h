@@ -75,58 +75,61 @@ static inline unsigned json_text_mask(__m128i bytes)
 /* Bytes that json_text_special() handles: 1. */
 extern const uint8_t json_text_specials[256];
 
-/* The inside of a JSON string. `readable` is the end of the memory that may be read (not used), at least the text's:
- * with 16 bytes of it behind the text's last byte, everything goes by vectors. */
+/* The inside of a JSON string, whatever it holds and however little room there is. `readable` is the end of the memory
+ * that may be read (not used), at least the text's. */
+uint8_t *json_text_any(struct json_out *out, uint8_t *at, struct slice text, const uint8_t *readable);
+
+#if JSON_TEXT_SSE2
+/* The first 16 bytes of a text that ends so close to `readable` that a load would reach beyond it. */
+__m128i json_load_end(const uint8_t *text, const uint8_t *readable);
+
+/* 16 bytes, of which those beyond `readable` are zero. */
+static inline __m128i json_load(const uint8_t *text, const uint8_t *readable)
+{
+        if (__builtin_expect(readable - text >= 16, 1))
+                return _mm_loadu_si128((const __m128i *)(const void *)text);
+        return json_load_end(text, readable);
+}
+#endif
+
+/* The same, with room for text.len + 16 bytes at least: plain text is copied while it is looked at. */
+static inline uint8_t *json_text_roomy(struct json_out *out, uint8_t *at, struct slice text, const uint8_t *readable)
+{
+#if JSON_TEXT_SSE2
+        for (;;) {
+                __m128i bytes = json_load(text.ptr, readable);
+                unsigned special = json_text_mask(bytes);
+                _mm_storeu_si128((__m128i *)(void *)at, bytes);
+                if (text.len <= 16) {
+                        if (__builtin_expect((special & ((1u << text.len) - 1)) != 0, 0))
+                                break;
+                        return at + text.len;
+                }
+                if (__builtin_expect(special != 0, 0))
+                        break;
+                text = slice_of(text.ptr + 16, text.len - 16);
+                at += 16;
+        }
+#endif
+        return json_text_any(out, at, text, readable);
+}
+
 static inline uint8_t *json_text(struct json_out *out, uint8_t *at, struct slice text, const uint8_t *readable)
 {
-        const uint8_t *p = text.ptr, *text_end = text.ptr + text.len;
-        (void)readable;
-        while (p < text_end) {
-#if JSON_TEXT_SSE2
-                if (readable - p >= 16 && json_room(out, at) >= 16) {
-                        size_t left = (size_t)(text_end - p);
-                        size_t step = left < 16 ? left : 16;
-                        __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)p);
-                        _mm_storeu_si128((__m128i *)(void *)at, bytes);
-                        unsigned special = json_text_mask(bytes) & ((1u << step) - 1);
-                        if (__builtin_expect(special == 0, 1)) {
-                                p += step;
-                                at += step;
-                                continue;
-                        }
-                        unsigned plain = (unsigned)__builtin_ctz(special);
-                        p += plain;
-                        at += plain;
-                        at = json_text_special(out, at, &p, text_end);
-                        continue;
-                }
-#endif
-                if (json_text_specials[*p]) {
-                        at = json_text_special(out, at, &p, text_end);
-                } else {
-                        at = json_byte(out, at, *p);
-                        p++;
-                }
-        }
-        return at;
+        if (__builtin_expect(json_room(out, at) < text.len + 16, 0))
+                return json_text_any(out, at, text, readable);
+        return json_text_roomy(out, at, text, readable);
 }
 
 static inline uint8_t *json_string(struct json_out *out, uint8_t *at, struct slice text, const uint8_t *readable)
 {
-#if JSON_TEXT_SSE2
-        /* Short and plain, as most are: one look at the room for everything. */
-        if (text.len <= 16 && json_room(out, at) >= 18 && readable - text.ptr >= 16) {
-                __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)text.ptr);
-                if ((json_text_mask(bytes) & ((1u << text.len) - 1)) == 0) {
-                        at[0] = '"';
-                        _mm_storeu_si128((__m128i *)(void *)(at + 1), bytes);
-                        at[text.len + 1] = '"';
-                        return at + text.len + 2;
-                }
+        if (__builtin_expect(json_room(out, at) < text.len + 18, 0)) {
+                at = json_byte(out, at, '"');
+                at = json_text_any(out, at, text, readable);
+        } else {
+                *at = '"';
+                at = json_text_roomy(out, at + 1, text, readable);
         }
-#endif
-        at = json_byte(out, at, '"');
-        at = json_text(out, at, text, readable);
         return json_byte(out, at, '"');
 }
 

@@ -471,15 +471,15 @@ bool codec_name_is_taken(const struct codec_schema *schema, struct slice name)
 
 struct slice codec_domain_of(struct slice source)
 {
-        const uint8_t *end = source.ptr + source.len, *at = end;
-        /* Backwards, but not beyond what a domain can have: "Name <address>" ends with its domain. */
+        /* From the end, but not beyond what a domain can have: "Name <address>" ends with its domain. */
         size_t most = source.len < CODEC_DOMAIN_BYTES_MAX + 2 ? source.len : CODEC_DOMAIN_BYTES_MAX + 2;
-        for (size_t i = 0; i < most; i++) {
-                if (*--at == '@') {
-                        struct slice domain = slice_of(at + 1, (size_t)(end - at) - 1);
-                        domain = slice_trim(slice_head(domain, slice_find_byte(domain, '>')));
-                        return domain.len > CODEC_DOMAIN_BYTES_MAX ? SLICE_EMPTY : domain;
-                }
-        }
-        return SLICE_EMPTY;
+        if (most == 0)
+                return SLICE_EMPTY;
+        const uint8_t *end = source.ptr + source.len;
+        const uint8_t *sign = (const uint8_t *)memrchr(end - most, '@', most);
+        if (sign == NULL)
+                return SLICE_EMPTY;
+        struct slice domain = slice_of(sign + 1, (size_t)(end - sign) - 1);
+        domain = slice_trim(slice_head(domain, slice_find_byte(domain, '>')));
+        return domain.len > CODEC_DOMAIN_BYTES_MAX ? SLICE_EMPTY : domain;
 }
