@@ -220,23 +220,9 @@ bool egress_target_is_idle(const struct egress_target *target)
 
 /* ---------------------------------------------------------------------------------------------- building */
 
-static struct egress_batch *target_last_batch(const struct egress_target *target)
-{
-        struct egress_batch *last = target->queue_first;
-        while (last != NULL && last->next != NULL)
-                last = last->next; /* in_flight_max + 1 at most */
-        return last;
-}
-
-static struct egress_batch *target_building(const struct egress_target *target)
-{
-        struct egress_batch *last = target_last_batch(target);
-        return last != NULL && last->state == EGRESS_BATCH_BUILDING ? last : NULL;
-}
-
 bool egress_target_has_room(const struct egress_target *target)
 {
-        return target->free_batches != NULL || target_building(target) != NULL;
+        return target->free_batches != NULL || target->building != NULL;
 }
 
 static struct egress_batch *target_begin_batch(struct egress_target *target)
@@ -258,6 +244,7 @@ static struct egress_batch *target_begin_batch(struct egress_target *target)
                 firehose_body_begin(&batch->firehose, batch->bytes, batch->bytes_max, target->spec.resource);
         *target->queue_last = batch;
         target->queue_last = &batch->next;
+        target->building = batch;
         egress_target_activate(target);
         return batch;
 }
@@ -265,6 +252,8 @@ static struct egress_batch *target_begin_batch(struct egress_target *target)
 static void target_close_batch(struct egress_target *target, struct egress_batch *batch)
 {
         ASSERT(batch->state == EGRESS_BATCH_BUILDING);
+        ASSERT(batch == target->building);
+        target->building = NULL;
         if (target->spec.service == RULES_SERVICE_FIREHOSE && batch->events > 0) {
                 firehose_body_finish(&batch->firehose);
                 batch->len = batch->firehose.len;
@@ -331,7 +320,7 @@ bool egress_target_take(struct egress_target *target, uint32_t shard, const stru
         bool expired = target_event_expired(target, record);
         struct egress_batch *batch = NULL;
         for (uint32_t copy = place->copies_done; copy < copies;) {
-                batch = target_building(target);
+                batch = target->building;
                 if (batch == NULL)
                         batch = target_begin_batch(target);
                 if (batch == NULL) {
@@ -730,7 +719,7 @@ uint64_t egress_target_turn(struct egress_target *target)
         struct egress_worker *worker = target->worker;
         uint64_t now_ns = worker->now_ns;
         uint64_t wish_ns = UINT64_MAX;
-        struct egress_batch *building = target_building(target);
+        struct egress_batch *building = target->building;
         if (building != NULL) {
                 uint64_t due_ns =
                         building->begun_ns + (uint64_t)worker->options.settings->egress.linger_ms * CLOCK_NS_PER_MS;

@@ -46,7 +46,8 @@ struct egress_target {
         struct egress_batch *batches; /* batches_count of them */
         uint32_t batches_count;
         struct egress_batch *free_batches;
-        struct egress_batch *queue_first, **queue_last; /* unsettled, in journal order; the last may be BUILDING */
+        struct egress_batch *queue_first, **queue_last; /* unsettled, in journal order */
+        struct egress_batch *building;                  /* the last of the queue while it is BUILDING, else NULL */
         uint32_t lines_bytes_max;                       /* of one file batch */
 
         /* Sending. */
