@@ -13,8 +13,9 @@
 
 #define TARGET_LOG_INTERVAL_NS (30 * CLOCK_NS_PER_S)
 /* A parked target is probed at this multiple of the longest back-off. */
-#define TARGET_PARKED_HOLDS  6u
-#define TARGET_BUSY_RETRY_NS (5 * CLOCK_NS_PER_MS)
+#define TARGET_PARKED_HOLDS     6u
+#define TARGET_BUSY_RETRY_NS    (5 * CLOCK_NS_PER_MS)
+#define TARGET_NO_KEYS_RETRY_NS CLOCK_NS_PER_S
 /* A file batch: at least one of the largest events. */
 #define TARGET_LINES_BYTES   ((size_t)LIMIT_EVENT_JSON_BYTES_MAX + 1)
 #define TARGET_FILE_BATCHES  3u
@@ -225,7 +226,19 @@ bool egress_target_has_room(const struct egress_target *target)
         return target->free_batches != NULL || target->building != NULL;
 }
 
-static struct egress_batch *target_begin_batch(struct egress_target *target)
+/* How long an event that is read live has waited already, at most its linger: the worker may have slept meanwhile. One
+ * that is read back is late anyway, and there full batches count. */
+static uint64_t target_lingered_ns(const struct egress_target *target, uint32_t shard,
+                                   const struct journal_record *record)
+{
+        uint64_t linger_ms = target->worker->options.settings->egress.linger_ms;
+        int64_t age_ms = clock_realtime_ms() - record->entry.accepted_ms;
+        if (target->place[shard].lagging || age_ms <= 0)
+                return 0;
+        return ((uint64_t)age_ms < linger_ms ? (uint64_t)age_ms : linger_ms) * CLOCK_NS_PER_MS;
+}
+
+static struct egress_batch *target_begin_batch(struct egress_target *target, uint64_t lingered_ns)
 {
         struct egress_batch *batch = target->free_batches;
         if (batch == NULL)
@@ -233,7 +246,7 @@ static struct egress_batch *target_begin_batch(struct egress_target *target)
         target->free_batches = batch->next;
         batch->next = NULL;
         batch->state = EGRESS_BATCH_BUILDING;
-        batch->begun_ns = target->worker->now_ns;
+        batch->begun_ns = target->worker->now_ns - lingered_ns;
         batch->events = 0;
         batch->attempts = 0;
         batch->partly_done = false;
@@ -322,7 +335,7 @@ bool egress_target_take(struct egress_target *target, uint32_t shard, const stru
         for (uint32_t copy = place->copies_done; copy < copies;) {
                 batch = target->building;
                 if (batch == NULL)
-                        batch = target_begin_batch(target);
+                        batch = target_begin_batch(target, target_lingered_ns(target, shard, record));
                 if (batch == NULL) {
                         place->position = record->position;
                         place->sequence = record->sequence;
@@ -337,27 +350,32 @@ bool egress_target_take(struct egress_target *target, uint32_t shard, const stru
                         continue;
                 }
                 if (expired) {
-                        batch->shard[shard].settled.expired++;
+                        place->copies_settled.expired++;
                         counter_add(counters, COUNTER_egress_expired, 1);
                 } else if (code == ERR_OK) {
-                        batch->shard[shard].settled.delivered++;
+                        place->copies_settled.delivered++;
                         batch->events++;
                         counter_add(counters, COUNTER_egress_events, 1);
                         counter_add(counters, COUNTER_egress_json_bytes, json.len + 1);
                 } else {
                         target_dead_letter(target, json, "larger than a Firehose record (1,000 KiB)");
-                        batch->shard[shard].settled.dead_lettered++;
+                        place->copies_settled.dead_lettered++;
                 }
                 copy++;
-                /* Until its last copy is taken, the cursor must not pass this record. */
+                /* Until its last copy is taken, the cursor must not pass this record, and none of its copies count. */
                 batch->shard[shard].touched = true;
                 batch->shard[shard].end_position = record->position;
                 batch->shard[shard].end_sequence = record->sequence;
         }
         if (batch != NULL) {
+                struct journal_settled *settled = &batch->shard[shard].settled;
+                settled->delivered += place->copies_settled.delivered;
+                settled->dead_lettered += place->copies_settled.dead_lettered;
+                settled->expired += place->copies_settled.expired;
                 batch->shard[shard].end_position = record->next_position;
                 batch->shard[shard].end_sequence = record->sequence + 1;
         }
+        place->copies_settled = (struct journal_settled){0};
         place->position = record->next_position;
         place->sequence = record->sequence + 1;
         place->copies_done = 0;
@@ -548,6 +566,7 @@ static void target_firehose_done(struct http_exchange *exchange, enum err_code c
                 if (answer.accepted > 0) {
                         batch->partly_done = true;
                         target->consecutive_failures = 0;
+                        target->parked = false;
                 } else {
                         target->consecutive_failures++;
                 }
@@ -569,6 +588,9 @@ static void target_firehose_done(struct http_exchange *exchange, enum err_code c
         char text[ERR_TEXT_BYTES_MAX];
         (void)snprintf(text, sizeof(text), "HTTP %u %s: %s", response->status, error.name, error.message); /* cut */
         target_failed(target, error.code, text);
+        uint64_t wished_ns = worker->now_ns + (uint64_t)error.retry_after_ms * CLOCK_NS_PER_MS;
+        if (error.retry_after_ms > 0 && target->hold_until_ns < wished_ns)
+                target->hold_until_ns = wished_ns; /* the service knows better */
 }
 
 static enum err_code target_firehose_head(struct egress_target *target, struct egress_batch *batch, struct err *reterr)
@@ -632,6 +654,9 @@ static enum err_code target_firehose_send(struct egress_target *target, struct e
         enum err_code code = target_firehose_head(target, batch, &err);
         if (code != ERR_OK) {
                 target_failed(target, code, err.text);
+                /* To look for credentials again costs nothing: no need to wait for the longest interval. */
+                if (code == ERR_CREDENTIALS && target->hold_until_ns > target->worker->now_ns + TARGET_NO_KEYS_RETRY_NS)
+                        target->hold_until_ns = target->worker->now_ns + TARGET_NO_KEYS_RETRY_NS;
                 return code;
         }
         batch->exchange.body = slice_of(batch->bytes, batch->len);
@@ -759,19 +784,21 @@ void egress_target_tick(struct egress_target *target)
         const struct journal_settled nothing = {0};
         if (target->file != NULL && !target->stopping)
                 file_sink_rotate_if_due(target->file); /* by age, also without an event */
-        if (target->stopping || target->queue_first != NULL)
-                goto removed;
-        for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {
+        for (uint32_t shard = 0; shard < worker->options.shards_count && !target->stopping; shard++) {
                 struct egress_shard_feed *feed = &worker->feeds[shard];
                 struct egress_place *place = &target->place[shard];
-                /* Nothing is on its way: everything looked at is settled. A record cut between its copies is not. */
+                bool on_its_way = false;
+                for (const struct egress_batch *batch = target->queue_first; batch != NULL; batch = batch->next)
+                        on_its_way |= batch->shard[shard].touched;
+                if (on_its_way)
+                        continue;
+                /* Nothing of this shard is: everything looked at is settled. A record cut between its copies is not. */
                 if (!place->lagging && place->position < feed->live_position)
                         egress_target_passed(target, shard, feed->live_position, feed->live_sequence);
                 if (place->copies_done == 0)
                         journal_target_advance(feed->journal, target->numbers[shard], place->position, place->sequence,
                                                &nothing);
         }
-removed:
         if (!target->removed || target->stopping)
                 return;
         bool through = target->queue_first == NULL || target->parked;

@@ -100,6 +100,11 @@ void egress_worker_free(struct egress_worker *worker)
 {
         if (worker == NULL)
                 return;
+        /* What was handed over and never taken: the thread ended before, or never ran. */
+        struct egress_order order;
+        while (worker->inbox != NULL && rte_ring_sc_dequeue_elem(worker->inbox, &order, sizeof(order)) == 0)
+                if (order.kind == EGRESS_ORDER_ADD)
+                        egress_target_free(order.target);
         for (uint32_t i = 0; i < worker->all_count; i++)
                 egress_target_free(worker->all[i]);
         for (uint32_t i = 0; worker->feeds != NULL && i < worker->options.shards_count; i++) {
@@ -132,10 +137,10 @@ bool egress_worker_offer(struct egress_worker *worker, uint32_t shard, uint64_t 
         struct egress_range range = {begin, end, end_sequence};
         if (rte_ring_sp_enqueue_elem(feed->ranges, &range, sizeof(range)) != 0)
                 return false;
-        /* W1: sequentially consistent with W2 in worker_sleep(): either this load sees the worker's wish, or the
-         * worker's second look at the ring sees the range. The exchange takes the wish away, so that one wake-up is
-         * paid for once. */
-        uint64_t wake_at = atomic_load_explicit(&feed->wake_at, memory_order_seq_cst);
+        /* W1: both sides read and write the wish in one step, so one comes first: either this one reads the worker's
+         * wish, or W2 in worker_sleep() reads what this one wrote and the worker's second look at the ring finds the
+         * range. A load would not do: it may be carried out before the range is visible. */
+        uint64_t wake_at = atomic_fetch_add_explicit(&feed->wake_at, 0, memory_order_acq_rel);
         if (end >= wake_at) {
                 atomic_store_explicit(&feed->wake_at, UINT64_MAX, memory_order_relaxed); /* only saves a second wake */
                 io_loop_wake(worker->loop);
@@ -202,7 +207,7 @@ static bool worker_read_failed(struct egress_worker *worker, uint32_t shard, enu
                                const struct journal_record *record)
 {
         uint64_t repeats = 0;
-        ASSERT(code != ERR_NOT_FOUND); /* every place read here is held by a cursor */
+        ASSERT(code != ERR_NOT_FOUND); /* places that are read back are held by a cursor */
         if (log_gate_open(&worker->read_gate, worker->now_ns, 10 * CLOCK_NS_PER_S, &repeats))
                 log_error("cannot read the journal",
                           "shard=%u error=\"%s\" position=%" PRIu64 " now=\"%s\" repeats=%" PRIu64, shard,
@@ -231,6 +236,9 @@ static bool worker_dispatch(struct egress_worker *worker, uint32_t shard, const 
                 uint16_t number = record->entry.routes[i];
                 struct egress_target *target = number < LIMIT_TARGETS_MAX ? feed->targets[number] : NULL;
                 if (target == NULL || (only != NULL ? target != only : target->place[shard].lagging))
+                        continue;
+                /* From before it came: an earlier target of the same key was shed up to there. */
+                if (record->position < target->place[shard].position)
                         continue;
                 /* A target may be there several times: it is served at its first place, with that many copies. */
                 uint32_t copies = 0;
@@ -264,6 +272,19 @@ static bool worker_dispatch(struct egress_worker *worker, uint32_t shard, const 
         return all_taken;
 }
 
+/* The log at `begin` was recycled before it was looked at here: what was routed there belonged to targets that are
+ * retired now. Where what somebody still holds may begin. */
+static uint64_t worker_pass_recycled(const struct egress_worker *worker, uint32_t shard, uint64_t begin, uint64_t end)
+{
+        for (uint32_t i = 0; i < worker->all_count; i++) {
+                const struct egress_place *place = &worker->all[i]->place[shard];
+                ASSERT(place->position > begin); /* its cursor is not ahead of it, and would have held the log */
+                if (place->position < end)
+                        end = place->position;
+        }
+        return end;
+}
+
 /* Walks the live ranges. Returns true when there is more. */
 static bool worker_feed_live(struct egress_worker *worker, uint32_t shard)
 {
@@ -278,6 +299,11 @@ static bool worker_feed_live(struct egress_worker *worker, uint32_t shard)
                                 journal_read(feed->live_reader, feed->range.begin, feed->range.end, &record);
                         if (code == ERR_EMPTY)
                                 break;
+                        if (code == ERR_NOT_FOUND) {
+                                feed->range.begin =
+                                        worker_pass_recycled(worker, shard, feed->range.begin, feed->range.end);
+                                continue;
+                        }
                         if (code != ERR_OK && !worker_read_failed(worker, shard, code, &record))
                                 return false; /* tried again by the next turn */
                         if (code == ERR_OK)
@@ -362,6 +388,12 @@ static uint64_t worker_targets_turn(struct egress_worker *worker)
 
 static void worker_tick(struct egress_worker *worker)
 {
+        /* The segment that a reader is in cannot be recycled, nor any behind it: not for longer than a tick where the
+         * reader has stopped reading. One that goes on reading enters it again. */
+        for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {
+                journal_reader_rest(worker->feeds[shard].live_reader);
+                journal_reader_rest(worker->feeds[shard].lag_reader);
+        }
         for (uint32_t i = 0; i < worker->all_count;) {
                 struct egress_target *target = worker->all[i];
                 egress_target_tick(target);
@@ -388,15 +420,19 @@ static void worker_sleep(struct egress_worker *worker, uint64_t wake_ns)
                 (void)io_loop_turn(worker->loop, 0);
                 return;
         }
-        /* With nothing building, the next event is worth a wake-up: its linger must begin. Otherwise a batch's worth
-         * is. */
+        /* With nothing on its way, the next event is worth a wake-up: its linger must begin. Otherwise a batch's worth
+         * is, and events that are less wait no longer than they may linger anyway. */
+        const struct rules_settings *settings = worker->options.settings;
         bool building = worker->active_count > 0;
-        uint64_t worth_bytes = building ? worker->options.settings->egress.batch_bytes_max / 4 : 1;
+        uint64_t worth_bytes = building ? settings->egress.batch_bytes_max / 4 : 1;
+        uint64_t linger_ns = settings->egress.linger_ms * CLOCK_NS_PER_MS;
+        if (building && wake_ns - now_ns > linger_ns)
+                wake_ns = now_ns + linger_ns;
         bool more = false;
         for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {
                 struct egress_shard_feed *feed = &worker->feeds[shard];
                 /* W2: see W1. */
-                atomic_store_explicit(&feed->wake_at, feed->live_position + worth_bytes, memory_order_seq_cst);
+                (void)atomic_exchange_explicit(&feed->wake_at, feed->live_position + worth_bytes, memory_order_acq_rel);
                 more |= rte_ring_count(feed->ranges) >= (building ? EGRESS_FEED_RANGES / 2 : 1);
         }
         if (!more && worker->active_count == 0) {
@@ -449,6 +485,8 @@ void egress_worker_run(struct egress_worker *worker)
                 worker_sleep(worker, more ? 0 : soonest_ns);
                 worker->now_ns = clock_monotonic_ns();
         }
+        for (uint32_t i = 0; i < worker->all_count; i++)
+                egress_target_tick(worker->all[i]);
         /* Stop, wait until nothing is submitted, close (by the owner of the worker). */
         bool stopped = false;
         while (!stopped) {
@@ -457,6 +495,4 @@ void egress_worker_run(struct egress_worker *worker)
                         stopped &= egress_target_stop(worker->all[i]);
                 (void)io_loop_turn(worker->loop, stopped ? 0 : 20 * CLOCK_NS_PER_MS);
         }
-        for (uint32_t i = 0; i < worker->all_count; i++)
-                egress_target_tick(worker->all[i]);
 }

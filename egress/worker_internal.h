@@ -32,6 +32,7 @@ struct egress_place {
         uint64_t position, sequence; /* of the next record to look at */
         bool lagging;                /* reads the log by itself; else fed from the live ranges */
         uint8_t copies_done;         /* of the record at `position`: a destination listed twice, cut by a full batch */
+        struct journal_settled copies_settled; /* of those: they count when the last one is taken */
 };
 
 struct egress_target {

@@ -1,0 +1,753 @@
+#include "egress/worker_internal.h"
+
+#include "tests/support/egress_rig.h"
+#include "tests/support/firehose_peer.h"
+
+#include <criterion/criterion.h>
+
+static struct egress_rig rig;
+static struct firehose_peer peer;
+
+static void rig_begin(void)
+{
+        log_level_set(LOG_ERROR);
+        egress_rig_defaults(&rig);
+}
+
+static void peer_begin(void)
+{
+        firehose_peer_start(&peer);
+        (void)snprintf(rig.settings.egress.firehose.url, sizeof(rig.settings.egress.firehose.url),
+                       "http://127.0.0.1:%u", peer.http.port);
+}
+
+static void rig_end(void)
+{
+        egress_rig_stop(&rig, 1000);
+        egress_rig_close(&rig);
+        egress_rig_remove(&rig);
+        if (peer.http.port != 0)
+                firehose_peer_stop(&peer);
+}
+
+static uint64_t counter(enum counter which)
+{
+        return counters_sum(&rig.counters, which);
+}
+
+static void publish_many(uint32_t shard, uint32_t from, uint32_t to, uint32_t padding, uint32_t target)
+{
+        for (uint32_t id = from; id < to; id++)
+                egress_rig_publish(&rig, shard, id, padding, target);
+}
+
+static void check_balanced(uint32_t shard, uint32_t target, uint64_t waiting)
+{
+        uint64_t seen = 0;
+        cr_assert(egress_rig_is_balanced(&rig, shard, target, &seen));
+        cr_assert_eq(seen, waiting, "%llu wait, not %llu", (unsigned long long)seen, (unsigned long long)waiting);
+}
+
+/* ids[] is 0, 1, 2 ... count-1. */
+static void check_sequence(const uint32_t *ids, uint32_t seen, uint32_t count)
+{
+        cr_assert_eq(seen, count, "%u events, not %u", seen, count);
+        for (uint32_t i = 0; i < seen; i++)
+                cr_assert_eq(ids[i], i, "event %u came at place %u", ids[i], i);
+}
+
+/* Each id once, in any order. */
+static void check_set(const uint32_t *ids, uint32_t seen, uint32_t count)
+{
+        uint8_t *times = calloc(count, 1);
+        cr_assert_eq(seen, count, "%u events, not %u", seen, count);
+        for (uint32_t i = 0; i < seen; i++) {
+                cr_assert_lt(ids[i], count);
+                cr_assert_eq(times[ids[i]]++, 0, "event %u came twice", ids[i]);
+        }
+        free(times);
+}
+
+static bool wait_until(bool (*condition)(void *context), void *context, uint32_t timeout_ms)
+{
+        uint64_t deadline_ns = clock_monotonic_ns() + timeout_ms * CLOCK_NS_PER_MS;
+        while (!condition(context)) {
+                if (clock_monotonic_ns() > deadline_ns)
+                        return false;
+                clock_sleep_ns(CLOCK_NS_PER_MS / 2);
+        }
+        return true;
+}
+
+static bool status_is(void *context)
+{
+        return atomic_load(&rig.targets[0].row->status) == *(const uint32_t *)context;
+}
+
+/* ---------------------------------------------------------------------------------------------- file targets */
+
+Test(worker, a_file_gets_every_event_once_in_order, .timeout = 30)
+{
+        rig_begin();
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_file(&rig, "a.ndjson", 0);
+        egress_rig_run(&rig);
+        publish_many(0, 0, 5000, 600, target);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 5000, 10000));
+        uint32_t count = 0;
+        uint32_t *ids = egress_rig_read_file(&rig, target, &count);
+        check_sequence(ids, count, 5000);
+        free(ids);
+        check_balanced(0, target, 0);
+        cr_assert_eq(counter(COUNTER_egress_delivered), 5000);
+        cr_assert_eq(atomic_load(&rig.targets[target].row->status), COUNTERS_TARGET_OK);
+        rig_end();
+}
+
+Test(worker, a_target_routed_twice_gets_two_copies, .timeout = 30)
+{
+        rig_begin();
+        egress_rig_open(&rig);
+        uint32_t twice = egress_rig_add_file(&rig, "twice.ndjson", 0),
+                 once = egress_rig_add_file(&rig, "once.ndjson", 0);
+        egress_rig_run(&rig);
+        const uint32_t routes[] = {twice, once, twice};
+        for (uint32_t id = 0; id < 2000; id++) {
+                /* Large ones: copies of one event are cut by full batches, and the target lags between them. */
+                size_t bytes = egress_rig_encode(id, id % 10 == 0 ? 200000 : 100, rig.event, sizeof(rig.event));
+                egress_rig_append(&rig, 0, rig.event, bytes, routes, 3, clock_realtime_ms());
+                egress_rig_offer(&rig, 0, false);
+        }
+        cr_assert(egress_rig_wait_delivered(&rig, twice, 4000, 10000));
+        cr_assert(egress_rig_wait_delivered(&rig, once, 2000, 10000));
+        uint32_t count = 0;
+        uint32_t *ids = egress_rig_read_file(&rig, twice, &count);
+        cr_assert_eq(count, 4000);
+        for (uint32_t i = 0; i < count; i++)
+                cr_assert_eq(ids[i], i / 2);
+        free(ids);
+        ids = egress_rig_read_file(&rig, once, &count);
+        check_sequence(ids, count, 2000);
+        free(ids);
+        check_balanced(0, twice, 0);
+        check_balanced(0, once, 0);
+        rig_end();
+}
+
+Test(worker, what_was_there_before_the_start_is_delivered, .timeout = 30)
+{
+        rig_begin();
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_file(&rig, "a.ndjson", 0);
+        publish_many(0, 0, 3000, 600, target); /* nobody runs yet: only the journal has them */
+        check_balanced(0, target, 3000);
+        egress_rig_close(&rig);
+        egress_rig_open(&rig);
+        target = egress_rig_add_file(&rig, "a.ndjson", 0);
+        egress_rig_run(&rig);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 3000, 10000));
+        publish_many(0, 3000, 4000, 600, target);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 4000, 10000));
+        uint32_t count = 0;
+        uint32_t *ids = egress_rig_read_file(&rig, target, &count);
+        check_sequence(ids, count, 4000);
+        free(ids);
+        rig_end();
+}
+
+Test(worker, two_workers_and_two_shards_deliver_each_their_own, .timeout = 30)
+{
+        rig_begin();
+        rig.shards_count = 2;
+        rig.workers_count = 2;
+        egress_rig_open(&rig);
+        /* One journal knows another target from before: the numbers of one target differ. */
+        uint16_t other;
+        struct err err;
+        cr_assert_eq(journal_target_register(rig.journals[1], SLICE("file /gone"), &other, &err), ERR_OK);
+        journal_target_retire(rig.journals[1], other);
+        uint32_t a = egress_rig_add_file(&rig, "a.ndjson", 0), b = egress_rig_add_file(&rig, "b.ndjson", 1);
+        cr_assert_neq(rig.targets[a].numbers[0], rig.targets[a].numbers[1]);
+        egress_rig_run(&rig);
+        for (uint32_t id = 0; id < 4000; id++)
+                egress_rig_publish(&rig, id % 2, id, 300, id % 3 == 0 ? a : b);
+        cr_assert(egress_rig_wait_delivered(&rig, a, 1334, 10000));
+        cr_assert(egress_rig_wait_delivered(&rig, b, 2666, 10000));
+        uint32_t count = 0;
+        uint32_t *ids = egress_rig_read_file(&rig, a, &count);
+        uint32_t last[2] = {0, 0};
+        cr_assert_eq(count, 1334);
+        for (uint32_t i = 0; i < count; i++) {
+                cr_assert_eq(ids[i] % 3, 0);
+                cr_assert_geq(ids[i], last[ids[i] % 2]); /* in order of each shard */
+                last[ids[i] % 2] = ids[i];
+        }
+        free(ids);
+        for (uint32_t shard = 0; shard < 2; shard++) {
+                check_balanced(shard, a, 0);
+                check_balanced(shard, b, 0);
+        }
+        rig_end();
+}
+
+/* ---------------------------------------------------------------------------------------------- Firehose */
+
+Test(worker, firehose_gets_every_event_once_in_order, .timeout = 30)
+{
+        rig_begin();
+        rig.settings.egress.in_flight_max = 1;
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        publish_many(0, 0, 5000, 600, target);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 5000, 10000));
+        check_sequence(stream->ids, firehose_peer_count(&peer, stream), 5000);
+        check_balanced(0, target, 0);
+        rig_end();
+}
+
+Test(worker, a_lagging_target_catches_up_and_takes_live_again, .timeout = 60)
+{
+        rig_begin();
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        atomic_store(&stream->delay_ms, 50);
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        publish_many(0, 0, 30000, 600, target); /* 20 MB of bodies: more than five batches hold */
+        cr_assert(egress_rig_wait_delivered(&rig, target, 30000, 30000));
+        cr_assert_gt(counter(COUNTER_egress_lagging_reads), 1000);
+        check_set(stream->ids, firehose_peer_count(&peer, stream), 30000);
+        atomic_store(&stream->delay_ms, 0);
+        /* Live again: nothing more is read back. */
+        clock_sleep_ns(700 * CLOCK_NS_PER_MS);
+        uint64_t before = counter(COUNTER_egress_lagging_reads);
+        for (uint32_t id = 30000; id < 30050; id++) {
+                egress_rig_publish(&rig, 0, id, 600, target);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        cr_assert(egress_rig_wait_delivered(&rig, target, 30050, 10000));
+        cr_assert_eq(counter(COUNTER_egress_lagging_reads), before);
+        check_set(stream->ids, firehose_peer_count(&peer, stream), 30050);
+        check_balanced(0, target, 0);
+        rig_end();
+}
+
+Test(worker, a_partial_failure_resends_exactly_the_refused_records, .timeout = 30)
+{
+        rig_begin();
+        rig.settings.egress.in_flight_max = 1;
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        atomic_store(&stream->always, FIREHOSE_PEER_PARTIAL);
+        firehose_peer_script(stream, FIREHOSE_PEER_PARTIAL);
+        firehose_peer_script(stream, FIREHOSE_PEER_503); /* a whole failure between: nothing is refused twice by it */
+        firehose_peer_script(stream, FIREHOSE_PEER_REFUSE_ALL);
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", false, 0);
+        publish_many(0, 0, 1000, 100, target);
+        egress_rig_run(&rig);
+        clock_sleep_ns(300 * CLOCK_NS_PER_MS);
+        atomic_store(&stream->always, FIREHOSE_PEER_ACCEPT);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 1000, 20000));
+        check_set(stream->ids, firehose_peer_count(&peer, stream), 1000);
+        cr_assert_gt(stream->refused, 300);
+        cr_assert_eq(counter(COUNTER_egress_entries_refused), stream->refused);
+        cr_assert_eq(counter(COUNTER_egress_entries_resent), stream->refused);
+        cr_assert_eq(atomic_load(&rig.targets[target].row->entries_resent), stream->refused);
+        /* In order: what was refused of a request stays before what comes later, and keeps its order. */
+        uint32_t rises = 0;
+        for (uint32_t i = 1; i < stream->count; i++)
+                rises += stream->ids[i] > stream->ids[i - 1];
+        cr_assert_gt(rises, stream->count - stream->requests - 1);
+        check_balanced(0, target, 0);
+        rig_end();
+}
+
+static const struct {
+        enum firehose_peer_step step;
+        uint32_t status; /* while it fails */
+        bool uncertain;  /* the peer may have taken it */
+} whole_failures[] = {
+        {FIREHOSE_PEER_503, COUNTERS_TARGET_RETRYING, false},
+        {FIREHOSE_PEER_RESET, COUNTERS_TARGET_RETRYING, true},
+        {FIREHOSE_PEER_SILENT, COUNTERS_TARGET_RETRYING, true},
+        {FIREHOSE_PEER_GARBAGE, COUNTERS_TARGET_RETRYING, true},
+        {FIREHOSE_PEER_THROTTLED, COUNTERS_TARGET_RETRYING, false},
+        {FIREHOSE_PEER_EXPIRED_TOKEN, COUNTERS_TARGET_RETRYING, false},
+        {FIREHOSE_PEER_NOT_FOUND, COUNTERS_TARGET_PARKED, false},
+};
+
+Test(worker, whole_failures_are_tried_again_until_they_pass, .timeout = 60)
+{
+        for (size_t i = 0; i < sizeof(whole_failures) / sizeof(whole_failures[0]); i++) {
+                memset(&rig, 0, sizeof(rig));
+                memset(&peer, 0, sizeof(peer));
+                rig_begin();
+                rig.settings.egress.request_timeout_ms = whole_failures[i].step == FIREHOSE_PEER_SILENT ? 700 : 20000;
+                peer_begin();
+                struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+                atomic_store(&stream->always, (int)whole_failures[i].step);
+                egress_rig_open(&rig);
+                uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+                egress_rig_run(&rig);
+                publish_many(0, 0, 100, 100, target);
+                uint32_t status = whole_failures[i].status;
+                cr_assert(wait_until(status_is, &status, 5000), "step %d", (int)whole_failures[i].step);
+                check_balanced(0, target, 100); /* nothing settled, nothing gone */
+                cr_assert_eq(egress_rig_state(&rig, 0, target).cursor_sequence, 1);
+                char text[192];
+                counters_row_get_error(rig.targets[target].row, text, sizeof(text));
+                cr_assert_neq(text[0], '\0');
+                if (whole_failures[i].step == FIREHOSE_PEER_EXPIRED_TOKEN)
+                        cr_assert(atomic_load(&rig.credentials.refresh_wanted));
+                atomic_store(&stream->always, FIREHOSE_PEER_ACCEPT);
+                cr_assert(egress_rig_wait_delivered(&rig, target, 100, 5000), "step %d", (int)whole_failures[i].step);
+                check_set(stream->ids, firehose_peer_count(&peer, stream), 100);
+                status = COUNTERS_TARGET_OK;
+                cr_assert(wait_until(status_is, &status, 1000));
+                cr_assert_eq(counter(COUNTER_egress_requests_uncertain) > 0, whole_failures[i].uncertain, "step %d",
+                             (int)whole_failures[i].step);
+                check_balanced(0, target, 0);
+                rig_end();
+        }
+}
+
+Test(worker, a_skewed_clock_is_learnt_and_the_request_signed_at_once, .timeout = 30)
+{
+        rig_begin();
+        rig.settings.egress.retry_base_ms = 5000;
+        rig.settings.egress.retry_max_ms = 5000;
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        firehose_peer_script(stream, FIREHOSE_PEER_SKEW);
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        publish_many(0, 0, 10, 100, target);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 10, 3000));
+        cr_assert_eq(stream->requests, 2);
+        cr_assert_lt(stream->request_ns[1] - stream->request_ns[0], 500 * CLOCK_NS_PER_MS);
+        int64_t ahead_ms = stream->last_request_ms - clock_realtime_ms();
+        cr_assert(ahead_ms > 3590 * 1000 && ahead_ms < 3610 * 1000, "%lld", (long long)ahead_ms);
+        rig_end();
+}
+
+/* A copy of the journal at any instant, opened again: everything not yet delivered is delivered then, and what was in
+ * flight at most comes twice. */
+Test(worker, the_cursor_never_passes_an_unsettled_event, .timeout = 60)
+{
+        rig_begin();
+        rig.settings.egress.batch_bytes_max = 1400000;
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        atomic_store(&stream->always, FIREHOSE_PEER_PARTIAL);
+        atomic_store(&stream->delay_ms, 5);
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", false, 0);
+        egress_rig_run(&rig);
+        uint8_t *acknowledged = calloc(6000, 1);
+        char images[6][300];
+        uint32_t counts[6];
+        for (uint32_t i = 0; i < 6; i++) {
+                publish_many(0, i * 1000, i * 1000 + 1000, 200, target);
+                clock_sleep_ns(20 * CLOCK_NS_PER_MS);
+                /* First the journal, then what the peer has: whatever the copy holds as delivered, the peer knew. */
+                char from[300];
+                (void)snprintf(from, sizeof(from), "%s/0", rig.directory);
+                (void)snprintf(images[i], sizeof(images[i]), "%s/image-%u", rig.directory, i);
+                cr_assert_eq(mkdir(images[i], 0700), 0);
+                char to[320];
+                (void)snprintf(to, sizeof(to), "%.299s/0", images[i]);
+                journal_files_copy(from, to);
+                counts[i] = firehose_peer_count(&peer, stream);
+        }
+        atomic_store(&stream->always, FIREHOSE_PEER_ACCEPT);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 6000, 20000));
+        uint32_t *first = malloc(6000 * sizeof(*first));
+        uint32_t first_count = firehose_peer_count(&peer, stream);
+        check_set(stream->ids, first_count, 6000);
+        memcpy(first, stream->ids, first_count * sizeof(*first));
+        char directory[256];
+        memcpy(directory, rig.directory, sizeof(directory));
+        egress_rig_stop(&rig, 0);
+        egress_rig_close(&rig);
+
+        atomic_store(&stream->delay_ms, 0);
+        for (uint32_t i = 0; i < 6; i++) {
+                (void)snprintf(rig.directory, sizeof(rig.directory), "%.250s", images[i]);
+                egress_rig_open(&rig);
+                uint32_t before = firehose_peer_count(&peer, stream);
+                target = egress_rig_add_firehose(&rig, "mail", false, 0);
+                struct journal_target_state state = egress_rig_state(&rig, 0, target);
+                egress_rig_run(&rig);
+                cr_assert(egress_rig_wait_delivered(&rig, target, state.accepted, 10000));
+                memset(acknowledged, 0, 6000);
+                for (uint32_t k = 0; k < counts[i]; k++)
+                        acknowledged[first[k]] = 1;
+                for (uint32_t k = before; k < firehose_peer_count(&peer, stream); k++)
+                        acknowledged[stream->ids[k]] = 1;
+                for (uint32_t id = 0; id < i * 1000 + 1000; id++)
+                        cr_assert_eq(acknowledged[id], 1, "image %u: event %u is lost", i, id);
+                check_balanced(0, target, 0);
+                egress_rig_stop(&rig, 1000);
+                egress_rig_close(&rig);
+        }
+        free(first);
+        free(acknowledged);
+        memcpy(rig.directory, directory, sizeof(directory));
+        egress_rig_remove(&rig);
+        firehose_peer_stop(&peer);
+}
+
+/* ---------------------------------------------------------------------------------------------- what cannot go */
+
+Test(worker, events_above_the_age_limit_expire_and_are_counted, .timeout = 30)
+{
+        rig_begin();
+        rig.settings.egress.event_age_max_s = 60;
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_file(&rig, "a.ndjson", 0);
+        egress_rig_run(&rig);
+        for (uint32_t id = 0; id < 100; id++) {
+                size_t bytes = egress_rig_encode(id, 0, rig.event, sizeof(rig.event));
+                egress_rig_append(&rig, 0, rig.event, bytes, &target, 1,
+                                  clock_realtime_ms() - (id % 2 == 0 ? 120 * 1000 : 0));
+                egress_rig_offer(&rig, 0, false);
+        }
+        cr_assert(egress_rig_wait_delivered(&rig, target, 50, 5000));
+        clock_sleep_ns(100 * CLOCK_NS_PER_MS);
+        cr_assert_eq(egress_rig_state(&rig, 0, target).expired, 50);
+        check_balanced(0, target, 0);
+        uint32_t count = 0;
+        uint32_t *ids = egress_rig_read_file(&rig, target, &count);
+        cr_assert_eq(count, 50);
+        for (uint32_t i = 0; i < count; i++)
+                cr_assert_eq(ids[i] % 2, 1);
+        free(ids);
+        rig_end();
+}
+
+/* Control characters grow sixfold in JSON. */
+static size_t encode_growing(uint32_t id, uint8_t *out, size_t out_bytes)
+{
+        size_t bytes = egress_rig_encode(id, 200000, out, out_bytes);
+        for (size_t i = 0; i + 8 < bytes; i++)
+                if (memcmp(out + i, "xxxxxxxx", 8) == 0)
+                        for (; out[i] == 'x'; i++)
+                                out[i] = 1;
+        return bytes;
+}
+
+Test(worker, an_event_larger_than_a_record_goes_to_the_dead_letter_file, .timeout = 30)
+{
+        rig_begin();
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        for (uint32_t id = 0; id < 10; id++) {
+                size_t bytes = id == 5 ? encode_growing(id, rig.event, sizeof(rig.event))
+                                       : egress_rig_encode(id, 100, rig.event, sizeof(rig.event));
+                egress_rig_append(&rig, 0, rig.event, bytes, &target, 1, clock_realtime_ms());
+        }
+        egress_rig_offer(&rig, 0, false);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 9, 5000));
+        cr_assert_eq(firehose_peer_count(&peer, stream), 9);
+        cr_assert_eq(egress_rig_state(&rig, 0, target).dead_lettered, 1);
+        cr_assert_eq(counter(COUNTER_egress_dead_lettered), 1);
+        check_balanced(0, target, 0);
+        char path[400];
+        (void)snprintf(path, sizeof(path), "%s/worker-0.ndjson", rig.dead_letters);
+        json_error_t error;
+        json_t *line = json_load_file(path, 0, &error);
+        cr_assert_not_null(line, "%s", error.text);
+        cr_assert_str_eq(json_string_value(json_object_get(line, "target")), "firehose mail");
+        cr_assert_str_eq(json_string_value(
+                                 json_object_get(json_object_get(json_object_get(line, "event"), "mail"), "messageId")),
+                         "id-00000005");
+        json_decref(line);
+        rig_end();
+}
+
+Test(worker, copies_cut_by_a_full_batch_keep_the_ledger_right, .timeout = 30)
+{
+        rig_begin();
+        rig.settings.egress.in_flight_max = 1;
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        firehose_peer_script(stream, FIREHOSE_PEER_ACCEPT);
+        firehose_peer_script(stream, FIREHOSE_PEER_SILENT);
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        const uint32_t routes[] = {target, target};
+        for (uint32_t id = 0; id < 20; id++) {
+                /* Seven copies fill a batch: three events and a half. */
+                size_t bytes = egress_rig_encode(id, 200000, rig.event, sizeof(rig.event));
+                egress_rig_append(&rig, 0, rig.event, bytes, routes, 2, clock_realtime_ms());
+        }
+        egress_rig_offer(&rig, 0, false);
+        egress_rig_run(&rig);
+        uint64_t deadline_ns = clock_monotonic_ns() + 5 * CLOCK_NS_PER_S;
+        while (firehose_peer_requests(&peer, stream) < 2 && clock_monotonic_ns() < deadline_ns)
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        cr_assert_eq(firehose_peer_count(&peer, stream) % 2, 1, "no copies were cut: the sizes are wrong");
+        check_balanced(0, target, 40 - firehose_peer_count(&peer, stream) / 2 * 2);
+        rig_end();
+}
+
+Test(worker, a_stuck_target_holds_only_the_log_of_its_own_shard, .timeout = 60)
+{
+        rig_begin();
+        rig.shards_count = 2;
+        rig.journal_bytes_max = 8 * LIMIT_SEGMENT_BYTES_MIN;
+        rig.settings.egress.request_timeout_ms = 60000;
+        peer_begin();
+        struct firehose_peer_stream *hole = firehose_peer_stream(&peer, "hole");
+        atomic_store(&hole->always, FIREHOSE_PEER_SILENT);
+        egress_rig_open(&rig);
+        uint32_t stuck = egress_rig_add_firehose(&rig, "hole", true, 0),
+                 good = egress_rig_add_file(&rig, "a.ndjson", 0);
+        egress_rig_publish(&rig, 1, 100000, 100, stuck);
+        publish_many(0, 0, 1000, 600, good); /* before the start: read back, from the first segment */
+        egress_rig_run(&rig);
+        publish_many(0, 1000, 40000, 600, good); /* three times what the journal may hold */
+        cr_assert(egress_rig_wait_delivered(&rig, good, 40000, 10000));
+        egress_rig_stop(&rig, 0);
+        check_balanced(0, stuck, 0);
+        check_balanced(1, stuck, 1);
+        check_balanced(0, good, 0);
+        rig_end();
+}
+
+Test(worker, what_was_shed_of_an_earlier_target_is_not_delivered, .timeout = 30)
+{
+        rig_begin();
+        egress_rig_open(&rig);
+        /* A target by hand, as of an earlier plan; more records than the worker walks in one turn. */
+        uint16_t number;
+        struct err err;
+        cr_assert_eq(journal_target_register(rig.journals[0], SLICE("file a.ndjson"), &number, &err), ERR_OK);
+        rig.targets[0].numbers[0] = number;
+        publish_many(0, 0, 6000, 100, 0);
+        journal_target_retire(rig.journals[0], number);
+        uint32_t target = egress_rig_add_file(&rig, "a.ndjson", 0);
+        cr_assert_eq(rig.targets[target].numbers[0], number);
+        egress_rig_run(&rig);
+        publish_many(0, 6000, 6010, 100, target);
+        clock_sleep_ns(100 * CLOCK_NS_PER_MS);
+        egress_rig_offer(&rig, 0, true); /* the ring was full: what was not offered is now */
+        bool delivered = egress_rig_wait_delivered(&rig, target, 10, 5000);
+        struct journal_target_state state = egress_rig_state(&rig, 0, target);
+        cr_assert(delivered, "%llu delivered, %llu shed", (unsigned long long)state.delivered,
+                  (unsigned long long)state.shed);
+        clock_sleep_ns(100 * CLOCK_NS_PER_MS);
+        cr_assert_eq(egress_rig_state(&rig, 0, target).delivered, 10);
+        cr_assert_eq(egress_rig_state(&rig, 0, target).shed, 6000);
+        check_balanced(0, target, 0);
+        rig_end();
+}
+
+Test(worker, a_log_recycled_under_the_live_feed_is_passed, .timeout = 30)
+{
+        rig_begin();
+        egress_rig_open(&rig);
+        uint16_t number;
+        struct err err;
+        cr_assert_eq(journal_target_register(rig.journals[0], SLICE("file a.ndjson"), &number, &err), ERR_OK);
+        rig.targets[0].numbers[0] = number;
+        publish_many(0, 0, 12000, 1000, 0);
+        journal_target_retire(rig.journals[0], number);
+        cr_assert_eq(journal_maintain(rig.journals[0], &err), ERR_OK);
+        struct journal_stats stats;
+        journal_get_stats(rig.journals[0], &stats);
+        cr_assert_leq(stats.segments, 8, "%llu segments are left", (unsigned long long)stats.segments);
+        uint32_t target = egress_rig_add_file(&rig, "a.ndjson", 0);
+        egress_rig_run(&rig);
+        publish_many(0, 12000, 12010, 100, target);
+        clock_sleep_ns(100 * CLOCK_NS_PER_MS);
+        egress_rig_offer(&rig, 0, true);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 10, 5000));
+        check_balanced(0, target, 0);
+        rig_end();
+}
+
+Test(worker, a_partly_accepted_request_ends_parking, .timeout = 30)
+{
+        rig_begin();
+        rig.settings.egress.retry_max_ms = 50;
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        firehose_peer_script(stream, FIREHOSE_PEER_NOT_FOUND);
+        firehose_peer_script(stream, FIREHOSE_PEER_PARTIAL);
+        firehose_peer_script(stream, FIREHOSE_PEER_SILENT);
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", false, 0);
+        publish_many(0, 0, 100, 100, target);
+        egress_rig_run(&rig);
+        uint64_t deadline_ns = clock_monotonic_ns() + 5 * CLOCK_NS_PER_S;
+        while (firehose_peer_requests(&peer, stream) < 3 && clock_monotonic_ns() < deadline_ns)
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        clock_sleep_ns(50 * CLOCK_NS_PER_MS);
+        cr_assert_eq(atomic_load(&rig.targets[target].row->status), COUNTERS_TARGET_OK);
+        egress_rig_stop(&rig, 0);
+        rig_end();
+}
+
+Test(worker, credentials_that_come_late_are_used_within_seconds, .timeout = 30)
+{
+        rig_begin();
+        rig.settings.egress.retry_max_ms = 20000;
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        egress_rig_open(&rig);
+        atomic_store(&rig.credentials.current, NULL);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        publish_many(0, 0, 10, 100, target);
+        uint32_t status = COUNTERS_TARGET_PARKED;
+        cr_assert(wait_until(status_is, &status, 5000));
+        cr_assert(atomic_load(&rig.credentials.refresh_wanted));
+        cr_assert_eq(stream->requests, 0);
+        atomic_store(&rig.credentials.current, &rig.keys);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 10, 3000));
+        rig_end();
+}
+
+Test(worker, a_service_that_asks_for_time_gets_it, .timeout = 30)
+{
+        rig_begin();
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        firehose_peer_script(stream, FIREHOSE_PEER_RETRY_AFTER);
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        publish_many(0, 0, 10, 100, target);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 10, 5000));
+        cr_assert_geq(stream->request_ns[1] - stream->request_ns[0], 950 * CLOCK_NS_PER_MS);
+        rig_end();
+}
+
+/* ---------------------------------------------------------------------------------------------- stopping */
+
+Test(worker, a_stop_delivers_what_lingers, .timeout = 30)
+{
+        rig_begin();
+        rig.settings.egress.linger_ms = 60000;
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_file(&rig, "a.ndjson", 0);
+        egress_rig_run(&rig);
+        publish_many(0, 0, 100, 100, target);
+        clock_sleep_ns(200 * CLOCK_NS_PER_MS);
+        cr_assert_eq(egress_rig_state(&rig, 0, target).delivered, 0);
+        uint64_t begun_ns = clock_monotonic_ns();
+        egress_rig_stop(&rig, 5000);
+        cr_assert_lt(clock_monotonic_ns() - begun_ns, 2 * CLOCK_NS_PER_S);
+        cr_assert_eq(egress_rig_state(&rig, 0, target).delivered, 100);
+        rig_end();
+}
+
+Test(worker, the_deadline_of_a_stop_keeps_the_rest, .timeout = 30)
+{
+        rig_begin();
+        rig.settings.egress.request_timeout_ms = 60000;
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        atomic_store(&stream->always, FIREHOSE_PEER_SILENT);
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        publish_many(0, 0, 100, 100, target);
+        clock_sleep_ns(100 * CLOCK_NS_PER_MS);
+        uint64_t begun_ns = clock_monotonic_ns();
+        egress_rig_stop(&rig, 300);
+        uint64_t took_ns = clock_monotonic_ns() - begun_ns;
+        cr_assert(took_ns > 250 * CLOCK_NS_PER_MS && took_ns < 2 * CLOCK_NS_PER_S, "%llu", (unsigned long long)took_ns);
+        check_balanced(0, target, 100);
+        egress_rig_close(&rig);
+        atomic_store(&stream->always, FIREHOSE_PEER_ACCEPT);
+        egress_rig_open(&rig);
+        target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 100, 5000));
+        check_set(stream->ids, firehose_peer_count(&peer, stream), 100);
+        rig_end();
+}
+
+static bool target_is_gone(void *context)
+{
+        return egress_target_is_gone(rig.targets[*(uint32_t *)context].target);
+}
+
+Test(worker, a_removed_target_delivers_what_waits_and_goes, .timeout = 30)
+{
+        rig_begin();
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_file(&rig, "a.ndjson", 0), other = egress_rig_add_file(&rig, "b.ndjson", 0);
+        egress_rig_run(&rig);
+        publish_many(0, 0, 1000, 600, target);
+        cr_assert(egress_worker_remove_target(rig.workers[0], rig.targets[target].target));
+        /* Life goes on for the others, whose ranges also tell this one how far the log is. */
+        publish_many(0, 1000, 1100, 600, other);
+        cr_assert(wait_until(target_is_gone, &target, 5000));
+        cr_assert_eq(egress_rig_state(&rig, 0, target).delivered, 1000);
+        journal_target_retire(rig.journals[0], rig.targets[target].numbers[0]);
+        egress_target_free(rig.targets[target].target);
+        check_balanced(0, target, 0);
+        cr_assert(egress_rig_wait_delivered(&rig, other, 100, 5000));
+        rig_end();
+}
+
+/* ---------------------------------------------------------------------------------------------- bulkheads */
+
+Test(worker, a_black_hole_does_not_delay_the_others, .timeout = 60)
+{
+        rig_begin();
+        rig.settings.egress.request_timeout_ms = 2000;
+        rig.settings.egress.retry_base_ms = 1000;
+        rig.settings.egress.retry_max_ms = 20000;
+        peer_begin();
+        struct firehose_peer_stream *hole = firehose_peer_stream(&peer, "hole");
+        struct firehose_peer_stream *good = firehose_peer_stream(&peer, "good");
+        atomic_store(&hole->always, FIREHOSE_PEER_SILENT);
+        egress_rig_open(&rig);
+        uint32_t to_hole = egress_rig_add_firehose(&rig, "hole", true, 0);
+        uint32_t to_good = egress_rig_add_firehose(&rig, "good", true, 0);
+        egress_rig_run(&rig);
+        publish_many(0, 100000, 100010, 600, to_hole);
+        clock_sleep_ns(200 * CLOCK_NS_PER_MS); /* the hole's request is on its way; nothing else is */
+        uint64_t worst_ns = 0;
+        uint64_t begun_ns[20];
+        for (uint32_t id = 0; id < 20; id++) {
+                begun_ns[id] = clock_monotonic_ns();
+                egress_rig_publish(&rig, 0, id, 600, to_good);
+                clock_sleep_ns(150 * CLOCK_NS_PER_MS);
+        }
+        cr_assert(egress_rig_wait_delivered(&rig, to_good, 20, 5000));
+        for (uint32_t id = 0; id < 20; id++) {
+                uint64_t took_ns = good->arrived_ns[id] - begun_ns[id];
+                worst_ns = took_ns > worst_ns ? took_ns : worst_ns;
+        }
+        /* 20 ms of linger; the rest is this machine. */
+        cr_assert_lt(worst_ns, 120 * CLOCK_NS_PER_MS, "%llu ms", (unsigned long long)(worst_ns / CLOCK_NS_PER_MS));
+        cr_assert_eq(egress_rig_state(&rig, 0, to_hole).delivered, 0);
+        /* A hole with a backlog: it lags, with all its batches full. */
+        publish_many(0, 100010, 120000, 600, to_hole);
+        worst_ns = 0;
+        for (uint32_t id = 20; id < 40; id++) {
+                uint64_t now_ns = clock_monotonic_ns();
+                egress_rig_publish(&rig, 0, id, 600, to_good);
+                cr_assert(egress_rig_wait_delivered(&rig, to_good, id + 1, 5000));
+                uint64_t took_ns = good->arrived_ns[id] - now_ns;
+                worst_ns = took_ns > worst_ns ? took_ns : worst_ns;
+        }
+        cr_assert_lt(worst_ns, 120 * CLOCK_NS_PER_MS, "%llu ms", (unsigned long long)(worst_ns / CLOCK_NS_PER_MS));
+        egress_rig_stop(&rig, 0);
+        check_balanced(0, to_hole, 20000);
+        rig_end();
+}
