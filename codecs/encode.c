@@ -383,78 +383,6 @@ static inline uint8_t *encode_map_end(struct encoder *encoder, uint8_t *map, uin
 
 /* ---------------------------------------------------------------------------------------------- tags */
 
-#if defined(__SSE2__) && !defined(CODEC_PORTABLE)
-/* What was found allowed so far: all ones while nothing else was met. */
-typedef __m128i encode_good;
-#define ENCODE_GOOD_ALL       _mm_set1_epi8(-1)
-#define ENCODE_GOOD_NONE      _mm_setzero_si128()
-#define ENCODE_GOOD_IS_ALL(g) (_mm_movemask_epi8(g) == 0xffff)
-
-/* Copies like encode_copy() and checks the bytes on the way, while they are in registers. `len` <= 255. */
-static inline encode_good encode_copy_tag(uint8_t *to, const void *source, size_t len, bool is_value,
-                                          encode_good so_far)
-{
-        const uint8_t *from = source;
-        __m128i bytes;
-        if (len >= 16) {
-                size_t i = 0;
-                do {
-                        bytes = _mm_loadu_si128((const __m128i *)(const void *)(from + i));
-                        _mm_storeu_si128((__m128i *)(void *)(to + i), bytes);
-                        __m128i good = is_value ? codec_tag_value_mask(bytes) : codec_tag_name_mask(bytes);
-                        so_far = _mm_and_si128(so_far, good);
-                        i += 16;
-                } while (i + 16 <= len);
-                bytes = _mm_loadu_si128((const __m128i *)(const void *)(from + len - 16));
-                _mm_storeu_si128((__m128i *)(void *)(to + len - 16), bytes);
-                __m128i good = is_value ? codec_tag_value_mask(bytes) : codec_tag_name_mask(bytes);
-                return _mm_and_si128(so_far, good);
-        }
-        if (len >= 8) {
-                __m128i low = _mm_loadl_epi64((const __m128i *)(const void *)from);
-                __m128i high = _mm_loadl_epi64((const __m128i *)(const void *)(from + len - 8));
-                _mm_storel_epi64((__m128i *)(void *)to, low);
-                _mm_storel_epi64((__m128i *)(void *)(to + len - 8), high);
-                bytes = _mm_unpacklo_epi64(low, high);
-        } else if (len >= 4) {
-                uint32_t low, high;
-                memcpy(&low, from, 4);
-                memcpy(&high, from + len - 4, 4);
-                memcpy(to, &low, 4);
-                memcpy(to + len - 4, &high, 4);
-                bytes = _mm_set1_epi64x((long long)((uint64_t)high << 32 | low));
-        } else if (len > 0) {
-                uint8_t first = from[0], middle = from[len / 2], last = from[len - 1];
-                to[0] = first;
-                to[len / 2] = middle;
-                to[len - 1] = last;
-                uint32_t word = (uint32_t)first | (uint32_t)middle << 8 | (uint32_t)last << 16 | (uint32_t)last << 24;
-                bytes = _mm_set1_epi32((int)word);
-        } else {
-                return ENCODE_GOOD_NONE;
-        }
-        __m128i good = is_value ? codec_tag_value_mask(bytes) : codec_tag_name_mask(bytes);
-        return _mm_and_si128(so_far, good);
-}
-#else
-typedef bool encode_good;
-#define ENCODE_GOOD_ALL       true
-#define ENCODE_GOOD_NONE      false
-#define ENCODE_GOOD_IS_ALL(g) (g)
-
-static inline encode_good encode_copy_tag(uint8_t *to, const void *source, size_t len, bool is_value,
-                                          encode_good so_far)
-{
-        const uint8_t *from = source;
-        uint8_t bit = is_value ? CODEC_TAG_VALUE : CODEC_TAG_NAME;
-        uint8_t good = bit;
-        for (size_t i = 0; i < len; i++)
-                good &= codec_tag_bytes[from[i]];
-        encode_copy(to, from, len);
-        return so_far && good == bit && len > 0;
-}
-#endif
-
 /* Looks at every tag again, slowly: some were not plain. Feedback-ID tags are allowed, the rest is named. */
 static __attribute__((noinline, cold)) uint8_t *encode_check_tags(struct encoder *encoder, uint8_t *at,
                                                                   struct sendring_pairs tags, const char *name)
@@ -471,37 +399,103 @@ static __attribute__((noinline, cold)) uint8_t *encode_check_tags(struct encoder
         return at;
 }
 
-static inline uint8_t *put_tag_text(struct encoder *encoder, uint8_t *at, struct sendring_str text, bool is_value,
-                                    encode_good *good)
+static bool tag_text_is_good(struct sendring_str text, uint8_t bit)
 {
-        if (__builtin_expect(text.len > UINT8_MAX || text.ptr == NULL, 0)) {
-                *good = ENCODE_GOOD_NONE;
+        const uint8_t *bytes = (const uint8_t *)text.ptr;
+        uint8_t good = bit;
+        for (size_t i = 0; i < text.len; i++)
+                good &= codec_tag_bytes[bytes[i]];
+        return good == bit && text.len > 0;
+}
+
+/* Writes any text that can be one of a tag; *good turns false when it may not. */
+static uint8_t *put_tag_text(struct encoder *encoder, uint8_t *at, struct sendring_str text, uint8_t bit, bool *good)
+{
+        if (text.len > LIMIT_TAG_BYTES_MAX || text.ptr == NULL) {
+                *good = false;
                 return at;
         }
-        if (__builtin_expect(encode_room(encoder, at) < text.len + 2, 0)) {
-                *good = ENCODE_GOOD_NONE;
-                return encode_short(encoder);
-        }
-        at[0] = 0xd9;
-        at[1] = (uint8_t)text.len;
-        *good = encode_copy_tag(at + 2, text.ptr, text.len, is_value, *good);
-        return at + 2 + text.len;
+        *good &= tag_text_is_good(text, bit);
+        return put_text(encoder, at, text);
 }
+
+#if CODEC_TAG_AVX2
+/* Copies a text of 1 to 16 bytes and hands it back in a register, with nothing beyond it read or written; the rest of
+ * the register repeats it. */
+static inline __m128i tag_copy(uint8_t *to, const char *from, size_t len)
+{
+        if (len >= 8) {
+                __m128i low = _mm_loadl_epi64((const __m128i *)(const void *)from);
+                __m128i high = _mm_loadl_epi64((const __m128i *)(const void *)(from + len - 8));
+                _mm_storel_epi64((__m128i *)(void *)to, low);
+                _mm_storel_epi64((__m128i *)(void *)(to + len - 8), high);
+                return _mm_unpacklo_epi64(low, high);
+        }
+        uint32_t low, high;
+        if (len >= 4) {
+                memcpy(&low, from, 4);
+                memcpy(&high, from + len - 4, 4);
+                memcpy(to, &low, 4);
+                memcpy(to + len - 4, &high, 4);
+        } else {
+                uint8_t first = (uint8_t)from[0], middle = (uint8_t)from[len / 2], last = (uint8_t)from[len - 1];
+                to[0] = first;
+                to[len / 2] = middle;
+                to[len - 1] = last;
+                low = high = (uint32_t)first | (uint32_t)middle << 8 | (uint32_t)last << 16 | (uint32_t)last << 24;
+        }
+        return _mm_set1_epi64x((long long)((uint64_t)high << 32 | low));
+}
+
+/* Writes the tags from *next on while name and value have 1 to 16 good bytes and room is left. */
+static __attribute__((target("avx2"))) uint8_t *put_tags_plain(const struct encoder *encoder, uint8_t *at,
+                                                               struct sendring_pairs tags, size_t *next)
+{
+        size_t i = *next;
+        while (i < tags.count && encode_room(encoder, at) >= 2 * (2 + 16)) {
+                const struct sendring_pair *tag = &tags.items[i];
+                size_t name_len = tag->name.len, value_len = tag->value.len;
+                if (__builtin_expect(name_len - 1 >= 16 || value_len - 1 >= 16 || tag->name.ptr == NULL ||
+                                             tag->value.ptr == NULL,
+                                     0))
+                        break;
+                uint8_t *value = at + 2 + name_len;
+                at[0] = value[0] = 0xd9;
+                at[1] = (uint8_t)name_len;
+                value[1] = (uint8_t)value_len;
+                __m128i name_bytes = tag_copy(at + 2, tag->name.ptr, name_len);
+                __m128i value_bytes = tag_copy(value + 2, tag->value.ptr, value_len);
+                __m256i bad = codec_tag_bad(_mm256_set_m128i(value_bytes, name_bytes));
+                if (__builtin_expect(!_mm256_testz_si256(bad, bad), 0))
+                        break;
+                at = value + 2 + value_len;
+                i++;
+        }
+        *next = i;
+        return at;
+}
+#endif
 
 static inline uint8_t *put_member_tags(struct encoder *encoder, uint8_t *at, uint8_t *count, uint8_t key,
                                        struct sendring_pairs tags, const char *name)
 {
         if (tags.count == 0)
                 return at;
-        encode_good good = ENCODE_GOOD_ALL;
         at = put_member_array(encoder, at, count, key, tags.count, tags.count * 2, name);
         if (encoder->code != ERR_OK)
                 return at;
+        bool good = true;
         for (size_t i = 0; i < tags.count; i++) {
-                at = put_tag_text(encoder, at, tags.items[i].name, false, &good);
-                at = put_tag_text(encoder, at, tags.items[i].value, true, &good);
+#if CODEC_TAG_AVX2
+                if (codec_tag_has_avx2())
+                        at = put_tags_plain(encoder, at, tags, &i);
+                if (i == tags.count)
+                        break;
+#endif
+                at = put_tag_text(encoder, at, tags.items[i].name, CODEC_TAG_NAME, &good);
+                at = put_tag_text(encoder, at, tags.items[i].value, CODEC_TAG_VALUE, &good);
         }
-        return __builtin_expect(ENCODE_GOOD_IS_ALL(good), 1) ? at : encode_check_tags(encoder, at, tags, name);
+        return __builtin_expect(good, 1) ? at : encode_check_tags(encoder, at, tags, name);
 }
 
 /* ---------------------------------------------------------------------------------------------- mail */

@@ -6,8 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(__SSE2__) && !defined(CODEC_PORTABLE)
-#include <emmintrin.h>
+#if defined(__x86_64__) && !defined(CODEC_PORTABLE)
+#include <immintrin.h>
+#define CODEC_TAG_AVX2 1
+#else
+#define CODEC_TAG_AVX2 0
 #endif
 
 #define CODEC_TAG_NAME  1u /* A-Z a-z 0-9 _ - */
@@ -16,24 +19,28 @@
 /* Bits above per byte. */
 extern const uint8_t codec_tag_bytes[256];
 
-#if defined(__SSE2__) && !defined(CODEC_PORTABLE)
-/* 0xff for each byte that a name may hold. Ranges are shifted to the top of the signed bytes: one comparison each. */
-static inline __m128i codec_tag_name_mask(__m128i bytes)
+#if CODEC_TAG_AVX2
+/* Asked for at run time; without it tags go byte by byte. */
+static inline bool codec_tag_has_avx2(void)
 {
-        __m128i digits = _mm_add_epi8(bytes, _mm_set1_epi8(127 - '9'));
-        __m128i letters = _mm_add_epi8(_mm_or_si128(bytes, _mm_set1_epi8(0x20)), _mm_set1_epi8(127 - 'z'));
-        __m128i is_digit = _mm_cmpgt_epi8(digits, _mm_set1_epi8(127 - 10));
-        __m128i is_letter = _mm_cmpgt_epi8(letters, _mm_set1_epi8(127 - 26));
-        __m128i is_mark =
-                _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('_')), _mm_cmpeq_epi8(bytes, _mm_set1_epi8('-')));
-        return _mm_or_si128(_mm_or_si128(is_digit, is_letter), is_mark);
+        return __builtin_cpu_supports("avx2") != 0;
 }
 
-static inline __m128i codec_tag_value_mask(__m128i bytes)
+/* 0xff for each byte that is not allowed: 16 bytes of a name below, 16 of a value above. A byte is looked up by its low
+ * and by its high half; it is allowed when both know a common class: '-', digits, letters below 'P', letters from 'P'
+ * on, '_', and of values '.' and '@'. Bytes above 0x7f find nothing. */
+static inline __attribute__((target("avx2"))) __m256i codec_tag_bad(__m256i name_and_value)
 {
-        __m128i is_mark =
-                _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('.')), _mm_cmpeq_epi8(bytes, _mm_set1_epi8('@')));
-        return _mm_or_si128(codec_tag_name_mask(bytes), is_mark);
+        const __m256i low = _mm256_setr_epi8(0x4a, 0x0e, 0x0e, 0x0e, 0x0e, 0x0e, 0x0e, 0x0e, 0x0e, 0x0e, 0x0c, 0x04,
+                                             0x04, 0x05, 0x24, 0x14, /* name */
+                                             0x4a, 0x0e, 0x0e, 0x0e, 0x0e, 0x0e, 0x0e, 0x0e, 0x0e, 0x0e, 0x0c, 0x04,
+                                             0x04, 0x05, 0x24, 0x14);
+        const __m256i high =
+                _mm256_setr_epi8(0, 0, 0x01, 0x02, 0x04, 0x18, 0x04, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, /* name */
+                                 0, 0, 0x21, 0x02, 0x44, 0x18, 0x04, 0x08, 0, 0, 0, 0, 0, 0, 0, 0);
+        __m256i halves = _mm256_and_si256(_mm256_srli_epi16(name_and_value, 4), _mm256_set1_epi8(0x0f));
+        __m256i classes = _mm256_and_si256(_mm256_shuffle_epi8(low, name_and_value), _mm256_shuffle_epi8(high, halves));
+        return _mm256_cmpeq_epi8(classes, _mm256_setzero_si256());
 }
 #endif
 

@@ -145,9 +145,22 @@ static inline const uint8_t *decode_uint(struct decoder *decoder, const uint8_t 
         return next;
 }
 
+static __attribute__((noinline)) const uint8_t *decode_count_other(struct decoder *decoder, const uint8_t *at,
+                                                                   uint8_t fix, uint8_t wide, uint32_t *ret_count)
+{
+        size_t left = decode_left(decoder, at);
+        if (left >= 5 && at[0] == wide + 1) {
+                *ret_count = codec_load_be32(at + 1);
+                return at + 5;
+        }
+        if (left == 0 || at[0] == wide || at[0] == wide + 1)
+                return decode_fail(decoder, at, ERR_SYNTAX, "the event ends inside the header of a list");
+        return decode_fail(decoder, at, ERR_TYPE, fix == 0x90 ? "not an array" : "not a map");
+}
+
 /* Header of an array (0x90, 0xdc) or a map (0x80, 0xde). The count is not yet backed by bytes. */
-static const uint8_t *decode_count(struct decoder *decoder, const uint8_t *at, uint8_t fix, uint8_t wide,
-                                   uint32_t *ret_count)
+static inline const uint8_t *decode_count(struct decoder *decoder, const uint8_t *at, uint8_t fix, uint8_t wide,
+                                          uint32_t *ret_count)
 {
         size_t left = decode_left(decoder, at);
         if (left >= 1 && (at[0] & 0xf0) == fix) {
@@ -158,22 +171,16 @@ static const uint8_t *decode_count(struct decoder *decoder, const uint8_t *at, u
                 *ret_count = codec_load_be16(at + 1);
                 return at + 3;
         }
-        if (left >= 5 && at[0] == wide + 1) {
-                *ret_count = codec_load_be32(at + 1);
-                return at + 5;
-        }
-        if (left == 0 || at[0] == wide || at[0] == wide + 1)
-                return decode_fail(decoder, at, ERR_SYNTAX, "the event ends inside the header of a list");
-        return decode_fail(decoder, at, ERR_TYPE, fix == 0x90 ? "not an array" : "not a map");
+        return decode_count_other(decoder, at, fix, wide, ret_count);
 }
 
-static const uint8_t *decode_map_count(struct decoder *decoder, const uint8_t *at, uint32_t *ret_count)
+static inline const uint8_t *decode_map_count(struct decoder *decoder, const uint8_t *at, uint32_t *ret_count)
 {
         return decode_count(decoder, at, 0x80, 0xde, ret_count);
 }
 
-static const uint8_t *decode_array_count(struct decoder *decoder, const uint8_t *at, uint32_t count_max,
-                                         uint32_t *ret_count)
+static inline const uint8_t *decode_array_count(struct decoder *decoder, const uint8_t *at, uint32_t count_max,
+                                                uint32_t *ret_count)
 {
         const uint8_t *next = decode_count(decoder, at, 0x90, 0xdc, ret_count);
         if (next != NULL && *ret_count > count_max)
@@ -236,27 +243,12 @@ static const uint8_t *decode_topics(struct decoder *decoder, const uint8_t *at)
         return at;
 }
 
-static __attribute__((noinline)) bool tag_text_is_good_slow(struct slice text, uint8_t bit)
+static bool tag_text_is_good(struct slice text, uint8_t bit)
 {
         for (size_t i = 0; i < text.len; i++)
                 if ((codec_tag_bytes[text.ptr[i]] & bit) == 0)
                         return false;
         return true;
-}
-
-static inline bool tag_text_is_good(const struct decoder *decoder, struct slice text, bool is_value)
-{
-#if defined(__SSE2__) && !defined(CODEC_PORTABLE)
-        /* The loads may reach beyond the text but stay inside the event. */
-        if (text.len <= 16 && decode_left(decoder, text.ptr) >= 16) {
-                __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)text.ptr);
-                __m128i good = is_value ? codec_tag_value_mask(bytes) : codec_tag_name_mask(bytes);
-                return (~(unsigned)_mm_movemask_epi8(good) & ((1u << text.len) - 1)) == 0;
-        }
-#else
-        (void)decoder;
-#endif
-        return tag_text_is_good_slow(text, is_value ? CODEC_TAG_VALUE : CODEC_TAG_NAME);
 }
 
 static __attribute__((noinline, cold)) const uint8_t *decode_tag_bad(struct decoder *decoder, const uint8_t *at,
@@ -274,19 +266,57 @@ static __attribute__((noinline, cold)) const uint8_t *decode_tag_bad(struct deco
                                     : "tag name: only alphanumeric ASCII characters, '_', and '-' are allowed");
 }
 
+#if CODEC_TAG_AVX2
+/* Two texts of 1 to 16 bytes behind their heads take that many bytes at most. */
+#define TAG_PLAIN_BYTES_MAX (2 * (2 + 16))
+
+/* Steps over tags while they are short and good, as nearly all are; the others are looked at one by one. */
+static __attribute__((target("avx2,bmi"))) const uint8_t *decode_tags_plain(const struct decoder *decoder,
+                                                                            const uint8_t *at, uint32_t *count)
+{
+        const uint8_t *end = decoder->end;
+        uint32_t left = *count;
+        while (left > 0 && end - at >= TAG_PLAIN_BYTES_MAX) {
+                uint32_t name_len = at[1];
+                if (__builtin_expect(at[0] != 0xd9 || name_len - 1 >= 16, 0))
+                        break;
+                const uint8_t *value = at + 2 + name_len;
+                uint32_t value_len = value[1];
+                if (__builtin_expect(value[0] != 0xd9 || value_len - 1 >= 16, 0))
+                        break;
+                __m128i name_bytes = _mm_loadu_si128((const __m128i *)(const void *)(at + 2));
+                __m128i value_bytes = _mm_loadu_si128((const __m128i *)(const void *)(value + 2));
+                uint32_t bad = (uint32_t)_mm256_movemask_epi8(codec_tag_bad(_mm256_set_m128i(value_bytes, name_bytes)));
+                /* The first bad byte must lie behind each text; bit 16 ends the search in the value. */
+                if (__builtin_expect(_tzcnt_u32(bad) < name_len || _tzcnt_u32(bad >> 16 | 1u << 16) < value_len, 0))
+                        break;
+                at = value + 2 + value_len;
+                left -= 2;
+        }
+        *count = left;
+        return at;
+}
+#endif
+
 static const uint8_t *decode_tags(struct decoder *decoder, const uint8_t *at)
 {
         uint32_t count;
         at = decode_pairs_count(decoder, at, &count);
         if (at == NULL)
                 return NULL;
-        for (uint32_t i = 0; i < count; i += 2) {
+        for (; count > 0; count -= 2) {
+#if CODEC_TAG_AVX2
+                if (codec_tag_has_avx2())
+                        at = decode_tags_plain(decoder, at, &count);
+                if (count == 0)
+                        break;
+#endif
                 const uint8_t *name_at = at;
                 at = decode_text(decoder, at);
                 if (at == NULL)
                         return NULL;
                 struct slice name = decoder->text;
-                if (__builtin_expect(name.len - 1 >= LIMIT_TAG_BYTES_MAX || !tag_text_is_good(decoder, name, false),
+                if (__builtin_expect(name.len - 1 >= LIMIT_TAG_BYTES_MAX || !tag_text_is_good(name, CODEC_TAG_NAME),
                                      0) &&
                     !codec_tag_is_feedback_id(name.ptr, name.len))
                         return decode_tag_bad(decoder, name_at, name, false);
@@ -295,7 +325,7 @@ static const uint8_t *decode_tags(struct decoder *decoder, const uint8_t *at)
                 if (at == NULL)
                         return NULL;
                 struct slice value = decoder->text;
-                if (__builtin_expect(value.len - 1 >= LIMIT_TAG_BYTES_MAX || !tag_text_is_good(decoder, value, true),
+                if (__builtin_expect(value.len - 1 >= LIMIT_TAG_BYTES_MAX || !tag_text_is_good(value, CODEC_TAG_VALUE),
                                      0))
                         return decode_tag_bad(decoder, value_at, value, true);
         }
@@ -448,7 +478,8 @@ static const uint8_t *decode_recipients(struct decoder *decoder, const uint8_t *
         return at;
 }
 
-static const uint8_t *decode_member(struct decoder *decoder, const uint8_t *at, const struct codec_member *member)
+static __attribute__((noinline)) const uint8_t *decode_member(struct decoder *decoder, const uint8_t *at,
+                                                              const struct codec_member *member)
 {
         bool required = (member->flags & CODEC_MEMBER_REQUIRED) != 0;
         uint64_t number;
@@ -496,15 +527,39 @@ static __attribute__((noinline, cold)) const uint8_t *decode_fail_missing(struct
         return decode_fail_in(decoder, schema, (unsigned)__builtin_ctz(missing));
 }
 
+/* Members that are texts of 1 to 255 bytes in the one form that libsendring writes, from `at` on: steps over them while
+ * they come in order, and leaves anything else to decode_map(). */
+static inline const uint8_t *decode_map_texts(const struct decoder *decoder, const uint8_t *at,
+                                              const struct codec_schema *schema, uint32_t *count, unsigned *last,
+                                              uint32_t *seen)
+{
+        while (*count > 0 && decode_left(decoder, at) >= 3) {
+                unsigned key = at[0];
+                size_t len = at[2];
+                if (key <= *last || key >= schema->keys_end || schema->members[key].kind != CODEC_KIND_TEXT ||
+                    at[1] != 0xd9 || len - 1 >= decode_left(decoder, at) - 3) /* 0 - 1 is too much as well */
+                        break;
+                *last = key;
+                *seen |= 1u << key;
+                *count -= 1;
+                at += 3 + len;
+        }
+        return at;
+}
+
 static const uint8_t *decode_map(struct decoder *decoder, const uint8_t *at, const struct codec_schema *schema)
 {
-        uint32_t count, seen = 0;
+        uint32_t count_given, seen = 0;
         const uint8_t *map = at;
-        at = decode_map_count(decoder, at, &count);
+        at = decode_map_count(decoder, at, &count_given);
         if (at == NULL)
                 return NULL;
+        uint32_t count = count_given;
         unsigned last = 0;
-        for (; count > 0; count--) {
+        for (;;) {
+                at = decode_map_texts(decoder, at, schema, &count, &last, &seen);
+                if (count == 0)
+                        break;
                 if (decode_left(decoder, at) == 0)
                         return decode_fail(decoder, at, ERR_SYNTAX, "the event ends inside a map");
                 unsigned key = at[0];
@@ -516,6 +571,7 @@ static const uint8_t *decode_map(struct decoder *decoder, const uint8_t *at, con
                                                        : "unknown integer key");
                 last = key;
                 seen |= 1u << key;
+                count--;
                 at = decode_member(decoder, at + 1, &schema->members[key]);
                 if (__builtin_expect(at == NULL, 0))
                         return decode_fail_in(decoder, schema, key);
