@@ -14,6 +14,10 @@
 
 #define TAIL_READ_BYTES 65536u
 #define TAIL_WAIT_MS    100
+/* A rotated file is left when it was quiet for so long: daemons change over one by one. */
+#define TAIL_QUIET_MS 2000
+/* ... or after so long anyway. */
+#define TAIL_CHANGE_MS_MAX 60000
 
 struct tail {
         struct tail_options options;
@@ -26,7 +30,8 @@ struct tail {
         size_t scanned;          /* of it without a newline */
         bool skipping;           /* in the rest of a line that is too long */
         bool ended;              /* end of a file that nobody appends to */
-        bool last;               /* that file is not the followed one any more: read it to its end */
+        bool last;               /* it is not the followed one any more, and quiet: read it to its end */
+        uint64_t other_ns;       /* since when the name belongs to another file; 0: it does not */
         char notice[512], taken[512];
 };
 
@@ -175,10 +180,12 @@ static enum err_code tail_open_file(struct tail *tail, const char *path, uint64_
         tail->fd = fd;
         tail->begin = tail->end = tail->scanned = 0;
         tail->skipping = tail->ended = tail->last = false;
+        tail->other_ns = 0;
         tail->position = (struct tail_position){
                 .device = (uint64_t)tail->status.st_dev,
                 .inode = (uint64_t)tail->status.st_ino,
                 .offset = offset,
+                .head_sum = tail_sum(NULL, 0),
         };
         tail_note_head(tail);
         return ERR_OK;
@@ -366,8 +373,21 @@ static enum tail_result tail_idle(struct tail *tail, struct slice *ret_line, str
                 return tail_next_file(tail, reterr);
         }
         if (other && named.st_size > 0) {
-                tail->last = true; /* once more to its end, then on */
-                return TAIL_WAIT;
+                int64_t changed_ms =
+                        (int64_t)tail->status.st_mtim.tv_sec * 1000 + tail->status.st_mtim.tv_nsec / 1000000;
+                uint64_t now_ns = clock_monotonic_ns();
+                if (tail->other_ns == 0)
+                        tail->other_ns = now_ns;
+                uint64_t since_ms = (now_ns - tail->other_ns) / CLOCK_NS_PER_MS;
+                if (clock_realtime_ms() - changed_ms >= TAIL_QUIET_MS || since_ms >= TAIL_CHANGE_MS_MAX) {
+                        if (since_ms >= TAIL_CHANGE_MS_MAX)
+                                (void)snprintf(tail->notice, sizeof(tail->notice),
+                                               "%.300s was rotated, but its old file is still written to: what comes "
+                                               "there now is missed",
+                                               tail->path);
+                        tail->last = true; /* once more to its end, then on */
+                        return TAIL_WAIT;
+                }
         }
         clock_nap_ns((uint64_t)TAIL_WAIT_MS * CLOCK_NS_PER_MS);
         return TAIL_WAIT;
@@ -377,15 +397,15 @@ enum tail_result tail_next(struct tail *tail, struct slice *ret_line, struct err
 {
         if (tail->fd < 0) {
                 struct err err = {.sys_errno = 0};
-                if (tail_open_file(tail, tail->path, 0, &err) != ERR_OK) {
-                        if (err.sys_errno != ENOENT) {
-                                if (reterr != NULL)
-                                        *reterr = err;
-                                return TAIL_ERROR;
-                        }
-                        clock_nap_ns((uint64_t)TAIL_WAIT_MS * CLOCK_NS_PER_MS);
-                        return TAIL_WAIT;
+                if (tail_open_file(tail, tail->path, 0, &err) == ERR_OK)
+                        return TAIL_WAIT; /* so that the position can be noted before the first line */
+                if (err.sys_errno != ENOENT) {
+                        if (reterr != NULL)
+                                *reterr = err;
+                        return TAIL_ERROR;
                 }
+                clock_nap_ns((uint64_t)TAIL_WAIT_MS * CLOCK_NS_PER_MS);
+                return TAIL_WAIT;
         }
         enum tail_result result = tail_buffered(tail, ret_line);
         if (result != TAIL_WAIT)

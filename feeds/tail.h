@@ -1,9 +1,10 @@
 /* Lines of a file or of standard input, followed over rotation where asked to (tail -F), with a position to go on from.
  *
  * A file is known by device and inode, and by a sum over its first bytes, since inodes are used again. When the
- * followed name belongs to another file, the old one is read to its end once the new one has bytes in it (its writer
- * has moved on by then), then every file that was rotated away meanwhile, then the new one. Rotated files are looked
- * for in the same directory, by names that begin with the followed one; compressed ones are not read, so rotate with
+ * followed name belongs to another file, the old one is read on until the new one has bytes in it and the old one was
+ * quiet for two seconds: its writers, which change over one by one, have moved on by then. After a minute it is left in
+ * any case. Then comes every file that was rotated away meanwhile, then the new one. Rotated files are looked for in
+ * the same directory, by names that begin with the followed one; compressed ones are not read, so rotate with
  * `delaycompress`. A file that got shorter (copytruncate) is read from its beginning; what was written between the copy
  * and the cut is lost by that method itself. One thread. */
 #ifndef SENDRING_FEEDS_TAIL_H
@@ -34,7 +35,7 @@ struct tail_options {
 enum tail_result {
         TAIL_LINE,  /* *ret_line; valid until the next call */
         TAIL_LONG,  /* a line above line_bytes_max was left out; ret_line is its beginning */
-        TAIL_WAIT,  /* nothing now; the call has waited up to 100 ms */
+        TAIL_WAIT,  /* nothing now; the call may have waited up to 100 ms. Also before the first line of a file */
         TAIL_END,   /* no more */
         TAIL_ERROR, /* *reterr */
 };

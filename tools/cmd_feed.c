@@ -48,6 +48,7 @@ struct feed {
 
         uint64_t lines, bad, long_lines, members_kept, members_dropped, events[CODEC_EVENT_TYPES_COUNT + 1];
         uint64_t checkpoints, checkpoints_failed;
+        uint64_t checkpoint_inode; /* the file that the last one names */
         uint64_t begun_ns, checked_ns, told_ns, check_cost_ns;
         uint64_t reports_ns, reports, reports_left_out; /* of bad lines: rate limit */
         uint32_t samples;
@@ -273,6 +274,7 @@ static enum err_code feed_checkpoint(struct feed *feed, uint32_t timeout_ms, str
         code = file_replace(feed->checkpoint_path, slice_of(text, (size_t)used), reterr);
         if (code == ERR_OK) {
                 feed->checkpoints++;
+                feed->checkpoint_inode = position.inode;
                 feed->dirty = false;
         }
         return code;
@@ -295,7 +297,13 @@ static void feed_turn(struct feed *feed, uint64_t now_ns)
         uint64_t interval_ns = feed->checkpoint_interval_ns;
         if (interval_ns < 20 * feed->check_cost_ns)
                 interval_ns = 20 * feed->check_cost_ns;
-        if (feed->checkpoint_path == NULL || !feed->dirty || now_ns - feed->checked_ns < interval_ns)
+        if (feed->checkpoint_path == NULL)
+                return;
+        /* At once in another file: else a kill before the first checkpoint and a rotation behind it would hide lines.
+         */
+        struct tail_position position;
+        tail_get_position(feed->tail, &position);
+        if (position.inode == feed->checkpoint_inode && (!feed->dirty || now_ns - feed->checked_ns < interval_ns))
                 return;
         struct err err = {.text = ""};
         if (feed_checkpoint(feed, FEED_FLUSH_TIMEOUT_MS, &err) != ERR_OK && feed->checkpoints_failed++ % 16 == 0)
@@ -386,6 +394,7 @@ static bool feed_file(struct feed *feed)
 {
         struct slice line;
         uint32_t since_clock = 0;
+        feed_turn(feed, clock_monotonic_ns());
         for (;;) {
                 enum tail_result result = tail_next(feed->tail, &line, &feed->err);
                 const char *notice = tail_take_notice(feed->tail);
