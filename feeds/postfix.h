@@ -103,7 +103,7 @@ uint64_t postfix_state_bytes(const struct postfix *postfix); /* held for them */
 /* The whole state as bytes to be saved; `*ret_bytes.ptr` is malloc'ed: free() it. ERR_MEMORY.
  *
  * Format: "sendrpf1", u32 messages, then each message, quietest first: fixed fields, then texts as u32 length and
- * bytes; little endian; at the end the FNV-1a of all before. */
+ * bytes; then u32 processes and their TLS state; little endian; at the end the FNV-1a of all before. */
 enum err_code postfix_state_save(const struct postfix *postfix, struct slice *ret_bytes);
 /* Into a fresh one. ERR_SYNTAX: not such bytes, or damaged; nothing was taken then. ERR_MEMORY. */
 enum err_code postfix_state_load(struct postfix *postfix, struct slice bytes, struct err *reterr);

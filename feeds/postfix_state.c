@@ -121,6 +121,18 @@ enum err_code postfix_state_save(const struct postfix *postfix, struct slice *re
         state_put_u32(&writer, postfix->messages_count);
         for (struct message *message = postfix->oldest; message != NULL; message = message->newer)
                 state_put_message(&writer, message);
+        uint32_t peers = 0;
+        for (uint32_t i = 0; i < POSTFIX_PEERS; i++)
+                peers += postfix->peers[i].pid != 0;
+        state_put_u32(&writer, peers);
+        for (uint32_t i = 0; i < POSTFIX_PEERS; i++) {
+                const struct peer *peer = &postfix->peers[i];
+                if (peer->pid == 0)
+                        continue;
+                state_put_u32(&writer, peer->pid);
+                state_put_text(&writer, slice_of_text(peer->version));
+                state_put_text(&writer, slice_of_text(peer->relay));
+        }
         if (!writer.out_of_memory) {
                 uint64_t sum = state_sum(slice_of(writer.bytes, writer.used));
                 state_put(&writer, &sum, sizeof(sum));
@@ -288,6 +300,15 @@ static void state_get_message(struct state_reader *reader, struct postfix *postf
         postfix_message_recount(postfix, message);
 }
 
+static void state_get_peer(struct state_reader *reader, struct postfix *postfix)
+{
+        struct peer peer = {.pid = state_get_u32(reader)};
+        state_get_short(reader, peer.version, sizeof(peer.version));
+        state_get_short(reader, peer.relay, sizeof(peer.relay));
+        if (!reader->bad)
+                postfix->peers[peer.pid % POSTFIX_PEERS] = peer;
+}
+
 enum err_code postfix_state_load(struct postfix *postfix, struct slice bytes, struct err *reterr)
 {
         uint64_t sum;
@@ -300,10 +321,14 @@ enum err_code postfix_state_load(struct postfix *postfix, struct slice bytes, st
         uint32_t count = state_get_u32(&reader);
         for (uint32_t i = 0; i < count && !reader.bad && !reader.out_of_memory; i++)
                 state_get_message(&reader, postfix);
+        count = reader.bad ? 0 : state_get_u32(&reader);
+        for (uint32_t i = 0; i < count && !reader.bad; i++)
+                state_get_peer(&reader, postfix);
         if (!reader.bad && !reader.out_of_memory && reader.rest.len == 0)
                 return ERR_OK;
         while (postfix->oldest != NULL)
                 postfix_message_drop(postfix, postfix->oldest);
+        memset(postfix->peers, 0, sizeof(postfix->peers));
         return reader.out_of_memory ? err_set(reterr, ERR_MEMORY, "out of memory")
                                     : err_set(reterr, ERR_SYNTAX, "the saved state is damaged");
 }

@@ -1,0 +1,239 @@
+/* Following files: rotation by renaming and by copying, restarts at any position, files that only look the same. */
+#include "feeds/tail.h"
+
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static char directory[] = "/tmp/feed-tail-XXXXXX", path[256], old[256], older[256];
+
+static void begin(void)
+{
+        cr_assert_not_null(mkdtemp(directory));
+        (void)snprintf(path, sizeof(path), "%s/mail.log", directory);
+        (void)snprintf(old, sizeof(old), "%s/mail.log.1", directory);
+        (void)snprintf(older, sizeof(older), "%s/mail.log.2", directory);
+}
+
+static void end(void)
+{
+        (void)unlink(path);
+        (void)unlink(old);
+        (void)unlink(older);
+        (void)rmdir(directory);
+}
+
+TestSuite(feed_tail, .init = begin, .fini = end, .timeout = 60);
+
+static void append(const char *name, const char *text)
+{
+        FILE *file = fopen(name, "ab");
+        cr_assert_not_null(file);
+        (void)fputs(text, file);
+        (void)fclose(file);
+}
+
+/* As if nothing had been written to it for so long. */
+static void quiet(const char *name, int seconds)
+{
+        struct timespec now, times[2];
+        (void)clock_gettime(CLOCK_REALTIME, &now);
+        now.tv_sec -= seconds;
+        times[0] = times[1] = now;
+        cr_assert_eq(utimensat(AT_FDCWD, name, times, 0), 0);
+}
+
+static struct tail *open_tail(bool follow, const struct tail_position *position)
+{
+        struct tail_options options = {.path = path, .follow = follow, .line_bytes_max = 100, .position = position};
+        struct tail *tail = NULL;
+        struct err err = {.text = ""};
+        cr_assert_eq(tail_open(&options, &tail, &err), ERR_OK, "%s", err.text);
+        return tail;
+}
+
+/* The next line, or what came instead: "(end)", "(nothing)" after `waits` turns of waiting. */
+static const char *next(struct tail *tail, int waits)
+{
+        static char text[300];
+        struct slice line;
+        struct err err;
+        for (;;) {
+                switch (tail_next(tail, &line, &err)) {
+                case TAIL_LINE:
+                        (void)snprintf(text, sizeof(text), "%.*s", SLICE_PRINTF(line));
+                        return text;
+                case TAIL_LONG:
+                        return "(long)";
+                case TAIL_WAIT:
+                        if (waits-- > 0)
+                                break;
+                        return "(nothing)";
+                case TAIL_END:
+                        return "(end)";
+                case TAIL_ERROR:
+                        return "(error)";
+                }
+        }
+}
+
+Test(feed_tail, a_file_is_read_to_its_end_with_or_without_a_last_newline)
+{
+        append(path, "a\n\nb");
+        struct tail *tail = open_tail(false, NULL);
+        cr_assert_str_eq(next(tail, 9), "a");
+        cr_assert_str_eq(next(tail, 9), "");
+        cr_assert_str_eq(next(tail, 9), "b");
+        cr_assert_str_eq(next(tail, 9), "(end)");
+        struct tail_position position;
+        tail_get_position(tail, &position);
+        cr_assert_eq(position.offset, 4);
+        cr_assert_eq(position.line, 3);
+        tail_close(tail);
+}
+
+Test(feed_tail, a_followed_file_may_appear_later_and_its_lines_are_whole)
+{
+        struct tail *tail = open_tail(true, NULL);
+        cr_assert_str_eq(next(tail, 1), "(nothing)");
+        append(path, "a\nhal");
+        cr_assert_str_eq(next(tail, 5), "a");
+        cr_assert_str_eq(next(tail, 2), "(nothing)");
+        append(path, "f\n");
+        cr_assert_str_eq(next(tail, 5), "half");
+        tail_close(tail);
+}
+
+Test(feed_tail, a_rotated_file_is_left_only_when_it_is_quiet)
+{
+        append(path, "a\n");
+        struct tail *tail = open_tail(true, NULL);
+        cr_assert_str_eq(next(tail, 5), "a");
+        cr_assert_eq(rename(path, old), 0);
+        append(old, "b\n"); /* its writer has not reopened */
+        cr_assert_str_eq(next(tail, 5), "b");
+        append(path, "d\n");
+        cr_assert_str_eq(next(tail, 5), "(nothing)", "the old file was just written to");
+        append(old, "c\n"); /* one of its writers is late */
+        cr_assert_str_eq(next(tail, 5), "c");
+        cr_assert_str_eq(next(tail, 40), "d");
+        tail_close(tail);
+}
+
+Test(feed_tail, an_empty_new_file_is_no_reason_to_leave)
+{
+        append(path, "a\n");
+        struct tail *tail = open_tail(true, NULL);
+        cr_assert_str_eq(next(tail, 5), "a");
+        cr_assert_eq(rename(path, old), 0);
+        append(path, "");
+        quiet(old, 10);
+        cr_assert_str_eq(next(tail, 5), "(nothing)");
+        append(old, "b\n");
+        cr_assert_str_eq(next(tail, 5), "b");
+        tail_close(tail);
+}
+
+Test(feed_tail, a_restart_goes_on_through_every_file_that_was_rotated_away)
+{
+        append(path, "a\nb\n");
+        struct tail *tail = open_tail(true, NULL);
+        cr_assert_str_eq(next(tail, 5), "a");
+        struct tail_position position;
+        tail_get_position(tail, &position);
+        tail_close(tail);
+        cr_assert_eq(rename(path, older), 0);
+        append(old, "c\n");
+        append(path, "d\n");
+        quiet(older, 30);
+        quiet(old, 20);
+        quiet(path, 10);
+        tail = open_tail(true, &position);
+        cr_assert_str_eq(next(tail, 9), "b");
+        cr_assert_str_eq(next(tail, 9), "c");
+        cr_assert_str_eq(next(tail, 9), "d");
+        cr_assert_null(tail_take_notice(tail));
+        tail_close(tail);
+}
+
+Test(feed_tail, a_position_before_the_first_line_is_one_too)
+{
+        append(path, "a\n");
+        struct tail *tail = open_tail(true, NULL);
+        struct tail_position position;
+        tail_get_position(tail, &position);
+        tail_close(tail);
+        cr_assert_eq(rename(path, old), 0);
+        append(path, "b\n");
+        quiet(old, 10);
+        tail = open_tail(true, &position);
+        cr_assert_str_eq(next(tail, 9), "a");
+        cr_assert_str_eq(next(tail, 9), "b");
+        tail_close(tail);
+}
+
+Test(feed_tail, a_file_that_is_gone_is_said_and_the_new_one_read)
+{
+        append(path, "a\n");
+        struct tail *tail = open_tail(true, NULL);
+        cr_assert_str_eq(next(tail, 5), "a");
+        struct tail_position position;
+        tail_get_position(tail, &position);
+        tail_close(tail);
+        /* Another file under the same inode number: told by its beginning. */
+        int fd = open(path, O_WRONLY | O_TRUNC);
+        cr_assert_geq(fd, 0);
+        (void)close(fd);
+        append(path, "x\ny\n");
+        tail = open_tail(true, &position);
+        const char *notice = tail_take_notice(tail);
+        cr_assert_not_null(notice);
+        cr_assert_not_null(strstr(notice, "missed"), "%s", notice);
+        cr_assert_str_eq(next(tail, 5), "x");
+        cr_assert_str_eq(next(tail, 5), "y");
+        tail_close(tail);
+}
+
+Test(feed_tail, a_file_cut_short_is_read_from_its_beginning)
+{
+        append(path, "first line\n");
+        struct tail *tail = open_tail(true, NULL);
+        cr_assert_str_eq(next(tail, 5), "first line");
+        cr_assert_eq(truncate(path, 0), 0);
+        append(path, "x\n");
+        cr_assert_str_eq(next(tail, 5), "x");
+        cr_assert_not_null(tail_take_notice(tail));
+        tail_close(tail);
+}
+
+Test(feed_tail, a_line_too_long_is_told_once_and_left_out)
+{
+        char text[200001];
+        memset(text, 'x', sizeof(text) - 1);
+        text[sizeof(text) - 1] = '\0';
+        append(path, "a\n");
+        append(path, text);
+        append(path, "\nb\n");
+        struct tail *tail = open_tail(false, NULL);
+        cr_assert_str_eq(next(tail, 9), "a");
+        cr_assert_str_eq(next(tail, 9), "(long)");
+        cr_assert_str_eq(next(tail, 9), "b");
+        cr_assert_str_eq(next(tail, 9), "(end)");
+        tail_close(tail);
+}
+
+Test(feed_tail, a_file_that_cannot_be_read_is_an_error)
+{
+        struct tail_options options = {.path = directory, .line_bytes_max = 100};
+        struct tail *tail = NULL;
+        struct err err = {.sys_errno = 0};
+        cr_assert_neq(tail_open(&options, &tail, &err), ERR_OK);
+        options.path = path;
+        cr_assert_neq(tail_open(&options, &tail, &err), ERR_OK);
+        cr_assert_eq(err.sys_errno, 2 /* ENOENT */);
+}
