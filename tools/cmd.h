@@ -31,4 +31,10 @@
 CMD_TABLE(CMD_DECLARE)
 #undef CMD_DECLARE
 
+struct option;
+
+/* Says in one line what is wrong with the option that getopt_long() has just returned '?' or ':' for, and returns
+ * CMD_EXIT_USAGE. `options` is its table. opterr must be 0 and the short options begin with ':'. */
+int cmd_option_refused(const char *command, int result, const struct option *options, char **argv);
+
 #endif

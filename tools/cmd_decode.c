@@ -509,8 +509,9 @@ int cmd_decode(int argc, char **argv)
         static char *only_standard_input[] = {standard_input};
         struct decode decode = {.limit = UINT64_MAX};
         bool from_given = false;
-        for (int option = getopt_long(argc, argv, "s:n:fh", options, NULL); option != -1;
-             option = getopt_long(argc, argv, "s:n:fh", options, NULL)) {
+        opterr = 0;
+        for (int option = getopt_long(argc, argv, ":s:n:fh", options, NULL); option != -1;
+             option = getopt_long(argc, argv, ":s:n:fh", options, NULL)) {
                 switch (option) {
                 case 'F':
                         from_given = true;
@@ -535,7 +536,7 @@ int cmd_decode(int argc, char **argv)
                         (void)fputs(decode_help, stdout);
                         return CMD_EXIT_OK;
                 default:
-                        return decode_usage("wrong usage");
+                        return cmd_option_refused("decode", option, options, argv);
                 }
         }
         if (decode.journal_path != NULL && !from_given)

@@ -684,11 +684,11 @@ static int feed_option(struct feed *feed, int option)
         case OPTION_LOCAL_RELAY:
                 return feed_option_postfix(feed, option, optarg);
         case OPTION_HELP:
+        case 'h':
                 (void)fputs(feed_help, stdout);
                 return CMD_EXIT_OK;
         default:
-                (void)fputs("`sendring feed --help` explains the options\n", stderr);
-                return CMD_EXIT_USAGE;
+                return CMD_EXIT_USAGE; /* the table has no other */
         }
 }
 
@@ -725,11 +725,13 @@ int cmd_feed(int argc, char **argv)
         feed->postfix_options.queue_lifetime_ms = INT64_C(432000000);
         arena_init(&feed->arena, (size_t)1 << 20, (size_t)256 << 20);
         int status = -1;
+        opterr = 0;
         while (status < 0) {
-                int option = getopt_long(argc, argv, "", feed_options, NULL);
+                int option = getopt_long(argc, argv, ":h", feed_options, NULL);
                 if (option == -1)
                         break;
-                status = feed_option(feed, option);
+                status = option == '?' || option == ':' ? cmd_option_refused("feed", option, feed_options, argv)
+                                                        : feed_option(feed, option);
         }
         char **paths = optind < argc ? argv + optind : only_standard_input;
         int paths_count = optind < argc ? argc - optind : 1;

@@ -38,15 +38,15 @@ struct ledger {
         bool balanced;
 };
 
-static void ledger_usage(FILE *out)
+static void ledger_usage(void)
 {
-        (void)fprintf(out, "usage: sendring ledger [--settings FILE] [--json]\n\n"
-                           "For every delivery target: events accepted = delivered + dead-lettered + shed +\n"
-                           "expired + waiting. What waits is counted from the journal itself.\n\n"
-                           "  -s, --settings FILE  the daemon's settings (default /etc/sendring/sendring.yaml)\n"
-                           "  -j, --json           one JSON object\n"
-                           "  -h, --help           this text\n\n"
-                           "Exit status: 0 when every line balances, 1 when one does not, 69 without a journal.\n");
+        (void)printf("usage: sendring ledger [--settings FILE] [--json]\n\n"
+                     "For every delivery target: events accepted = delivered + dead-lettered + shed +\n"
+                     "expired + waiting. What waits is counted from the journal itself.\n\n"
+                     "  -s, --settings FILE  the daemon's settings (default /etc/sendring/sendring.yaml)\n"
+                     "  -j, --json           one JSON object\n"
+                     "  -h, --help           this text\n\n"
+                     "Exit status: 0 when every line balances, 1 when one does not, 69 without a journal.\n");
 }
 
 /* One target of one shard's journal, added to its row. */
@@ -168,8 +168,9 @@ int cmd_ledger(int argc, char **argv)
         };
         const char *settings_path = "/etc/sendring/sendring.yaml";
         bool json = false;
-        for (int option = getopt_long(argc, argv, "s:jh", options, NULL); option != -1;
-             option = getopt_long(argc, argv, "s:jh", options, NULL)) {
+        opterr = 0;
+        for (int option = getopt_long(argc, argv, ":s:jh", options, NULL); option != -1;
+             option = getopt_long(argc, argv, ":s:jh", options, NULL)) {
                 switch (option) {
                 case 's':
                         settings_path = optarg;
@@ -178,12 +179,16 @@ int cmd_ledger(int argc, char **argv)
                         json = true;
                         break;
                 case 'h':
-                        ledger_usage(stdout);
+                        ledger_usage();
                         return CMD_EXIT_OK;
                 default:
-                        ledger_usage(stderr);
-                        return CMD_EXIT_USAGE;
+                        return cmd_option_refused("ledger", option, options, argv);
                 }
+        }
+        if (optind != argc) {
+                (void)fprintf(stderr, "sendring ledger: unexpected argument '%s'; `sendring ledger --help` explains\n",
+                              argv[optind]);
+                return CMD_EXIT_USAGE;
         }
         struct rules_settings settings;
         struct rules_report report;

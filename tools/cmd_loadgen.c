@@ -196,13 +196,14 @@ static int loadgen_parse(struct loadgen *loadgen, int argc, char **argv)
 
         bool seconds_given = false;
         optind = 1;
+        opterr = 0;
         for (;;) {
                 int index = 0;
-                int option = getopt_long(argc, argv, "", loadgen_long_options, &index);
+                int option = getopt_long(argc, argv, ":h", loadgen_long_options, &index);
                 if (option == -1)
                         break;
-                if (option == '?')
-                        return CMD_EXIT_USAGE; /* getopt_long has said what */
+                if (option == '?' || option == ':')
+                        return cmd_option_refused("loadgen", option, loadgen_long_options, argv);
                 const char *name = loadgen_long_options[index].name;
                 double number = 0;
                 uint64_t run_id = 0;
@@ -303,6 +304,7 @@ static int loadgen_parse(struct loadgen *loadgen, int argc, char **argv)
                         loadgen->kill_interval_ns = (uint64_t)(number * (double)CLOCK_NS_PER_MS);
                         break;
                 case OPTION_HELP:
+                case 'h':
                         (void)fputs(loadgen_help, stdout);
                         return -1;
                 default:
@@ -310,7 +312,9 @@ static int loadgen_parse(struct loadgen *loadgen, int argc, char **argv)
                 }
         }
         if (optind < argc) {
-                (void)fprintf(stderr, "sendring loadgen: '%s' is not an option; see --help\n", argv[optind]);
+                (void)fprintf(stderr,
+                              "sendring loadgen: unexpected argument '%s'; `sendring loadgen --help` explains\n",
+                              argv[optind]);
                 return CMD_EXIT_USAGE;
         }
         if (options->burst_on_ns > 0 && !(options->rate > 0)) {

@@ -20,17 +20,17 @@
 #define RUN_VERSION \
         RUN_TEXT(SENDRING_VERSION_MAJOR) "." RUN_TEXT(SENDRING_VERSION_MINOR) "." RUN_TEXT(SENDRING_VERSION_PATCH)
 
-static void run_usage(FILE *out)
+static void run_usage(void)
 {
-        (void)fprintf(out, "usage: sendring run [--settings FILE] [--no-keeper]\n\n"
-                           "Runs the daemon in the foreground: takes events from producers, routes them by their\n"
-                           "configuration sets, delivers them. Logs key=value lines on stderr.\n\n"
-                           "  -s, --settings FILE  daemon settings (default " RUN_SETTINGS_PATH ")\n"
-                           "      --no-keeper      one process only: events still in lanes are lost when it is killed\n"
-                           "  -h, --help           this text\n\n"
-                           "Signals: SIGTERM and SIGINT drain within shutdown.drain_seconds and keep the rest in the\n"
-                           "journal; SIGHUP reloads configuration-sets.yaml (mistakes keep the old one in force).\n"
-                           "Exit status: 0 after a clean stop, 78 when the configuration has mistakes.\n");
+        (void)printf("usage: sendring run [--settings FILE] [--no-keeper]\n\n"
+                     "Runs the daemon in the foreground: takes events from producers, routes them by their\n"
+                     "configuration sets, delivers them. Logs key=value lines on stderr.\n\n"
+                     "  -s, --settings FILE  daemon settings (default " RUN_SETTINGS_PATH ")\n"
+                     "      --no-keeper      one process only: events still in lanes are lost when it is killed\n"
+                     "  -h, --help           this text\n\n"
+                     "Signals: SIGTERM and SIGINT drain within shutdown.drain_seconds and keep the rest in the\n"
+                     "journal; SIGHUP reloads configuration-sets.yaml (mistakes keep the old one in force).\n"
+                     "Exit status: 0 after a clean stop, 78 when the configuration has mistakes.\n");
 }
 
 static int run_keeper(const char *settings_path)
@@ -76,8 +76,9 @@ int cmd_run(int argc, char **argv)
         };
         const char *settings_path = RUN_SETTINGS_PATH;
         bool keeper = true;
-        for (int option = getopt_long(argc, argv, "s:h", options, NULL); option != -1;
-             option = getopt_long(argc, argv, "s:h", options, NULL)) {
+        opterr = 0;
+        for (int option = getopt_long(argc, argv, ":s:h", options, NULL); option != -1;
+             option = getopt_long(argc, argv, ":s:h", options, NULL)) {
                 switch (option) {
                 case 's':
                         settings_path = optarg;
@@ -86,15 +87,15 @@ int cmd_run(int argc, char **argv)
                         keeper = false;
                         break;
                 case 'h':
-                        run_usage(stdout);
+                        run_usage();
                         return CMD_EXIT_OK;
                 default:
-                        run_usage(stderr);
-                        return CMD_EXIT_USAGE;
+                        return cmd_option_refused("run", option, options, argv);
                 }
         }
         if (optind != argc) {
-                (void)fprintf(stderr, "sendring run: unexpected argument '%s'\n", argv[optind]);
+                (void)fprintf(stderr, "sendring run: unexpected argument '%s'; `sendring run --help` explains\n",
+                              argv[optind]);
                 return CMD_EXIT_USAGE;
         }
         const char *keeper_fd_text = getenv("SENDRING_KEEPER_FD");

@@ -522,17 +522,15 @@ int cmd_sink(int argc, char **argv)
         opterr = 0;
         for (;;) {
                 int index = 0;
-                int option = getopt_long(argc, argv, "h", sink_option_table, &index);
+                int option = getopt_long(argc, argv, ":h", sink_option_table, &index);
                 if (option == -1)
                         break;
                 if (option == SINK_OPT_HELP) {
                         sink_help(stdout);
                         return CMD_EXIT_OK;
                 }
-                if (option == '?') {
-                        (void)err_set(&err, ERR_SYNTAX, "unknown option or missing value: %s", argv[optind - 1]);
-                        return sink_usage_error(err.text);
-                }
+                if (option == '?' || option == ':')
+                        return cmd_option_refused("sink", option, sink_option_table, argv);
                 if (!sink_parse_option(&arguments, option, sink_option_table[index].name, optarg, &err))
                         return sink_usage_error(err.text);
         }

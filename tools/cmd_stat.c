@@ -12,16 +12,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void stat_usage(FILE *out)
+static void stat_usage(void)
 {
-        (void)fprintf(out, "usage: sendring stat [--settings FILE] [--json] [--watch SECONDS] [--all]\n\n"
-                           "Shows the counters of the running daemon and the state of each delivery target.\n\n"
-                           "  -s, --settings FILE  the daemon's settings (default /etc/sendring/sendring.yaml)\n"
-                           "  -j, --json           one JSON object a line\n"
-                           "  -w, --watch SECONDS  again and again, with rates per second\n"
-                           "  -a, --all            counters that are 0 as well\n"
-                           "  -h, --help           this text\n\n"
-                           "Exit status: 0, or 69 when no daemon has run with these settings.\n");
+        (void)printf("usage: sendring stat [--settings FILE] [--json] [--watch SECONDS] [--all]\n\n"
+                     "Shows the counters of the running daemon and the state of each delivery target.\n\n"
+                     "  -s, --settings FILE  the daemon's settings (default /etc/sendring/sendring.yaml)\n"
+                     "  -j, --json           one JSON object a line\n"
+                     "  -w, --watch SECONDS  again and again, with rates per second\n"
+                     "  -a, --all            counters that are 0 as well\n"
+                     "  -h, --help           this text\n\n"
+                     "Exit status: 0, or 69 when no daemon has run with these settings.\n");
 }
 
 static void stat_json_text(const char *text)
@@ -133,8 +133,9 @@ int cmd_stat(int argc, char **argv)
         const char *settings_path = "/etc/sendring/sendring.yaml";
         bool json = false, all = false;
         uint64_t watch_s = 0;
-        for (int option = getopt_long(argc, argv, "s:jw:ah", options, NULL); option != -1;
-             option = getopt_long(argc, argv, "s:jw:ah", options, NULL)) {
+        opterr = 0;
+        for (int option = getopt_long(argc, argv, ":s:jw:ah", options, NULL); option != -1;
+             option = getopt_long(argc, argv, ":s:jw:ah", options, NULL)) {
                 switch (option) {
                 case 's':
                         settings_path = optarg;
@@ -153,12 +154,16 @@ int cmd_stat(int argc, char **argv)
                         }
                         break;
                 case 'h':
-                        stat_usage(stdout);
+                        stat_usage();
                         return CMD_EXIT_OK;
                 default:
-                        stat_usage(stderr);
-                        return CMD_EXIT_USAGE;
+                        return cmd_option_refused("stat", option, options, argv);
                 }
+        }
+        if (optind != argc) {
+                (void)fprintf(stderr, "sendring stat: unexpected argument '%s'; `sendring stat --help` explains\n",
+                              argv[optind]);
+                return CMD_EXIT_USAGE;
         }
         struct rules_settings settings;
         struct rules_report report;

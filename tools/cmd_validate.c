@@ -98,7 +98,7 @@ static int validate_parse(int argc, char **argv, struct validate_options *ret_op
                 {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0}};
         optind = 0; /* argv is not the process's own */
         opterr = 0;
-        for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+        for (int option; (option = getopt_long(argc, argv, ":h", options, NULL)) != -1;) {
                 switch (option) {
                 case 's':
                         ret_options->settings_path = optarg;
@@ -116,13 +116,12 @@ static int validate_parse(int argc, char **argv, struct validate_options *ret_op
                         (void)fputs(validate_help, stdout);
                         return CMD_EXIT_OK;
                 default:
-                        (void)fprintf(stderr, "sendring validate: cannot use '%s'; see `sendring validate --help`\n",
-                                      argv[optind - 1]);
-                        return CMD_EXIT_USAGE;
+                        return cmd_option_refused("validate", option, options, argv);
                 }
         }
         if (optind < argc) {
-                (void)fprintf(stderr, "sendring validate: unexpected '%s'; see `sendring validate --help`\n",
+                (void)fprintf(stderr,
+                              "sendring validate: unexpected argument '%s'; `sendring validate --help` explains\n",
                               argv[optind]);
                 return CMD_EXIT_USAGE;
         }

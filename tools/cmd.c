@@ -1,0 +1,22 @@
+/* What the subcommands share. */
+#include "tools/cmd.h"
+
+#include <getopt.h>
+#include <stdio.h>
+
+int cmd_option_refused(const char *command, int result, const struct option *options, char **argv)
+{
+        const struct option *known = options;
+        while (known->name != NULL && known->val != optopt)
+                known++;
+        if (result == ':')
+                (void)fprintf(stderr, "sendring %s: %s needs a value", command, argv[optind - 1]);
+        else if (optopt == 0) /* a long name that is none, or begins several */
+                (void)fprintf(stderr, "sendring %s: unknown option '%s'", command, argv[optind - 1]);
+        else if (known->name != NULL) /* a value where none is taken */
+                (void)fprintf(stderr, "sendring %s: --%s takes no value", command, known->name);
+        else
+                (void)fprintf(stderr, "sendring %s: unknown option '-%c'", command, optopt);
+        (void)fprintf(stderr, "; `sendring %s --help` lists them\n", command);
+        return CMD_EXIT_USAGE;
+}
