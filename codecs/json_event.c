@@ -209,11 +209,10 @@ static __attribute__((noinline)) uint8_t *json_tags_few(struct json_event *event
 #if JSON_TEXT_SSE2
 static inline uint8_t *json_tag_copy(uint8_t *at, struct slice text, const uint8_t *readable)
 {
-        if (__builtin_expect(text.len > 16, 0)) {
+        if (__builtin_expect(text.len <= 16 && readable - text.ptr >= 16, 1))
+                json_store(at, json_load(text.ptr));
+        else
                 memcpy(at, text.ptr, text.len);
-        } else {
-                _mm_storeu_si128((__m128i *)(void *)at, json_load(text.ptr, readable));
-        }
         return at + text.len;
 }
 
@@ -291,23 +290,30 @@ static const struct json_auto_name json_auto_names[CODEC_SESSION_KEYS] = {
         [CODEC_SESSION_OUTGOING_TLS_VERSION] = JSON_AUTO_NAME("ses:outgoing-tls-version"),
 };
 
-static uint8_t *json_auto_tag(struct json_event *event, uint8_t *at, const struct slice *session, unsigned key)
+static __attribute__((noinline)) uint8_t *json_auto_tag_any(struct json_event *event, uint8_t *at,
+                                                            const struct json_auto_name *name, struct slice text)
+{
+        at = json_bytes(&event->out, at, name->text, name->bytes);
+        at = json_string_any(&event->out, at, text, event->readable);
+        return json_byte(&event->out, at, ']');
+}
+
+static inline uint8_t *json_auto_tag(struct json_event *event, uint8_t *at, const struct slice *session, unsigned key)
 {
         struct slice text = session[key];
+        const struct json_auto_name *name = &json_auto_names[key];
         if (text.len == 0)
                 return at;
-        struct json_out *out = &event->out;
-        const struct json_auto_name *name = &json_auto_names[key];
-        if (__builtin_expect(json_room(out, at) < sizeof(*name) + text.len + 16, 0)) {
-                at = json_bytes(out, at, name->text, name->bytes);
-                at = json_event_string(event, at, text);
-                return json_byte(out, at, ']');
+        if (__builtin_expect(json_room(&event->out, at) >= sizeof(*name) + text.len + 16, 1)) {
+                memcpy(at, name, sizeof(*name));
+                uint8_t *begin = at + name->bytes, *end = json_text_plain(begin + 1, text, event->readable);
+                if (__builtin_expect(end != NULL, 1)) {
+                        *begin = *end = '"';
+                        end[1] = ']';
+                        return end + 2;
+                }
         }
-        memcpy(at, name, sizeof(*name));
-        at += name->bytes;
-        *at = '"';
-        at = json_text_roomy(out, at + 1, text, event->readable);
-        return JSON_LITERAL(out, at, "\"]");
+        return json_auto_tag_any(event, at, name, text);
 }
 
 /* mail.tags: auto-tags and message tags in the order of SES's records. */
@@ -497,23 +503,29 @@ static __attribute__((noinline)) uint8_t *json_member_other(struct json_event *e
         return at;
 }
 
+static __attribute__((noinline)) uint8_t *json_member_text_any(struct json_event *event, uint8_t *at,
+                                                               const struct codec_member *member, struct slice text)
+{
+        at = json_bytes(&event->out, at, member->json, member->json_bytes);
+        return json_string_any(&event->out, at, text, event->readable);
+}
+
 /* Most members are texts: those are written in line. */
 static inline uint8_t *json_member(struct json_event *event, uint8_t *at, const uint8_t **p,
                                    const struct codec_member *member)
 {
-        struct json_out *out = &event->out;
         if (member->kind != CODEC_KIND_TEXT)
                 return json_member_other(event, at, p, member);
         struct slice text = codec_trusted_text(p);
-        if (__builtin_expect(json_room(out, at) < sizeof(member->json) + text.len + 18, 0)) {
-                at = json_bytes(out, at, member->json, member->json_bytes);
-                return json_event_string(event, at, text);
+        if (__builtin_expect(json_room(&event->out, at) >= sizeof(member->json) + text.len + 18, 1)) {
+                memcpy(at, member->json, sizeof(member->json));
+                uint8_t *begin = at + member->json_bytes, *end = json_text_plain(begin + 1, text, event->readable);
+                if (__builtin_expect(end != NULL, 1)) {
+                        *begin = *end = '"';
+                        return end + 1;
+                }
         }
-        memcpy(at, member->json, sizeof(member->json));
-        at += member->json_bytes;
-        *at = '"';
-        at = json_text_roomy(out, at + 1, text, event->readable);
-        return json_byte(out, at, '"');
+        return json_member_text_any(event, at, member, text);
 }
 
 static uint8_t *json_absent(struct json_event *event, uint8_t *at, const struct codec_schema *schema, unsigned from,

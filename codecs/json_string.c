@@ -44,12 +44,24 @@ uint8_t *json_text_special(struct json_out *out, uint8_t *at, const uint8_t **p,
 }
 
 #if JSON_TEXT_SSE2
-__m128i json_load_end(const uint8_t *text, const uint8_t *readable)
+/* A text of less than 16 bytes with zeros behind it, and nothing beyond it read. */
+static __m128i json_load_short(const uint8_t *text, size_t len)
 {
-        uint8_t bytes[16] = {0};
-        if (text != NULL) /* an empty text may have no memory */
-                memcpy(bytes, text, (size_t)(readable - text));
-        return _mm_loadu_si128((const __m128i *)(const void *)bytes);
+        uint64_t low = 0, high = 0;
+        if (len >= 8) {
+                memcpy(&low, text, 8);
+                memcpy(&high, text + len - 8, 8); /* its first bytes are the last of `low` */
+                return _mm_set_epi64x((long long)(high >> 1 >> (8 * (16 - len) - 1)), (long long)low);
+        }
+        if (len >= 4) {
+                uint32_t first, last;
+                memcpy(&first, text, 4);
+                memcpy(&last, text + len - 4, 4);
+                low = first | (uint64_t)last << (8 * (len - 4));
+        } else if (len > 0) {
+                low = text[0] | (uint64_t)text[len / 2] << (8 * (len / 2)) | (uint64_t)text[len - 1] << (8 * (len - 1));
+        }
+        return _mm_set_epi64x(0, (long long)low);
 }
 #endif
 
@@ -57,13 +69,22 @@ uint8_t *json_text_any(struct json_out *out, uint8_t *at, struct slice text, con
 {
         const uint8_t *p = text.ptr, *text_end = text.ptr + text.len;
         (void)readable;
+#if JSON_TEXT_SSE2
+        if (text.len < 16 && readable - p < 16 && json_room(out, at) >= 16) {
+                __m128i bytes = json_load_short(p, text.len);
+                if ((json_text_mask(bytes) & ((1u << text.len) - 1)) == 0) {
+                        json_store(at, bytes);
+                        return at + text.len;
+                }
+        }
+#endif
         while (p < text_end) {
 #if JSON_TEXT_SSE2
-                if (json_room(out, at) >= 16) {
+                if (readable - p >= 16 && json_room(out, at) >= 16) {
                         size_t left = (size_t)(text_end - p);
                         size_t step = left < 16 ? left : 16;
-                        __m128i bytes = json_load(p, readable);
-                        _mm_storeu_si128((__m128i *)(void *)at, bytes);
+                        __m128i bytes = json_load(p);
+                        json_store(at, bytes);
                         unsigned special = json_text_mask(bytes) & ((1u << step) - 1);
                         if (__builtin_expect(special == 0, 1)) {
                                 p += step;
@@ -87,10 +108,17 @@ uint8_t *json_text_any(struct json_out *out, uint8_t *at, struct slice text, con
         return at;
 }
 
+uint8_t *json_string_any(struct json_out *out, uint8_t *at, struct slice text, const uint8_t *readable)
+{
+        at = json_byte(out, at, '"');
+        at = json_text_any(out, at, text, readable);
+        return json_byte(out, at, '"');
+}
+
 size_t codec_json_string(struct slice text, uint8_t *out, size_t out_bytes)
 {
         struct json_out state = {.end = out + out_bytes, .is_short = false};
-        uint8_t *at = json_string(&state, out, text, text.len == 0 ? text.ptr : text.ptr + text.len);
+        uint8_t *at = json_string(&state, out, text, text.ptr + text.len);
         return state.is_short ? 0 : (size_t)(at - out);
 }
 

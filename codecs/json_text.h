@@ -62,75 +62,95 @@ static inline __attribute__((always_inline)) uint8_t *json_padded(struct json_ou
 uint8_t *json_text_special(struct json_out *out, uint8_t *at, const uint8_t **p, const uint8_t *text_end);
 
 #if JSON_TEXT_SSE2
-/* A bit per byte that needs json_text_special(). Signed comparison: bytes above 0x7f are below 0x20, too. */
-static inline unsigned json_text_mask(__m128i bytes)
+/* 0xff for each byte that needs json_text_special(). Signed comparison: bytes above 0x7f are below 0x20, too. */
+static inline __m128i json_text_marks(__m128i bytes)
 {
-        __m128i special = _mm_or_si128(
+        return _mm_or_si128(
                 _mm_cmplt_epi8(bytes, _mm_set1_epi8(0x20)),
                 _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')), _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'))));
-        return (unsigned)_mm_movemask_epi8(special);
+}
+
+static inline unsigned json_text_mask(__m128i bytes)
+{
+        return (unsigned)_mm_movemask_epi8(json_text_marks(bytes));
 }
 #endif
 
 /* Bytes that json_text_special() handles: 1. */
 extern const uint8_t json_text_specials[256];
 
-/* The inside of a JSON string, whatever it holds and however little room there is. `readable` is the end of the memory
- * that may be read (not used), at least the text's. */
+/* The inside of a JSON string, and the string with its quotes, whatever it holds and however little room there is.
+ * `readable` is the end of the memory that may be read (not used), at least the text's. */
 uint8_t *json_text_any(struct json_out *out, uint8_t *at, struct slice text, const uint8_t *readable);
+uint8_t *json_string_any(struct json_out *out, uint8_t *at, struct slice text, const uint8_t *readable);
 
 #if JSON_TEXT_SSE2
-/* The first 16 bytes of a text that ends so close to `readable` that a load would reach beyond it. */
-__m128i json_load_end(const uint8_t *text, const uint8_t *readable);
-
-/* 16 bytes, of which those beyond `readable` are zero. */
-static inline __m128i json_load(const uint8_t *text, const uint8_t *readable)
+static inline __m128i json_load(const uint8_t *at)
 {
-        if (__builtin_expect(readable - text >= 16, 1))
-                return _mm_loadu_si128((const __m128i *)(const void *)text);
-        return json_load_end(text, readable);
+        return _mm_loadu_si128((const __m128i *)(const void *)at);
+}
+
+static inline void json_store(uint8_t *at, __m128i bytes)
+{
+        _mm_storeu_si128((__m128i *)(void *)at, bytes);
 }
 #endif
 
-/* The same, with room for text.len + 16 bytes at least: plain text is copied while it is looked at. */
-static inline uint8_t *json_text_roomy(struct json_out *out, uint8_t *at, struct slice text, const uint8_t *readable)
+/* Copies a text that needs no escapes while looking at it, with room for text.len + 16 bytes at least. NULL when it
+ * needs some, or when 16 bytes cannot be read; `at` may hold anything then. The last 16 bytes of a text overlap those
+ * before them, so only short ones read beyond their end. */
+static inline uint8_t *json_text_plain(uint8_t *at, struct slice text, const uint8_t *readable)
 {
 #if JSON_TEXT_SSE2
-        for (;;) {
-                __m128i bytes = json_load(text.ptr, readable);
-                unsigned special = json_text_mask(bytes);
-                _mm_storeu_si128((__m128i *)(void *)at, bytes);
-                if (text.len <= 16) {
-                        if (__builtin_expect((special & ((1u << text.len) - 1)) != 0, 0))
-                                break;
-                        return at + text.len;
-                }
-                if (__builtin_expect(special != 0, 0))
-                        break;
-                text = slice_of(text.ptr + 16, text.len - 16);
-                at += 16;
+        if (text.len < 16) {
+                if (__builtin_expect(readable - text.ptr < 16, 0))
+                        return NULL;
+                __m128i bytes = json_load(text.ptr);
+                json_store(at, bytes);
+                if (__builtin_expect((json_text_mask(bytes) & ((1u << text.len) - 1)) != 0, 0))
+                        return NULL;
+                return at + text.len;
         }
+        size_t last = text.len - 16;
+        __m128i bytes = json_load(text.ptr + last);
+        json_store(at + last, bytes);
+        __m128i marks = json_text_marks(bytes);
+        for (size_t i = 0; i < last; i += 16) {
+                bytes = json_load(text.ptr + i);
+                json_store(at + i, bytes);
+                marks = _mm_or_si128(marks, json_text_marks(bytes));
+        }
+        if (__builtin_expect(_mm_movemask_epi8(marks) != 0, 0))
+                return NULL;
+        return at + text.len;
+#else
+        (void)at;
+        (void)text;
+        (void)readable;
+        return NULL;
 #endif
-        return json_text_any(out, at, text, readable);
 }
 
 static inline uint8_t *json_text(struct json_out *out, uint8_t *at, struct slice text, const uint8_t *readable)
 {
-        if (__builtin_expect(json_room(out, at) < text.len + 16, 0))
-                return json_text_any(out, at, text, readable);
-        return json_text_roomy(out, at, text, readable);
+        if (__builtin_expect(json_room(out, at) >= text.len + 16, 1)) {
+                uint8_t *end = json_text_plain(at, text, readable);
+                if (__builtin_expect(end != NULL, 1))
+                        return end;
+        }
+        return json_text_any(out, at, text, readable);
 }
 
 static inline uint8_t *json_string(struct json_out *out, uint8_t *at, struct slice text, const uint8_t *readable)
 {
-        if (__builtin_expect(json_room(out, at) < text.len + 18, 0)) {
-                at = json_byte(out, at, '"');
-                at = json_text_any(out, at, text, readable);
-        } else {
-                *at = '"';
-                at = json_text_roomy(out, at + 1, text, readable);
+        if (__builtin_expect(json_room(out, at) >= text.len + 18, 1)) {
+                uint8_t *end = json_text_plain(at + 1, text, readable);
+                if (__builtin_expect(end != NULL, 1)) {
+                        *at = *end = '"';
+                        return end + 1;
+                }
         }
-        return json_byte(out, at, '"');
+        return json_string_any(out, at, text, readable);
 }
 
 #endif
