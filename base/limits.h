@@ -42,6 +42,8 @@
 #define LIMIT_SEGMENT_BYTES_MIN     (1024u * 1024u)
 #define LIMIT_SEGMENT_BYTES_MAX     (1024u * 1024u * 1024u)
 #define LIMIT_SEGMENT_BYTES_DEFAULT (16u * 1024u * 1024u)
+/* Payload of one record: the largest event, and what the router found in it (CODEC_VIEW_STORED_BYTES). */
+#define LIMIT_RECORD_BYTES_MAX (LIMIT_EVENT_BYTES_MAX + 128u)
 
 /* ---- Firehose: https://docs.aws.amazon.com/firehose/latest/dev/limits.html */
 #define LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX 500u
@@ -67,7 +69,7 @@
 _Static_assert(LIMIT_ROUTES_PER_EVENT_MAX >= LIMIT_DESTINATIONS_PER_SET_MAX,
                "every destination of a set fits a record");
 _Static_assert(LIMIT_EVENT_BYTES_MAX <= LIMIT_LANE_BYTES_DEFAULT / 2, "the largest event fits half a default lane");
-_Static_assert(LIMIT_SEGMENT_BYTES_MIN >= 2 * LIMIT_EVENT_BYTES_MAX,
+_Static_assert(LIMIT_SEGMENT_BYTES_MIN >= 2 * LIMIT_RECORD_BYTES_MAX,
                "a segment holds at least two of the largest events");
 
 #endif

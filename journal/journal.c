@@ -200,7 +200,7 @@ static __attribute__((noinline, cold)) enum err_code journal_writer_switch(struc
 enum err_code journal_reserve(struct journal *journal, uint32_t payload_bytes, uint8_t **ret_payload)
 {
         struct journal_writer *writer = &journal->writer;
-        if (payload_bytes > LIMIT_EVENT_BYTES_MAX)
+        if (payload_bytes > LIMIT_RECORD_BYTES_MAX)
                 return ERR_TOO_BIG;
         ASSERT(writer->reserved_bytes == 0);
         uint64_t bytes = journal_record_bytes(payload_bytes);
@@ -218,7 +218,7 @@ void journal_commit(struct journal *journal, const struct journal_entry *entry, 
 {
         struct journal_writer *writer = &journal->writer;
         uint64_t bytes = journal_record_bytes(payload_bytes);
-        ASSERT(payload_bytes <= LIMIT_EVENT_BYTES_MAX && bytes <= writer->reserved_bytes);
+        ASSERT(payload_bytes <= LIMIT_RECORD_BYTES_MAX && bytes <= writer->reserved_bytes);
         ASSERT(entry->routes_count <= LIMIT_ROUTES_PER_EVENT_MAX);
         ASSERT(entry->flags < JOURNAL_FLAG_GAP);
         JOURNAL_STEP("payload-written");

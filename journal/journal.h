@@ -153,7 +153,7 @@ struct journal_entry {
 
 /* Room for a record of `payload_bytes`; *ret_payload is where to copy it (64-byte aligned behind its header). Nothing
  * is visible before commit; journal_commit() or journal_abort() must follow. ERR_FULL: size_bytes_max is reached, the
- * disk is full, or the next segment is not prepared yet (call again later). ERR_TOO_BIG: above LIMIT_EVENT_BYTES_MAX.
+ * disk is full, or the next segment is not prepared yet (call again later). ERR_TOO_BIG: above LIMIT_RECORD_BYTES_MAX.
  */
 enum err_code journal_reserve(struct journal *journal, uint32_t payload_bytes, uint8_t **ret_payload);
 /* Finishes it: header, CRC-32C, sequence; recovery finds it from now on, readers from the next journal_publish() on.

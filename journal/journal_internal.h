@@ -74,7 +74,7 @@ _Static_assert(sizeof(struct journal_record_header) == JOURNAL_ALIGN_BYTES, "dra
 _Static_assert(offsetof(struct journal_record_header, facts) == 32, "drawn in journal.h");
 _Static_assert(offsetof(struct journal_record_header, routes) == 40, "drawn in journal.h");
 _Static_assert(LIMIT_ROUTES_PER_EVENT_MAX < 16, "the route count has four bits");
-_Static_assert(LIMIT_SEGMENT_BYTES_MIN >= 2 * JOURNAL_PAGE_BYTES + JOURNAL_ALIGN_BYTES + LIMIT_EVENT_BYTES_MAX,
+_Static_assert(LIMIT_SEGMENT_BYTES_MIN >= 2 * JOURNAL_PAGE_BYTES + JOURNAL_ALIGN_BYTES + LIMIT_RECORD_BYTES_MAX,
                "the largest event fits the smallest segment");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the formats are little endian");
 

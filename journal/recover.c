@@ -535,7 +535,7 @@ static enum err_code recover_scan(struct recover *recover, size_t index)
         if (!closed && content) {
                 struct journal_record_header header;
                 memcpy(&header, recover->bytes + offset, sizeof(header));
-                if (header.sequence == recover->expected && header.payload_bytes <= LIMIT_EVENT_BYTES_MAX)
+                if (header.sequence == recover->expected && header.payload_bytes <= LIMIT_RECORD_BYTES_MAX)
                         recover->cut_bytes = journal_record_bytes(header.payload_bytes);
         }
         return ERR_OK;

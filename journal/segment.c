@@ -24,7 +24,7 @@ bool journal_record_is_whole(const uint8_t *at, uint64_t room_bytes, uint32_t se
         bool gap = (journal_header_flags(&header) & JOURNAL_FLAG_GAP) != 0;
         if (journal_record_bytes(header.payload_bytes) > room_bytes)
                 return false;
-        if (gap ? header.payload_bytes % JOURNAL_ALIGN_BYTES != 0 : header.payload_bytes > LIMIT_EVENT_BYTES_MAX)
+        if (gap ? header.payload_bytes % JOURNAL_ALIGN_BYTES != 0 : header.payload_bytes > LIMIT_RECORD_BYTES_MAX)
                 return false;
         if (journal_header_routes_count(&header) > LIMIT_ROUTES_PER_EVENT_MAX)
                 return false;

@@ -16,6 +16,9 @@
 #include <string.h>
 #include <unistd.h>
 
+_Static_assert(LIMIT_EVENT_BYTES_MAX + CODEC_VIEW_STORED_BYTES <= LIMIT_RECORD_BYTES_MAX,
+               "the journal takes the largest event that a lane can hold");
+
 /* A sleeping shard looks around at least this often: the backstop of every wake-up. */
 #define SHARD_SLEEP_NS (500 * CLOCK_NS_PER_MS)
 /* A sweep that found this many events is followed by the next at once; after fewer, a nap lets more come: fewer, fuller

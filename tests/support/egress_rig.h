@@ -98,6 +98,8 @@ static inline void egress_rig_open(struct egress_rig *rig)
                         .segment_bytes = LIMIT_SEGMENT_BYTES_MIN,
                         .size_bytes_max = rig->journal_bytes_max,
                         .segments_mapped_max = 8,
+                        .durability = rig->settings.journal.durability_host ? JOURNAL_DURABILITY_HOST
+                                                                            : JOURNAL_DURABILITY_PROCESS,
                 };
                 enum err_code code = journal_open(&options, &rig->journals[shard], NULL, &err);
                 if (code != ERR_OK)
@@ -184,16 +186,18 @@ static inline void egress_rig_run(struct egress_rig *rig)
         rig->running = true;
 }
 
-/* One Send event with the id and `padding` bytes of subject. Returns its bytes. */
-static inline size_t egress_rig_encode(uint32_t id, uint32_t padding, uint8_t *out, size_t out_bytes)
+/* One Send event of configuration set "set-<set>" with the id and `padding` bytes of subject. Returns its bytes. */
+static inline size_t egress_rig_encode_to(uint32_t set, uint32_t id, uint32_t padding, uint8_t *out, size_t out_bytes)
 {
         static _Thread_local char subject[LIMIT_EVENT_BYTES_MAX];
         struct sendring_event event;
         struct sendring_str to = SENDRING_STR("rcpt@example.com");
-        char message_id[32];
+        char message_id[32], set_name[32];
         size_t bytes = 0;
         codec_event_init(&event, SENDRING_SEND);
         (void)snprintf(message_id, sizeof(message_id), "id-%08u", id);
+        (void)snprintf(set_name, sizeof(set_name), "set-%u", set);
+        event.mail.configuration_set = sendring_strn(set_name, strlen(set_name));
         event.mail.timestamp_ms = 1767323045678;
         event.mail.message_id = sendring_strn(message_id, strlen(message_id));
         event.mail.source = SENDRING_STR("sender@example.com");
@@ -210,6 +214,11 @@ static inline size_t egress_rig_encode(uint32_t id, uint32_t padding, uint8_t *o
                 (void)fprintf(stderr, "egress_rig: %s\n", err.text);
         EGRESS_RIG_CHECK(code == ERR_OK);
         return bytes;
+}
+
+static inline size_t egress_rig_encode(uint32_t id, uint32_t padding, uint8_t *out, size_t out_bytes)
+{
+        return egress_rig_encode_to(0, id, padding, out, out_bytes);
 }
 
 /* Appends an encoded event, routed to `routes` (indexes; one may be there twice). Not yet offered. */

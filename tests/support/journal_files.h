@@ -125,7 +125,7 @@ static inline void journal_files_fill(uint8_t *payload, uint32_t bytes, uint64_t
 
 static inline bool journal_files_check(struct slice payload, uint64_t sequence, uint32_t mean_bytes)
 {
-        static _Thread_local uint8_t expected[LIMIT_EVENT_BYTES_MAX];
+        static _Thread_local uint8_t expected[LIMIT_RECORD_BYTES_MAX];
         uint32_t bytes = journal_files_payload_bytes(sequence, mean_bytes);
         if (payload.len != bytes)
                 return false;

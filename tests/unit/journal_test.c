@@ -195,7 +195,7 @@ Test(journal, nothing_is_visible_before_publish_but_a_commit_survives)
         struct journal_target_state state;
         cr_assert(journal_target_get(journal, 0, &state));
         cr_assert_eq(state.accepted, 1);
-        cr_assert_eq(journal_reserve(journal, LIMIT_EVENT_BYTES_MAX + 1, &payload), ERR_TOO_BIG);
+        cr_assert_eq(journal_reserve(journal, LIMIT_RECORD_BYTES_MAX + 1, &payload), ERR_TOO_BIG);
         journal_close(journal);
 }
 

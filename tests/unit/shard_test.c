@@ -1,0 +1,305 @@
+#include "tests/support/shard_rig.h"
+
+#include "ring/layout.h"
+
+#include <criterion/criterion.h>
+
+static struct egress_rig rig;
+static struct shard_rig shard;
+
+static void begin(uint32_t targets)
+{
+        log_level_set(LOG_ERROR);
+        if (rig.settings.egress.linger_ms == 0)
+                egress_rig_defaults(&rig);
+        egress_rig_open(&rig);
+        for (uint32_t i = 0; i < targets; i++) {
+                char name[32];
+                (void)snprintf(name, sizeof(name), "%u.ndjson", i);
+                (void)egress_rig_add_file(&rig, name, 0);
+        }
+        shard_rig_open(&shard, &rig);
+}
+
+static void end(void)
+{
+        shard_rig_close(&shard);
+        egress_rig_stop(&rig, 2000);
+        egress_rig_close(&rig);
+        egress_rig_remove(&rig);
+}
+
+static uint64_t counter(enum counter which)
+{
+        return counter_get(shard.counters, which);
+}
+
+static bool wait_counter(enum counter which, uint64_t value, uint32_t timeout_ms)
+{
+        uint64_t deadline_ns = clock_monotonic_ns() + timeout_ms * CLOCK_NS_PER_MS;
+        while (counter(which) < value) {
+                if (clock_monotonic_ns() > deadline_ns)
+                        return false;
+                clock_nap_ns(CLOCK_NS_PER_MS / 10);
+        }
+        return true;
+}
+
+static bool wait_word(_Atomic uint64_t *word, uint64_t value, uint32_t timeout_ms)
+{
+        uint64_t deadline_ns = clock_monotonic_ns() + timeout_ms * CLOCK_NS_PER_MS;
+        while (atomic_load(word) != value) {
+                if (clock_monotonic_ns() > deadline_ns)
+                        return false;
+                clock_nap_ns(CLOCK_NS_PER_MS / 10);
+        }
+        return true;
+}
+
+static uint64_t accepted(uint16_t number)
+{
+        struct journal_target_state state;
+        cr_assert(journal_target_get(rig.journals[0], number, &state));
+        return state.accepted;
+}
+
+static void check_file(uint32_t target, uint32_t count)
+{
+        uint32_t seen = 0;
+        uint32_t *ids = egress_rig_read_file(&rig, target, &seen);
+        cr_assert_eq(seen, count, "%u events, not %u", seen, count);
+        for (uint32_t i = 0; i < seen; i++)
+                cr_assert_eq(ids[i], i, "event %u at place %u", ids[i], i);
+        free(ids);
+}
+
+Test(shard, malformed_and_unwanted_events_are_counted, .timeout = 30)
+{
+        begin(1);
+        egress_rig_run(&rig);
+        struct ring_producer producer;
+        shard_rig_attach(&shard, &producer);
+        for (uint32_t id = 0; id < 100; id++) {
+                shard_rig_publish_wait(&producer, 0, id, 100);
+                shard_rig_publish_wait(&producer, 7, id, 100); /* no such set */
+                uint8_t *payload = NULL;
+                cr_assert_eq(ring_reserve(&producer, 64, &payload), ERR_OK);
+                memset(payload, 0xc1, 64); /* never used by msgpack */
+                cr_assert_eq(ring_commit(&producer, 64), ERR_OK);
+        }
+        cr_assert(wait_counter(COUNTER_router_events, 300, 5000));
+        cr_assert_eq(counter(COUNTER_router_rejected), 100);
+        cr_assert_eq(counter(COUNTER_router_unmatched), 100);
+        cr_assert_eq(counter(COUNTER_router_unknown_set), 100);
+        cr_assert_eq(counter(COUNTER_lanes_violations), 0);
+        cr_assert(egress_rig_wait_delivered(&rig, 0, 100, 5000));
+        cr_assert_eq(accepted(shard.rejected), 100);
+        cr_assert_eq(accepted(shard.unmatched), 100);
+        check_file(0, 100);
+        ring_producer_detach(&producer);
+        end();
+}
+
+Test(shard, the_largest_event_passes, .timeout = 30)
+{
+        begin(1);
+        egress_rig_run(&rig);
+        struct ring_producer producer;
+        shard_rig_attach(&shard, &producer);
+        size_t fixed = egress_rig_encode_to(0, 0, 250000, rig.event, sizeof(rig.event)) - 250000;
+        shard_rig_publish_wait(&producer, 0, 0, 100);
+        shard_rig_publish_wait(&producer, 0, 1, LIMIT_EVENT_BYTES_MAX - (uint32_t)fixed);
+        shard_rig_publish_wait(&producer, 0, 2, 100);
+        cr_assert(egress_rig_wait_delivered(&rig, 0, 3, 5000));
+        check_file(0, 3);
+        cr_assert_eq(counter(COUNTER_router_journal_full), 0);
+        ring_producer_detach(&producer);
+        end();
+}
+
+Test(shard, plans_swapped_under_load_lose_nothing, .timeout = 60)
+{
+        begin(2);
+        egress_rig_run(&rig);
+        struct shard_plan *both = shard.plan, *one = shard_rig_plan(&rig, 1);
+        struct ring_producer producer;
+        shard_rig_attach(&shard, &producer);
+        const struct shard_plan *wanted = both;
+        uint32_t swaps = 0;
+        for (uint32_t id = 0; id < 30000; id++) {
+                shard_rig_publish_wait(&producer, 0, id, 200);
+                shard_rig_publish_wait(&producer, 1, id, 200);
+                if (id % 100 == 0 && shard_plan_seen(shard.shard) == wanted) {
+                        wanted = wanted == both ? one : both;
+                        shard_set_plan(shard.shard, wanted);
+                        swaps++;
+                }
+        }
+        cr_assert_gt(swaps, 20);
+        shard_set_plan(shard.shard, both);
+        cr_assert(wait_counter(COUNTER_router_events, 60000, 10000));
+        cr_assert(egress_rig_wait_delivered(&rig, 0, 30000, 10000));
+        uint64_t there = accepted(rig.targets[1].numbers[0]), not_there = counter(COUNTER_router_unmatched);
+        cr_assert_eq(there + not_there, 30000);
+        cr_assert(there > 0 && not_there > 0);
+        cr_assert(egress_rig_wait_delivered(&rig, 1, there, 5000));
+        check_file(0, 30000);
+        while (shard_plan_seen(shard.shard) != both)
+                clock_nap_ns(CLOCK_NS_PER_MS);
+        shard_rig_plan_free(one);
+        ring_producer_detach(&producer);
+        end();
+}
+
+Test(shard, a_full_journal_presses_back_and_loses_nothing, .timeout = 60)
+{
+        egress_rig_defaults(&rig);
+        rig.journal_bytes_max = 4 * LIMIT_SEGMENT_BYTES_MIN;
+        begin(1);
+        struct ring_producer producer;
+        shard_rig_attach(&shard, &producer);
+        uint32_t published = 0;
+        uint64_t full_since_ns = 0;
+        /* Nobody delivers: until journal and lane have been full for half a second. */
+        for (;;) {
+                enum err_code code = shard_rig_publish(&producer, 0, published, 600);
+                if (code == ERR_OK) {
+                        published++;
+                        full_since_ns = 0;
+                        continue;
+                }
+                cr_assert_eq(code, ERR_FULL);
+                uint64_t now_ns = clock_monotonic_ns();
+                if (full_since_ns == 0)
+                        full_since_ns = now_ns;
+                if (now_ns - full_since_ns > 500 * CLOCK_NS_PER_MS)
+                        break;
+                clock_nap_ns(CLOCK_NS_PER_MS);
+        }
+        cr_assert_gt(counter(COUNTER_router_journal_full), 0);
+        cr_assert_lt(counter(COUNTER_router_events), published, "the lane holds some");
+        egress_rig_run(&rig);
+        cr_assert(egress_rig_wait_delivered(&rig, 0, published, 20000));
+        check_file(0, published);
+        ring_producer_detach(&producer);
+        end();
+}
+
+Test(shard, lanes_of_dead_producers_are_drained_and_closed, .timeout = 30)
+{
+        begin(1);
+        egress_rig_run(&rig);
+        uint32_t id = 0;
+        for (uint32_t round = 0; round < 20; round++) {
+                struct ring_producer producer;
+                shard_rig_attach(&shard, &producer);
+                for (uint32_t i = 0; i < 50; i++)
+                        shard_rig_publish_wait(&producer, 0, id++, 300);
+                ring_producer_detach(&producer); /* at once: most of it lies in the lane */
+                cr_assert(wait_word(&shard.server_closed, round + 1, 5000));
+        }
+        cr_assert(wait_word(&shard.lanes_now, 0, 5000));
+        cr_assert(egress_rig_wait_delivered(&rig, 0, 1000, 5000));
+        check_file(0, 1000);
+        end();
+}
+
+Test(shard, a_lane_with_violations_is_closed_and_harms_no_other, .timeout = 30)
+{
+        begin(1);
+        egress_rig_run(&rig);
+        struct ring_producer vandal, good;
+        shard_rig_attach(&shard, &vandal);
+        shard_rig_attach(&shard, &good);
+        struct ring_head_page *page = (struct ring_head_page *)(void *)vandal.head_page;
+        uint64_t head = 0;
+        uint32_t id = 0;
+        for (uint32_t i = 0; i < LIMIT_LANE_VIOLATIONS_MAX && atomic_load(&shard.lanes_now) != 1; i++) {
+                /* A record of a length that cannot be. */
+                uint64_t nonsense = UINT64_C(0x00000001fffffff0);
+                memcpy(vandal.data + head, &nonsense, sizeof(nonsense));
+                head += 64;
+                atomic_store_explicit(&page->head, head, memory_order_release);
+                shard_rig_publish_wait(&good, 0, id++, 100);
+                cr_assert(wait_counter(COUNTER_lanes_violations, i + 1, 5000), "%u violations", i);
+        }
+        cr_assert(wait_word(&shard.server_closed, 1, 5000));
+        cr_assert(wait_word(&shard.lanes_now, 1, 5000));
+        for (uint32_t i = 0; i < 100; i++)
+                shard_rig_publish_wait(&good, 0, id++, 100);
+        cr_assert(egress_rig_wait_delivered(&rig, 0, id, 5000));
+        check_file(0, id);
+        cr_assert_eq(counter(COUNTER_router_rejected), 0);
+        ring_producer_detach(&good);
+        ring_producer_detach(&vandal);
+        end();
+}
+
+Test(shard, a_producer_wakes_a_sleeping_shard, .timeout = 30)
+{
+        begin(1);
+        egress_rig_run(&rig);
+        struct ring_producer producer;
+        shard_rig_attach(&shard, &producer);
+        uint64_t worst_ns = 0, slow = 0;
+        for (uint32_t id = 0; id < 20; id++) {
+                uint64_t sleeps = counter(COUNTER_router_sleeps);
+                cr_assert(wait_counter(COUNTER_router_sleeps, sleeps + 1, 5000));
+                clock_sleep_ns(5 * CLOCK_NS_PER_MS);
+                uint64_t begun_ns = clock_monotonic_ns();
+                shard_rig_publish_wait(&producer, 0, id, 100);
+                cr_assert(wait_counter(COUNTER_router_events, id + 1, 5000));
+                uint64_t took_ns = clock_monotonic_ns() - begun_ns;
+                worst_ns = took_ns > worst_ns ? took_ns : worst_ns;
+                slow += took_ns > 10 * CLOCK_NS_PER_MS;
+        }
+        /* A shard that nobody wakes looks around each 500 ms. The machine may be slow once. */
+        cr_assert_leq(slow, 2, "%llu of 20 took more than 10 ms", (unsigned long long)slow);
+        cr_assert_lt(worst_ns, 250 * CLOCK_NS_PER_MS, "%llu ms", (unsigned long long)(worst_ns / CLOCK_NS_PER_MS));
+        ring_producer_detach(&producer);
+        end();
+}
+
+Test(shard, a_flush_waits_for_the_disk_with_durability_host, .timeout = 30)
+{
+        egress_rig_defaults(&rig);
+        rig.settings.journal.durability_host = true;
+        begin(1);
+        egress_rig_run(&rig);
+        struct ring_producer producer;
+        shard_rig_attach(&shard, &producer);
+        for (uint32_t id = 0; id < 20; id++) {
+                shard_rig_publish_wait(&producer, 0, id, 100);
+                cr_assert_eq(ring_producer_wait(&producer, 5000), ERR_OK);
+        }
+        atomic_store(&shard.sync_paused, true);
+        clock_sleep_ns(20 * CLOCK_NS_PER_MS);
+        shard_rig_publish_wait(&producer, 0, 20, 100);
+        cr_assert_eq(ring_producer_wait(&producer, 300), ERR_TIMEOUT);
+        cr_assert_eq(ring_producer_used_bytes(&producer), 0); /* journalled it is */
+        atomic_store(&shard.sync_paused, false);
+        cr_assert_eq(ring_producer_wait(&producer, 2000), ERR_OK);
+        ring_producer_detach(&producer);
+        end();
+}
+
+Test(shard, a_stop_takes_what_lies_in_the_lanes, .timeout = 30)
+{
+        begin(1);
+        struct ring_producer producers[4];
+        for (uint32_t i = 0; i < 4; i++)
+                shard_rig_attach(&shard, &producers[i]);
+        uint32_t published = 0;
+        for (uint32_t round = 0; round < 200; round++)
+                for (uint32_t i = 0; i < 4; i++)
+                        shard_rig_publish_wait(&producers[i], 0, published++, 500);
+        shard_rig_close(&shard);
+        cr_assert_eq(accepted(rig.targets[0].numbers[0]), published);
+        egress_rig_run(&rig);
+        cr_assert(egress_rig_wait_delivered(&rig, 0, published, 5000));
+        for (uint32_t i = 0; i < 4; i++)
+                ring_producer_detach(&producers[i]);
+        egress_rig_stop(&rig, 1000);
+        egress_rig_close(&rig);
+        egress_rig_remove(&rig);
+}
