@@ -15,8 +15,8 @@
 #define LIMIT_LANE_BYTES_MIN     (64u * 1024u)
 #define LIMIT_LANE_BYTES_MAX     (16u * 1024u * 1024u)
 #define LIMIT_LANE_BYTES_DEFAULT (1024u * 1024u)
-/* Lanes of one daemon: each costs its data area and 3 fds here (two memfds, a bell), 2 in the keeper, a connection and a
- * pidfd in both. */
+/* Lanes of one daemon: each costs its data area and 3 fds here (two memfds, a bell), 2 in the keeper, a connection and
+ * a pidfd in both. */
 #define LIMIT_LANES_MAX 1024u
 /* Violations of the lane protocol after which a lane is closed and its pid reported. */
 #define LIMIT_LANE_VIOLATIONS_MAX 16u

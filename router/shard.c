@@ -222,7 +222,8 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                         if (workers != 0)
                                 codec_view_store(&view, payload);
                         else
-                                payload_bytes = 0; /* nobody will read it: only the lane position and the count matter */
+                                payload_bytes =
+                                        0; /* nobody will read it: only the lane position and the count matter */
                 }
                 journal_commit(journal, &entry, payload_bytes);
                 for (uint32_t left = workers; left != 0; left &= left - 1) {
