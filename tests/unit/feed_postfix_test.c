@@ -71,10 +71,15 @@ static void say(struct postfix *postfix, const char *text)
         }
 }
 
-static void close_feed(struct postfix *postfix, struct seen *seen)
+static void forget(struct seen *seen)
 {
         for (uint32_t i = 0; i < seen->count; i++)
                 free(seen->json[i]);
+}
+
+static void close_feed(struct postfix *postfix, struct seen *seen)
+{
+        forget(seen);
         postfix_free(postfix);
 }
 
@@ -425,6 +430,8 @@ Test(feed_postfix, the_same_lines_give_the_same_events, .timeout = 20)
         cr_assert_eq(first.count, second.count);
         for (uint32_t i = 0; i < first.count; i++)
                 cr_assert_str_eq(first.json[i], second.json[i]);
+        forget(&first);
+        forget(&second);
 }
 
 /* ---------------------------------------------------------------------------------------------- time */
@@ -544,6 +551,7 @@ Test(feed_postfix, a_restart_behind_any_line_changes_nothing, .timeout = 120)
                         cr_assert_str_eq(seen.json[i], whole.json[i], "cut behind line %u", cut);
                 close_feed(postfix, &seen);
         }
+        forget(&whole);
         arena_release(&arena);
 }
 

@@ -1,0 +1,162 @@
+"""`sendring feed` killed at random while it follows a rotating file, and made to wait by a router that stands still: nothing
+missing. `sendring decode` counts, from the journal of the running router and from events packed by Python's msgpack."""
+import collections
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+
+import msgpack
+
+import system
+
+EVENTS = 40000
+KILLS = 8
+
+
+def event(number):
+    return json.dumps({"eventType": "Send", "mail": {
+        "timestamp": "2026-01-02T03:04:05.678Z", "source": "news@mail.example.com", "messageId": "m-%06d" % number,
+        "destination": ["ana@recipient.example.com"], "headersTruncated": False,
+        "tags": {"ses:configuration-set": ["bulk-a"], "campaign": ["april"]}, "added": number}, "send": {}})
+
+
+class Writer(threading.Thread):
+    """A program that writes its events to a file, which is rotated under it."""
+
+    def __init__(self, path, events):
+        super().__init__()
+        self.path, self.events = path, events
+        open(path, "w").close()
+
+    def run(self):
+        out = open(self.path, "a")
+        for number in range(self.events):
+            out.write(event(number) + "\n")
+            if number % 200 == 199:
+                out.flush()
+                time.sleep(0.03)
+            if number in (self.events // 4, self.events // 2, self.events * 3 // 4):
+                if os.path.exists(self.path + ".1"):
+                    os.rename(self.path + ".1", self.path + ".2")
+                os.rename(self.path, self.path + ".1")
+                out.write("not JSON, but the last line of the old file\n")
+                out.close()
+                out = open(self.path, "a")
+        out.close()
+
+
+def ids_of(lines):
+    return collections.Counter(json.loads(line)["event"]["mail"]["messageId"] for line in lines)
+
+
+def killed(stack, events, kills):
+    path = stack.path("in.jsonl")
+    writer = Writer(path, events)
+
+    def start():
+        stack.start("feed", [stack.sendring, "feed", "--from", "jsonl", "--follow", path, "--checkpoint",
+                             stack.path("feed.checkpoint"), "--socket", stack.socket, "--json"])
+
+    followed = open(stack.path("followed.jsonl"), "wb")
+    decode = subprocess.Popen([stack.sendring, "decode", "--from", "journal", "--settings", stack.settings, "--follow"],
+                              stdout=followed)
+    start()
+    writer.start()
+    rounds = random.Random(7)
+    for turn in range(kills):
+        time.sleep(rounds.uniform(0.05, 1.0))
+        if turn == kills // 2:
+            # The router stands still: the lane fills, the feed waits.
+            pid = stack.router_pid()
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(2)
+            os.kill(pid, signal.SIGCONT)
+        stack.stop("feed", signal.SIGKILL)
+        start()
+    writer.join()
+
+    def at_end():
+        with open(stack.path("feed.checkpoint")) as checkpoint:
+            seen = json.load(checkpoint)
+        status = os.stat(path)
+        return seen["inode"] == status.st_ino and seen["offset"] == status.st_size
+
+    system.wait_for("the feed to reach the end", at_end, 60, 0.1)
+    status = stack.stop("feed")
+    system.check("the feed's status after SIGTERM", status, lambda n: n in (0, 1))  # 1: it saw a line that is not JSON
+    once = subprocess.run([stack.sendring, "decode", "--from", "journal", "--settings", stack.settings],
+                          capture_output=True, text=True)
+    system.check("decode ends well", once.returncode, 0)
+    ids = ids_of(once.stdout.splitlines())
+    system.check("events written", events, events)
+    system.check("events in the journal, distinct", len(ids), events)
+    system.check("missing", sum("m-%06d" % n not in ids for n in range(events)), 0)
+    system.check("published again after kills", sum(ids.values()) - len(ids), lambda n: 0 <= n < kills * events)
+    first = json.loads(once.stdout.splitlines()[0])
+    system.check("a record's members", list(first), ["shard", "sequence", "lane", "accepted", "type", "routes", "event"])
+    system.check("its routes", first["routes"], ["file " + stack.path("events.ndjson")])
+    system.check("an unknown member is kept", "added" in first["event"]["mail"], True)
+    system.wait_for("decode --follow to see them all",
+                    lambda: sum(1 for _ in open(followed.name)) >= sum(ids.values()), 30, 0.5)
+    decode.send_signal(signal.SIGTERM)
+    system.check("decode --follow ends well", decode.wait(20), 0)
+    followed.close()
+    with open(followed.name) as lines:
+        system.check("decode --follow saw the same", ids_of(lines) == ids, True)
+
+
+def bad_lines(stack):
+    path = stack.path("bad.jsonl")
+    with open(path, "w") as out:
+        out.write(event(1) + "\nnonsense\n" + event(2) + "\n\n{\"eventType\":\"Sent\",\"mail\":{}}\n" + event(3))
+    done = subprocess.run([stack.sendring, "feed", "--from", "jsonl", "--socket", stack.socket, "--json", path],
+                          capture_output=True, text=True)
+    report = json.loads(done.stdout)
+    system.check("status with bad lines", done.returncode, 1)
+    system.check("published beside them", report["published"], 3)
+    system.check("bad lines", report["not_understood"], 2)
+    system.check("they are named", [line.split(": ")[0] for line in done.stderr.splitlines() if line.startswith(path)],
+                 [path + ":2", path + ":5"])
+    away = subprocess.run([stack.sendring, "feed", "--from", "jsonl", "--socket", stack.path("nobody.sock"), path],
+                          capture_output=True, text=True)
+    system.check("status without a router", away.returncode, 69)
+
+
+def packed(stack):
+    def pack(number):
+        # By docs/formats/event.md: version, type, mail {timestamp, source, messageId, destination}.
+        return msgpack.packb({0: 1, 1: 1, 5: {1: 1767323045678, 2: "a@b.example", 5: "m-%d" % number, 6: ["c@d.example"]}})
+
+    good = [pack(n) for n in range(3)]
+    done = subprocess.run([stack.sendring, "decode"], input=b"".join(good), capture_output=True)
+    system.check("decode of Python's msgpack", [json.loads(line)["mail"]["messageId"] for line in done.stdout.splitlines()],
+                 ["m-0", "m-1", "m-2"])
+    done = subprocess.run([stack.sendring, "decode"], input=good[0] + msgpack.packb({0: 9}) + good[2] + good[1][:-3],
+                          capture_output=True)
+    system.check("status with malformed events", done.returncode, 1)
+    system.check("the others are printed", len(done.stdout.splitlines()), 2)
+    system.check("offsets named", [line.split(b": ")[1].decode() for line in done.stderr.splitlines()[:2]],
+                 ["event at offset %d" % len(good[0]), "event at offset %d" % (len(good[0]) + 3 + len(good[2]))])
+    done = subprocess.run([stack.sendring, "decode", "--limit", "2"], input=b"".join(good), capture_output=True)
+    system.check("--limit 2", len(done.stdout.splitlines()), 2)
+
+
+def main(build, quick):
+    with system.Stack(build, name="feed-decode") as stack:
+        stack.write_configuration(firehose=False, file_destination=True, sets=["bulk-a"],
+                                  settings="journal.segment_bytes: 64MiB")
+        stack.start_router()
+        killed(stack, EVENTS // 4 if quick else EVENTS, KILLS // 2 if quick else KILLS)
+        bad_lines(stack)
+        packed(stack)
+        books = stack.wait_drained(60)
+        system.check("ledger balanced", books["balanced"], True)
+        system.check("rejected", books["rejected"], 0)
+        system.check("router ends well on SIGTERM", stack.stop("router"), 0)
+
+
+system.run(main)
