@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -31,11 +32,16 @@ enum err_code counters_create(const char *path, uint32_t blocks_count, uint32_t 
         uint64_t rows_offset = counters_round(blocks_offset + (uint64_t)blocks_count * sizeof(struct counters_block));
         counters.file_bytes = counters_round(rows_offset + (uint64_t)rows_max * sizeof(struct counters_target_row));
 
-        /* A new file each time: a reader of the old page keeps a whole, if stale, one. */
-        (void)unlink(path); /* it may not exist */
-        counters.fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        /* A new file each time, put in place whole: a reader of the old page keeps a consistent, if stale, one, and
+         * there is no moment without a page. */
+        char fresh[PATH_MAX];
+        int used = snprintf(fresh, sizeof(fresh), "%s.new", path);
+        if (used < 0 || (size_t)used >= sizeof(fresh))
+                return err_set(reterr, ERR_CONFIG, "path %s is too long", path);
+        (void)unlink(fresh); /* of a daemon that was killed just here */
+        counters.fd = open(fresh, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (counters.fd < 0)
-                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot create the counters page %s", path);
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot create the counters page %s", fresh);
         int failed = posix_fallocate(counters.fd, 0, (off_t)counters.file_bytes);
         if (failed != 0) {
                 (void)close(counters.fd); /* nothing was written */
@@ -60,6 +66,12 @@ enum err_code counters_create(const char *path, uint32_t blocks_count, uint32_t 
         counters.head->file_bytes = counters.file_bytes;
         (void)snprintf(counters.head->version, sizeof(counters.head->version), "%s", version); /* cut, for show only */
         memcpy(counters.head->magic, COUNTERS_MAGIC, sizeof(counters.head->magic));
+        if (rename(fresh, path) < 0) {
+                enum err_code code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot rename %s to %s", fresh, path);
+                (void)unlink(fresh); /* best effort */
+                counters_release(&counters);
+                return code;
+        }
         *ret_counters = counters;
         return ERR_OK;
 }

@@ -114,7 +114,7 @@ class Stack:
             return ""
 
     def close(self, failed=False):
-        for name in list(self.processes):
+        for name in reversed(list(self.processes)):
             try:
                 self.stop(name, seconds=20)
             except Failure as failure:
