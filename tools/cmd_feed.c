@@ -526,7 +526,10 @@ static int feed_run(struct feed *feed, char *const *paths, int paths_count)
 
 static int feed_usage(const char *option, const char *value, const char *wanted)
 {
-        (void)fprintf(stderr, "sendring feed: --%s '%s': %s\n", option, value, wanted);
+        if (value[0] == '\0')
+                (void)fprintf(stderr, "sendring feed: --%s: %s\n", option, wanted);
+        else
+                (void)fprintf(stderr, "sendring feed: --%s '%s': %s\n", option, value, wanted);
         return CMD_EXIT_USAGE;
 }
 
