@@ -342,7 +342,8 @@ def with_mail(stack, moto, messages):
     system.check("rejected", books["rejected"], 0)
     system.check("unmatched", books["unmatched"], 0)
     events = moto.events()
-    system.check("events published twice after the kill", len(events) - len(set(events)), lambda n: n < len(set(events)) / 2)
+    # What was published since the last checkpoint: with few messages, that may be all of the first feed's.
+    system.check("events published twice after the kill", len(events) - len(set(events)), lambda n: n < len(set(events)))
     kinds, per_set, tags = check_events(events, logged)
     expected_sets = collections.Counter()
     for load, count in zip(LOAD, counts):
