@@ -148,6 +148,7 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
                 .configuration_set = slice_of_text(settings->default_configuration_set),
         };
         atomic_init(&target->gone, false);
+        atomic_init(&target->life, EGRESS_TARGET_KEPT);
         (void)snprintf(row->key, sizeof(row->key), "%.*s", SLICE_PRINTF(spec->key)); /* for people: may be cut */
         for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {
                 struct journal_target_state state;
@@ -173,6 +174,15 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
         atomic_store_explicit(&row->status, COUNTERS_TARGET_OK, memory_order_relaxed);
         *ret_target = target;
         return ERR_OK;
+}
+
+bool egress_target_keep(struct egress_target *target)
+{
+        /* Relaxed: the word says everything. */
+        int removed = EGRESS_TARGET_REMOVED;
+        return atomic_compare_exchange_strong_explicit(&target->life, &removed, EGRESS_TARGET_KEPT,
+                                                       memory_order_relaxed, memory_order_relaxed) ||
+               removed == EGRESS_TARGET_KEPT;
 }
 
 bool egress_target_is_gone(const struct egress_target *target)
@@ -417,7 +427,8 @@ static void target_settle(struct egress_target *target)
 static void target_row_turn(struct egress_target *target)
 {
         struct counters_target_row *row = target->row;
-        uint32_t status = target->removed                    ? COUNTERS_TARGET_REMOVED
+        bool removed = atomic_load_explicit(&target->life, memory_order_relaxed) != EGRESS_TARGET_KEPT;
+        uint32_t status = removed                            ? COUNTERS_TARGET_REMOVED
                           : target->parked                   ? COUNTERS_TARGET_PARKED
                           : target->consecutive_failures > 0 ? COUNTERS_TARGET_RETRYING
                                                              : COUNTERS_TARGET_OK;
@@ -799,12 +810,16 @@ void egress_target_tick(struct egress_target *target)
                         journal_target_advance(feed->journal, target->numbers[shard], place->position, place->sequence,
                                                &nothing);
         }
-        if (!target->removed || target->stopping)
+        int life = atomic_load_explicit(&target->life, memory_order_relaxed);
+        if (life == EGRESS_TARGET_KEPT)
+                target->remove_at_known = false;
+        if (life != EGRESS_TARGET_REMOVED || !target->remove_at_known || target->stopping)
                 return;
         bool through = target->queue_first == NULL || target->parked;
         for (uint32_t shard = 0; shard < worker->options.shards_count && !target->parked; shard++)
                 through &= target->place[shard].position >= target->remove_at[shard];
-        if (!through)
+        if (!through || !atomic_compare_exchange_strong_explicit(&target->life, &life, EGRESS_TARGET_ENDING,
+                                                                 memory_order_relaxed, memory_order_relaxed))
                 return;
         log_info("target removed", "target=\"%s\" reason=\"%s\"", target->row->key,
                  target->parked ? "in no configuration set any more, and refused: what waited is shed"

@@ -164,7 +164,13 @@ bool egress_worker_add_target(struct egress_worker *worker, struct egress_target
 
 bool egress_worker_remove_target(struct egress_worker *worker, struct egress_target *target)
 {
-        return worker_order(worker, EGRESS_ORDER_REMOVE, target);
+        /* Relaxed: the order's ring carries it. An order of an earlier removal that was taken back, and that the worker
+         * has yet to see, may do this one's work: what the target was given lies in the log by now. */
+        atomic_store_explicit(&target->life, EGRESS_TARGET_REMOVED, memory_order_relaxed);
+        if (worker_order(worker, EGRESS_ORDER_REMOVE, target))
+                return true;
+        atomic_store_explicit(&target->life, EGRESS_TARGET_KEPT, memory_order_relaxed);
+        return false;
 }
 
 void egress_worker_stop(struct egress_worker *worker, uint64_t deadline_monotonic_ns)
@@ -191,10 +197,9 @@ static void worker_take_orders(struct egress_worker *worker)
                         egress_target_activate(target);
                         break;
                 case EGRESS_ORDER_REMOVE:
-                        target->removed = true;
                         for (uint32_t shard = 0; shard < worker->options.shards_count; shard++)
                                 target->remove_at[shard] = journal_committed_position(worker->feeds[shard].journal);
-                        atomic_store_explicit(&target->row->status, COUNTERS_TARGET_REMOVED, memory_order_relaxed);
+                        target->remove_at_known = true;
                         egress_target_activate(target);
                         break;
                 }

@@ -82,6 +82,9 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
 bool egress_worker_add_target(struct egress_worker *worker, struct egress_target *target);
 /* No plan names it any more: it delivers what waits up to now, then retires. False as above. */
 bool egress_worker_remove_target(struct egress_worker *worker, struct egress_target *target);
+/* Takes a removal back: a plan names it again. False: too late, it is about to be gone. Events routed to it from now on
+ * are its own. */
+bool egress_target_keep(struct egress_target *target);
 /* A removed target has settled what it can and its worker let go of it: retire its cursors and free it. */
 bool egress_target_is_gone(const struct egress_target *target);
 void egress_target_free(struct egress_target *target);

@@ -35,6 +35,10 @@ struct egress_place {
         struct journal_settled copies_settled; /* of those: they count when the last one is taken */
 };
 
+/* The life of a target. The control thread writes REMOVED (KEPT before) and KEPT (compare-exchange of REMOVED); the
+ * worker ENDING (compare-exchange of REMOVED). So either a removal is taken back, or the target ends. */
+enum egress_target_life { EGRESS_TARGET_KEPT = 0, EGRESS_TARGET_REMOVED = 1, EGRESS_TARGET_ENDING = 2 };
+
 struct egress_target {
         struct egress_worker *worker;
         struct arena arena; /* owns the texts of spec */
@@ -70,7 +74,8 @@ struct egress_target {
         /* file */
         struct file_sink *file;
 
-        bool removed;                         /* in no plan any more */
+        _Atomic int life;                     /* enum egress_target_life */
+        bool remove_at_known;                 /* the worker has seen the order */
         uint64_t remove_at[LIMIT_SHARDS_MAX]; /* settle up to here, then retire */
         bool stopping;
         _Atomic bool gone;

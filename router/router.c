@@ -168,14 +168,14 @@ static void router_release(struct router *router)
                 if (router->beds[i] != NULL)
                         ring_bed_free(router->beds[i]);
         }
-        for (uint32_t i = 0; i < router->workers_count; i++)
-                egress_worker_free(router->workers[i]); /* its targets as well */
         for (uint32_t i = 0; i < router->targets_count; i++) {
                 if (router->targets[i].removing && egress_target_is_gone(router->targets[i].target))
                         egress_target_free(router->targets[i].target); /* its worker had let go of it */
                 free(router->targets[i].key);
         }
         free(router->targets);
+        for (uint32_t i = 0; i < router->workers_count; i++)
+                egress_worker_free(router->workers[i]); /* its targets as well */
         for (uint32_t i = 0; i < router->shards_count; i++)
                 if (router->journals[i] != NULL)
                         journal_close(router->journals[i]);

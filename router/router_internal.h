@@ -20,6 +20,7 @@ struct router_target {
         struct egress_target *target;
         struct counters_target_row *row;
         bool wanted;   /* in the newest plan */
+        bool fresh;    /* made, or its removal taken back, for a plan that is still being loaded */
         bool removing; /* the worker was told to let it go */
 };
 

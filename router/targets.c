@@ -44,12 +44,22 @@ static struct counters_target_row *router_free_row(struct router *router)
         return &router->counters.rows[used];
 }
 
+/* A target that could not be made must not hold the log. At start it may be one of before, with events that wait: there
+ * the daemon refuses to start instead. */
+static void router_unregister(struct router *router, uint32_t shards, const uint16_t *numbers)
+{
+        for (uint32_t shard = 0; shard < shards && router->plan != NULL; shard++)
+                journal_target_retire(router->journals[shard], numbers[shard]);
+}
+
 static enum err_code router_register(struct router *router, struct slice key, uint16_t *numbers, struct err *reterr)
 {
         for (uint32_t shard = 0; shard < router->shards_count; shard++) {
                 enum err_code code = journal_target_register(router->journals[shard], key, &numbers[shard], reterr);
-                if (code != ERR_OK)
+                if (code != ERR_OK) {
+                        router_unregister(router, shard, numbers);
                         return err_wrap(reterr, "journal of shard %u", shard);
+                }
         }
         return ERR_OK;
 }
@@ -71,22 +81,24 @@ static enum err_code router_open_target(struct router *router, const struct rule
                 router->targets = larger;
                 router->targets_room = room;
         }
-        struct router_target fresh = {0};
+        struct router_target fresh = {.fresh = true};
         enum err_code code = router_register(router, spec->key, fresh.numbers, reterr);
         if (code != ERR_OK)
                 return code;
         fresh.worker = (uint8_t)(fresh.numbers[0] % router->workers_count);
-        fresh.row = router_free_row(router);
-        if (fresh.row == NULL)
-                return err_set(reterr, ERR_LIMIT, "more than %u delivery targets at a time", LIMIT_TARGETS_MAX);
-        fresh.key = strndup((const char *)spec->key.ptr, spec->key.len);
-        if (fresh.key == NULL)
-                return err_set(reterr, ERR_MEMORY, "out of memory for delivery targets");
         struct egress_worker *worker = router->workers[fresh.worker];
-        code = egress_target_create(spec, fresh.numbers, worker, router->targets_count + 1, fresh.row, &fresh.target,
-                                    reterr);
+        fresh.row = router_free_row(router);
+        fresh.key = strndup((const char *)spec->key.ptr, spec->key.len);
+        if (fresh.row == NULL)
+                code = err_set(reterr, ERR_LIMIT, "more than %u delivery targets at a time", LIMIT_TARGETS_MAX);
+        else if (fresh.key == NULL)
+                code = err_set(reterr, ERR_MEMORY, "out of memory for delivery targets");
+        else
+                code = egress_target_create(spec, fresh.numbers, worker, router->targets_count + 1, fresh.row,
+                                            &fresh.target, reterr);
         if (code != ERR_OK) {
                 free(fresh.key);
+                router_unregister(router, router->shards_count, fresh.numbers);
                 return err_wrap(reterr, "target %.*s", SLICE_PRINTF(spec->key));
         }
         while (!egress_worker_add_target(worker, fresh.target))
@@ -128,20 +140,26 @@ enum err_code router_load_plan(struct router *router, struct shard_plan **ret_pl
                 code = router_open_target(router, rules_plan_target(plan->plan, i), &target, reterr);
                 if (code != ERR_OK)
                         break;
-                if (target->removing) {
+                /* Named again while it delivers what waits: it stays. At its very end it must go first. */
+                if (target->removing && !egress_target_keep(target->target)) {
                         code = err_set(reterr, ERR_BUSY, "target %s is still being removed", target->key);
                         break;
                 }
+                target->fresh |= target->removing;
+                target->removing = false;
                 target->wanted = true;
                 memcpy(plan->numbers[i], target->numbers, sizeof(target->numbers));
                 plan->workers[i] = target->worker;
         }
 out:
         rules_report_release(&report);
+        /* What a plan that came to nothing has opened is let go of again; the rest is in the plan in force. */
+        for (uint32_t i = 0; i < router->targets_count; i++) {
+                if (code != ERR_OK)
+                        router->targets[i].wanted = !router->targets[i].fresh;
+                router->targets[i].fresh = false;
+        }
         if (code != ERR_OK) {
-                /* Whatever was opened for it is still in the plan in force, or was never routed to. */
-                for (uint32_t i = 0; i < router->targets_count; i++)
-                        router->targets[i].wanted = true;
                 router_plan_free(plan);
                 return code;
         }

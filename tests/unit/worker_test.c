@@ -703,6 +703,36 @@ Test(worker, a_removed_target_delivers_what_waits_and_goes, .timeout = 30)
         rig_end();
 }
 
+Test(worker, a_removal_is_taken_back_or_comes_to_its_end, .timeout = 30)
+{
+        rig_begin();
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        atomic_store(&stream->always, FIREHOSE_PEER_503);
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        publish_many(0, 0, 100, 100, target);
+        cr_assert(egress_worker_remove_target(rig.workers[0], rig.targets[target].target));
+        uint32_t status = COUNTERS_TARGET_REMOVED;
+        cr_assert(wait_until(status_is, &status, 3000));
+        cr_assert(egress_target_keep(rig.targets[target].target));
+        atomic_store(&stream->always, FIREHOSE_PEER_ACCEPT);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 100, 5000));
+        clock_sleep_ns(1200 * CLOCK_NS_PER_MS); /* two ticks: it would be gone */
+        cr_assert_not(egress_target_is_gone(rig.targets[target].target));
+        publish_many(0, 100, 200, 100, target);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 200, 5000));
+        status = COUNTERS_TARGET_OK;
+        cr_assert(wait_until(status_is, &status, 3000));
+        cr_assert(egress_worker_remove_target(rig.workers[0], rig.targets[target].target));
+        cr_assert(wait_until(target_is_gone, &target, 5000));
+        cr_assert_not(egress_target_keep(rig.targets[target].target));
+        egress_target_free(rig.targets[target].target);
+        check_balanced(0, target, 0);
+        rig_end();
+}
+
 /* ---------------------------------------------------------------------------------------------- bulkheads */
 
 Test(worker, a_black_hole_does_not_delay_the_others, .timeout = 60)
