@@ -68,12 +68,12 @@ struct counters_target_row {
         _Atomic uint64_t requests, failures, entries_refused, entries_resent;
         _Atomic int64_t last_success_ms, last_failure_ms;
         _Atomic uint32_t text_version;
-        char key[320];
-        char last_error[192];
+        char key[512];        /* the whole key of the target: JOURNAL_TARGET_KEY_BYTES_MAX and a NUL */
+        char last_error[192]; /* cut */
 };
 
 struct counters_head {
-        char magic[8]; /* "SRCOUNT1", stored last */
+        char magic[8]; /* "SRCOUNT2", stored last */
         uint32_t counters_count, blocks_count, rows_max;
         uint32_t pid;
         int64_t started_ms;

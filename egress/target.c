@@ -135,6 +135,14 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
         target->in_flight_limit = 1;
         target->spec = *spec;
         target->spec.key = arena_copy(&target->arena, spec->key);
+        char key[RULES_TARGET_KEY_BYTES_MAX + 1], quoted[4 * sizeof(key) + 3];
+        (void)snprintf(key, sizeof(key), "%.*s", SLICE_PRINTF(spec->key)); /* the same size */
+        target->log_key = arena_printf(&target->arena, "%s", log_quote(key, quoted, sizeof(quoted)));
+        if (target->log_key == NULL) {
+                arena_release(&target->arena);
+                free(target);
+                return err_set(reterr, ERR_MEMORY, "out of memory for target %.*s", SLICE_PRINTF(spec->key));
+        }
         target->spec.resource = arena_copy(&target->arena, spec->resource);
         target->spec.arn = arena_copy(&target->arena, spec->arn);
         target->spec.region = arena_copy(&target->arena, spec->region);
@@ -149,7 +157,7 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
         };
         atomic_init(&target->gone, false);
         atomic_init(&target->life, EGRESS_TARGET_KEPT);
-        (void)snprintf(row->key, sizeof(row->key), "%.*s", SLICE_PRINTF(spec->key)); /* for people: may be cut */
+        (void)snprintf(row->key, sizeof(row->key), "%.*s", SLICE_PRINTF(spec->key)); /* the same size */
         for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {
                 struct journal_target_state state;
                 target->numbers[shard] = numbers[shard];
@@ -312,9 +320,11 @@ static void target_dead_letter(struct egress_target *target, struct slice json, 
         }
         bool written = worker->dead_letter_fd >= 0;
         if (written) {
-                char head[512];
-                int used = snprintf(head, sizeof(head), "{\"target\":\"%.*s\",\"reason\":\"%s\",\"event\":",
-                                    SLICE_PRINTF(slice_head(target->spec.key, 350)), reason);
+                uint8_t key[6 * RULES_TARGET_KEY_BYTES_MAX + 2]; /* every byte may grow to six */
+                char head[sizeof(key) + 256];
+                size_t key_bytes = codec_json_string(target->spec.key, key, sizeof(key));
+                int used = snprintf(head, sizeof(head), "{\"target\":%.*s,\"reason\":\"%s\",\"event\":", (int)key_bytes,
+                                    (const char *)key, reason);
                 written = used > 0 && write(worker->dead_letter_fd, head, (size_t)used) == used &&
                           write(worker->dead_letter_fd, json.ptr, json.len) == (ssize_t)json.len &&
                           write(worker->dead_letter_fd, "}\n", 2) == 2 && fdatasync(worker->dead_letter_fd) == 0;
@@ -322,8 +332,8 @@ static void target_dead_letter(struct egress_target *target, struct slice json, 
         counter_add(worker->options.counters, COUNTER_egress_dead_lettered, 1);
         if (log_gate_open(&target->dead_letter_gate, worker->now_ns, TARGET_LOG_INTERVAL_NS, &repeats))
                 log_error("an event can never be delivered",
-                          "target=\"%s\" reason=\"%s\" dead_letter_file=%s written=%s repeats=%" PRIu64,
-                          target->row->key, reason, worker->dead_letter_path, written ? "yes" : "no", repeats);
+                          "target=%s reason=\"%s\" dead_letter_file=%s written=%s repeats=%" PRIu64, target->log_key,
+                          reason, worker->dead_letter_path, written ? "yes" : "no", repeats);
 }
 
 static bool target_event_expired(const struct egress_target *target, const struct journal_record *record)
@@ -462,7 +472,7 @@ static void target_hold(struct egress_target *target, uint32_t base_ms)
 static void target_succeeded(struct egress_target *target)
 {
         if (target->consecutive_failures > 0)
-                log_info("target delivers again", "target=\"%s\" after_failures=%u", target->row->key,
+                log_info("target delivers again", "target=%s after_failures=%u", target->log_key,
                          target->consecutive_failures);
         target->consecutive_failures = 0;
         target->parked = false;
@@ -525,7 +535,7 @@ static void target_failed(struct egress_target *target, enum err_code code, cons
         if (log_gate_open(&target->failure_gate, worker->now_ns, TARGET_LOG_INTERVAL_NS, &repeats)) {
                 char quoted[400];
                 log_write(target->parked ? LOG_ERROR : LOG_WARNING, "target failed",
-                          "target=\"%s\" class=%s error=%s now=\"%s\" in_a_row=%u repeats=%" PRIu64, target->row->key,
+                          "target=%s class=%s error=%s now=\"%s\" in_a_row=%u repeats=%" PRIu64, target->log_key,
                           err_class_name(err_class(code)), log_quote(text, quoted, sizeof(quoted)), doing,
                           target->consecutive_failures, repeats);
         }
@@ -821,7 +831,7 @@ void egress_target_tick(struct egress_target *target)
         if (!through || !atomic_compare_exchange_strong_explicit(&target->life, &life, EGRESS_TARGET_ENDING,
                                                                  memory_order_relaxed, memory_order_relaxed))
                 return;
-        log_info("target removed", "target=\"%s\" reason=\"%s\"", target->row->key,
+        log_info("target removed", "target=%s reason=\"%s\"", target->log_key,
                  target->parked ? "in no configuration set any more, and refused: what waited is shed"
                                 : "in no configuration set any more, and all delivered");
         atomic_store_explicit(&target->row->status, COUNTERS_TARGET_UNUSED, memory_order_relaxed);

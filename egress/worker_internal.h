@@ -43,6 +43,7 @@ struct egress_target {
         struct egress_worker *worker;
         struct arena arena; /* owns the texts of spec */
         struct rules_target spec;
+        const char *log_key; /* spec.key in quotes, escaped */
         uint16_t numbers[LIMIT_SHARDS_MAX];
         struct counters_target_row *row;
         bool active; /* in worker->active */

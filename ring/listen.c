@@ -25,7 +25,9 @@ enum err_code ring_listen_open(const char *path, unsigned mode, int *ret_listen_
         /* The lock, not the socket, says whether another daemon is alive: a socket file outlives its owner. */
         int lock_fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (lock_fd < 0)
-                return err_set_errno(reterr, ERR_SYSTEM, errno, "open %s", lock_path);
+                return err_set_errno(reterr, errno == ENOENT || errno == ENOTDIR ? ERR_CONFIG : ERR_SYSTEM, errno,
+                                     "cannot make %s beside the socket: does the folder of socket_path exist?",
+                                     lock_path);
         if (flock(lock_fd, LOCK_EX | LOCK_NB) < 0) {
                 code = errno == EWOULDBLOCK ? err_set(reterr, ERR_LOCKED,
                                                       "another sendring listens on %s (it holds %s)", path, lock_path)

@@ -77,7 +77,8 @@ static bool router_signals(struct router *router)
         bool stop = false;
         while (read(router->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
                 if (info.ssi_signo == SIGHUP) {
-                        log_info("reload asked for", "%s", "");
+                        if (!router->reload_wanted) /* a storm of them is one */
+                                log_info("reload asked for", "%s", "");
                         router->reload_wanted = true;
                         router_reload(router);
                 } else {
@@ -123,7 +124,7 @@ static void router_loop(struct router *router)
 
 /* SIGTERM: no producer from now on, everything committed into the journal, what can be delivered within the deadline
  * delivered; the rest stays in the journal. */
-static void router_drain(struct router *router)
+static void router_drain(struct router *router, bool ran)
 {
         uint64_t deadline_ns = clock_monotonic_ns() + router->settings.drain_seconds * CLOCK_NS_PER_S;
         router_notify("STOPPING=1\nSTATUS=draining");
@@ -147,6 +148,8 @@ static void router_drain(struct router *router)
                 if (journal_sync(router->journals[i], &err) != ERR_OK)
                         log_error("journal sync failed", "error=\"%s\"", err.text);
         }
+        if (!ran)
+                return;
         uint64_t waiting = 0;
         for (uint32_t i = 0; i < router->targets_count; i++) {
                 for (uint32_t shard = 0; shard < router->shards_count; shard++) {
@@ -235,7 +238,7 @@ int router_run(const struct router_options *options)
                 char quoted[ERR_TEXT_BYTES_MAX];
                 log_error("cannot start", "error=%s", log_quote(err.text, quoted, sizeof(quoted)));
         }
-        router_drain(&router);
+        router_drain(&router, code == ERR_OK);
         router_release(&router);
         if (code == ERR_OK)
                 return 0;

@@ -60,7 +60,7 @@ static enum err_code router_start_journals(struct router *router, struct err *re
                 if (code == ERR_OK)
                         code = journal_open(&options, &router->journals[i], &recovery, reterr);
                 if (code != ERR_OK)
-                        return err_wrap(reterr, "journal %s", directory);
+                        return code; /* the text names the directory */
                 log_write(recovery.lost_records > 0 ? LOG_ERROR : LOG_INFO, "journal recovered",
                           "directory=%s records=%" PRIu64 " segments=%" PRIu64 " bytes=%" PRIu64 " cut_bytes=%" PRIu64
                           " quarantined_segments=%" PRIu64 " lost_records=%" PRIu64 " ms=%" PRIu64,
@@ -248,8 +248,10 @@ enum err_code router_start(struct router *router, struct err *reterr)
         router->shards_count = router->settings.router.shards_count;
         router->workers_count = router->settings.egress.workers_count;
         enum err_code code = file_make_directory(router->settings.state_directory, reterr);
-        if (code != ERR_OK)
-                return code;
+        if (code != ERR_OK) {
+                (void)err_wrap(reterr, "state_directory");
+                return code == ERR_SYSTEM ? ERR_CONFIG : code; /* a path that cannot be: trying again helps nobody */
+        }
         if (asprintf(&router->dead_letter_directory, "%s/dead-letter", router->settings.state_directory) < 0) {
                 router->dead_letter_directory = NULL;
                 return err_set(reterr, ERR_MEMORY, "out of memory");

@@ -122,8 +122,13 @@ enum err_code router_load_plan(struct router *router, struct shard_plan **ret_pl
         code = rules_plan_load(router->settings.configuration_sets_path, &router->settings, &plan->plan, &report);
         rules_report_print(&report, stderr);
         if (code != ERR_OK) {
-                (void)err_set(reterr, code, "%s has %u mistakes", router->settings.configuration_sets_path,
-                              report.errors);
+                if (report.errors > 0)
+                        (void)err_set(reterr, code, "%s: %u mistake%s, named above",
+                                      router->settings.configuration_sets_path, report.errors,
+                                      report.errors == 1 ? "" : "s");
+                else
+                        (void)err_set(reterr, code, "cannot load %s: %s", router->settings.configuration_sets_path,
+                                      err_text(code));
                 goto out;
         }
         uint32_t count = rules_plan_targets_count(plan->plan);
@@ -237,9 +242,11 @@ void router_retire_unknown(struct router *router)
                                 continue;
                         uint64_t settled = state.delivered + state.dead_lettered + state.shed + state.expired;
                         journal_target_retire(journal, (uint16_t)number);
+                        char quoted[2 * sizeof(state.key)];
                         if (state.accepted > settled)
                                 log_warning("a target is in no configuration set any more",
-                                            "target=\"%s\" shed_events=%" PRIu64, state.key, state.accepted - settled);
+                                            "target=%s shed_events=%" PRIu64,
+                                            log_quote(state.key, quoted, sizeof(quoted)), state.accepted - settled);
                 }
         }
 }

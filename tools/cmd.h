@@ -5,6 +5,8 @@
 #ifndef SENDRING_TOOLS_CMD_H
 #define SENDRING_TOOLS_CMD_H
 
+#include <stddef.h>
+
 #define CMD_EXIT_OK          0
 #define CMD_EXIT_FAILED      1
 #define CMD_EXIT_USAGE       64
@@ -30,6 +32,9 @@
 #define CMD_DECLARE(name, function, help) int function(int argc, char **argv);
 CMD_TABLE(CMD_DECLARE)
 #undef CMD_DECLARE
+
+/* Writes `text` to stdout as a JSON string: bytes that are no UTF-8 become U+FFFD. At most 4,096 bytes of it. */
+void cmd_print_json_text(const char *text, size_t text_bytes);
 
 struct option;
 

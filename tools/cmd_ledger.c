@@ -146,10 +146,9 @@ static void ledger_print_json(const struct ledger *ledger)
                ledger->balanced ? "true" : "false", ledger->unmatched, ledger->rejected);
         for (uint32_t i = 0; i < ledger->rows_count; i++) {
                 const struct ledger_row *row = &ledger->rows[i];
-                printf("%s{\"target\":\"", i == 0 ? "" : ",");
-                for (const char *at = row->key; *at != '\0'; at++)
-                        printf(*at == '"' || *at == '\\' ? "\\%c" : "%c", *at);
-                printf("\",\"accepted\":%" PRIu64 ",\"delivered\":%" PRIu64 ",\"dead_lettered\":%" PRIu64
+                printf("%s{\"target\":", i == 0 ? "" : ",");
+                cmd_print_json_text(row->key, strlen(row->key));
+                printf(",\"accepted\":%" PRIu64 ",\"delivered\":%" PRIu64 ",\"dead_lettered\":%" PRIu64
                        ",\"shed\":%" PRIu64 ",\"expired\":%" PRIu64 ",\"waiting\":%" PRIu64
                        ",\"balanced\":%s,\"removed\":%s}",
                        row->accepted, row->delivered, row->dead_lettered, row->shed, row->expired, row->waiting,

@@ -24,21 +24,6 @@ static void stat_usage(void)
                      "Exit status: 0, or 69 when no daemon has run with these settings.\n");
 }
 
-static void stat_json_text(const char *text)
-{
-        putchar('"');
-        for (; *text != '\0'; text++) {
-                unsigned char byte = (unsigned char)*text;
-                if (byte == '"' || byte == '\\')
-                        printf("\\%c", byte);
-                else if (byte < 0x20)
-                        printf("\\u%04x", byte);
-                else
-                        putchar(byte);
-        }
-        putchar('"');
-}
-
 static uint64_t stat_value(const struct counters *counters, enum counter counter)
 {
         return counter == COUNTER_router_turn_max_ns ? counters_max(counters, counter)
@@ -66,7 +51,7 @@ static void stat_print_json(const struct counters *counters)
                         continue;
                 counters_row_get_error(row, error, sizeof(error));
                 printf("%s{\"target\":", first ? "" : ",");
-                stat_json_text(row->key);
+                cmd_print_json_text(row->key, strnlen(row->key, sizeof(row->key)));
                 printf(",\"status\":\"%s\",\"in_flight\":%u,\"consecutive_failures\":%u,\"requests\":%" PRIu64
                        ",\"failures\":%" PRIu64 ",\"entries_refused\":%" PRIu64 ",\"entries_resent\":%" PRIu64
                        ",\"last_success_ms\":%" PRId64 ",\"last_failure_ms\":%" PRId64 ",\"last_error\":",
@@ -78,7 +63,7 @@ static void stat_print_json(const struct counters *counters)
                        atomic_load_explicit(&row->entries_resent, memory_order_relaxed),
                        atomic_load_explicit(&row->last_success_ms, memory_order_relaxed),
                        atomic_load_explicit(&row->last_failure_ms, memory_order_relaxed));
-                stat_json_text(error);
+                cmd_print_json_text(error, strlen(error));
                 printf("}");
                 first = false;
         }
@@ -110,9 +95,9 @@ static void stat_print_text(const struct counters *counters, const uint64_t *bef
                 if (status == COUNTERS_TARGET_UNUSED)
                         continue;
                 counters_row_get_error(row, error, sizeof(error));
-                printf("target %.319s: %s, %u in flight, %" PRIu64 " requests, %" PRIu64 " failed, %" PRIu64
+                printf("target %.*s: %s, %u in flight, %" PRIu64 " requests, %" PRIu64 " failed, %" PRIu64
                        " records refused, %" PRIu64 " resent\n",
-                       row->key, counters_target_status_name(status),
+                       (int)strnlen(row->key, sizeof(row->key)), row->key, counters_target_status_name(status),
                        atomic_load_explicit(&row->in_flight, memory_order_relaxed),
                        atomic_load_explicit(&row->requests, memory_order_relaxed),
                        atomic_load_explicit(&row->failures, memory_order_relaxed),
