@@ -309,7 +309,7 @@ static bool sets_cloudwatch(struct rules_reader *reader, const struct rules_yaml
         if (!rules_yaml_list(reader, values[0], names[0]))
                 return false;
         bool good = true;
-        struct slice seen[DIMENSIONS_MAX];
+        struct slice seen[DIMENSIONS_MAX] = {0}; /* a dimension may be too wrong to have a name */
         uint32_t count = 0;
         for (const struct rules_yaml_node *item = values[0]->first; item != NULL; item = item->next) {
                 if (count == DIMENSIONS_MAX) {
