@@ -5,6 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
+/* For the analyzer they are macros (err.h). */
+#undef err_set
+#undef err_set_errno
+#undef err_wrap
+
 enum err_code err_set(struct err *reterr, enum err_code code, const char *format, ...)
 {
         if (reterr == NULL)

@@ -107,6 +107,19 @@ enum err_code err_set_errno(struct err *reterr, enum err_code code, int sys_errn
 /* Puts "prefix: " before the text that is there; returns the code that is there. */
 enum err_code err_wrap(struct err *reterr, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+#ifdef __clang_analyzer__
+/* The analyzer does not look into err.c: here it learns what comes back. */
+static inline enum err_code err_failed(enum err_code code)
+{
+        if (code == ERR_OK)
+                __builtin_unreachable();
+        return code;
+}
+#define err_set(reterr, code, ...)       ((void)(err_set)(reterr, code, __VA_ARGS__), (code))
+#define err_set_errno(reterr, code, ...) err_failed((err_set_errno)(reterr, code, __VA_ARGS__))
+#define err_wrap(reterr, ...)            err_failed((err_wrap)(reterr, __VA_ARGS__))
+#endif
+
 /* The code's name ("ERR_FULL") and its fixed text ("no room now"). Never NULL; unknown codes say so. */
 const char *err_name(enum err_code code);
 const char *err_text(enum err_code code);

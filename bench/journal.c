@@ -186,8 +186,10 @@ int main(int argc, char **argv)
         uint8_t *source = malloc((size_t)SOURCES * PAYLOAD_BYTES);
         uint8_t *area =
                 mmap(NULL, (size_t)4 * SEGMENT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (source == NULL || area == MAP_FAILED)
+        if (source == NULL || area == MAP_FAILED) {
+                free(source);
                 return 1;
+        }
         /* Huge pages would make the floor a different kind of memory. */
         (void)madvise(area, (size_t)4 * SEGMENT_BYTES, MADV_NOHUGEPAGE); /* advice */
         memset(area, 1, (size_t)4 * SEGMENT_BYTES);

@@ -139,6 +139,7 @@ static void path_threads_cpu(pid_t pid, double threads_s[PATH_THREADS])
                 char *end = name == NULL ? NULL : strrchr(name, ')');
                 (void)fclose(stat);
                 /* pid (name) state ppid pgrp session tty tpgid flags minflt cminflt majflt cmajflt utime stime */
+                /* NOLINTNEXTLINE(cert-err34-c): the kernel writes numbers */
                 if (end == NULL ||
                     sscanf(end + 1, " %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %lu %lu", &user, &system) != 2)
                         continue;
@@ -263,7 +264,7 @@ static enum err_code path_floor_rounds(struct path_bench *bench, struct err *ret
 /* Warm-up, then floor, run, floor, run, ..., floor. */
 static enum err_code path_all_runs(struct path_bench *bench, double *ret_capacity, struct err *reterr)
 {
-        struct path_run warm_up;
+        struct path_run warm_up = {0};
         double ns[PATH_FLOOR_PARTS];
         uint64_t warm_up_events = bench->events / WARM_UP_SHARE > 0 ? bench->events / WARM_UP_SHARE : 1;
         enum err_code code = path_stack_aes_bits(&bench->stack, &bench->aes_bits, reterr);

@@ -256,11 +256,11 @@ int main(int argc, char **argv)
                 } else if (strcmp(argv[i], "--smoke") == 0) {
                         megabytes = 16;
                         rounds = 1;
-                } else if (i + 1 < argc && strcmp(argv[i], "--megabytes") == 0 &&
-                           slice_to_u64(slice_of_text(argv[i + 1]), 1u << 20, &megabytes) && megabytes >= 4) {
-                        i++;
-                } else if (i + 1 < argc && strcmp(argv[i], "--rounds") == 0 &&
-                           slice_to_u64(slice_of_text(argv[i + 1]), BENCH_ROUNDS_MAX, &rounds) && rounds >= 1) {
+                } else if (i + 1 < argc &&
+                           ((strcmp(argv[i], "--megabytes") == 0 &&
+                             slice_to_u64(slice_of_text(argv[i + 1]), 1u << 20, &megabytes) && megabytes >= 4) ||
+                            (strcmp(argv[i], "--rounds") == 0 &&
+                             slice_to_u64(slice_of_text(argv[i + 1]), BENCH_ROUNDS_MAX, &rounds) && rounds >= 1))) {
                         i++;
                 } else {
                         (void)fprintf(stderr,

@@ -389,7 +389,7 @@ static uint8_t *json_extra_int(struct json_out *out, uint8_t *at, const uint8_t 
         if (head < 0x80 || (head >= 0xcc && head <= 0xcf))
                 return json_u64(out, at, codec_trusted_uint(p));
         if (head >= 0xe0) {
-                value = (int8_t)head;
+                value = (int64_t)head - 256;
                 (*p)++;
         } else {
                 uint64_t bits = codec_trusted_uint(p); /* zero-extended; the sign is spread here */

@@ -69,6 +69,7 @@ uint8_t *json_text_any(struct json_out *out, uint8_t *at, struct slice text, con
 {
         const uint8_t *p = text.ptr, *text_end = text.ptr + text.len;
         (void)readable;
+        ASSERT_KNOWN(p != NULL || text.len == 0);
 #if JSON_TEXT_SSE2
         if (text.len < 16 && readable - p < 16 && json_room(out, at) >= 16) {
                 __m128i bytes = json_load_short(p, text.len);

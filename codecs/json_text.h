@@ -3,6 +3,7 @@
 #ifndef SENDRING_CODECS_JSON_TEXT_H
 #define SENDRING_CODECS_JSON_TEXT_H
 
+#include "base/assert.h"
 #include "codecs/codec_internal.h"
 
 #if defined(__SSE2__) && !defined(CODEC_PORTABLE)
@@ -101,6 +102,7 @@ static inline void json_store(uint8_t *at, __m128i bytes)
  * before them, so only short ones read beyond their end. */
 static inline uint8_t *json_text_plain(uint8_t *at, struct slice text, const uint8_t *readable)
 {
+        ASSERT_KNOWN(text.ptr != NULL);
 #if JSON_TEXT_SSE2
         if (text.len < 16) {
                 if (__builtin_expect(readable - text.ptr < 16, 0))

@@ -365,7 +365,7 @@ static const uint8_t *decode_extra_name(struct decoder *decoder, const uint8_t *
 static const uint8_t *decode_extra_map(struct decoder *decoder, const uint8_t *at, unsigned depth)
 {
         struct slice names[CODEC_EXTRA_MEMBERS_MAX];
-        uint32_t count;
+        uint32_t count = 0;
         const uint8_t *map = at;
         at = decode_map_count(decoder, at, &count);
         if (at == NULL)
@@ -451,6 +451,7 @@ static __attribute__((noinline)) const uint8_t *decode_extra(struct decoder *dec
                 at = decode_extra_name(decoder, at, names, i);
                 if (at == NULL)
                         return NULL;
+                /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): decode_extra_name() has written it */
                 if (codec_name_is_taken(schema, names[i]))
                         return decode_fail(decoder, key, ERR_NAME, "an unknown member has the name of a known one");
                 at = decode_extra_value(decoder, at, 1);
@@ -549,7 +550,7 @@ static inline const uint8_t *decode_map_texts(const struct decoder *decoder, con
 
 static const uint8_t *decode_map(struct decoder *decoder, const uint8_t *at, const struct codec_schema *schema)
 {
-        uint32_t count_given, seen = 0;
+        uint32_t count_given = 0, seen = 0;
         const uint8_t *map = at;
         at = decode_map_count(decoder, at, &count_given);
         if (at == NULL)

@@ -32,6 +32,7 @@ struct credentials {
         char session_token[4096]; /* "" : none */
         char account_id[13];      /* "" : unknown */
         char region[64];          /* of the profile, "" : none */
+        char zero[3];             /* no padding anywhere: the router compares bytes */
         int64_t expires_ms;       /* INT64_MAX: never */
         char source[256];         /* "environment", "profile mail in /root/.aws/credentials": for the log */
         char warning[384]; /* "" : none; else a sentence to log: the file with the secret is open to other users */

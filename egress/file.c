@@ -161,7 +161,6 @@ static enum err_code file_sink_attach(struct file_sink *sink, bool create_new, s
                 if (lstat(sink->path, &now) == 0 && now.st_dev == status.st_dev && now.st_ino == status.st_ino)
                         break;
                 (void)close(fd); /* nothing was written */
-                fd = -1;
                 if (create_new || opens + 1 == FILE_SINK_OPENS_MAX)
                         return err_set(reterr, ERR_LOCKED, "%s is replaced by another process all the time",
                                        sink->path);

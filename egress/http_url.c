@@ -72,7 +72,7 @@ static enum err_code http_url_parse_host(struct slice text, struct slice host, b
 enum err_code http_url_parse(struct slice text, struct http_url *ret_url, struct err *reterr)
 {
         struct http_url url = {0};
-        struct slice https = SLICE("https://"), http = SLICE("http://"), rest = SLICE_EMPTY;
+        struct slice https = SLICE("https://"), http = SLICE("http://"), rest;
         for (size_t i = 0; i < text.len; i++) {
                 if (text.ptr[i] <= 0x20 || text.ptr[i] >= 0x7f)
                         return err_set(reterr, ERR_CONFIG,
@@ -98,7 +98,7 @@ enum err_code http_url_parse(struct slice text, struct http_url *ret_url, struct
         /* No text here: what stands before '@' is a password. */
         if (slice_find_byte(authority, '@') != authority.len)
                 return err_set(reterr, ERR_CONFIG, "URL: a user name or password before the host is not supported");
-        struct slice host = authority, port = SLICE_EMPTY;
+        struct slice host, port;
         bool bracketed = authority.len > 0 && authority.ptr[0] == '[';
         bool has_port = false;
         if (bracketed) {

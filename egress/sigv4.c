@@ -582,7 +582,7 @@ enum err_code sigv4_authorization_read(struct slice authorization, struct sigv4_
                                signature.len == 0 ? "Authorization header requires 'Signature' parameter. " : "",
                                signed_headers.len == 0 ? "Authorization header requires 'SignedHeaders' parameter. "
                                                        : "");
-        struct slice parts[5];
+        struct slice parts[5] = {0};
         struct slice scope = credential;
         size_t count = 0;
         while (count < 5 && scope.ptr != NULL)

@@ -2,6 +2,7 @@
  * means in classify.c. */
 #include "feeds/postfix_internal.h"
 
+#include "base/assert.h"
 #include "base/clock.h"
 #include "codecs/codec.h"
 #include "codecs/tag.h"
@@ -146,7 +147,7 @@ struct postfix *postfix_create(const struct postfix_options *options)
         postfix->buckets_count = 64;
         while (postfix->buckets_count < postfix->options.messages_max && postfix->buckets_count < 1u << 20)
                 postfix->buckets_count *= 2;
-        postfix->buckets = calloc(postfix->buckets_count, sizeof(*postfix->buckets));
+        postfix->buckets = calloc(postfix->buckets_count, sizeof(struct message *));
         if (postfix->buckets == NULL) {
                 free(postfix);
                 return NULL;
@@ -546,6 +547,7 @@ static enum err_code postfix_make_room(struct line *line)
                 if (code != ERR_OK)
                         return code;
                 postfix_message_drop(postfix, last.message);
+                ASSERT_KNOWN(postfix->oldest != last.message);
                 postfix->counts.evicted++;
         }
         return ERR_OK;

@@ -244,7 +244,7 @@ static enum err_code journal_count_between(struct journal_reader *reader, uint16
         uint64_t waiting = 0;
         uint64_t position = state->cursor_position;
         for (;;) {
-                struct journal_record record;
+                struct journal_record record = {.next_position = position};
                 enum err_code code = journal_read(reader, position, state->accepted_position, &record);
                 if (code == ERR_EMPTY)
                         break;

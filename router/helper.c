@@ -123,11 +123,12 @@ void *router_helper(void *argument)
                 }
                 uint64_t now_ns = clock_monotonic_ns();
                 bool wanted = atomic_load_explicit(&router->credentials.refresh_wanted, memory_order_relaxed); /* C1 */
-                if (now_ns - credentials_ns >= (wanted ? CLOCK_NS_PER_S : ROUTER_CREDENTIALS_INTERVAL_NS) &&
-                    router->credentials.current != NULL) {
-                        router_load_credentials(router);
-                        credentials_ns = now_ns;
-                } else if (wanted && now_ns - credentials_ns >= 5 * CLOCK_NS_PER_S) {
+                uint64_t interval_ns = ROUTER_CREDENTIALS_INTERVAL_NS;
+                if (wanted)
+                        interval_ns = router->credentials.current != NULL ? CLOCK_NS_PER_S : 5 * CLOCK_NS_PER_S;
+                else if (router->credentials.current == NULL)
+                        interval_ns = UINT64_MAX; /* nobody needs any */
+                if (now_ns - credentials_ns >= interval_ns) {
                         router_load_credentials(router);
                         credentials_ns = now_ns;
                 }

@@ -344,7 +344,7 @@ bool rules_is_region(struct slice text)
         if (text.len < 5 || text.len > 32)
                 return false;
         uint32_t parts = 0;
-        struct slice rest = text, part = SLICE_EMPTY;
+        struct slice rest = text, part;
         while (rest.ptr != NULL) {
                 part = slice_cut(&rest, '-');
                 parts++;

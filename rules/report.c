@@ -124,6 +124,7 @@ static void report_sort(struct rules_reader *reader)
                         report_forget(report, finding->severity);
                         continue;
                 }
+                ASSERT_KNOWN(head != NULL);
                 *head = finding;
                 head = &finding->next;
                 last = finding;

@@ -1,5 +1,6 @@
 /* YAML to a tree that knows where everything stands. libyaml makes the events; composing is ours, because libyaml's
  * documents neither refuse duplicate keys nor bound what aliases unfold to. */
+#include "base/assert.h"
 #include "base/file.h"
 #include "base/limits.h"
 #include "rules/rules_internal.h"
@@ -257,8 +258,10 @@ static void yaml_end(struct yaml_composer *composer)
         struct yaml_level *level = &composer->levels[--composer->depth];
         if (level->anchor != NULL)
                 level->anchor->complete = true;
-        if (composer->depth > 0)
+        if (composer->depth > 0) {
+                ASSERT_KNOWN(composer->levels[composer->depth - 1].node != NULL);
                 composer->levels[composer->depth - 1].node->weight += level->node->weight;
+        }
 }
 
 static bool yaml_leaf(struct yaml_composer *composer, struct rules_yaml_node *node)

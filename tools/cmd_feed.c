@@ -506,7 +506,7 @@ static int feed_run(struct feed *feed, char *const *paths, int paths_count)
         } else if (!whole) {
                 /* Stopped within a line: what the state has taken of it is not saved, the line comes again. */
                 feed_say("stopped while waiting: the last checkpoint holds");
-                code = publisher_flush(&feed->publisher, 1000, &err);
+                (void)publisher_flush(&feed->publisher, 1000, &err); /* it comes again */
                 status = CMD_EXIT_FAILED;
         } else {
                 code = feed_checkpoint(feed, 3 * FEED_FLUSH_TIMEOUT_MS, &err);

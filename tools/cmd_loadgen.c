@@ -245,10 +245,11 @@ static int loadgen_parse(struct loadgen *loadgen, int argc, char **argv)
                                 return loadgen_usage(name, optarg, "1 to 64 names of at most 64 characters are wanted");
                         break;
                 case OPTION_BURST:
-                        if (sscanf(optarg, "%lf:", &number) != 1 || strchr(optarg, ':') == NULL || number <= 0)
+                        number = strtod(optarg, &end);
+                        if (end == optarg || *end != ':' || !(number > 0 && number <= 1e9))
                                 return loadgen_usage(name, optarg, "ON:OFF in milliseconds is wanted");
                         options->burst_on_ns = (uint64_t)(number * (double)CLOCK_NS_PER_MS);
-                        if (!parse_number(strchr(optarg, ':') + 1, 1e9, &number))
+                        if (!parse_number(end + 1, 1e9, &number))
                                 return loadgen_usage(name, optarg, "ON:OFF in milliseconds is wanted");
                         options->burst_off_ns = (uint64_t)(number * (double)CLOCK_NS_PER_MS);
                         break;

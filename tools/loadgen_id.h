@@ -55,7 +55,7 @@ static inline bool loadgen_id_read_hex(const char *text, size_t digits, uint64_t
                 if (c >= '0' && c <= '9')
                         digit = (uint64_t)(c - '0');
                 else if (c >= 'a' && c <= 'f')
-                        digit = (uint64_t)(c - 'a' + 10);
+                        digit = (uint64_t)(c - 'a') + 10;
                 else
                         return false;
                 value = value << 4 | digit;

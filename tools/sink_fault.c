@@ -34,7 +34,7 @@ static bool sink_fault_number(struct slice value, double *ret_number, struct sli
 
 static enum err_code sink_faults_set_latency(struct sink_faults *faults, struct slice value, struct err *reterr)
 {
-        double number;
+        double number = 0;
         struct slice unit;
         double scale = 0;
         if (sink_fault_number(value, &number, &unit)) {

@@ -99,6 +99,7 @@ static bool sink_report_name(const char *name, uint32_t *ret_run, uint16_t *ret_
 {
         unsigned run, producer;
         int end = 0;
+        /* NOLINTNEXTLINE(cert-err34-c): the widths keep it in range */
         if (sscanf(name, "%8x-%4x.seen%n", &run, &producer, &end) != 2 || end != 18 || name[end] != 0)
                 return false;
         *ret_run = run;

@@ -546,7 +546,7 @@ static bool sink_call(struct sink_thread *thread, struct sink_conn *conn, enum s
         struct sink_firehose *firehose = thread->firehose;
         uint64_t *tally = thread->counts.tally;
         uint32_t count = firehose->records_count;
-        enum sink_entry entries[LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX];
+        enum sink_entry entries[LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX] = {0};
         if (sink_fault_draw(faults, SINK_FAULT_RESET, &thread->random)) {
                 tally[SINK_COUNT_FAULT_RESET]++;
                 tally[SINK_COUNT_REFUSED_CALL_ENTRIES] += count;
