@@ -59,15 +59,6 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def demote():
-    """smtp-sink refuses to be root."""
-    import pwd
-    account = pwd.getpwnam(OTHER)
-    os.setgroups([])
-    os.setgid(account.pw_gid)
-    os.setuid(account.pw_uid)
-
-
 class Postfix:
     def __init__(self, directory, settings):
         """`settings`: lines for main.cf. The log is directory/mail.log."""

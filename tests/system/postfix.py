@@ -16,7 +16,7 @@ import urllib.request
 
 import system
 import postfix_instance
-from postfix_instance import command, demote, environment, free_port
+from postfix_instance import command, environment, free_port
 
 MESSAGES = 2000
 BUCKET, STREAM = "mail-events", "mail-events"
@@ -113,8 +113,10 @@ class Sinks:
 
     def start(self, *flags):
         port = free_port()
-        self.processes.append(subprocess.Popen([command("smtp-sink"), *flags, "127.0.0.1:%d" % port, "256"],
-                                               env=environment(), preexec_fn=demote, stdin=subprocess.DEVNULL,
+        # It refuses to be root, and becomes OTHER itself: the tree may lie where OTHER cannot go.
+        self.processes.append(subprocess.Popen([command("smtp-sink"), "-u", postfix_instance.OTHER, *flags,
+                                                "127.0.0.1:%d" % port, "256"],
+                                               env=environment(), stdin=subprocess.DEVNULL,
                                                cwd=self.dump))
         return port
 
