@@ -646,7 +646,7 @@ Test(ring, reattach_carries_over_what_was_not_taken, .timeout = 20)
         struct house house;
         struct ring_producer producer;
         struct err err;
-        char text[16];
+        char text[32];
         house_open_with_producer(&house, &producer);
         for (int i = 0; i < 100; i++) {
                 (void)snprintf(text, sizeof(text), "event %d", i);
