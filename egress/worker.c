@@ -417,6 +417,14 @@ static void worker_tick(struct egress_worker *worker)
         }
 }
 
+/* As rte_ring_count(), which reads plainly. */
+static uint32_t worker_ranges_waiting(const struct egress_shard_feed *feed)
+{
+        /* Acquire, for what it says; the order that matters is W2's. Relaxed: this thread is the consumer. */
+        return __atomic_load_n(&feed->ranges->prod.tail, __ATOMIC_ACQUIRE) -
+               __atomic_load_n(&feed->ranges->cons.tail, __ATOMIC_RELAXED);
+}
+
 /* Sleeps until a completion, an offer that is worth it, or `wake_ns`. */
 static void worker_sleep(struct egress_worker *worker, uint64_t wake_ns)
 {
@@ -438,7 +446,7 @@ static void worker_sleep(struct egress_worker *worker, uint64_t wake_ns)
                 struct egress_shard_feed *feed = &worker->feeds[shard];
                 /* W2: see W1. */
                 (void)atomic_exchange_explicit(&feed->wake_at, feed->live_position + worth_bytes, memory_order_acq_rel);
-                more |= rte_ring_count(feed->ranges) >= (building ? EGRESS_FEED_RANGES / 2 : 1);
+                more |= worker_ranges_waiting(feed) >= (building ? EGRESS_FEED_RANGES / 2 : 1);
         }
         if (!more && worker->active_count == 0) {
                 for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {

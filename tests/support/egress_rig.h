@@ -39,6 +39,10 @@ struct egress_rig {
         uint32_t shards_count, workers_count;
         struct rules_settings settings;
         uint64_t journal_bytes_max;
+        uint64_t rotate_bytes;                                 /* of file targets */
+        bool maintained_elsewhere;                             /* another thread calls journal_maintain() */
+        void (*thread_begins)(void *context, uint32_t worker); /* on the worker's thread, before it runs; or NULL */
+        void *context;
 
         char directory[256];
         struct journal *journals[EGRESS_RIG_SHARDS];
@@ -78,9 +82,18 @@ static inline void egress_rig_defaults(struct egress_rig *rig)
         (void)snprintf(rig->keys.secret_access_key, sizeof(rig->keys.secret_access_key), "secret");
 }
 
+struct egress_rig_thread {
+        struct egress_rig *rig;
+        uint32_t worker;
+};
+
 static inline void *egress_rig_thread(void *argument)
 {
-        egress_worker_run(argument);
+        struct egress_rig_thread thread = *(struct egress_rig_thread *)argument;
+        free(argument);
+        if (thread.rig->thread_begins != NULL)
+                thread.rig->thread_begins(thread.rig->context, thread.worker);
+        egress_worker_run(thread.rig->workers[thread.worker]);
         return NULL;
 }
 
@@ -156,7 +169,7 @@ static inline uint32_t egress_rig_add(struct egress_rig *rig, struct rules_targe
 static inline uint32_t egress_rig_add_file(struct egress_rig *rig, const char *name, uint32_t worker)
 {
         struct egress_rig_target *target = &rig->targets[rig->targets_count];
-        struct rules_target spec = {.service = RULES_SERVICE_FILE};
+        struct rules_target spec = {.service = RULES_SERVICE_FILE, .rotate_bytes = rig->rotate_bytes};
         (void)snprintf(target->resource, sizeof(target->resource), "%s/%s", rig->directory, name);
         (void)snprintf(target->key, sizeof(target->key), "file %s", name);
         return egress_rig_add(rig, &spec, worker);
@@ -181,8 +194,12 @@ static inline uint32_t egress_rig_add_firehose(struct egress_rig *rig, const cha
 
 static inline void egress_rig_run(struct egress_rig *rig)
 {
-        for (uint32_t i = 0; i < rig->workers_count; i++)
-                EGRESS_RIG_CHECK(pthread_create(&rig->threads[i], NULL, egress_rig_thread, rig->workers[i]) == 0);
+        for (uint32_t i = 0; i < rig->workers_count; i++) {
+                struct egress_rig_thread *thread = malloc(sizeof(*thread));
+                EGRESS_RIG_CHECK(thread != NULL);
+                *thread = (struct egress_rig_thread){rig, i};
+                EGRESS_RIG_CHECK(pthread_create(&rig->threads[i], NULL, egress_rig_thread, thread) == 0);
+        }
         rig->running = true;
 }
 
@@ -231,7 +248,9 @@ static inline void egress_rig_append(struct egress_rig *rig, uint32_t shard, con
         uint8_t *payload = NULL;
         uint64_t deadline_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
         while (journal_reserve(journal, CODEC_VIEW_STORED_BYTES + (uint32_t)bytes, &payload) != ERR_OK) {
-                (void)journal_maintain(journal, &err); /* a full journal empties by itself: tried until the deadline */
+                if (!rig->maintained_elsewhere)
+                        (void)journal_maintain(journal,
+                                               &err); /* a full one empties by itself: tried until the deadline */
                 clock_sleep_ns(CLOCK_NS_PER_MS / 10);
                 EGRESS_RIG_CHECK(clock_monotonic_ns() < deadline_ns);
         }
@@ -248,7 +267,7 @@ static inline void egress_rig_append(struct egress_rig *rig, uint32_t shard, con
                         *begin = journal_last_position(journal);
         }
         journal_publish(journal);
-        if (journal_wants_maintenance(journal))
+        if (!rig->maintained_elsewhere && journal_wants_maintenance(journal))
                 (void)journal_maintain(journal, &err); /* as above */
 }
 

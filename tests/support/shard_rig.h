@@ -23,6 +23,8 @@ struct shard_rig {
         _Atomic bool stop;
         _Atomic bool sync_paused;
         _Atomic uint64_t server_closed, lanes_now;
+        void (*thread_begins)(void *context); /* on the shard's thread, before it runs; or NULL */
+        void *context;
 };
 
 /* set-0 goes to file target 0, and so on; all of them `targets`. */
@@ -104,7 +106,10 @@ static inline void *shard_rig_control(void *argument)
 
 static inline void *shard_rig_thread(void *argument)
 {
-        shard_run(argument);
+        struct shard_rig *rig = argument;
+        if (rig->thread_begins != NULL)
+                rig->thread_begins(rig->context);
+        shard_run(rig->shard);
         return NULL;
 }
 
@@ -162,7 +167,7 @@ static inline void shard_rig_open(struct shard_rig *shard, struct egress_rig *ri
         if (code != ERR_OK)
                 (void)fprintf(stderr, "shard_rig: %s\n", err.text);
         EGRESS_RIG_CHECK(code == ERR_OK);
-        EGRESS_RIG_CHECK(pthread_create(&shard->thread, NULL, shard_rig_thread, shard->shard) == 0);
+        EGRESS_RIG_CHECK(pthread_create(&shard->thread, NULL, shard_rig_thread, shard) == 0);
         EGRESS_RIG_CHECK(pthread_create(&shard->control, NULL, shard_rig_control, shard) == 0);
 }
 

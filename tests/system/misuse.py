@@ -141,7 +141,8 @@ def dead_and_back(stack):
     """A destination whose endpoint is down is removed and comes back: no reload waits for it, and nothing of it is lost."""
     stack.tell_sink("set down on")
     stack.loadgen("--producers", "1", "--events", "1000", "--run-id", "0000dead", ledger="dead.json")
-    system.wait_for("the stream to wait", lambda: stack.ledger()["targets"][0]["waiting"] == 1000, 10)
+    system.wait_for("the stream to wait", lambda: [t["waiting"] for t in stack.ledger()["targets"]
+                    if t["target"].startswith("firehose")] == [1000], 10)
     with_stream = open(stack.sets_file).read()
     stack.write_configuration(firehose=False, file_destination=True)
     reload_and_wait(stack)
