@@ -31,6 +31,7 @@ static inline uint8_t *json_short(struct json_out *out)
 
 static inline uint8_t *json_byte(struct json_out *out, uint8_t *at, uint8_t byte)
 {
+        ASSERT_KNOWN(at != NULL);
         if (__builtin_expect(json_room(out, at) < 1, 0))
                 return json_short(out);
         *at = byte;
