@@ -139,8 +139,8 @@ static void path_threads_cpu(pid_t pid, double threads_s[PATH_THREADS])
                 char *end = name == NULL ? NULL : strrchr(name, ')');
                 (void)fclose(stat);
                 /* pid (name) state ppid pgrp session tty tpgid flags minflt cminflt majflt cmajflt utime stime */
-                /* NOLINTNEXTLINE(cert-err34-c): the kernel writes numbers */
                 if (end == NULL ||
+                    /* NOLINTNEXTLINE(cert-err34-c): the kernel writes numbers */
                     sscanf(end + 1, " %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %lu %lu", &user, &system) != 2)
                         continue;
                 *end = '\0';
