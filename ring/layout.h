@@ -1,3 +1,4 @@
+/* clang-format off */
 /* The byte layout of lanes: what the producer's process and the daemon share. Private to ring/ and its tests.
  *
  * All numbers are little-endian; positions run free in 64 bits from 0 and are compared only by difference; the byte of
@@ -58,24 +59,30 @@
  *
  * A kill, and who repairs it.
  *
- *   killed         at this step                    leaves                         repaired by
- *   producer       between reserve and commit      bytes beyond head              nobody needs to: they mean nothing
- *   producer       header written, head not        the same                       the same
- *   producer       head stored, bell not rung      a readable record, the shard   the pidfd wakes the control thread,
- *                                                  may sleep                      which marks the lane and wakes the
- * shard producer       in wait                         waiting = 1                    futile wakes until the lane is
- * closed router         before the keeper has the lane  a connection without a reply   the producer sees it end, and
- * tries again router         keeper has it, no reply sent    a lane nobody writes           next router offers a page;
- * the producer gives up and tries again: an orphan router         record copied, not journalled   tail before it next
- * router reads it again router         journalled, tail not moved,     tail before it, its bytes      next router
- * starts at some of it zeroed               partly zero                    max(tail, lane_journalled()) router new page
- * made, keeper has not   the old page with keeper and   next router makes another; nothing was got it producer visited
- * under the lost one router         page sent, attention not up     a page waiting unseen          next router sends
- * its own and raises it router         after unlink of a lane, before  a closed lane with the keeper  next router finds
- * it an orphan, drops it the keeper dropped it keeper         any                             the router goes on alone
- * ring_server_keeper_gone() tells it keeper+router  any                             the connection ended
- * ring_producer_reattach() carries over what was not taken
+ *   killed     at this step                  leaves                        repaired by
+ *   ---------  ----------------------------  ----------------------------  ------------------------------------------
+ *   producer   between reserve and commit    bytes beyond head             nobody needs to: they mean nothing
+ *   producer   header written, head not      the same                      the same
+ *   producer   head stored, bell not rung    a readable record, the shard  the pidfd wakes the control thread, which
+ *                                            may sleep                     marks the lane and wakes the shard
+ *   producer   in wait                       waiting = 1                   futile wakes until the lane is closed
+ *   router     before the keeper has the     a connection without a reply  the producer sees it end, and tries again
+ *              lane
+ *   router     keeper has it, no reply sent  a lane nobody writes          the next router offers a page; the producer
+ *                                                                          gives up and tries again: an orphan
+ *   router     record copied, not journalled tail before it                the next router reads it again
+ *   router     journalled, tail not moved,   tail before it, its bytes     the next router starts at
+ *              some of it zeroed             partly zero                   max(tail, lane_journalled())
+ *   router     new page made, keeper has     the old page with keeper and  the next router makes another; nothing was
+ *              not got it                    producer                      visited under the lost one
+ *   router     page sent, attention not up   a page waiting unseen         the next router sends its own and raises it
+ *   router     after unlink of a lane,       a closed lane with the keeper the next router finds it an orphan, drops it
+ *              before the keeper dropped it
+ *   keeper     any                           the router goes on alone      ring_server_keeper_gone() tells it
+ *   keeper and any                           the connection ended          ring_producer_reattach() carries over what
+ *   router                                                                 was not taken
  */
+/* clang-format on */
 #ifndef SENDRING_RING_LAYOUT_H
 #define SENDRING_RING_LAYOUT_H
 
