@@ -29,8 +29,9 @@ struct egress_batch {
         struct egress_batch *next; /* in the free list or the queue */
         struct egress_target *target;
         enum egress_batch_state state;
-        uint64_t begun_ns; /* when the first event came: linger counts from here */
-        uint32_t events;   /* on the wire */
+        uint64_t due_ns; /* when it is finished though it is not full: its linger is over */
+        bool full;       /* takes nothing more, and could not be finished yet */
+        uint32_t events; /* on the wire */
         uint32_t attempts;
         bool partly_done;   /* some records were accepted: never build it anew */
         uint32_t resending; /* entries of this attempt that were refused in an earlier one */
@@ -42,7 +43,7 @@ struct egress_batch {
                 bool touched;
         } shard[LIMIT_SHARDS_MAX];
 
-        /* The body. Firehose: `firehose` describes `bytes`; file: `len` bytes of lines. */
+        /* The body, `len` bytes of it. Firehose: `firehose` describes `bytes`. NULL where the service keeps it. */
         uint8_t *bytes;
         size_t bytes_max;
         size_t len;

@@ -1,7 +1,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/file.h"
-#include "egress/worker_internal.h"
+#include "egress/service.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,109 +13,55 @@
 
 #define TARGET_LOG_INTERVAL_NS (30 * CLOCK_NS_PER_S)
 /* A parked target is probed at this multiple of the longest back-off. */
-#define TARGET_PARKED_HOLDS     6u
-#define TARGET_BUSY_RETRY_NS    (5 * CLOCK_NS_PER_MS)
-#define TARGET_NO_KEYS_RETRY_NS CLOCK_NS_PER_S
-/* A file batch: at least one of the largest events. */
-#define TARGET_LINES_BYTES   ((size_t)LIMIT_EVENT_JSON_BYTES_MAX + 1)
-#define TARGET_FILE_BATCHES  3u
-#define TARGET_OPENSSL_BYTES (128u * 1024u)
-
-_Static_assert(LIMIT_EVENT_JSON_BYTES_MAX > 1024 * 1024, "a file batch is large enough to be worth a write");
+#define TARGET_PARKED_HOLDS  6u
+#define TARGET_BUSY_RETRY_NS (5 * CLOCK_NS_PER_MS)
 
 /* ---------------------------------------------------------------------------------------------- life */
 
-static uint32_t target_batches_count(const struct rules_settings *settings, enum rules_service service)
+static const struct egress_service *target_service(enum rules_service service)
 {
-        /* One builds while the others are in flight; a file takes one write at a time. */
-        return service == RULES_SERVICE_FILE ? TARGET_FILE_BATCHES : settings->egress.in_flight_max + 1;
+        switch (service) {
+        case RULES_SERVICE_FIREHOSE:
+                return &egress_service_firehose;
+        case RULES_SERVICE_FILE:
+                return &egress_service_file;
+        case RULES_SERVICE_CLOUDWATCH:
+        case RULES_SERVICE_SNS:
+        case RULES_SERVICE_EVENTBRIDGE:
+        case RULES_SERVICE_PINPOINT:
+                break;
+        }
+        ASSERT(!"a service that plans do not route to");
+        return NULL;
 }
 
-static size_t target_batch_bytes(const struct rules_settings *settings, enum rules_service service)
+uint64_t egress_target_budget_bytes(const struct rules_settings *settings, const struct rules_target *spec)
 {
-        return service == RULES_SERVICE_FILE ? TARGET_LINES_BYTES : settings->egress.batch_bytes_max;
-}
-
-uint64_t egress_target_budget_bytes(const struct rules_settings *settings, uint32_t targets_count)
-{
-        uint64_t batches = target_batches_count(settings, RULES_SERVICE_FIREHOSE);
-        uint64_t body_bytes = target_batch_bytes(settings, RULES_SERVICE_FIREHOSE) + sizeof(struct egress_batch);
-        uint64_t lines_bytes = TARGET_FILE_BATCHES * (TARGET_LINES_BYTES + sizeof(struct egress_batch));
-        struct http_client_options client = {
-                .url = {.tls = true},
-                .connections_max = settings->egress.in_flight_max,
-                .response_body_bytes_max = LIMIT_HTTP_BODY_BYTES_MAX,
-        };
-        /* OpenSSL takes some 100 KiB a connection by itself. */
-        uint64_t firehose_bytes = batches * body_bytes + http_client_memory_bytes(&client) +
-                                  settings->egress.in_flight_max * (uint64_t)TARGET_OPENSSL_BYTES;
-        return targets_count * (firehose_bytes > lines_bytes ? firehose_bytes : lines_bytes);
+        const struct egress_service *service = target_service(spec->service);
+        uint64_t batch_bytes = sizeof(struct egress_batch) + service->batch_bytes(settings);
+        return sizeof(struct egress_target) + service->batches_count(settings) * batch_bytes +
+               service->budget_bytes(settings, spec);
 }
 
 static enum err_code target_create_batches(struct egress_target *target, struct err *reterr)
 {
         const struct rules_settings *settings = target->worker->options.settings;
-        target->batches_count = target_batches_count(settings, target->spec.service);
+        target->batches_count = target->service->batches_count(settings);
         target->batches = calloc(target->batches_count, sizeof(*target->batches));
         if (target->batches == NULL)
                 return err_set(reterr, ERR_MEMORY, "out of memory for the batches of %s", target->row->key);
         for (uint32_t i = 0; i < target->batches_count; i++) {
                 struct egress_batch *batch = &target->batches[i];
                 batch->target = target;
-                batch->bytes_max = target_batch_bytes(settings, target->spec.service);
-                batch->bytes = malloc(batch->bytes_max + FIREHOSE_BODY_SLACK_BYTES);
-                if (batch->bytes == NULL)
+                batch->bytes_max = target->service->batch_bytes(settings);
+                if (batch->bytes_max > 0)
+                        batch->bytes = malloc(batch->bytes_max + target->service->slack_bytes);
+                if (batch->bytes_max > 0 && batch->bytes == NULL)
                         return err_set(reterr, ERR_MEMORY, "out of memory for the batches of %s", target->row->key);
                 batch->next = target->free_batches;
                 target->free_batches = batch;
         }
         return ERR_OK;
-}
-
-static enum err_code target_create_firehose(struct egress_target *target, struct err *reterr)
-{
-        const struct rules_settings *settings = target->worker->options.settings;
-        char text[512];
-        if (settings->egress.firehose.url[0] != '\0') {
-                (void)snprintf(text, sizeof(text), "%s", settings->egress.firehose.url); /* the same size */
-        } else {
-                (void)snprintf(text, sizeof(text), "https://firehose.%.*s.amazonaws.com%s",
-                               SLICE_PRINTF(target->spec.region),
-                               slice_equal(target->spec.partition, SLICE("aws-cn")) ? ".cn" : "");
-        }
-        enum err_code code = http_url_parse(slice_of_text(text), &target->url, reterr);
-        if (code != ERR_OK)
-                return code;
-        http_url_authority(&target->url, target->host_header, sizeof(target->host_header));
-        target->limits = (struct firehose_limits){
-                .record_bytes_max = LIMIT_FIREHOSE_RECORD_BYTES_MAX,
-                .record_events_max = target->spec.packed ? target->spec.packed_events_max : 1,
-                .records_max = LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX,
-        };
-        struct http_client_options options = {
-                .loop = target->worker->loop,
-                .url = target->url,
-                .tls = target->url.tls ? target->worker->options.tls : NULL,
-                .connections_max = settings->egress.in_flight_max,
-                .connect_timeout_ms = settings->egress.connect_timeout_ms,
-                .request_timeout_ms = settings->egress.request_timeout_ms,
-                .idle_timeout_ms = settings->egress.idle_timeout_ms,
-                .response_body_bytes_max = LIMIT_HTTP_BODY_BYTES_MAX,
-        };
-        return http_client_create(&options, &target->client, reterr);
-}
-
-static enum err_code target_create_file(struct egress_target *target, struct err *reterr)
-{
-        struct file_sink_options options = {
-                .path = arena_printf(&target->arena, "%.*s", SLICE_PRINTF(target->spec.resource)),
-                .rotate_bytes = target->spec.rotate_bytes,
-                .rotate_seconds = target->spec.rotate_seconds,
-                .sync = target->worker->options.settings->journal.durability_host,
-        };
-        if (options.path == NULL)
-                return err_set(reterr, ERR_MEMORY, "out of memory");
-        return file_sink_open(target->worker->loop, &options, &target->file, reterr);
 }
 
 enum err_code egress_target_create(const struct rules_target *spec, const uint16_t *numbers,
@@ -130,6 +76,7 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
                 return err_set(reterr, ERR_MEMORY, "out of memory for target %.*s", SLICE_PRINTF(spec->key));
         arena_init(&target->arena, 4096, 0);
         target->worker = worker;
+        target->service = target_service(spec->service);
         target->row = row;
         target->queue_last = &target->queue_first;
         target->in_flight_limit = 1;
@@ -170,10 +117,8 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
                 };
         }
         enum err_code code = target_create_batches(target, reterr);
-        if (code == ERR_OK && spec->service == RULES_SERVICE_FIREHOSE)
-                code = target_create_firehose(target, reterr);
-        if (code == ERR_OK && spec->service == RULES_SERVICE_FILE)
-                code = target_create_file(target, reterr);
+        if (code == ERR_OK)
+                code = target->service->create(target, reterr);
         if (code != ERR_OK) {
                 egress_target_free(target);
                 return code;
@@ -203,13 +148,7 @@ void egress_target_free(struct egress_target *target)
 {
         if (target == NULL)
                 return;
-        if (target->client != NULL) {
-                bool stopped = http_client_stop(target->client); /* its worker has stopped it, or it never sent */
-                ASSERT(stopped);
-                http_client_free(target->client);
-        }
-        if (target->file != NULL)
-                file_sink_close(target->file);
+        target->service->free(target);
         for (uint32_t i = 0; target->batches != NULL && i < target->batches_count; i++)
                 free(target->batches[i].bytes);
         free(target->batches);
@@ -241,7 +180,7 @@ bool egress_target_is_idle(const struct egress_target *target)
 
 bool egress_target_has_room(const struct egress_target *target)
 {
-        return target->free_batches != NULL || target->building != NULL;
+        return target->building != NULL ? !target->building->full : target->free_batches != NULL;
 }
 
 /* How long an event that is read live has waited already, at most its linger: the worker may have slept meanwhile. One
@@ -264,15 +203,16 @@ static struct egress_batch *target_begin_batch(struct egress_target *target, uin
         target->free_batches = batch->next;
         batch->next = NULL;
         batch->state = EGRESS_BATCH_BUILDING;
-        batch->begun_ns = target->worker->now_ns - lingered_ns;
+        batch->due_ns = target->worker->now_ns - lingered_ns +
+                        (uint64_t)target->worker->options.settings->egress.linger_ms * CLOCK_NS_PER_MS;
+        batch->full = false;
         batch->events = 0;
         batch->attempts = 0;
         batch->partly_done = false;
         batch->resending = 0;
         batch->len = 0;
         memset(batch->shard, 0, target->worker->options.shards_count * sizeof(batch->shard[0]));
-        if (target->spec.service == RULES_SERVICE_FIREHOSE)
-                firehose_body_begin(&batch->firehose, batch->bytes, batch->bytes_max, target->spec.resource);
+        target->service->begin(target, batch);
         *target->queue_last = batch;
         target->queue_last = &batch->next;
         target->building = batch;
@@ -280,31 +220,17 @@ static struct egress_batch *target_begin_batch(struct egress_target *target, uin
         return batch;
 }
 
-static void target_close_batch(struct egress_target *target, struct egress_batch *batch)
+/* False: the service cannot finish it now, and it takes nothing more. */
+static bool target_close_batch(struct egress_target *target, struct egress_batch *batch)
 {
         ASSERT(batch->state == EGRESS_BATCH_BUILDING);
         ASSERT(batch == target->building);
+        if (batch->events > 0 && target->service->finish(target, batch) == ERR_BUSY)
+                return false;
         target->building = NULL;
-        if (target->spec.service == RULES_SERVICE_FIREHOSE && batch->events > 0) {
-                firehose_body_finish(&batch->firehose);
-                batch->len = batch->firehose.len;
-        }
         /* A batch may hold only events that expired or can never be sent: nothing goes on the wire. */
         batch->state = batch->events > 0 ? EGRESS_BATCH_READY : EGRESS_BATCH_SETTLED;
-}
-
-static enum err_code target_append(struct egress_target *target, struct egress_batch *batch, struct slice json)
-{
-        if (target->spec.service == RULES_SERVICE_FIREHOSE)
-                return firehose_body_append(&batch->firehose, &target->limits, json);
-        if (json.len + 1 > batch->bytes_max)
-                return ERR_TOO_BIG;
-        if (json.len + 1 > batch->bytes_max - batch->len)
-                return ERR_FULL;
-        memcpy(batch->bytes + batch->len, json.ptr, json.len);
-        batch->bytes[batch->len + json.len] = '\n';
-        batch->len += json.len + 1;
-        return ERR_OK;
+        return true;
 }
 
 /* One event that no request can ever carry goes to the dead-letter file, with its reason, and is synced: it is rare. */
@@ -345,18 +271,26 @@ static bool target_event_expired(const struct egress_target *target, const struc
         return age_ms > 0 && (uint64_t)age_ms / 1000 > age_max_s;
 }
 
-bool egress_target_take(struct egress_target *target, uint32_t shard, const struct journal_record *record,
-                        struct slice json, uint32_t copies)
+bool egress_target_take(struct egress_target *target, uint32_t shard, const struct egress_event *event, uint32_t copies)
 {
+        const struct journal_record *record = event->record;
         struct egress_place *place = &target->place[shard];
         struct counters_block *counters = target->worker->options.counters;
         bool expired = target_event_expired(target, record);
         struct egress_batch *batch = NULL;
         for (uint32_t copy = place->copies_done; copy < copies;) {
+                uint32_t step = target->service->takes_copies ? copies - copy : 1;
                 batch = target->building;
                 if (batch == NULL)
                         batch = target_begin_batch(target, target_lingered_ns(target, shard, record));
-                if (batch == NULL) {
+                enum err_code code = batch == NULL ? ERR_BUSY : ERR_OK;
+                if (code == ERR_OK && !expired)
+                        code = target->service->append(target, batch, event, step);
+                if (code == ERR_FULL && target_close_batch(target, batch))
+                        continue;
+                if (code == ERR_BUSY || code == ERR_FULL) {
+                        if (batch != NULL)
+                                batch->full = true; /* its turn tries to close it again */
                         place->position = record->position;
                         place->sequence = record->sequence;
                         place->copies_done = (uint8_t)copy;
@@ -364,24 +298,20 @@ bool egress_target_take(struct egress_target *target, uint32_t shard, const stru
                         egress_target_activate(target);
                         return false;
                 }
-                enum err_code code = expired ? ERR_OK : target_append(target, batch, json);
-                if (code == ERR_FULL) {
-                        target_close_batch(target, batch);
-                        continue;
-                }
                 if (expired) {
-                        place->copies_settled.expired++;
-                        counter_add(counters, COUNTER_egress_expired, 1);
+                        place->copies_settled.expired += step;
+                        counter_add(counters, COUNTER_egress_expired, step);
                 } else if (code == ERR_OK) {
-                        place->copies_settled.delivered++;
-                        batch->events++;
-                        counter_add(counters, COUNTER_egress_events, 1);
-                        counter_add(counters, COUNTER_egress_json_bytes, json.len + 1);
+                        place->copies_settled.delivered += step;
+                        batch->events += step;
+                        counter_add(counters, COUNTER_egress_events, step);
+                        if (target->service->takes_json)
+                                counter_add(counters, COUNTER_egress_json_bytes, step * (event->json.len + 1));
                 } else {
-                        target_dead_letter(target, json, "larger than a Firehose record (1,000 KiB)");
-                        place->copies_settled.dead_lettered++;
+                        target_dead_letter(target, event->json, target->service->too_big);
+                        place->copies_settled.dead_lettered += step;
                 }
-                copy++;
+                copy += step;
                 /* Until its last copy is taken, the cursor must not pass this record, and none of its copies count. */
                 batch->shard[shard].touched = true;
                 batch->shard[shard].end_position = record->position;
@@ -485,7 +415,7 @@ static void target_succeeded(struct egress_target *target)
 }
 
 /* A request, or a write, failed as a whole. The class decides; the events stay where they are. */
-static void target_failed(struct egress_target *target, enum err_code code, const char *text)
+void egress_target_batch_failed(struct egress_target *target, enum err_code code, const char *text)
 {
         struct egress_worker *worker = target->worker;
         const struct rules_settings *settings = worker->options.settings;
@@ -541,160 +471,72 @@ static void target_failed(struct egress_target *target, enum err_code code, cons
         }
 }
 
-/* ---------------------------------------------------------------------------------------------- Firehose */
+/* ---------------------------------------------------------------------------------------------- sending */
 
-static void target_firehose_done(struct http_exchange *exchange, enum err_code code,
-                                 const struct http_response *response, bool maybe_sent, const struct err *why)
+void egress_target_batch_sending(struct egress_target *target, struct egress_batch *batch)
 {
-        struct egress_batch *batch = exchange->context;
-        struct egress_target *target = batch->target;
-        struct egress_worker *worker = target->worker;
-        struct counters_block *counters = worker->options.counters;
-        ASSERT(batch->state == EGRESS_BATCH_SENDING);
-        ASSERT(target->in_flight > 0);
-        target->in_flight--;
-        batch->state = EGRESS_BATCH_READY; /* until an answer settles it */
-        worker->now_ns = clock_monotonic_ns();
-        egress_target_activate(target);
-
-        if (code != ERR_OK) {
-                if (target->stopping)
-                        return;
-                if (maybe_sent)
-                        counter_add(counters, COUNTER_egress_requests_uncertain, 1);
-                target_failed(target, code, why != NULL ? why->text : err_text(code));
-                return;
-        }
-        if (response->status == 200) {
-                struct firehose_answer answer;
-                code = firehose_answer_read(response->body, batch->firehose.records, &answer);
-                if (code != ERR_OK) {
-                        counter_add(counters, COUNTER_egress_requests_uncertain, 1);
-                        target_failed(target, ERR_PROTOCOL, "status 200 with a body that is no PutRecordBatch answer");
-                        return;
-                }
-                if (answer.failed == 0) {
-                        batch->state = EGRESS_BATCH_SETTLED;
-                        target_succeeded(target);
-                        target_settle(target);
-                        return;
-                }
-                /* Some records were refused: they alone go again. The endpoint works, so this is no failure in a row;
-                 * but it asks for less. */
-                counter_add(counters, COUNTER_egress_entries_refused, answer.failed);
-                target_row_add(&target->row->entries_refused, answer.failed);
-                counters_row_set_error(target->row, answer.first_error);
-                if (answer.accepted > 0) {
-                        batch->partly_done = true;
-                        target->consecutive_failures = 0;
-                        target->parked = false;
-                } else {
-                        target->consecutive_failures++;
-                }
-                batch->events = firehose_body_keep_failed(&batch->firehose, &answer);
-                batch->len = batch->firehose.len;
-                batch->resending = answer.failed;
-                if (answer.throttled) {
-                        target->in_flight_limit = target->in_flight_limit > 2 ? target->in_flight_limit / 2 : 1;
-                        counter_add(counters, COUNTER_egress_requests_throttled, 1);
-                }
-                target_hold(target, answer.throttled ? worker->options.settings->egress.retry_throttle_base_ms
-                                                     : worker->options.settings->egress.retry_base_ms);
-                return;
-        }
-        struct aws_error error;
-        aws_error_read(response, clock_realtime_ms(), &error);
-        if (error.code == ERR_CLOCK_SKEW)
-                target->clock_offset_ms = error.clock_offset_ms;
-        char text[ERR_TEXT_BYTES_MAX];
-        (void)snprintf(text, sizeof(text), "HTTP %u %s: %s", response->status, error.name, error.message); /* cut */
-        target_failed(target, error.code, text);
-        uint64_t wished_ns = worker->now_ns + (uint64_t)error.retry_after_ms * CLOCK_NS_PER_MS;
-        if (error.retry_after_ms > 0 && target->hold_until_ns < wished_ns)
-                target->hold_until_ns = wished_ns; /* the service knows better */
-}
-
-static enum err_code target_firehose_head(struct egress_target *target, struct egress_batch *batch, struct err *reterr)
-{
-        struct egress_worker *worker = target->worker;
-        /* C2: the helper thread release-stores a whole generation (C3). */
-        const struct credentials *credentials =
-                atomic_load_explicit(&worker->options.credentials->current, memory_order_acquire);
-        if (credentials == NULL) {
-                atomic_store_explicit(&worker->options.credentials->refresh_wanted, true,
-                                      memory_order_relaxed); /* C1 */
-                return err_set(reterr, ERR_CREDENTIALS,
-                               "no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-                               "credentials.profile in sendring.yaml");
-        }
-        uint8_t digest[SIGV4_SHA256_BYTES];
-        sigv4_sha256(slice_of(batch->bytes, batch->len), digest);
-        const struct sigv4_header headers[] = {
-                {SLICE("content-type"), SLICE("application/x-amz-json-1.1")},
-                {SLICE("host"), slice_of_text(target->host_header)},
-                {SLICE("x-amz-target"), SLICE("Firehose_20150804.PutRecordBatch")},
-        };
-        struct sigv4_request request = {
-                .method = SLICE("POST"),
-                .path = slice_of_text(target->url.path),
-                .headers = headers,
-                .headers_count = sizeof(headers) / sizeof(headers[0]),
-                .body_sha256 = digest,
-                .normalize_path = true,
-                .double_encode_path = true,
-        };
-        struct sigv4_credentials keys = {
-                slice_of_text(credentials->access_key_id),
-                slice_of_text(credentials->secret_access_key),
-                slice_of_text(credentials->session_token),
-        };
-        struct sigv4_signature signature;
-        enum err_code code = sigv4_sign(worker->signer, &request, &keys, target->spec.region, SLICE("firehose"),
-                                        clock_realtime_ms() + target->clock_offset_ms, &signature, reterr);
-        if (code != ERR_OK)
-                return code;
-        bool token = keys.session_token.len > 0;
-        int used = snprintf(
-                batch->head, sizeof(batch->head),
-                "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-amz-json-1.1\r\n"
-                "X-Amz-Target: Firehose_20150804.PutRecordBatch\r\nX-Amz-Date: %s\r\n%s%s%sAuthorization: %s\r\n"
-                "User-Agent: sendring\r\nContent-Length: %zu\r\n\r\n",
-                target->url.path, target->host_header, signature.amz_date, token ? "X-Amz-Security-Token: " : "",
-                token ? credentials->session_token : "", token ? "\r\n" : "", signature.authorization, batch->len);
-        if (used < 0 || (size_t)used >= sizeof(batch->head))
-                return err_set(reterr, ERR_TOO_BIG, "the request head exceeds %zu bytes", sizeof(batch->head));
-        batch->exchange.head = slice_of(batch->head, (size_t)used);
-        return ERR_OK;
-}
-
-/* Starts one READY batch. ERR_BUSY: no connection is free. */
-static enum err_code target_firehose_send(struct egress_target *target, struct egress_batch *batch)
-{
-        struct counters_block *counters = target->worker->options.counters;
-        struct err err = {.text = ""};
-        enum err_code code = target_firehose_head(target, batch, &err);
-        if (code != ERR_OK) {
-                target_failed(target, code, err.text);
-                /* To look for credentials again costs nothing: no need to wait for the longest interval. */
-                if (code == ERR_CREDENTIALS && target->hold_until_ns > target->worker->now_ns + TARGET_NO_KEYS_RETRY_NS)
-                        target->hold_until_ns = target->worker->now_ns + TARGET_NO_KEYS_RETRY_NS;
-                return code;
-        }
-        batch->exchange.body = slice_of(batch->bytes, batch->len);
-        batch->exchange.done = target_firehose_done;
-        batch->exchange.context = batch;
-        /* The state first: `done` may come before http_client_send() returns. */
+        ASSERT(batch->state == EGRESS_BATCH_READY);
         batch->state = EGRESS_BATCH_SENDING;
         target->in_flight++;
-        code = http_client_send(target->client, &batch->exchange);
-        if (code != ERR_OK) {
-                batch->state = EGRESS_BATCH_READY;
-                target->in_flight--;
-                if (code != ERR_BUSY)
-                        target_failed(target, code, err_text(code));
-                return code;
+}
+
+void egress_target_batch_not_sent(struct egress_target *target, struct egress_batch *batch)
+{
+        ASSERT(batch->state == EGRESS_BATCH_SENDING);
+        batch->state = EGRESS_BATCH_READY;
+        target->in_flight--;
+}
+
+void egress_target_batch_ended(struct egress_target *target, struct egress_batch *batch)
+{
+        ASSERT(target->in_flight > 0);
+        egress_target_batch_not_sent(target, batch); /* until an answer settles it */
+        target->worker->now_ns = clock_monotonic_ns();
+        egress_target_activate(target);
+}
+
+void egress_target_batch_done(struct egress_target *target, struct egress_batch *batch)
+{
+        ASSERT(batch->state == EGRESS_BATCH_READY);
+        batch->state = EGRESS_BATCH_SETTLED;
+        target_succeeded(target);
+        target_settle(target);
+}
+
+/* The endpoint works, so this is no failure in a row; but it asks for less. */
+void egress_target_batch_refused(struct egress_target *target, struct egress_batch *batch, uint32_t accepted,
+                                 uint32_t refused, bool throttled, const char *first_error)
+{
+        struct counters_block *counters = target->worker->options.counters;
+        const struct rules_settings *settings = target->worker->options.settings;
+        counter_add(counters, COUNTER_egress_entries_refused, refused);
+        target_row_add(&target->row->entries_refused, refused);
+        counters_row_set_error(target->row, first_error);
+        if (accepted > 0) {
+                batch->partly_done = true;
+                target->consecutive_failures = 0;
+                target->parked = false;
+        } else {
+                target->consecutive_failures++;
         }
-        counter_add(counters, COUNTER_egress_entries, batch->firehose.records);
+        batch->resending = refused;
+        if (throttled) {
+                target->in_flight_limit = target->in_flight_limit > 2 ? target->in_flight_limit / 2 : 1;
+                counter_add(counters, COUNTER_egress_requests_throttled, 1);
+        }
+        target_hold(target, throttled ? settings->egress.retry_throttle_base_ms : settings->egress.retry_base_ms);
+}
+
+static enum err_code target_send(struct egress_target *target, struct egress_batch *batch)
+{
+        struct counters_block *counters = target->worker->options.counters;
+        enum err_code code = target->service->send(target, batch);
+        if (code != ERR_OK)
+                return code;
+        batch->attempts++;
+        counter_add(counters, COUNTER_egress_requests, 1);
+        counter_add(counters, COUNTER_egress_request_bytes, batch->len);
+        target_row_add(&target->row->requests, 1);
         if (batch->resending > 0) {
                 /* Counted once per refusal: a request that failed as a whole meanwhile does not refuse entries. */
                 counter_add(counters, COUNTER_egress_entries_resent, batch->resending);
@@ -704,59 +546,12 @@ static enum err_code target_firehose_send(struct egress_target *target, struct e
         return ERR_OK;
 }
 
-/* ---------------------------------------------------------------------------------------------- file */
-
-static void target_file_done(void *context, enum err_code code, const struct err *why)
-{
-        struct egress_batch *batch = context;
-        struct egress_target *target = batch->target;
-        ASSERT(batch->state == EGRESS_BATCH_SENDING);
-        target->in_flight--;
-        target->worker->now_ns = clock_monotonic_ns();
-        egress_target_activate(target);
-        if (code != ERR_OK) {
-                batch->state = EGRESS_BATCH_READY;
-                target_failed(target, code, why != NULL ? why->text : err_text(code));
-                return;
-        }
-        batch->state = EGRESS_BATCH_SETTLED;
-        target_succeeded(target);
-        target_settle(target);
-}
-
-static enum err_code target_file_send(struct egress_target *target, struct egress_batch *batch)
-{
-        batch->state = EGRESS_BATCH_SENDING;
-        target->in_flight++;
-        enum err_code code = file_sink_write(target->file, slice_of(batch->bytes, batch->len), target_file_done, batch);
-        if (code != ERR_OK) {
-                batch->state = EGRESS_BATCH_READY;
-                target->in_flight--;
-                if (code != ERR_BUSY)
-                        target_failed(target, code, err_text(code));
-        }
-        return code;
-}
-
 /* ---------------------------------------------------------------------------------------------- the turn */
-
-static enum err_code target_send(struct egress_target *target, struct egress_batch *batch)
-{
-        enum err_code code = target->spec.service == RULES_SERVICE_FILE ? target_file_send(target, batch)
-                                                                        : target_firehose_send(target, batch);
-        if (code == ERR_OK) {
-                batch->attempts++;
-                counter_add(target->worker->options.counters, COUNTER_egress_requests, 1);
-                counter_add(target->worker->options.counters, COUNTER_egress_request_bytes, batch->len);
-                target_row_add(&target->row->requests, 1);
-        }
-        return code;
-}
 
 static uint32_t target_in_flight_limit(const struct egress_target *target)
 {
-        if (target->spec.service == RULES_SERVICE_FILE || target->consecutive_failures > 0)
-                return 1; /* one writer; one probe */
+        if (target->service->one_at_a_time || target->consecutive_failures > 0)
+                return 1; /* one probe */
         return (uint32_t)target->in_flight_limit;
 }
 
@@ -767,12 +562,11 @@ uint64_t egress_target_turn(struct egress_target *target)
         uint64_t wish_ns = UINT64_MAX;
         struct egress_batch *building = target->building;
         if (building != NULL) {
-                uint64_t due_ns =
-                        building->begun_ns + (uint64_t)worker->options.settings->egress.linger_ms * CLOCK_NS_PER_MS;
-                if (worker->draining || now_ns >= due_ns)
-                        target_close_batch(target, building);
+                bool due = worker->draining || building->full || now_ns >= building->due_ns;
+                if (!due)
+                        wish_ns = building->due_ns;
                 else
-                        wish_ns = due_ns;
+                        (void)target_close_batch(target, building); /* else when the batch before it has ended */
         }
         target_settle(target);
         for (struct egress_batch *batch = target->queue_first; batch != NULL; batch = batch->next) {
@@ -803,8 +597,8 @@ void egress_target_tick(struct egress_target *target)
 {
         struct egress_worker *worker = target->worker;
         const struct journal_settled nothing = {0};
-        if (target->file != NULL && !target->stopping)
-                file_sink_rotate_if_due(target->file); /* by age, also without an event */
+        if (target->service->tick != NULL && !target->stopping)
+                target->service->tick(target);
         for (uint32_t shard = 0; shard < worker->options.shards_count && !target->stopping; shard++) {
                 struct egress_shard_feed *feed = &worker->feeds[shard];
                 struct egress_place *place = &target->place[shard];
@@ -841,10 +635,5 @@ void egress_target_tick(struct egress_target *target)
 bool egress_target_stop(struct egress_target *target)
 {
         target->stopping = true;
-        bool stopped = true;
-        if (target->client != NULL)
-                stopped &= http_client_stop(target->client);
-        if (target->file != NULL)
-                stopped &= !file_sink_is_busy(target->file);
-        return stopped;
+        return target->service->stop(target);
 }

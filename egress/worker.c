@@ -1,4 +1,4 @@
-#include "egress/worker_internal.h"
+#include "egress/service.h"
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -234,8 +234,8 @@ static bool worker_dispatch(struct egress_worker *worker, uint32_t shard, const 
 {
         struct egress_shard_feed *feed = &worker->feeds[shard];
         struct codec_view view;
+        struct egress_event event = {.record = record, .view = &view};
         const struct codec_json_options *encoded_for = NULL;
-        size_t json_bytes = 0;
         bool decoded = false, all_taken = true;
         for (uint32_t i = 0; i < record->entry.routes_count; i++) {
                 uint16_t number = record->entry.routes[i];
@@ -267,12 +267,15 @@ static bool worker_dispatch(struct egress_worker *worker, uint32_t shard, const 
                         }
                         decoded = true;
                 }
-                if (encoded_for == NULL || !worker_same_json(encoded_for, &target->json)) {
-                        json_bytes = codec_json_encode(&view, &target->json, worker->json, worker->json_bytes_max);
+                if (target->service->takes_json &&
+                    (encoded_for == NULL || !worker_same_json(encoded_for, &target->json))) {
+                        size_t json_bytes =
+                                codec_json_encode(&view, &target->json, worker->json, worker->json_bytes_max);
                         ASSERT(json_bytes > 0);
+                        event.json = slice_of(worker->json, json_bytes);
                         encoded_for = &target->json;
                 }
-                all_taken &= egress_target_take(target, shard, record, slice_of(worker->json, json_bytes), copies);
+                all_taken &= egress_target_take(target, shard, &event, copies);
         }
         return all_taken;
 }

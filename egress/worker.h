@@ -70,8 +70,8 @@ bool egress_worker_offer(struct egress_worker *worker, uint32_t shard, uint64_t 
 
 /* ---- targets: control thread */
 
-/* Bytes that one target may hold, for the memory budget: batches, connection buffers. */
-uint64_t egress_target_budget_bytes(const struct rules_settings *settings, uint32_t targets_count);
+/* Bytes that the target may hold, for the memory budget: batches, connection buffers. */
+uint64_t egress_target_budget_bytes(const struct rules_settings *settings, const struct rules_target *spec);
 /* Makes a target: buffers, connections' pool, file. `numbers[shard]` is its number in that shard's journal; `row` its
  * row on the counters page. Then hand it to its worker, which owns it from then on. */
 enum err_code egress_target_create(const struct rules_target *spec, const uint16_t *numbers,

@@ -1,5 +1,5 @@
-/* What egress/worker.c (the thread and its feeds) and egress/target.c (batches, sending, cursors) share. Inside egress/
- * only. */
+/* What egress/worker.c (the thread and its feeds), egress/target.c (batches, order, cursors) and the services' files
+ * share. Inside egress/ only. */
 #ifndef SENDRING_EGRESS_WORKER_INTERNAL_H
 #define SENDRING_EGRESS_WORKER_INTERNAL_H
 
@@ -39,8 +39,12 @@ struct egress_place {
  * worker ENDING (compare-exchange of REMOVED). So either a removal is taken back, or the target ends. */
 enum egress_target_life { EGRESS_TARGET_KEPT = 0, EGRESS_TARGET_REMOVED = 1, EGRESS_TARGET_ENDING = 2 };
 
+struct egress_service; /* egress/service.h */
+struct egress_event;
+
 struct egress_target {
         struct egress_worker *worker;
+        const struct egress_service *service;
         struct arena arena; /* owns the texts of spec */
         struct rules_target spec;
         const char *log_key; /* spec.key in quotes, escaped */
@@ -54,7 +58,6 @@ struct egress_target {
         struct egress_batch *free_batches;
         struct egress_batch *queue_first, **queue_last; /* unsettled, in journal order */
         struct egress_batch *building;                  /* the last of the queue while it is BUILDING, else NULL */
-        uint32_t lines_bytes_max;                       /* of one file batch */
 
         /* Sending. */
         uint32_t in_flight;
@@ -65,14 +68,14 @@ struct egress_target {
         int64_t clock_offset_ms; /* the service's clock minus ours */
         struct log_gate failure_gate;
         struct log_gate dead_letter_gate;
+        struct codec_json_options json; /* what producers left out */
 
-        /* Firehose */
+        /* AWS services (target_http.c) */
         struct http_client *client;
         struct http_url url;
         char host_header[280];
-        struct firehose_limits limits;
-        struct codec_json_options json;
-        /* file */
+        /* each its own */
+        struct firehose_limits firehose;
         struct file_sink *file;
 
         _Atomic int life;                     /* enum egress_target_life */
@@ -116,10 +119,10 @@ struct egress_worker {
 
 /* ---- target.c, on the worker's thread */
 
-/* Takes one record for the target, `copies` times (a destination may be listed twice); `json` without newline. True:
- * taken, and the place is behind it. False: no room now; the target lags from this record. */
-bool egress_target_take(struct egress_target *target, uint32_t shard, const struct journal_record *record,
-                        struct slice json, uint32_t copies);
+/* Takes one event for the target, `copies` times (a destination may be listed twice). True: taken, and the place is
+ * behind it. False: no room now; the target lags from this record. */
+bool egress_target_take(struct egress_target *target, uint32_t shard, const struct egress_event *event,
+                        uint32_t copies);
 /* Says that records up to here were looked at and nothing else of them is this target's. */
 void egress_target_passed(struct egress_target *target, uint32_t shard, uint64_t position, uint64_t sequence);
 /* Room for at least one more event without waiting? */

@@ -190,7 +190,9 @@ static uint64_t router_budget(const struct router *router)
                 journal_get_stats(router->journals[i], &stats);
                 journals += stats.budget_bytes;
         }
-        uint64_t targets = egress_target_budget_bytes(settings, router->targets_count);
+        uint64_t targets = 0;
+        for (uint32_t i = 0; i < rules_plan_targets_count(router->plan->plan); i++)
+                targets += egress_target_budget_bytes(settings, rules_plan_target(router->plan->plan, i));
         uint64_t workers = (uint64_t)router->workers_count * egress_worker_budget_bytes(router->shards_count);
         uint64_t total = ROUTER_FIXED_BUDGET_BYTES + lanes + journals + targets + workers + router->counters.file_bytes;
         log_info("memory budget",

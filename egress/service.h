@@ -1,0 +1,107 @@
+/* A service as a table: what a target asks of Firehose, of a file, of CloudWatch. egress/target.c has what they share:
+ * the life of a target, batches and their order, cursors, back-off. Inside egress/ only.
+ *
+ * A service fills a batch event by event, finishes it, and sends it. When the answer is there it says one of
+ *
+ *     egress_target_batch_done()      every event of the batch is delivered
+ *     egress_target_batch_refused()   some of its entries were refused: the batch, cut down to them, goes again
+ *     egress_target_batch_failed()    the request failed as a whole: the error's class decides what happens
+ *
+ * and each of them leaves the rest to the target. Everything runs on the worker's thread, save create, free and the
+ * sizes, which the control thread asks for before the worker has the target, and after.
+ */
+#ifndef SENDRING_EGRESS_SERVICE_H
+#define SENDRING_EGRESS_SERVICE_H
+
+#include "egress/worker_internal.h"
+
+/* One event on its way into a batch. Valid during the call. */
+struct egress_event {
+        const struct journal_record *record;
+        const struct codec_view *view;
+        struct slice json; /* without newline; empty when the service takes none */
+};
+
+struct egress_service {
+        const char *name;
+        bool takes_json;      /* else the worker encodes nothing for it */
+        bool takes_copies;    /* all copies of an event in one call of append */
+        bool one_at_a_time;   /* a single request is in flight, however well it goes */
+        const char *too_big;  /* the reason in the dead-letter file for an event that append refused as ERR_TOO_BIG */
+        uint32_t slack_bytes; /* room behind the bytes of a batch for wide stores */
+
+        /* Batches of a target, at least 2: one builds while the others are on their way. */
+        uint32_t (*batches_count)(const struct rules_settings *settings);
+        size_t (*batch_bytes)(const struct rules_settings *settings); /* 0: a batch has no buffer of its own */
+        /* What create takes, besides the batches. */
+        uint64_t (*budget_bytes)(const struct rules_settings *settings, const struct rules_target *spec);
+
+        /* target->spec, json, worker and places are set. What it has made when it fails, free releases. */
+        enum err_code (*create)(struct egress_target *target, struct err *reterr);
+        void (*free)(struct egress_target *target);
+
+        /* An empty batch begins; batch->due_ns is set and may be moved. */
+        void (*begin)(struct egress_target *target, struct egress_batch *batch);
+        /* ERR_OK       the event is in, and counts as delivered when the batch is settled;
+         * ERR_FULL     it does not fit any more: finish this batch, begin another;
+         * ERR_TOO_BIG  it fits no batch: dead-lettered. */
+        enum err_code (*append)(struct egress_target *target, struct egress_batch *batch,
+                                const struct egress_event *event, uint32_t copies);
+        /* No further event comes; there is at least one. ERR_BUSY: not now; asked again with the next turn. */
+        enum err_code (*finish)(struct egress_target *target, struct egress_batch *batch);
+        /* Starts a READY batch through egress_target_batch_sending(). ERR_BUSY: not now; else the failure has been
+         * given to egress_target_batch_failed(). */
+        enum err_code (*send)(struct egress_target *target, struct egress_batch *batch);
+        void (*tick)(struct egress_target *target); /* a few times a second; NULL: nothing */
+        bool (*stop)(struct egress_target *target); /* true when nothing is submitted any more */
+};
+
+extern const struct egress_service egress_service_firehose, egress_service_file;
+
+/* ---- target.c */
+
+/* Before the request starts, since its answer may come before the call returns; and when it did not start after all. */
+void egress_target_batch_sending(struct egress_target *target, struct egress_batch *batch);
+void egress_target_batch_not_sent(struct egress_target *target, struct egress_batch *batch);
+/* The request has ended. Call first; the batch is READY again until one of the next three says otherwise. */
+void egress_target_batch_ended(struct egress_target *target, struct egress_batch *batch);
+void egress_target_batch_done(struct egress_target *target, struct egress_batch *batch);
+/* `accepted` entries were taken and `refused` were not, with the reason of the first: the service has cut the batch
+ * down to the latter. */
+void egress_target_batch_refused(struct egress_target *target, struct egress_batch *batch, uint32_t accepted,
+                                 uint32_t refused, bool throttled, const char *first_error);
+/* The events stay where they are. */
+void egress_target_batch_failed(struct egress_target *target, enum err_code code, const char *text);
+
+/* ---- target_http.c: AWS services */
+
+/* Makes target->client for https://<host>.<region>.amazonaws.com, or the operator's endpoint where `endpoint` is not
+ * empty. */
+enum err_code egress_target_http_create(struct egress_target *target, const char *host, const char *endpoint,
+                                        struct err *reterr);
+/* What that takes. */
+uint64_t egress_target_http_budget_bytes(const struct rules_settings *settings);
+void egress_target_http_free(struct egress_target *target);
+bool egress_target_http_stop(struct egress_target *target);
+
+struct egress_request {
+        struct slice signing_name; /* "firehose" */
+        struct slice path;
+        struct slice content_type;
+        struct slice fields;     /* more header fields, each ended by CR LF; not signed */
+        struct slice amz_target; /* X-Amz-Target; empty: none */
+        struct slice body;       /* untouched until `done` */
+        void (*done)(struct http_exchange *exchange, enum err_code code, const struct http_response *response,
+                     bool maybe_sent, const struct err *why); /* the exchange's context is the batch */
+};
+/* Signs and starts it; `batch` becomes SENDING. ERR_BUSY: no connection is free. Other failures have been given to
+ * egress_target_batch_failed(). */
+enum err_code egress_target_http_send(struct egress_target *target, struct egress_batch *batch,
+                                      const struct egress_request *request);
+/* No answer came: counts, and fails the request, unless the target is stopping. */
+void egress_target_http_unanswered(struct egress_target *target, enum err_code code, bool maybe_sent,
+                                   const struct err *why);
+/* An answer that is no success: what it means for the target. */
+void egress_target_http_error(struct egress_target *target, const struct http_response *response);
+
+#endif

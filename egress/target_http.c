@@ -1,0 +1,172 @@
+/* What targets of AWS services share: the endpoint, the head of a request with its signature, what a bad answer means.
+ */
+#include "egress/service.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "egress/aws_error.h"
+
+#include <stdio.h>
+
+#define TARGET_NO_KEYS_RETRY_NS CLOCK_NS_PER_S
+/* OpenSSL takes some 100 KiB a connection by itself. */
+#define TARGET_OPENSSL_BYTES (128u * 1024u)
+
+uint64_t egress_target_http_budget_bytes(const struct rules_settings *settings)
+{
+        struct http_client_options client = {
+                .url = {.tls = true},
+                .connections_max = settings->egress.in_flight_max,
+                .response_body_bytes_max = LIMIT_HTTP_BODY_BYTES_MAX,
+        };
+        return http_client_memory_bytes(&client) + settings->egress.in_flight_max * (uint64_t)TARGET_OPENSSL_BYTES;
+}
+
+enum err_code egress_target_http_create(struct egress_target *target, const char *host, const char *endpoint,
+                                        struct err *reterr)
+{
+        const struct rules_settings *settings = target->worker->options.settings;
+        char text[512];
+        if (endpoint[0] != '\0')
+                (void)snprintf(text, sizeof(text), "%s", endpoint); /* the same size */
+        else
+                (void)snprintf(text, sizeof(text), "https://%s.%.*s.amazonaws.com%s", host,
+                               SLICE_PRINTF(target->spec.region),
+                               slice_equal(target->spec.partition, SLICE("aws-cn")) ? ".cn" : "");
+        enum err_code code = http_url_parse(slice_of_text(text), &target->url, reterr);
+        if (code != ERR_OK)
+                return code;
+        http_url_authority(&target->url, target->host_header, sizeof(target->host_header));
+        struct http_client_options options = {
+                .loop = target->worker->loop,
+                .url = target->url,
+                .tls = target->url.tls ? target->worker->options.tls : NULL,
+                .connections_max = settings->egress.in_flight_max,
+                .connect_timeout_ms = settings->egress.connect_timeout_ms,
+                .request_timeout_ms = settings->egress.request_timeout_ms,
+                .idle_timeout_ms = settings->egress.idle_timeout_ms,
+                .response_body_bytes_max = LIMIT_HTTP_BODY_BYTES_MAX,
+        };
+        return http_client_create(&options, &target->client, reterr);
+}
+
+void egress_target_http_free(struct egress_target *target)
+{
+        if (target->client == NULL)
+                return;
+        bool stopped = http_client_stop(target->client); /* its worker has stopped it, or it never sent */
+        ASSERT(stopped);
+        http_client_free(target->client);
+}
+
+bool egress_target_http_stop(struct egress_target *target)
+{
+        return http_client_stop(target->client);
+}
+
+static enum err_code target_http_head(struct egress_target *target, struct egress_batch *batch,
+                                      const struct egress_request *request, struct err *reterr)
+{
+        struct egress_worker *worker = target->worker;
+        /* C2: the helper thread release-stores a whole generation (C3). */
+        const struct credentials *credentials =
+                atomic_load_explicit(&worker->options.credentials->current, memory_order_acquire);
+        if (credentials == NULL) {
+                atomic_store_explicit(&worker->options.credentials->refresh_wanted, true,
+                                      memory_order_relaxed); /* C1 */
+                return err_set(reterr, ERR_CREDENTIALS,
+                               "no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+                               "credentials.profile in sendring.yaml");
+        }
+        uint8_t digest[SIGV4_SHA256_BYTES];
+        sigv4_sha256(request->body, digest);
+        /* In the order of their names; the last one is not there for every service. */
+        const struct sigv4_header headers[] = {
+                {SLICE("content-type"), request->content_type},
+                {SLICE("host"), slice_of_text(target->host_header)},
+                {SLICE("x-amz-target"), request->amz_target},
+        };
+        bool has_target = request->amz_target.len > 0;
+        struct sigv4_request signing = {
+                .method = SLICE("POST"),
+                .path = request->path,
+                .headers = headers,
+                .headers_count = has_target ? 3 : 2,
+                .body_sha256 = digest,
+                .normalize_path = true,
+                .double_encode_path = true,
+        };
+        struct sigv4_credentials keys = {
+                slice_of_text(credentials->access_key_id),
+                slice_of_text(credentials->secret_access_key),
+                slice_of_text(credentials->session_token),
+        };
+        struct sigv4_signature signature;
+        enum err_code code = sigv4_sign(worker->signer, &signing, &keys, target->spec.region, request->signing_name,
+                                        clock_realtime_ms() + target->clock_offset_ms, &signature, reterr);
+        if (code != ERR_OK)
+                return code;
+        bool token = keys.session_token.len > 0;
+        int used = snprintf(batch->head, sizeof(batch->head),
+                            "POST %.*s HTTP/1.1\r\nHost: %s\r\nContent-Type: %.*s\r\n"
+                            "%s%.*s%sX-Amz-Date: %s\r\n%s%s%sAuthorization: %s\r\n%.*s"
+                            "User-Agent: sendring\r\nContent-Length: %zu\r\n\r\n",
+                            SLICE_PRINTF(request->path), target->host_header, SLICE_PRINTF(request->content_type),
+                            has_target ? "X-Amz-Target: " : "", SLICE_PRINTF(request->amz_target),
+                            has_target ? "\r\n" : "", signature.amz_date, token ? "X-Amz-Security-Token: " : "",
+                            token ? credentials->session_token : "", token ? "\r\n" : "", signature.authorization,
+                            SLICE_PRINTF(request->fields), request->body.len);
+        if (used < 0 || (size_t)used >= sizeof(batch->head))
+                return err_set(reterr, ERR_TOO_BIG, "the request head exceeds %zu bytes", sizeof(batch->head));
+        batch->exchange.head = slice_of(batch->head, (size_t)used);
+        return ERR_OK;
+}
+
+enum err_code egress_target_http_send(struct egress_target *target, struct egress_batch *batch,
+                                      const struct egress_request *request)
+{
+        struct err err = {.text = ""};
+        enum err_code code = target_http_head(target, batch, request, &err);
+        if (code != ERR_OK) {
+                egress_target_batch_failed(target, code, err.text);
+                /* To look for credentials again costs nothing: no need to wait for the longest interval. */
+                if (code == ERR_CREDENTIALS && target->hold_until_ns > target->worker->now_ns + TARGET_NO_KEYS_RETRY_NS)
+                        target->hold_until_ns = target->worker->now_ns + TARGET_NO_KEYS_RETRY_NS;
+                return code;
+        }
+        batch->exchange.body = request->body;
+        batch->exchange.done = request->done;
+        batch->exchange.context = batch;
+        egress_target_batch_sending(target, batch);
+        code = http_client_send(target->client, &batch->exchange);
+        if (code != ERR_OK) {
+                egress_target_batch_not_sent(target, batch);
+                if (code != ERR_BUSY)
+                        egress_target_batch_failed(target, code, err_text(code));
+        }
+        return code;
+}
+
+void egress_target_http_unanswered(struct egress_target *target, enum err_code code, bool maybe_sent,
+                                   const struct err *why)
+{
+        if (target->stopping)
+                return;
+        if (maybe_sent)
+                counter_add(target->worker->options.counters, COUNTER_egress_requests_uncertain, 1);
+        egress_target_batch_failed(target, code, why != NULL ? why->text : err_text(code));
+}
+
+void egress_target_http_error(struct egress_target *target, const struct http_response *response)
+{
+        struct aws_error error;
+        aws_error_read(response, clock_realtime_ms(), &error);
+        if (error.code == ERR_CLOCK_SKEW)
+                target->clock_offset_ms = error.clock_offset_ms;
+        char text[ERR_TEXT_BYTES_MAX];
+        (void)snprintf(text, sizeof(text), "HTTP %u %s: %s", response->status, error.name, error.message); /* cut */
+        egress_target_batch_failed(target, error.code, text);
+        uint64_t wished_ns = target->worker->now_ns + (uint64_t)error.retry_after_ms * CLOCK_NS_PER_MS;
+        if (error.retry_after_ms > 0 && target->hold_until_ns < wished_ns)
+                target->hold_until_ns = wished_ns; /* the service knows better */
+}
