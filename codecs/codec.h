@@ -7,7 +7,8 @@
  *
  * base64, JSON reading and number writing live here too: they are the codecs of the egress side.
  *
- * The format is docs/formats/event.md. encode.c, tag.c and message_id.c are what libsendring compiles into itself
+ * The format is docs/formats/event.md. encode.c, tag.c, header.c and message_id.c are what libsendring compiles into
+ * itself
  * (`codecs_producer_sources` in meson): libc only, no allocation, no log, no assert.
  */
 #ifndef SENDRING_CODECS_CODEC_H
@@ -27,6 +28,12 @@
 const char *codec_event_type_name(enum sendring_event_type type);
 /* "RENDERING_FAILURE": the SESv2 enum. */
 const char *codec_event_type_sesv2(enum sendring_event_type type);
+/* "renderingFailure": SES v1's and CloudFormation's. */
+const char *codec_event_type_v1(enum sendring_event_type type);
+/* "RenderingFailure": the CloudWatch metric. */
+const char *codec_event_type_metric(enum sendring_event_type type);
+/* "Email Rendering Failed": EventBridge's detail-type. */
+const char *codec_event_type_detail(enum sendring_event_type type);
 /* Accepts the record's spelling, SESv2's and v1's ("Rendering Failure", "RENDERING_FAILURE", "renderingFailure").
  * 0 when unknown. */
 enum sendring_event_type codec_event_type_parse(struct slice text);
@@ -176,6 +183,14 @@ enum err_code codec_tag_check(struct slice name, struct slice value, struct err 
 /* "a=b, c=d": see sendring_parse_message_tags(). */
 enum err_code codec_message_tags_parse(struct slice header, struct sendring_pair *items, size_t items_max,
                                        size_t *ret_count, struct err *reterr);
+/* "NAME": see sendring_parse_configuration_set(). */
+enum err_code codec_configuration_set_parse(struct slice header, struct slice *ret_name, struct err *reterr);
+/* "a:b;c:d;": see sendring_parse_link_tags(). */
+enum err_code codec_link_tags_parse(struct slice attribute, struct sendring_pair *items, size_t items_max,
+                                    size_t *ret_count, struct err *reterr);
+/* "a:b:INTERNAL:SENDER" and a NUL: see sendring_feedback_id(). ERR_TOO_BIG when `out_bytes` is short. */
+enum err_code codec_feedback_id_write(struct sendring_pairs tags, struct slice internal_id, struct slice sender_id,
+                                      char *out, size_t out_bytes, size_t *ret_bytes, struct err *reterr);
 /* SES-shaped id: "0100" + 12 hex ms + "-8-4-4-4-12-000000", 60 characters and a NUL, from 128 random bits. */
 void codec_message_id_write(int64_t timestamp_ms, uint64_t random_high, uint64_t random_low, char ret_id[61]);
 

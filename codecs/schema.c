@@ -436,6 +436,38 @@ const char *codec_event_type_sesv2(enum sendring_event_type type)
         return (unsigned)type <= CODEC_EVENT_TYPES_COUNT ? codec_types[type].sesv2 : NULL;
 }
 
+/* What CloudWatch and EventBridge call them. */
+struct codec_type_elsewhere {
+        const char *metric, *detail;
+};
+static const struct codec_type_elsewhere codec_types_elsewhere[CODEC_EVENT_TYPES_COUNT + 1] = {
+        [SENDRING_SEND] = {"Send", "Email Sent"},
+        [SENDRING_RENDERING_FAILURE] = {"RenderingFailure", "Email Rendering Failed"},
+        [SENDRING_REJECT] = {"Reject", "Email Rejected"},
+        [SENDRING_DELIVERY] = {"Delivery", "Email Delivered"},
+        [SENDRING_BOUNCE] = {"Bounce", "Email Bounced"},
+        [SENDRING_COMPLAINT] = {"Complaint", "Email Complaint Received"},
+        [SENDRING_DELIVERY_DELAY] = {"DeliveryDelay", "Email Delivery Delayed"},
+        [SENDRING_SUBSCRIPTION] = {"Subscription", "Email Subscribed"},
+        [SENDRING_OPEN] = {"Open", "Email Opened"},
+        [SENDRING_CLICK] = {"Click", "Email Clicked"},
+};
+
+const char *codec_event_type_v1(enum sendring_event_type type)
+{
+        return (unsigned)type <= CODEC_EVENT_TYPES_COUNT ? codec_types[type].v1 : NULL;
+}
+
+const char *codec_event_type_metric(enum sendring_event_type type)
+{
+        return (unsigned)type <= CODEC_EVENT_TYPES_COUNT ? codec_types_elsewhere[type].metric : NULL;
+}
+
+const char *codec_event_type_detail(enum sendring_event_type type)
+{
+        return (unsigned)type <= CODEC_EVENT_TYPES_COUNT ? codec_types_elsewhere[type].detail : NULL;
+}
+
 enum sendring_event_type codec_event_type_parse(struct slice text)
 {
         for (unsigned i = 1; i <= CODEC_EVENT_TYPES_COUNT; i++) {

@@ -135,3 +135,34 @@ int sendring_parse_message_tags(struct sendring_str header, struct sendring_pair
         enum err_code code = codec_message_tags_parse(slice_of(header.ptr, header.len), items, items_max, &count, NULL);
         return code == ERR_OK ? (int)count : SENDRING_E_INVALID;
 }
+
+int sendring_parse_configuration_set(struct sendring_str header, struct sendring_str *ret_name)
+{
+        struct slice name;
+        if (codec_configuration_set_parse(slice_of(header.ptr, header.len), &name, NULL) != ERR_OK)
+                return SENDRING_E_INVALID;
+        *ret_name = sendring_strn((const char *)name.ptr, name.len);
+        return SENDRING_OK;
+}
+
+int sendring_parse_link_tags(struct sendring_str attribute, struct sendring_pair *items, size_t items_max)
+{
+        size_t count = 0;
+        if (items_max > SENDRING_LIST_ITEMS_MAX)
+                items_max = SENDRING_LIST_ITEMS_MAX;
+        enum err_code code =
+                codec_link_tags_parse(slice_of(attribute.ptr, attribute.len), items, items_max, &count, NULL);
+        return code == ERR_OK ? (int)count : SENDRING_E_INVALID;
+}
+
+int sendring_feedback_id(struct sendring_pairs tags, struct sendring_str internal_id, struct sendring_str sender_id,
+                         char *out, size_t out_bytes)
+{
+        size_t bytes = 0;
+        enum err_code code =
+                codec_feedback_id_write(tags, slice_of(internal_id.ptr, internal_id.len),
+                                        slice_of(sender_id.ptr, sender_id.len), out, out_bytes, &bytes, NULL);
+        if (code != ERR_OK)
+                return code == ERR_TOO_BIG ? SENDRING_E_TOO_BIG : SENDRING_E_INVALID;
+        return (int)bytes;
+}

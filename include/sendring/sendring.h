@@ -324,6 +324,27 @@ SENDRING_API void sendring_message_id(struct sendring *ring, int64_t timestamp_m
  * promised about *items. */
 SENDRING_API int sendring_parse_message_tags(struct sendring_str header, struct sendring_pair *items, size_t items_max);
 
+/* Reads the value of an X-SES-CONFIGURATION-SET header, a name of 1 to 64 of A-Z a-z 0-9 _ -, with spaces around it or
+ * not. SENDRING_OK and the name in *ret_name, which points into `header`; SENDRING_E_INVALID, and *ret_name is
+ * untouched. Whether the router knows the set is not asked here. */
+SENDRING_API int sendring_parse_configuration_set(struct sendring_str header, struct sendring_str *ret_name);
+
+/* Splits the ses:tags attribute of a link ("product:book;genre:fiction;") into pairs that point into `attribute`, for
+ * click.link_tags. Names and values: 1 to 255 of A-Z a-z 0-9 _ -. Returns the number of tags, or SENDRING_E_INVALID
+ * (bad name, bad value, no ":", more than items_max) with nothing promised about *items. */
+SENDRING_API int sendring_parse_link_tags(struct sendring_str attribute, struct sendring_pair *items, size_t items_max);
+
+/* Writes the value of a Feedback-ID header, as SES does, and a NUL: "A:B:INTERNAL:SENDER". A and B are the values of
+ * the message tags ses:feedback-id-a and ses:feedback-id-b among `tags`, empty where there is none. `internal_id` is
+ * the sender's own third field, maybe empty; `sender_id` is what mailbox providers know the sender by: keep it stable.
+ * Both are visible ASCII without ":", at most SENDRING_FEEDBACK_FIELD_BYTES_MAX. Returns the length without the NUL, or
+ * SENDRING_E_INVALID (a field; a bad value of one of the two tags), SENDRING_E_TOO_BIG (`out_bytes` is short);
+ * SENDRING_FEEDBACK_ID_BYTES always suffice. */
+#define SENDRING_FEEDBACK_FIELD_BYTES_MAX 128
+#define SENDRING_FEEDBACK_ID_BYTES        (2 * 255 + 2 * SENDRING_FEEDBACK_FIELD_BYTES_MAX + 4)
+SENDRING_API int sendring_feedback_id(struct sendring_pairs tags, struct sendring_str internal_id,
+                                      struct sendring_str sender_id, char *out, size_t out_bytes);
+
 /* ------------------------------------------------------------------------------------------------- publishing */
 
 struct sendring_options {

@@ -502,6 +502,84 @@ Test(codec_tag, headers_are_split_at_commas_and_the_first_equals)
         cr_assert_str_eq(err.text, "X-SES-MESSAGE-TAGS: tag 2: The tag name must be specified.");
 }
 
+Test(codec_tag, the_set_header_is_one_valid_name)
+{
+        static char long_name[65];
+        struct slice name = SLICE_EMPTY;
+        struct err err;
+        memset(long_name, 's', sizeof(long_name));
+        cr_assert_eq(codec_configuration_set_parse(guard_page_copy(SLICE(" bulk-a_1\t")), &name, &err), ERR_OK);
+        cr_assert(slice_equal(name, SLICE("bulk-a_1")));
+        cr_assert_eq(codec_configuration_set_parse(slice_of(long_name, 64), &name, &err), ERR_OK);
+        cr_assert_eq(codec_configuration_set_parse(slice_of(long_name, 65), &name, &err), ERR_NAME);
+        cr_assert_str_eq(err.text, "Configuration set name cannot exceed 64 characters.");
+        cr_assert_eq(codec_configuration_set_parse(SLICE("a b"), &name, &err), ERR_NAME);
+        cr_assert_str_eq(err.text, "Invalid configuration set name <a b>: only alphanumeric ASCII characters, '_', and "
+                                   "'-' are allowed.");
+        cr_assert_eq(codec_configuration_set_parse(SLICE("  "), &name, &err), ERR_NAME);
+        cr_assert_eq(name.len, 64, "untouched by failures");
+}
+
+Test(codec_tag, link_tags_are_split_at_semicolons_and_the_first_colon)
+{
+        struct sendring_pair items[2];
+        size_t count = 99;
+        struct err err;
+        cr_assert_eq(
+                codec_link_tags_parse(guard_page_copy(SLICE("product:book;genre:fiction;")), items, 2, &count, &err),
+                ERR_OK);
+        cr_assert_eq(count, 2);
+        cr_assert(slice_equal(slice_of(items[0].name.ptr, items[0].name.len), SLICE("product")));
+        cr_assert(slice_equal(slice_of(items[1].value.ptr, items[1].value.len), SLICE("fiction")));
+        cr_assert_eq(codec_link_tags_parse(SLICE(" a : b "), items, 2, &count, &err), ERR_OK);
+        cr_assert_eq(count, 1);
+        cr_assert_eq(codec_link_tags_parse(SLICE(""), items, 2, &count, &err), ERR_OK);
+        cr_assert_eq(count, 0);
+        cr_assert_eq(codec_link_tags_parse(SLICE("a"), items, 2, &count, &err), ERR_SYNTAX);
+        cr_assert_eq(codec_link_tags_parse(SLICE("a:b;;"), items, 2, &count, &err), ERR_SYNTAX);
+        cr_assert_eq(codec_link_tags_parse(SLICE("a:b.c"), items, 2, &count, &err), ERR_NAME);
+        cr_assert_eq(codec_link_tags_parse(SLICE("a:b:c"), items, 2, &count, &err), ERR_NAME);
+        cr_assert_eq(codec_link_tags_parse(SLICE("a:1;:2"), items, 2, &count, &err), ERR_NAME);
+        cr_assert_str_eq(err.text, "ses:tags: tag 2: The tag name must be specified.");
+        cr_assert_eq(codec_link_tags_parse(SLICE("a:1;b:2;c:3"), items, 2, &count, &err), ERR_RANGE);
+}
+
+Test(codec_tag, the_feedback_id_ends_with_the_sender)
+{
+        static char longest[129];
+        struct sendring_pair tags[] = {{SENDRING_STR("campaign"), SENDRING_STR("april")},
+                                       {SENDRING_STR("ses:feedback-id-b"), SENDRING_STR("football")},
+                                       {SENDRING_STR("ses:feedback-id-a"), SENDRING_STR("new.members")}};
+        char out[SENDRING_FEEDBACK_ID_BYTES];
+        size_t bytes = 0;
+        struct err err;
+        memset(longest, 'i', sizeof(longest));
+        cr_assert_eq(codec_feedback_id_write((struct sendring_pairs){tags, 3}, SLICE("1.eu-west-1.AbC+/="),
+                                             SLICE("ExampleMail"), out, sizeof(out), &bytes, &err),
+                     ERR_OK);
+        cr_assert_str_eq(out, "new.members:football:1.eu-west-1.AbC+/=:ExampleMail");
+        cr_assert_eq(bytes, strlen(out));
+        struct sendring_pairs none = {tags, 1};
+        cr_assert_eq(codec_feedback_id_write(none, SLICE_EMPTY, SLICE("s"), out, 5, &bytes, &err), ERR_OK);
+        cr_assert_str_eq(out, ":::s");
+        cr_assert_eq(codec_feedback_id_write(none, SLICE_EMPTY, SLICE("s"), out, 4, &bytes, &err), ERR_TOO_BIG);
+        cr_assert_eq(codec_feedback_id_write(none, SLICE_EMPTY, SLICE_EMPTY, out, 99, &bytes, &err), ERR_NAME);
+        static const struct slice bad[] = {{(const uint8_t *)"a:b", 3},
+                                           {(const uint8_t *)"a b", 3},
+                                           {(const uint8_t *)"a\r\nB", 4},
+                                           {(const uint8_t *)longest, 129}};
+        for (size_t i = 0; i < 4; i++) {
+                cr_expect_eq(codec_feedback_id_write(none, bad[i], SLICE("s"), out, 600, &bytes, &err), ERR_NAME);
+                cr_expect_eq(codec_feedback_id_write(none, SLICE("i"), bad[i], out, 600, &bytes, &err), ERR_NAME);
+        }
+        cr_assert_eq(codec_feedback_id_write(none, slice_of(longest, 128), SLICE("s"), out, sizeof(out), &bytes, &err),
+                     ERR_OK);
+        tags[1].value = SENDRING_STR("no spaces");
+        cr_assert_eq(codec_feedback_id_write((struct sendring_pairs){tags, 3}, SLICE_EMPTY, SLICE("s"), out,
+                                             sizeof(out), &bytes, &err),
+                     ERR_NAME);
+}
+
 Test(codec_tag, message_ids_have_the_shape_of_ses)
 {
         char id[61];
@@ -511,6 +589,20 @@ Test(codec_tag, message_ids_have_the_shape_of_ses)
 
 Test(codec_tag, event_types_are_known_by_their_spellings)
 {
+        static const char *const spellings[10][5] = {
+                /* aws-facts 1.1: record, SESv2, v1 and CloudFormation, CloudWatch, EventBridge */
+                {"Send", "SEND", "send", "Send", "Email Sent"},
+                {"Rendering Failure", "RENDERING_FAILURE", "renderingFailure", "RenderingFailure",
+                 "Email Rendering Failed"},
+                {"Reject", "REJECT", "reject", "Reject", "Email Rejected"},
+                {"Delivery", "DELIVERY", "delivery", "Delivery", "Email Delivered"},
+                {"Bounce", "BOUNCE", "bounce", "Bounce", "Email Bounced"},
+                {"Complaint", "COMPLAINT", "complaint", "Complaint", "Email Complaint Received"},
+                {"DeliveryDelay", "DELIVERY_DELAY", "deliveryDelay", "DeliveryDelay", "Email Delivery Delayed"},
+                {"Subscription", "SUBSCRIPTION", "subscription", "Subscription", "Email Subscribed"},
+                {"Open", "OPEN", "open", "Open", "Email Opened"},
+                {"Click", "CLICK", "click", "Click", "Email Clicked"},
+        };
         for (unsigned number = 0; number <= 11; number++) {
                 enum sendring_event_type type = (enum sendring_event_type)number;
                 const char *name = codec_event_type_name(type);
@@ -519,6 +611,14 @@ Test(codec_tag, event_types_are_known_by_their_spellings)
                         continue;
                 cr_assert_eq(codec_event_type_parse(slice_of_text(name)), type);
                 cr_assert_eq(codec_event_type_parse(slice_of_text(codec_event_type_sesv2(type))), type);
+                cr_assert_eq(codec_event_type_parse(slice_of_text(codec_event_type_v1(type))), type);
+                for (size_t i = 0; i < 5; i++)
+                        cr_expect_str_eq(i == 0   ? name
+                                         : i == 1 ? codec_event_type_sesv2(type)
+                                         : i == 2 ? codec_event_type_v1(type)
+                                         : i == 3 ? codec_event_type_metric(type)
+                                                  : codec_event_type_detail(type),
+                                         spellings[number - 1][i]);
         }
         cr_assert_eq(codec_event_type_parse(SLICE("renderingFailure")), SENDRING_RENDERING_FAILURE);
         cr_assert_eq(codec_event_type_parse(SLICE("")), 0);

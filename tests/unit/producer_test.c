@@ -76,6 +76,23 @@ Test(sendring, tags_are_parsed_or_refused, .timeout = 10)
         cr_assert_eq(sendring_parse_message_tags(sendring_str("a=b,c=d,e=f"), tags, 2), SENDRING_E_INVALID);
         cr_assert_eq(sendring_parse_message_tags(sendring_str("no equals"), tags, 4), SENDRING_E_INVALID);
         cr_assert_eq(sendring_parse_message_tags(sendring_str("ses:x=y"), tags, 4), SENDRING_E_INVALID);
+        cr_assert_eq(sendring_parse_link_tags(sendring_str("product:book;genre:fiction;"), tags, 4), 2);
+        cr_assert_arr_eq(tags[1].value.ptr, "fiction", 7);
+        cr_assert_eq(sendring_parse_link_tags(sendring_str("product"), tags, 4), SENDRING_E_INVALID);
+        struct sendring_str set = {NULL, 0};
+        cr_assert_eq(sendring_parse_configuration_set(sendring_str(" bulk-a"), &set), SENDRING_OK);
+        cr_assert_eq(set.len, 6);
+        cr_assert_eq(sendring_parse_configuration_set(sendring_str("bulk a"), &set), SENDRING_E_INVALID);
+        char feedback[SENDRING_FEEDBACK_ID_BYTES];
+        tags[0] = (struct sendring_pair){SENDRING_STR("ses:feedback-id-a"), SENDRING_STR("a")};
+        struct sendring_pairs one = {tags, 1};
+        cr_assert_eq(sendring_feedback_id(one, sendring_str("i"), sendring_str("sender"), feedback, sizeof(feedback)),
+                     11);
+        cr_assert_str_eq(feedback, "a::i:sender");
+        cr_assert_eq(sendring_feedback_id(one, sendring_str("i"), sendring_str(NULL), feedback, 99),
+                     SENDRING_E_INVALID);
+        cr_assert_eq(sendring_feedback_id(one, sendring_str("i"), sendring_str("sender"), feedback, 11),
+                     SENDRING_E_TOO_BIG);
 }
 
 static void check_id(const char *id, int64_t timestamp_ms)
