@@ -1,0 +1,374 @@
+#include "egress/outbox.h"
+
+#include "base/assert.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <isa-l/crc.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Labels of the instants at which the crash test takes a copy of the file. */
+#ifdef OUTBOX_TEST_STEPS
+void outbox_test_step(const char *label);
+#define OUTBOX_STEP(label) outbox_test_step(label)
+#else
+#define OUTBOX_STEP(label) \
+        do {               \
+        } while (0)
+#endif
+
+#define OUTBOX_MAGIC      UINT64_C(0x31626f72646e6573) /* "sendrob1" */
+#define OUTBOX_SEALED     UINT64_C(0x000044454c414553) /* "SEALED" */
+#define OUTBOX_VERSION    1u
+#define OUTBOX_CRC_SEED   0x4f555442u
+#define OUTBOX_IN_FLIGHT  (UINT64_C(1) << 32)
+#define OUTBOX_LOCK_TRIES 100u /* 10 ms apart: a predecessor that was just killed */
+
+struct outbox_chunk {
+        uint64_t offset;
+        uint32_t bytes;
+        uint32_t crc;
+        uint32_t data;
+        uint32_t zero;
+};
+
+struct outbox_header {
+        uint64_t magic;
+        uint32_t version;
+        uint32_t chunks_count;
+        uint64_t key_hash;
+        uint32_t shards_count;
+        uint32_t crc;
+        uint64_t zero[4];
+        _Atomic uint64_t sealed;
+        _Atomic uint64_t progress;
+        uint64_t zero_too[6];
+        struct outbox_place places[LIMIT_SHARDS_MAX];
+        struct outbox_chunk chunks[OUTBOX_CHUNKS_MAX];
+};
+
+_Static_assert(offsetof(struct outbox_header, version) == 8, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_header, chunks_count) == 12, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_header, key_hash) == 16, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_header, shards_count) == 24, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_header, crc) == 28, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_header, sealed) == 64, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_header, progress) == 72, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_header, places) == 128, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_header, chunks) == 1280, "drawn in outbox.h");
+_Static_assert(sizeof(struct outbox_header) == 2816, "drawn in outbox.h");
+_Static_assert(sizeof(struct outbox_header) <= OUTBOX_HEADER_BYTES, "the header fits its page");
+_Static_assert(offsetof(struct outbox_place, begin_position) == 8, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_place, end_position) == 24, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_place, settled) == 40, "drawn in outbox.h");
+_Static_assert(sizeof(struct outbox_place) == 72, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_chunk, crc) == 12, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_chunk, data) == 16, "drawn in outbox.h");
+_Static_assert(sizeof(struct outbox_chunk) == 24, "drawn in outbox.h");
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "words in a mapping must be lock-free");
+
+struct outbox {
+        char *path;
+        int fd;
+        uint64_t key_hash;
+        uint32_t shards_count;
+        uint64_t file_bytes;
+        struct outbox_header *header;
+        uint8_t *bytes; /* the mapping */
+        uint64_t end;   /* of the bodies written so far */
+};
+
+static uint32_t outbox_crc(uint32_t seed, const void *bytes, size_t len)
+{
+        /* ISA-L takes no const pointer and an int; a body has at most a megabyte. */
+        return crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)len, seed);
+}
+
+static uint32_t outbox_header_crc(const struct outbox_header *header)
+{
+        uint32_t crc = outbox_crc(OUTBOX_CRC_SEED, header, offsetof(struct outbox_header, crc));
+        crc = outbox_crc(crc, header->places, sizeof(header->places));
+        return outbox_crc(crc, header->chunks, header->chunks_count * sizeof(header->chunks[0]));
+}
+
+static uint64_t outbox_align(uint64_t bytes)
+{
+        return (bytes + OUTBOX_ALIGN_BYTES - 1) & ~(uint64_t)(OUTBOX_ALIGN_BYTES - 1);
+}
+
+uint64_t outbox_budget_bytes(uint64_t data_bytes_max)
+{
+        return OUTBOX_HEADER_BYTES + outbox_align(data_bytes_max);
+}
+
+/* ---------------------------------------------------------------------------------------------- open */
+
+static enum err_code outbox_lock(struct outbox *outbox, struct err *reterr)
+{
+        struct stat status;
+        outbox->fd = open(outbox->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (outbox->fd < 0)
+                return err_set_errno(reterr, errno == ELOOP ? ERR_CONFIG : ERR_SYSTEM, errno, "cannot open %s",
+                                     outbox->path);
+        if (fstat(outbox->fd, &status) < 0)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot look at %s", outbox->path);
+        if (!S_ISREG(status.st_mode))
+                return err_set(reterr, ERR_CONFIG, "%s is no regular file: remove it", outbox->path);
+        outbox->file_bytes = (uint64_t)status.st_size;
+        for (uint32_t i = 0; flock(outbox->fd, LOCK_EX | LOCK_NB) < 0; i++) {
+                if (errno != EWOULDBLOCK && errno != EINTR)
+                        return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot lock %s", outbox->path);
+                if (i == OUTBOX_LOCK_TRIES)
+                        return err_set(reterr, ERR_LOCKED, "%s is in use by another process", outbox->path);
+                (void)usleep(10000); /* a signal only makes it shorter */
+        }
+        return ERR_OK;
+}
+
+/* Why what the file holds cannot be used; NULL: it can, or there is nothing. */
+static const char *outbox_judge(const struct outbox *outbox, uint64_t found_bytes)
+{
+        const struct outbox_header *header = outbox->header;
+        uint64_t end = OUTBOX_HEADER_BYTES;
+        uint64_t progress = atomic_load_explicit(&header->progress, memory_order_acquire);
+        if (header->magic != OUTBOX_MAGIC || header->version != OUTBOX_VERSION)
+                return "it is of another version, or no outbox";
+        if (header->key_hash != outbox->key_hash)
+                return "it belongs to another target";
+        if (header->shards_count != outbox->shards_count)
+                return "the number of shards has changed";
+        if (header->chunks_count == 0 || header->chunks_count > OUTBOX_CHUNKS_MAX ||
+            header->crc != outbox_header_crc(header))
+                return "its header fails the check";
+        for (uint32_t i = 0; i < header->chunks_count; i++) {
+                const struct outbox_chunk *chunk = &header->chunks[i];
+                if (chunk->offset != end || chunk->bytes == 0 || chunk->bytes > found_bytes ||
+                    chunk->offset > found_bytes - chunk->bytes ||
+                    chunk->crc != outbox_crc(OUTBOX_CRC_SEED, outbox->bytes + chunk->offset, chunk->bytes))
+                        return "a body fails the check";
+                end = outbox_align(chunk->offset + chunk->bytes);
+        }
+        if (progress >= 2 * OUTBOX_IN_FLIGHT || (uint32_t)progress > header->chunks_count ||
+            ((progress & OUTBOX_IN_FLIGHT) != 0 && (uint32_t)progress == header->chunks_count))
+                return "its progress makes no sense";
+        return NULL;
+}
+
+enum err_code outbox_open(const struct outbox_options *options, struct outbox **ret_outbox,
+                          struct outbox_found *ret_found, struct err *reterr)
+{
+        struct outbox_found found = {.dropped = NULL};
+        ASSERT(options->shards_count > 0 && options->shards_count <= LIMIT_SHARDS_MAX);
+        ASSERT(options->data_bytes_max > 0 && options->data_bytes_max <= OUTBOX_DATA_BYTES_MAX);
+        struct outbox *outbox = calloc(1, sizeof(*outbox));
+        if (outbox == NULL)
+                return err_set(reterr, ERR_MEMORY, "out of memory for %s", options->path);
+        outbox->fd = -1;
+        outbox->key_hash = options->key_hash;
+        outbox->shards_count = options->shards_count;
+        outbox->path = strdup(options->path);
+        enum err_code code = outbox->path != NULL ? outbox_lock(outbox, reterr)
+                                                  : err_set(reterr, ERR_MEMORY, "out of memory for %s", options->path);
+        if (code != ERR_OK)
+                goto out;
+        /* A file that is longer, by an earlier version perhaps, stays as it is: its bodies may be needed. */
+        uint64_t found_bytes = outbox->file_bytes;
+        uint64_t wanted_bytes = outbox_budget_bytes(options->data_bytes_max);
+        if (found_bytes > OUTBOX_HEADER_BYTES + (uint64_t)OUTBOX_DATA_BYTES_MAX)
+                found_bytes = OUTBOX_HEADER_BYTES + (uint64_t)OUTBOX_DATA_BYTES_MAX; /* not ours in full */
+        outbox->file_bytes = found_bytes > wanted_bytes ? found_bytes : wanted_bytes;
+        int failed = posix_fallocate(outbox->fd, 0, (off_t)outbox->file_bytes);
+        if (failed != 0) {
+                code = err_set_errno(reterr, ERR_SYSTEM, failed, "cannot reserve %llu bytes for %s",
+                                     (unsigned long long)outbox->file_bytes, outbox->path);
+                goto out;
+        }
+        void *map = mmap(NULL, outbox->file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, outbox->fd, 0);
+        if (map == MAP_FAILED) {
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot map %s", outbox->path);
+                goto out;
+        }
+        outbox->bytes = map;
+        outbox->header = map;
+        /* Acquire: nothing of the period is looked at before the word that says it is whole. */
+        uint64_t sealed = atomic_load_explicit(&outbox->header->sealed, memory_order_acquire);
+        if (sealed == OUTBOX_SEALED)
+                found.dropped = outbox_judge(outbox, found_bytes);
+        else if (sealed != 0)
+                found.dropped = "it is of another version, or no outbox";
+        if (sealed == OUTBOX_SEALED && found.dropped == NULL) {
+                found.chunks = outbox_chunks(outbox);
+                found.acknowledged = outbox_acknowledged(outbox);
+                found.in_flight = outbox_in_flight(outbox);
+        } else {
+                outbox_clear(outbox);
+        }
+out:
+        if (code != ERR_OK) {
+                outbox_close(outbox);
+                return code;
+        }
+        if (ret_found != NULL)
+                *ret_found = found;
+        *ret_outbox = outbox;
+        return ERR_OK;
+}
+
+void outbox_close(struct outbox *outbox)
+{
+        if (outbox == NULL)
+                return;
+        if (outbox->bytes != NULL)
+                (void)munmap(outbox->bytes, outbox->file_bytes); /* our own mapping */
+        if (outbox->fd >= 0)
+                (void)close(outbox->fd); /* written through the mapping */
+        free(outbox->path);
+        free(outbox);
+}
+
+void outbox_remove(struct outbox *outbox)
+{
+        (void)unlink(outbox->path); /* else the next start removes it */
+        outbox_close(outbox);
+}
+
+/* ---------------------------------------------------------------------------------------------- writing */
+
+void outbox_begin(struct outbox *outbox)
+{
+        struct outbox_header *header = outbox->header;
+        ASSERT(!outbox_is_sealed(outbox));
+        header->magic = OUTBOX_MAGIC;
+        header->version = OUTBOX_VERSION;
+        header->key_hash = outbox->key_hash;
+        header->shards_count = outbox->shards_count;
+        header->chunks_count = 0;
+        outbox->end = OUTBOX_HEADER_BYTES;
+        OUTBOX_STEP("begun");
+}
+
+uint8_t *outbox_room(struct outbox *outbox, size_t *ret_bytes)
+{
+        *ret_bytes = outbox->end < outbox->file_bytes ? (size_t)(outbox->file_bytes - outbox->end) : 0;
+        return outbox->bytes + outbox->end;
+}
+
+void outbox_add(struct outbox *outbox, size_t body_bytes, uint32_t data)
+{
+        struct outbox_header *header = outbox->header;
+        ASSERT(!outbox_is_sealed(outbox));
+        ASSERT(header->chunks_count < OUTBOX_CHUNKS_MAX);
+        ASSERT(body_bytes > 0 && body_bytes <= outbox->file_bytes - outbox->end);
+        OUTBOX_STEP("body-written");
+        header->chunks[header->chunks_count++] = (struct outbox_chunk){
+                .offset = outbox->end,
+                .bytes = (uint32_t)body_bytes,
+                .crc = outbox_crc(OUTBOX_CRC_SEED, outbox->bytes + outbox->end, body_bytes),
+                .data = data,
+        };
+        outbox->end = outbox_align(outbox->end + body_bytes);
+        OUTBOX_STEP("chunk-added");
+}
+
+void outbox_seal(struct outbox *outbox, const struct outbox_place *places)
+{
+        struct outbox_header *header = outbox->header;
+        ASSERT(!outbox_is_sealed(outbox));
+        ASSERT(header->chunks_count > 0);
+        memset(header->places, 0, sizeof(header->places));
+        OUTBOX_STEP("places-cleared");
+        memcpy(header->places, places, outbox->shards_count * sizeof(places[0]));
+        OUTBOX_STEP("places-written");
+        header->crc = outbox_header_crc(header);
+        /* Relaxed: the store below publishes it. */
+        atomic_store_explicit(&header->progress, 0, memory_order_relaxed);
+        OUTBOX_STEP("before-seal");
+        /* Release: the last store; pairs with the acquire load in outbox_open() of the next process. */
+        atomic_store_explicit(&header->sealed, OUTBOX_SEALED, memory_order_release);
+        OUTBOX_STEP("sealed");
+}
+
+/* ---------------------------------------------------------------------------------------------- sending */
+
+/* Relaxed loads of words that this thread alone writes while the file is open. */
+static uint64_t outbox_progress(const struct outbox *outbox)
+{
+        return atomic_load_explicit(&outbox->header->progress, memory_order_relaxed);
+}
+
+bool outbox_is_sealed(const struct outbox *outbox)
+{
+        return atomic_load_explicit(&outbox->header->sealed, memory_order_relaxed) == OUTBOX_SEALED;
+}
+
+uint32_t outbox_chunks(const struct outbox *outbox)
+{
+        return outbox->header->chunks_count;
+}
+
+uint32_t outbox_acknowledged(const struct outbox *outbox)
+{
+        return (uint32_t)outbox_progress(outbox);
+}
+
+bool outbox_in_flight(const struct outbox *outbox)
+{
+        return (outbox_progress(outbox) & OUTBOX_IN_FLIGHT) != 0;
+}
+
+const struct outbox_place *outbox_places(const struct outbox *outbox)
+{
+        return outbox->header->places;
+}
+
+struct slice outbox_next(const struct outbox *outbox, uint32_t *ret_data)
+{
+        ASSERT(outbox_is_sealed(outbox));
+        ASSERT(outbox_acknowledged(outbox) < outbox_chunks(outbox));
+        const struct outbox_chunk *chunk = &outbox->header->chunks[outbox_acknowledged(outbox)];
+        if (ret_data != NULL)
+                *ret_data = chunk->data;
+        return slice_of(outbox->bytes + chunk->offset, chunk->bytes);
+}
+
+/* Release, for the store's place among the others: what the next process finds is what was true. */
+static void outbox_store_progress(struct outbox *outbox, uint64_t progress)
+{
+        ASSERT(outbox_is_sealed(outbox));
+        atomic_store_explicit(&outbox->header->progress, progress, memory_order_release);
+}
+
+void outbox_sending(struct outbox *outbox)
+{
+        ASSERT(outbox_acknowledged(outbox) < outbox_chunks(outbox));
+        outbox_store_progress(outbox, outbox_progress(outbox) | OUTBOX_IN_FLIGHT);
+        OUTBOX_STEP("sending");
+}
+
+void outbox_not_taken(struct outbox *outbox)
+{
+        outbox_store_progress(outbox, outbox_progress(outbox) & ~OUTBOX_IN_FLIGHT);
+        OUTBOX_STEP("not-taken");
+}
+
+void outbox_acknowledge(struct outbox *outbox)
+{
+        ASSERT(outbox_acknowledged(outbox) < outbox_chunks(outbox));
+        outbox_store_progress(outbox, (outbox_progress(outbox) & ~OUTBOX_IN_FLIGHT) + 1);
+        OUTBOX_STEP("acknowledged");
+}
+
+void outbox_clear(struct outbox *outbox)
+{
+        /* Exchange, acquire as well as release: nothing of the next period is written before the word is cleared. */
+        (void)atomic_exchange_explicit(&outbox->header->sealed, 0, memory_order_acq_rel);
+        OUTBOX_STEP("cleared");
+}

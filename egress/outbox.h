@@ -1,0 +1,122 @@
+/* The outbox of a CloudWatch target: the bodies of one closed period, in a memory-mapped file, from the moment they are
+ * encoded until each was acknowledged and the cursors have moved. It is what lets a killed router go on with exactly
+ * the requests that were not answered yet, instead of counting the period again and sending parts of it twice.
+ *
+ * One file per target, mode 0600, preallocated, flock()ed while open. All integers are little endian.
+ *
+ *     0            128                        1280                       2816   4096              file bytes
+ *     | header     | 16 places, 72 bytes each | 64 chunks, 24 bytes each | 0    | bodies, one behind the other,
+ * 64-aligned
+ *
+ *     header                                         place of one shard                  chunk: one request body
+ *      0 u64 magic "sendrob1"                          0 u64 1: the period has events     0 u64 offset in the file
+ *      8 u32 version                                         of this shard; 0: all is 0   8 u32 bytes
+ *     12 u32 chunks                                    8 u64 begin position: the cursor  12 u32 CRC-32C of the body
+ *     16 u64 hash of the target's key                 16 u64 begin sequence              16 u32 data (metrics) in it
+ *     24 u32 shards                                   24 u64 end position: the cursor    20 u32 0
+ *     28 u32 CRC-32C of bytes 0..27, the places              when all is acknowledged
+ *            and the chunks in use                    32 u64 end sequence
+ *     64 u64 sealed: "SEALED\0\0", or 0               40 u64 delivered, dead-lettered,
+ *     72 u64 progress: bits 0..31 chunks                     shed, expired: what the
+ *            acknowledged, in order; bit 32:                 cursor's move settles
+ *            the next one is on the wire
+ *
+ * Only `sealed` says that a period is in it: it is cleared before anything else is written and stored last. `progress`
+ * is one word, so that "this chunk is acknowledged" and "nothing is on the wire" are one store. What a SIGKILL leaves
+ * (stores into a shared mapping survive the process, in program order), and what the next start makes of it:
+ *
+ *     while the period is being written     sealed is 0: the period is counted again from the journal
+ *     sealed, nothing sent                  all chunks are sent from here
+ *     on the wire, or answered and not yet  that chunk is ambiguous: the service may have it. It is sent again, or
+ * passed written down                          over, as the destination says (AmbiguousTimeout), and counted some
+ * chunks acknowledged              only the others are sent all acknowledged, some cursors moved  each cursor stands at
+ * begin or at end: those at begin are moved all cursors moved, not yet cleared    nothing is left to do: cleared
+ *
+ * A power cut leaves any mix of old and new pages: the CRCs decide. A period that fails them, or that does not begin
+ * where the journal's cursors stand, is dropped and counted again; if some of its chunks had been acknowledged, they
+ * are then in the sums twice, which is counted and logged.
+ *
+ * One thread at a time: the control thread opens it, then the worker that owns the target has it. Only open, close and
+ * remove make system calls. */
+#ifndef SENDRING_EGRESS_OUTBOX_H
+#define SENDRING_EGRESS_OUTBOX_H
+
+#include "base/err.h"
+#include "base/limits.h"
+#include "base/slice.h"
+#include "journal/journal.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define OUTBOX_CHUNKS_MAX   64u
+#define OUTBOX_HEADER_BYTES 4096u
+#define OUTBOX_ALIGN_BYTES  64u
+/* Bodies of one period: 10,000 series with the longest names fit several times. */
+#define OUTBOX_DATA_BYTES_MAX (256u * 1024u * 1024u)
+
+struct outbox_place {
+        uint64_t touched; /* 0: the rest is 0 */
+        uint64_t begin_position, begin_sequence;
+        uint64_t end_position, end_sequence;
+        struct journal_settled settled;
+};
+
+struct outbox;
+
+struct outbox_options {
+        const char *path;
+        uint64_t key_hash;
+        uint32_t shards_count;   /* 1..LIMIT_SHARDS_MAX */
+        uint64_t data_bytes_max; /* room for bodies, each rounded up to OUTBOX_ALIGN_BYTES */
+};
+
+/* What open found. */
+struct outbox_found {
+        const char *dropped; /* why a period that was there was thrown away; NULL: it was not */
+        uint32_t chunks, acknowledged;
+        bool in_flight;
+};
+
+/* Opens or makes the file, with room for `data_bytes_max` reserved on the disk, and reads back what is in it:
+ * afterwards outbox_is_sealed() says whether a period is. Whatever the file held, the outbox is usable. ERR_LOCKED,
+ * ERR_PERMISSION, ERR_DISK_FULL, ERR_CONFIG (a symbolic link, no regular file), ERR_MEMORY, ERR_SYSTEM. `ret_found` may
+ * be NULL. */
+enum err_code outbox_open(const struct outbox_options *options, struct outbox **ret_outbox,
+                          struct outbox_found *ret_found, struct err *reterr);
+/* Writes nothing: what is in it is there at the next open. NULL is allowed. */
+void outbox_close(struct outbox *outbox);
+/* Closes it and removes the file: its target is gone. */
+void outbox_remove(struct outbox *outbox);
+/* What it maps, for the memory budget. */
+uint64_t outbox_budget_bytes(uint64_t data_bytes_max);
+
+/* ---- writing a period: begin, then room and add for each chunk, then seal. Not while one is sealed (asserted). */
+
+void outbox_begin(struct outbox *outbox);
+/* Where the next body goes, and how much room there is for it. */
+uint8_t *outbox_room(struct outbox *outbox, size_t *ret_bytes);
+void outbox_add(struct outbox *outbox, size_t body_bytes, uint32_t data);
+/* `places`: one per shard. At least one chunk (asserted). */
+void outbox_seal(struct outbox *outbox, const struct outbox_place *places);
+
+/* ---- sending it */
+
+bool outbox_is_sealed(const struct outbox *outbox);
+uint32_t outbox_chunks(const struct outbox *outbox);
+uint32_t outbox_acknowledged(const struct outbox *outbox);
+/* The next chunk is, or was when the process died, on the wire. */
+bool outbox_in_flight(const struct outbox *outbox);
+const struct outbox_place *outbox_places(const struct outbox *outbox);
+/* The next chunk (there must be one) and, if wished, its data count. */
+struct slice outbox_next(const struct outbox *outbox, uint32_t *ret_data);
+/* It goes on the wire; before the request is started. */
+void outbox_sending(struct outbox *outbox);
+/* The service certainly does not have it. */
+void outbox_not_taken(struct outbox *outbox);
+/* It is done with: the service has it, or it is passed over. */
+void outbox_acknowledge(struct outbox *outbox);
+/* The cursors have moved, or the period is dropped: empty. */
+void outbox_clear(struct outbox *outbox);
+
+#endif

@@ -1,0 +1,325 @@
+/* The outbox: what is sent from it and in which order; what every instant of a kill leaves; files that are damaged, cut
+ * or somebody else's. */
+#include "egress/outbox.h"
+
+#include "tests/support/journal_files.h"
+
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DATA_BYTES (64u * 1024u)
+#define SHARDS     2u
+#define KEY_HASH   UINT64_C(0x1122334455667788)
+
+static char root[256];
+
+static void make_root(void)
+{
+        journal_files_make(root);
+}
+
+static void remove_root(void)
+{
+        journal_files_remove(root);
+}
+
+TestSuite(outbox, .init = make_root, .fini = remove_root, .timeout = 60);
+
+static const char *path_of(const char *name)
+{
+        static char paths[2][512];
+        static unsigned turn;
+        char *path = paths[turn++ % 2];
+        (void)snprintf(path, sizeof(paths[0]), "%s/%s", root, name);
+        return path;
+}
+
+static struct outbox *open_as(const char *name, uint64_t key_hash, uint32_t shards_count, uint64_t data_bytes,
+                              struct outbox_found *ret_found)
+{
+        struct outbox_options options = {path_of(name), key_hash, shards_count, data_bytes};
+        struct outbox *outbox = NULL;
+        struct err err = {.text = ""};
+        enum err_code code = outbox_open(&options, &outbox, ret_found, &err);
+        cr_assert_eq(code, ERR_OK, "%s: %s", err_name(code), err.text);
+        return outbox;
+}
+
+static struct outbox *must_open(const char *name, struct outbox_found *ret_found)
+{
+        return open_as(name, KEY_HASH, SHARDS, DATA_BYTES, ret_found);
+}
+
+/* Bytes of body `index`: its size and content tell which it is. */
+static size_t body_bytes(uint32_t index)
+{
+        return 100 + 37 * (size_t)index;
+}
+
+static void write_period(struct outbox *outbox, uint32_t chunks)
+{
+        struct outbox_place places[SHARDS] = {
+                {1, 64, 1, 640, 11, {.delivered = 9, .shed = 1}},
+                {0},
+        };
+        outbox_begin(outbox);
+        for (uint32_t i = 0; i < chunks; i++) {
+                size_t room = 0;
+                uint8_t *at = outbox_room(outbox, &room);
+                cr_assert_geq(room, body_bytes(i));
+                memset(at, 'a' + (int)i, body_bytes(i));
+                outbox_add(outbox, body_bytes(i), 10 + i);
+        }
+        outbox_seal(outbox, places);
+}
+
+static void check_next(const struct outbox *outbox, uint32_t index)
+{
+        uint32_t data = 0;
+        struct slice body = outbox_next(outbox, &data);
+        cr_assert_eq(body.len, body_bytes(index));
+        cr_assert_eq(body.ptr[0], 'a' + (int)index);
+        cr_assert_eq(body.ptr[body.len - 1], 'a' + (int)index);
+        cr_assert_eq(data, 10 + index);
+}
+
+/* ---------------------------------------------------------------------------------------------- kills */
+
+/* A copy of the file is taken at every labelled instant, as a kill there would leave it. */
+static struct {
+        bool watching;
+        uint32_t images;
+        struct {
+                const char *label;
+                uint32_t acknowledged; /* by then, as far as the test had been told */
+        } image[64];
+        uint32_t acknowledged;
+} kills;
+
+void outbox_test_step(const char *label);
+
+static void copy_file(const char *from, const char *to)
+{
+        uint8_t bytes[4096];
+        int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        cr_assert(in >= 0 && out >= 0);
+        for (ssize_t got = read(in, bytes, sizeof(bytes)); got > 0; got = read(in, bytes, sizeof(bytes)))
+                cr_assert_eq(write(out, bytes, (size_t)got), got);
+        (void)close(in);
+        (void)close(out);
+}
+
+void outbox_test_step(const char *label)
+{
+        if (!kills.watching)
+                return;
+        char name[32];
+        cr_assert_lt(kills.images, 64);
+        kills.image[kills.images].label = label;
+        kills.image[kills.images].acknowledged = kills.acknowledged;
+        (void)snprintf(name, sizeof(name), "image-%u", kills.images++);
+        copy_file(path_of("live"), path_of(name));
+}
+
+Test(outbox, a_kill_at_any_instant_leaves_what_the_header_says)
+{
+        enum { CHUNKS = 3 };
+        struct outbox *outbox = must_open("live", NULL);
+        kills.watching = true;
+        write_period(outbox, CHUNKS);
+        for (uint32_t i = 0; i < CHUNKS; i++) {
+                outbox_sending(outbox);
+                if (i == 1) { /* refused once, then taken */
+                        outbox_not_taken(outbox);
+                        outbox_sending(outbox);
+                }
+                kills.acknowledged = i + 1;
+                outbox_acknowledge(outbox);
+        }
+        outbox_clear(outbox);
+        kills.watching = false;
+        outbox_close(outbox);
+
+        unsigned sealed = 0, empty = 0, in_flight = 0;
+        for (uint32_t i = 0; i < kills.images; i++) {
+                char name[32];
+                struct outbox_found found;
+                const char *label = kills.image[i].label;
+                (void)snprintf(name, sizeof(name), "image-%u", i);
+                outbox = must_open(name, &found);
+                cr_assert_null(found.dropped, "%s: %s", label, found.dropped);
+                bool is_sealed = strcmp(label, "sealed") == 0 || strcmp(label, "sending") == 0 ||
+                                 strcmp(label, "not-taken") == 0 || strcmp(label, "acknowledged") == 0;
+                cr_assert_eq(outbox_is_sealed(outbox), is_sealed, "%s", label);
+                if (is_sealed) {
+                        sealed++;
+                        in_flight += found.in_flight;
+                        cr_assert_eq(found.chunks, CHUNKS);
+                        cr_assert_eq(found.acknowledged, kills.image[i].acknowledged, "%s", label);
+                        cr_assert_eq(found.in_flight, strcmp(label, "sending") == 0, "%s", label);
+                        cr_assert_eq(outbox_places(outbox)[0].end_position, 640);
+                        cr_assert_eq(outbox_places(outbox)[0].settled.shed, 1);
+                        cr_assert_eq(outbox_places(outbox)[1].touched, 0);
+                        for (uint32_t k = found.acknowledged; k < CHUNKS; k++) {
+                                check_next(outbox, k);
+                                outbox_acknowledge(outbox);
+                        }
+                } else {
+                        empty++;
+                        write_period(outbox, 2); /* usable at once */
+                }
+                outbox_close(outbox);
+        }
+        cr_assert_eq(sealed, 1 + 4 + 1 + 3);
+        cr_assert_eq(in_flight, 4);
+        cr_assert_geq(empty, 1 + 2 * CHUNKS + 3 + 1);
+}
+
+/* ---------------------------------------------------------------------------------------------- damage */
+
+static void spoil(const char *name, off_t at, uint8_t with)
+{
+        uint8_t byte;
+        int fd = open(path_of(name), O_RDWR);
+        cr_assert_eq(pread(fd, &byte, 1, at), 1);
+        byte ^= with;
+        cr_assert_eq(pwrite(fd, &byte, 1, at), 1);
+        (void)close(fd);
+}
+
+Test(outbox, every_damaged_byte_drops_the_period_and_the_outbox_goes_on)
+{
+        struct outbox_found found;
+        struct outbox *outbox = must_open("good", NULL);
+        write_period(outbox, 2);
+        outbox_close(outbox);
+        off_t end = (off_t)(OUTBOX_HEADER_BYTES + 128 + body_bytes(1));
+        unsigned dropped = 0;
+        for (off_t at = 0; at < end; at++) {
+                bool counted = at < 32 || (at >= 64 && at < 72) || (at >= 128 && at < 128 + 16 * 72) ||
+                               (at >= 1280 && at < 1280 + 2 * 24) ||
+                               (at >= OUTBOX_HEADER_BYTES && at < (off_t)(OUTBOX_HEADER_BYTES + body_bytes(0))) ||
+                               at >= OUTBOX_HEADER_BYTES + 128;
+                if (!counted)
+                        continue;
+                copy_file(path_of("good"), path_of("bad"));
+                spoil("bad", at, 0x41);
+                outbox = must_open("bad", &found);
+                cr_assert_not(outbox_is_sealed(outbox), "byte %lld", (long long)at);
+                cr_assert_not_null(found.dropped, "byte %lld", (long long)at);
+                dropped++;
+                outbox_close(outbox);
+        }
+        cr_assert_gt(dropped, 1000);
+        outbox = must_open("bad", &found);
+        cr_assert_null(found.dropped); /* once */
+        write_period(outbox, 1);
+        check_next(outbox, 0);
+        outbox_close(outbox);
+}
+
+Test(outbox, a_progress_that_cannot_be_is_not_believed)
+{
+        static const uint64_t bad[] = {3, 2 | UINT64_C(1) << 32, UINT64_C(1) << 33, UINT64_MAX, UINT32_MAX};
+        for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+                struct outbox_found found;
+                struct outbox *outbox = must_open("progress", NULL);
+                outbox_clear(outbox);
+                write_period(outbox, 2);
+                outbox_close(outbox);
+                int fd = open(path_of("progress"), O_RDWR);
+                cr_assert_eq(pwrite(fd, &bad[i], 8, 72), 8);
+                (void)close(fd);
+                outbox = must_open("progress", &found);
+                cr_assert_not(outbox_is_sealed(outbox));
+                cr_assert_str_eq(found.dropped, "its progress makes no sense");
+                outbox_close(outbox);
+        }
+}
+
+Test(outbox, a_file_that_was_cut_is_no_period)
+{
+        static const off_t sizes[] = {0, 1, 63, 71, 72, 100, 4095, 4096, 4196, 4323};
+        for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+                struct outbox_found found;
+                struct outbox *outbox = must_open("cut", NULL);
+                outbox_clear(outbox);
+                write_period(outbox, 2);
+                outbox_close(outbox);
+                cr_assert_eq(truncate(path_of("cut"), sizes[i]), 0);
+                outbox = must_open("cut", &found);
+                cr_assert_not(outbox_is_sealed(outbox), "cut at %lld", (long long)sizes[i]);
+                outbox_close(outbox);
+        }
+}
+
+Test(outbox, another_targets_period_is_not_taken)
+{
+        struct outbox_found found;
+        struct outbox *outbox = must_open("other", NULL);
+        write_period(outbox, 1);
+        outbox_close(outbox);
+        copy_file(path_of("other"), path_of("other-2"));
+        outbox = open_as("other", KEY_HASH + 1, SHARDS, DATA_BYTES, &found);
+        cr_assert_str_eq(found.dropped, "it belongs to another target");
+        outbox_close(outbox);
+        outbox = open_as("other-2", KEY_HASH, SHARDS + 1, DATA_BYTES, &found);
+        cr_assert_str_eq(found.dropped, "the number of shards has changed");
+        outbox_close(outbox);
+}
+
+Test(outbox, a_file_of_another_size_keeps_its_period)
+{
+        struct outbox_found found;
+        struct outbox *outbox = must_open("size", NULL);
+        write_period(outbox, 3);
+        outbox_sending(outbox);
+        outbox_close(outbox);
+        outbox = open_as("size", KEY_HASH, SHARDS, 64, &found); /* wants less than is there */
+        cr_assert_null(found.dropped);
+        cr_assert(outbox_in_flight(outbox));
+        check_next(outbox, 0);
+        outbox_close(outbox);
+        outbox = open_as("size", KEY_HASH, SHARDS, 4 * DATA_BYTES, &found);
+        cr_assert_null(found.dropped);
+        outbox_acknowledge(outbox);
+        check_next(outbox, 1);
+        outbox_close(outbox);
+}
+
+Test(outbox, one_process_at_a_time_and_only_regular_files)
+{
+        struct err err = {.text = ""};
+        struct outbox *second = NULL, *outbox = must_open("locked", NULL);
+        struct outbox_options options = {path_of("locked"), KEY_HASH, SHARDS, DATA_BYTES};
+        cr_assert_eq(outbox_open(&options, &second, NULL, &err), ERR_LOCKED);
+        struct stat status;
+        cr_assert_eq(stat(path_of("locked"), &status), 0);
+        cr_assert_eq(status.st_mode & 0777, 0600);
+        cr_assert_eq((uint64_t)status.st_size, outbox_budget_bytes(DATA_BYTES));
+        outbox_remove(outbox);
+        cr_assert_lt(stat(path_of("locked"), &status), 0);
+        cr_assert_eq(symlink("/etc/passwd", path_of("link")), 0);
+        options.path = path_of("link");
+        cr_assert_eq(outbox_open(&options, &second, NULL, &err), ERR_CONFIG);
+        cr_assert_eq(mkdir(path_of("folder"), 0700), 0);
+        options.path = path_of("folder");
+        cr_assert_neq(outbox_open(&options, &second, NULL, &err), ERR_OK);
+        cr_assert_neq(err.text[0], '\0');
+}
+
+Test(outbox, the_room_is_what_was_asked_for)
+{
+        struct outbox *outbox = open_as("room", KEY_HASH, SHARDS, 300, NULL);
+        size_t room = 0;
+        outbox_begin(outbox);
+        (void)outbox_room(outbox, &room);
+        cr_assert_eq(room, 320);
+        memset(outbox_room(outbox, &room), 'a', 100);
+        outbox_add(outbox, 100, 10);
+        (void)outbox_room(outbox, &room);
+        cr_assert_eq(room, 320 - 128);
+        outbox_close(outbox);
+}
