@@ -53,6 +53,17 @@
 /* Packed events per record: the de-aggregation of dynamic partitioning handles 500. */
 #define LIMIT_FIREHOSE_EVENTS_PER_RECORD_MAX 500u
 
+/* ---- CloudWatch PutMetricData: API_PutMetricData, cloudwatch_limits.html */
+#define LIMIT_CLOUDWATCH_DATA_PER_CALL_MAX 1000u
+/* Whether 1 MB counts bytes before or after gzip is not said: the body before it stays below. */
+#define LIMIT_CLOUDWATCH_CALL_BYTES_MAX  1000000u
+#define LIMIT_CLOUDWATCH_NAME_BYTES_MAX  255u /* namespace, metric and dimension names */
+#define LIMIT_CLOUDWATCH_VALUE_BYTES_MAX 255u /* dimension values: 1,024 there, 255 for SES's defaults and tags */
+/* Series that one target may make in an hour: what CloudWatch bills, and what a table has room for. */
+#define LIMIT_CLOUDWATCH_SERIES_MAX 10000u
+#define LIMIT_DIMENSIONS_MAX        10u /* SES: of one event destination */
+#define LIMIT_ROLL_UPS_MAX          16u /* of one destination: each multiplies its series */
+
 /* ---- egress */
 /* One event as JSON: escaping may grow a byte to six ("\u0000"). */
 #define LIMIT_EVENT_JSON_BYTES_MAX     (LIMIT_EVENT_BYTES_MAX * 6u + 64u * 1024u)

@@ -56,8 +56,7 @@ void rules_report_print_json(const struct rules_report *report, FILE *out);
 /* ---------------------------------------------------------------------------------------------- settings:
  * sendring.yaml */
 
-struct rules_endpoint { /* egress.endpoints.firehose: "https://host:port" or "http://127.0.0.1:port"; empty: AWS's own
-                         */
+struct rules_endpoint { /* egress.endpoints.*: "https://host:port" or "http://127.0.0.1:port"; empty: AWS's own */
         char url[512];
 };
 
@@ -108,7 +107,7 @@ struct rules_settings {
                                              target may take to notice */
                 uint64_t event_age_max_s; /* 0: for ever; older events expire, counted */
                 const char *ca_bundle;    /* "" : AWS_CA_BUNDLE, else the system's */
-                struct rules_endpoint firehose;
+                struct rules_endpoint firehose, cloudwatch;
         } egress;
         struct {
                 const char *profile;                               /* "" : AWS_PROFILE, else default */
@@ -121,7 +120,7 @@ struct rules_settings {
 /* sendring.yaml's keys are the members above: a section (allow, router, journal, egress, credentials, shutdown, log) is
  * a map of that name, the rest is at the top: state_directory, socket_path, socket_mode ("0660"),
  * configuration_sets_path, default_configuration_set, region, account_id, partition; allow: {users, groups};
- * journal.durability: process | host; egress.endpoints: {firehose}; log: {level}. See sendring.yaml(5).
+ * journal.durability: process | host; egress.endpoints: {firehose, cloudwatch}; log: {level}. See sendring.yaml(5).
  *
  * Reads and checks it. Everything has a default; unknown keys are errors with the nearest known key. A plain number is
  * in the unit of its key's name; sizes also take B, KiB, MiB, GiB, times ms, s, m, h. Relative paths become relative to
@@ -151,6 +150,38 @@ const char *rules_service_name(enum rules_service service); /* "firehose", "file
 /* The SESv2 name of an event type: "RENDERING_FAILURE". NULL when `type` is none. */
 const char *rules_event_type_name(enum sendring_event_type type);
 
+/* A CloudWatch destination: which dimensions an event's metric has, and how counts are gathered and sent. One event
+ * is one metric for each roll-up: named by its type as CloudWatch spells it ("Send", "RenderingFailure"), with the
+ * roll-up's dimensions. */
+#define RULES_DIMENSIONS_MAX LIMIT_DIMENSIONS_MAX
+#define RULES_ROLL_UPS_MAX   LIMIT_ROLL_UPS_MAX
+
+enum rules_dimension_source { /* DimensionValueSource */
+                              RULES_DIMENSION_MESSAGE_TAG = 0,
+                              RULES_DIMENSION_EMAIL_HEADER = 1,
+                              RULES_DIMENSION_LINK_TAG = 2,
+};
+
+struct rules_dimension {
+        struct slice name;          /* DimensionName: [A-Za-z0-9_:-]{1,255}, different from the others' */
+        struct slice default_value; /* DefaultDimensionValue: [A-Za-z0-9_@.-]{1,255} */
+        enum rules_dimension_source source;
+};
+
+struct rules_cloudwatch {
+        struct slice namespace; /* Sendring: {Namespace: "Sendring/SES"}; never AWS/... */
+        struct rules_dimension dimensions[RULES_DIMENSIONS_MAX];
+        uint32_t dimensions_count;             /* at least 1 */
+        uint16_t roll_ups[RULES_ROLL_UPS_MAX]; /* RollUps: bit = 1 << dimension; all different, 0: no dimensions */
+        uint32_t roll_ups_count;               /* at least 1; not given: one, with all dimensions */
+        uint32_t series_max;                   /* SeriesMax: 1000: different series in an hour */
+        struct slice overflow_value;           /* OverflowValue: "other": every dimension's beyond that */
+        uint32_t period_s;                     /* Period: 60; a divisor of an hour */
+        bool json;                             /* Protocol: cbor | json */
+        bool gzip;                             /* Compression: gzip | none */
+        bool resend_ambiguous;                 /* AmbiguousTimeout: resend | skip */
+};
+
 /* What is shared on the wire: destinations with the same service, resource and format are one target. A target that
  * only disabled destinations name is still here (what was accepted for it earlier is still delivered); one that no
  * destination names is not. Text belongs to the plan and has a NUL behind it. */
@@ -163,11 +194,12 @@ struct rules_target {
         struct slice resource;      /* stream name, or path */
         struct slice arn, region, account_id, partition; /* Firehose; else empty */
         bool packed; /* Firehose: several newline-ended events in a record (Sendring: {Packing: none} turns it off) */
-        uint32_t packed_events_max;          /* Sendring: {PackingEventsMax: 500}; 1 when not packed */
-        uint64_t rotate_bytes;               /* file: 0 = never */
-        uint32_t rotate_seconds;             /* file: 0 = never */
-        uint32_t destinations_count;         /* that name it */
-        uint32_t destinations_enabled_count; /* 0: nothing new will be routed to it */
+        uint32_t packed_events_max;                /* Sendring: {PackingEventsMax: 500}; 1 when not packed */
+        uint64_t rotate_bytes;                     /* file: 0 = never */
+        uint32_t rotate_seconds;                   /* file: 0 = never */
+        const struct rules_cloudwatch *cloudwatch; /* CloudWatch; else NULL. Its texts belong to the plan, too */
+        uint32_t destinations_count;               /* that name it */
+        uint32_t destinations_enabled_count;       /* 0: nothing new will be routed to it */
 };
 #define RULES_TARGET_KEY_BYTES_MAX 511u
 

@@ -137,6 +137,15 @@ bool rules_is_plain_path(struct slice path);
 extern const char *const rules_options_names[RULES_OPTIONS_COUNT];
 void rules_options_check(struct rules_reader *reader, size_t option, const struct rules_yaml_node *node);
 
+/* ---------------------------------------------------------------------------------------------- CloudWatch */
+
+/* What stands beside a CloudWatchDestination under `Sendring`: Namespace ... AmbiguousTimeout. */
+#define RULES_CLOUDWATCH_EXTENSIONS 8u
+extern const char *const rules_cloudwatch_extensions[RULES_CLOUDWATCH_EXTENSIONS];
+/* Reads CloudWatchDestination and its extensions (NULL where not given). Texts point into the tree. */
+bool rules_cloudwatch_read(struct rules_reader *reader, const struct rules_yaml_node *node,
+                           const struct rules_yaml_node *const *extensions, struct rules_cloudwatch *ret_cloudwatch);
+
 /* ---------------------------------------------------------------------------------------------- building a plan */
 
 struct rules_plan_builder;

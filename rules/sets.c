@@ -248,88 +248,6 @@ static bool sets_file(struct sets_reader *sets, const struct rules_yaml_node *no
 
 /* ---------------------------------------------------------------------------------------------- services to come */
 
-static bool sets_dimension(struct rules_reader *reader, const struct rules_yaml_node *node, struct slice *ret_name)
-{
-        static const char *const names[] = {"DimensionName", "DimensionValueSource", "DefaultDimensionValue"};
-        static const char *const sources[] = {"MESSAGE_TAG", "EMAIL_HEADER", "LINK_TAG"};
-        static const char *const headers_refused[] = {"Received", "To",         "From",       "DKIM-Signature",
-                                                      "CC",       "message-id", "Return-Path"};
-        const struct rules_yaml_node *values[COUNT(names)];
-        if (!rules_yaml_members(reader, node, "DimensionConfigurations", names, COUNT(names), values))
-                return false;
-        bool good = true;
-        for (size_t i = 0; i < COUNT(names); i++)
-                if (values[i] == NULL) {
-                        rules_error(reader, node, "a dimension needs %s", names[i]);
-                        good = false;
-                }
-        struct slice name = SLICE_EMPTY, value;
-        size_t source = 0;
-        if (values[0] != NULL && rules_yaml_text(reader, values[0], names[0], 1, 255, &name)) {
-                if (!rules_is_made_of(name, "_-:")) {
-                        rules_error(reader, values[0], "DimensionName %s must be letters, digits, '_', '-' and ':'",
-                                    rules_quote(reader, name));
-                        good = false;
-                }
-        } else {
-                good = false;
-        }
-        if (values[1] != NULL && !rules_yaml_choice(reader, values[1], names[1], sources, COUNT(sources), &source))
-                good = false;
-        for (size_t i = 0; source == 1 && i < COUNT(headers_refused); i++)
-                if (slice_equal_ignore_case(name, slice_of_text(headers_refused[i]))) {
-                        rules_error(reader, values[0], "SES does not allow the header %s as a dimension",
-                                    headers_refused[i]);
-                        good = false;
-                }
-        if (values[2] == NULL || !rules_yaml_text(reader, values[2], names[2], 1, 255, &value)) {
-                good = false;
-        } else if (!rules_is_made_of(value, "_-@.")) {
-                rules_error(reader, values[2],
-                            "DefaultDimensionValue %s must be letters, digits, '_', '-', '@' and '.'",
-                            rules_quote(reader, value));
-                good = false;
-        }
-        *ret_name = name;
-        return good;
-}
-
-static bool sets_cloudwatch(struct rules_reader *reader, const struct rules_yaml_node *node)
-{
-        enum { DIMENSIONS_MAX = 10 };
-        static const char *const names[] = {"DimensionConfigurations"};
-        const struct rules_yaml_node *values[COUNT(names)];
-        if (!rules_yaml_members(reader, node, "CloudWatchDestination", names, COUNT(names), values))
-                return false;
-        if (values[0] == NULL || (values[0]->kind == RULES_YAML_LIST && values[0]->count == 0)) {
-                rules_error(reader, values[0] == NULL ? node : values[0],
-                            "CloudWatch metrics dimension configuration list cannot be empty.");
-                return false;
-        }
-        if (!rules_yaml_list(reader, values[0], names[0]))
-                return false;
-        bool good = true;
-        struct slice seen[DIMENSIONS_MAX] = {0}; /* a dimension may be too wrong to have a name */
-        uint32_t count = 0;
-        for (const struct rules_yaml_node *item = values[0]->first; item != NULL; item = item->next) {
-                if (count == DIMENSIONS_MAX) {
-                        rules_error(reader, item, "more than %d dimensions; SES allows %d for a destination",
-                                    DIMENSIONS_MAX, DIMENSIONS_MAX);
-                        return false;
-                }
-                if (!sets_dimension(reader, item, &seen[count]))
-                        good = false;
-                for (uint32_t i = 0; i < count; i++)
-                        if (seen[count].len > 0 && slice_equal(seen[i], seen[count])) {
-                                rules_error(reader, item, "dimension %s is already there",
-                                            rules_quote(reader, seen[count]));
-                                good = false;
-                        }
-                count++;
-        }
-        return good;
-}
-
 /* A destination that is one ARN. */
 static bool sets_arn_destination(struct rules_reader *reader, const struct rules_yaml_node *node, const char *what,
                                  const char *member, const char *service, const char *resource_prefix,
@@ -396,12 +314,40 @@ static void sets_not_published(struct rules_reader *reader, const struct sets_de
                 rules_warning(reader, node, "%s: this version does not publish to it yet; no event goes there", member);
 }
 
+/* Members of ours under `Sendring`; those of CloudWatch stand together behind the others. */
+enum sets_extension {
+        SETS_FILE,
+        SETS_PACKING,
+        SETS_PACKING_EVENTS_MAX,
+        SETS_CLOUDWATCH_FIRST,
+        SETS_EXTENSIONS = SETS_CLOUDWATCH_FIRST + RULES_CLOUDWATCH_EXTENSIONS,
+};
+
+/* Each belongs to one kind of destination. */
+static bool sets_extensions_belong(struct rules_reader *reader, const char *const *names,
+                                   const struct rules_yaml_node *const *extensions,
+                                   const struct rules_yaml_node *const *values)
+{
+        bool good = true;
+        for (size_t i = SETS_PACKING; i < SETS_EXTENSIONS; i++) {
+                bool is_cloudwatch = i >= SETS_CLOUDWATCH_FIRST;
+                if (extensions[i] == NULL || values[is_cloudwatch ? SETS_CLOUDWATCH : SETS_FIREHOSE] != NULL)
+                        continue;
+                rules_error(reader, extensions[i], "Sendring.%s belongs to a %s destination", names[i],
+                            is_cloudwatch ? "CloudWatch" : "Firehose");
+                good = false;
+        }
+        return good;
+}
+
 static bool sets_definition(struct sets_reader *sets, struct sets_destination *destination,
                             const struct rules_yaml_node *const *values, uint32_t *ret_target_index)
 {
         struct rules_reader *reader = &sets->reader;
-        static const char *const ours[] = {"FileDestination", "Packing", "PackingEventsMax"};
-        const struct rules_yaml_node *extensions[COUNT(ours)] = {NULL, NULL, NULL};
+        const char *ours[SETS_EXTENSIONS] = {"FileDestination", "Packing", "PackingEventsMax"};
+        for (size_t i = 0; i < RULES_CLOUDWATCH_EXTENSIONS; i++)
+                ours[SETS_CLOUDWATCH_FIRST + i] = rules_cloudwatch_extensions[i];
+        const struct rules_yaml_node *extensions[SETS_EXTENSIONS] = {NULL};
         bool good = true;
         if (values[SETS_ENABLED] == NULL)
                 rules_warning(reader, destination->node,
@@ -411,9 +357,9 @@ static bool sets_definition(struct sets_reader *sets, struct sets_destination *d
         if (!sets_types(reader, destination->node, values[SETS_TYPES], &destination->event_types_mask))
                 good = false;
         if (values[SETS_SENDRING] != NULL &&
-            !rules_yaml_members(reader, values[SETS_SENDRING], "Sendring", ours, COUNT(ours), extensions))
+            !rules_yaml_members(reader, values[SETS_SENDRING], "Sendring", ours, SETS_EXTENSIONS, extensions))
                 return false;
-        uint32_t given = extensions[0] != NULL;
+        uint32_t given = extensions[SETS_FILE] != NULL;
         for (size_t i = SETS_FIREHOSE; i <= SETS_PINPOINT; i++)
                 given += values[i] != NULL;
         if (given == 0) {
@@ -429,22 +375,19 @@ static bool sets_definition(struct sets_reader *sets, struct sets_destination *d
                             "Cloudwatch Destination or an SNS Destination or an EventBridge Destination.");
                 return false;
         }
-        if (values[SETS_FIREHOSE] == NULL)
-                for (size_t i = 1; i < COUNT(ours); i++)
-                        if (extensions[i] != NULL) {
-                                rules_error(reader, extensions[i], "Sendring.%s belongs to a Firehose destination",
-                                            ours[i]);
-                                good = false;
-                        }
+        good = sets_extensions_belong(reader, ours, extensions, values) && good;
         const struct rules_yaml_node *node;
         *ret_target_index = RULES_TARGET_NONE;
         if ((node = values[SETS_FIREHOSE]) != NULL)
-                return sets_firehose(sets, node, extensions[1], extensions[2], ret_target_index) && good;
-        if ((node = extensions[0]) != NULL)
+                return sets_firehose(sets, node, extensions[SETS_PACKING], extensions[SETS_PACKING_EVENTS_MAX],
+                                     ret_target_index) &&
+                       good;
+        if ((node = extensions[SETS_FILE]) != NULL)
                 return sets_file(sets, node, ret_target_index) && good;
         if ((node = values[SETS_CLOUDWATCH]) != NULL) {
+                struct rules_cloudwatch cloudwatch;
                 sets_not_published(reader, destination, node, sets_members[SETS_CLOUDWATCH]);
-                return sets_cloudwatch(reader, node) && good;
+                return rules_cloudwatch_read(reader, node, extensions + SETS_CLOUDWATCH_FIRST, &cloudwatch) && good;
         }
         if ((node = values[SETS_SNS]) != NULL) {
                 sets_not_published(reader, destination, node, sets_members[SETS_SNS]);

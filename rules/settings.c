@@ -366,24 +366,28 @@ static const char *settings_url_wrong(struct slice url)
 
 static void settings_endpoints(struct settings_reader *reader, const struct rules_yaml_node *node)
 {
-        static const char *const names[] = {"firehose"};
+        static const char *const names[] = {"firehose", "cloudwatch"};
+        struct rules_endpoint *const endpoints[] = {&reader->settings->egress.firehose,
+                                                    &reader->settings->egress.cloudwatch};
+        _Static_assert(COUNT(names) == COUNT(endpoints), "one name for each endpoint");
         const struct rules_yaml_node *values[COUNT(names)];
-        struct slice url;
-        if (node == NULL ||
-            !rules_yaml_members(&reader->reader, node, "egress.endpoints", names, COUNT(names), values) ||
-            values[0] == NULL ||
-            !rules_yaml_text(&reader->reader, values[0], "egress.endpoints.firehose", 1,
-                             sizeof(reader->settings->egress.firehose.url) - 1, &url))
+        if (node == NULL || !rules_yaml_members(&reader->reader, node, "egress.endpoints", names, COUNT(names), values))
                 return;
-        const char *wrong = settings_url_wrong(url);
-        if (wrong != NULL)
-                rules_error(&reader->reader, values[0],
-                            "egress.endpoints.firehose: %s: %s; it should be like https://host:8443 or "
-                            "http://127.0.0.1:4573",
-                            rules_quote(&reader->reader, url), wrong);
-        else
-                (void)slice_to_text(url, reader->settings->egress.firehose.url,
-                                    sizeof(reader->settings->egress.firehose.url)); /* measured above */
+        for (size_t i = 0; i < COUNT(names); i++) {
+                char what[64];
+                struct slice url;
+                (void)snprintf(what, sizeof(what), "egress.endpoints.%s", names[i]); /* short */
+                if (values[i] == NULL ||
+                    !rules_yaml_text(&reader->reader, values[i], what, 1, sizeof(endpoints[i]->url) - 1, &url))
+                        continue;
+                const char *wrong = settings_url_wrong(url);
+                if (wrong != NULL)
+                        rules_error(&reader->reader, values[i],
+                                    "%s: %s: %s; it should be like https://host:8443 or http://127.0.0.1:4573", what,
+                                    rules_quote(&reader->reader, url), wrong);
+                else
+                        (void)slice_to_text(url, endpoints[i]->url, sizeof(endpoints[i]->url)); /* measured above */
+        }
 }
 
 static void settings_choices(struct settings_reader *reader)

@@ -168,6 +168,7 @@ Test(rules, settings_have_their_documented_defaults, .timeout = 10)
         cr_assert(s.egress.retry_max_ms == 5000 && s.egress.event_age_max_s == 0);
         cr_assert_str_empty(s.egress.ca_bundle);
         cr_assert_str_empty(s.egress.firehose.url);
+        cr_assert_str_empty(s.egress.cloudwatch.url);
         cr_assert_str_empty(s.credentials.profile);
         cr_assert_str_empty(s.credentials.shared_credentials_file);
         cr_assert_str_empty(s.credentials.config_file);
@@ -210,6 +211,7 @@ Test(rules, settings_reach_their_members, .timeout = 10)
         cr_assert_eq(s.egress.event_age_max_s, 86400);
         cr_assert_str_eq(s.egress.ca_bundle, TEST_DATA_DIRECTORY "/config/good/ca.pem");
         cr_assert_str_eq(s.egress.firehose.url, "https://[::1]:8443/");
+        cr_assert_str_eq(s.egress.cloudwatch.url, "http://127.0.0.1:4573");
         cr_assert_str_eq(s.credentials.profile, "mail");
         cr_assert_str_eq(s.credentials.shared_credentials_file, TEST_DATA_DIRECTORY "/config/good/creds");
         cr_assert_str_eq(s.credentials.config_file, "/etc/aws");
