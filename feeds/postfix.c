@@ -327,7 +327,8 @@ static void postfix_fill_headers(struct postfix *postfix, const struct message *
         mail->headers = (struct sendring_pairs){message->headers, message->headers_count};
         mail->headers_present = message->headers_count > 0;
         mail->headers_truncated = message->headers_cut;
-        for (uint32_t i = 0; i < message->headers_count; i++) {
+        /* From the last to the first: of a header that is there twice the first one counts. */
+        for (uint32_t i = message->headers_count; i-- > 0;) {
                 struct slice name = slice_of(message->headers[i].name.ptr, message->headers[i].name.len);
                 struct sendring_str value = message->headers[i].value;
                 struct sendring_common_headers *common = &mail->common_headers;
@@ -644,6 +645,19 @@ static bool postfix_is_set_name(struct slice name)
         return true;
 }
 
+/* Header checks see the headers of attached messages as well, unless nested_header_checks says otherwise, and the lines
+ * do not tell which is which. A message has one From and one Subject: with a second one an attached message has begun,
+ * and what it says, tags and configuration set included, is not said of the mail. */
+static bool postfix_is_attached(struct message *message, struct slice name)
+{
+        bool from = slice_equal_ignore_case(name, SLICE("From"));
+        bool subject = slice_equal_ignore_case(name, SLICE("Subject"));
+        message->attached |= (from && message->from_seen) || (subject && message->subject_seen);
+        message->from_seen |= from;
+        message->subject_seen |= subject;
+        return message->attached;
+}
+
 static enum err_code postfix_line_header(struct line *line, struct slice whole)
 {
         struct postfix *postfix = line->postfix;
@@ -654,6 +668,10 @@ static enum err_code postfix_line_header(struct line *line, struct slice whole)
         if (code != ERR_OK)
                 return code;
         struct message *message = line->message;
+        if (postfix_is_attached(message, header.name)) {
+                postfix->counts.headers_attached++;
+                return ERR_OK;
+        }
         if (slice_equal_ignore_case(header.name, SLICE("X-SES-CONFIGURATION-SET"))) {
                 if (!postfix_is_set_name(header.value))
                         postfix->counts.sets_refused++;
@@ -861,7 +879,9 @@ static enum err_code postfix_line_outcome(struct line *line, struct slice whole)
                 return postfix_unparsed(postfix, whole, "an outcome that is not understood");
         bool sent = slice_equal(outcome.status, SLICE("sent"));
         bool bounced = slice_equal(outcome.status, SLICE("bounced"));
-        bool deferred = slice_equal(outcome.status, SLICE("deferred"));
+        /* With soft_bounce, what would have bounced stays in the queue. */
+        bool deferred =
+                slice_equal(outcome.status, SLICE("deferred")) || slice_equal(outcome.status, SLICE("SOFTBOUNCE"));
         if (!sent && !bounced && !deferred) {
                 postfix->counts.outcomes_other++;
                 return ERR_OK;

@@ -7,9 +7,11 @@
  *
  *   Send           once per message, when as many recipients are known as qmgr announced (nrcpt=), or when the message
  *                  leaves the queue; destination: all of them
- *   Delivery       status=sent           Bounce  status=bounced, and for each deferred recipient when the message
- * expires DeliveryDelay  status=deferred: the first of a recipient, then when its delayType changes or an interval has
- * passed Reject         a milter's refusal at the end of the message for its content
+ *   Delivery       status=sent
+ *   Bounce         status=bounced, and for each deferred recipient when the message expires
+ *   DeliveryDelay  status=deferred or SOFTBOUNCE: the first of a recipient, then when its delayType changes or an
+ *                  interval has passed
+ *   Reject         a milter's refusal at the end of the message for its content
  *
  * Postfix's own notifications (from=<>), address probes and NOQUEUE lines make no events. Everything is a pure function
  * of the lines, the options and the reference time (for the year, which traditional time stamps leave out): the same
@@ -55,6 +57,7 @@
         X(tags_refused, "message tags with a bad name or value")                   \
         X(tags_cut, "tag headers that the log has cut")                            \
         X(sets_refused, "configuration set names that are none")                   \
+        X(headers_attached, "headers of attached messages")                        \
         X(recipients_over, "recipients above the number kept")
 
 struct postfix_counts {

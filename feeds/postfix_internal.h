@@ -43,6 +43,8 @@ struct message {
         bool sent;            /* its Send is told */
         bool local;           /* some outcome was of local delivery */
         bool headers_cut;
+        bool from_seen, subject_seen; /* in this message's own lines: a second one is an attached message's */
+        bool attached;                /* header lines from here on are an attached message's */
         struct slice sender, client_ip, caller_identity, operation, tls_version, from_domain, configuration_set;
         struct sendring_pair headers[POSTFIX_HEADERS_MAX];
         uint32_t headers_count;

@@ -62,6 +62,9 @@ enum state_flag {
         STATE_SENT = 16,
         STATE_LOCAL = 32,
         STATE_HEADERS_CUT = 64,
+        STATE_FROM_SEEN = 128,
+        STATE_SUBJECT_SEEN = 256,
+        STATE_ATTACHED = 512,
 };
 
 /* The texts of a message, in the order of the file. */
@@ -84,7 +87,8 @@ static void state_put_message(struct state_writer *writer, struct message *messa
         uint32_t flags = (message->exact ? STATE_EXACT : 0u) | (message->born ? STATE_BORN : 0u) |
                          (message->active ? STATE_ACTIVE : 0u) | (message->notification ? STATE_NOTIFICATION : 0u) |
                          (message->sent ? STATE_SENT : 0u) | (message->local ? STATE_LOCAL : 0u) |
-                         (message->headers_cut ? STATE_HEADERS_CUT : 0u);
+                         (message->headers_cut ? STATE_HEADERS_CUT : 0u) | (message->from_seen ? STATE_FROM_SEEN : 0u) |
+                         (message->subject_seen ? STATE_SUBJECT_SEEN : 0u) | (message->attached ? STATE_ATTACHED : 0u);
         state_put_u32(writer, flags);
         state_put_u32(writer, message->recipients_expected);
         struct slice *texts[STATE_TEXTS];
@@ -275,6 +279,9 @@ static void state_get_message(struct state_reader *reader, struct postfix *postf
         message->sent = (flags & STATE_SENT) != 0;
         message->local = (flags & STATE_LOCAL) != 0;
         message->headers_cut = (flags & STATE_HEADERS_CUT) != 0;
+        message->from_seen = (flags & STATE_FROM_SEEN) != 0;
+        message->subject_seen = (flags & STATE_SUBJECT_SEEN) != 0;
+        message->attached = (flags & STATE_ATTACHED) != 0;
         message->recipients_expected = state_get_u32(reader);
         struct slice *texts[STATE_TEXTS];
         state_texts(message, texts);

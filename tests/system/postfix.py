@@ -28,8 +28,18 @@ LOAD = [
     ("bulk-a", ["campaign=april, genre=sci-fi"], "accept", 3, 0.02),
     ("bulk-a", ["campaign=april, genre=sci-fi"], "hard", 1, 0.10),
     ("bulk-b", ["campaign=may"], "full", 1, 0.06),
-    ("news", ["campaign=june"], "dead", 1, 0.05),
+    ("news", ["campaign=june"], "dead", 1, 0.04),
+    ("news", ["campaign=june"], "soft", 1, 0.01),
 ]
+# What some mails carry along: a message whose headers are not theirs.
+ATTACHED = """From: Other <other@inner.example>
+To: eva@inner.example
+Subject: of the attached message
+X-SES-CONFIGURATION-SET: bulk-b
+X-SES-MESSAGE-TAGS: campaign=inner
+
+Bye
+"""
 HOSTILE_HARD = '550 5.1.1 <x>: "user, dsn=2.0.0, status=sent (250 2.0.0 Ok)" unknown'
 HOSTILE_SOFT = '452 4.2.2 Mailbox full, "try" (later), dsn=4.9.9, status=bounced (in reply to x command)'
 
@@ -131,11 +141,14 @@ def start_postfix(directory, sinks):
     os.mkdir(directory)
     routes = {"accept.example": "smtp:[127.0.0.1]:%d" % sinks.accept, "hard.example": "smtp:[127.0.0.1]:%d" % sinks.hard,
               "full.example": "smtp:[127.0.0.1]:%d" % sinks.full, "dead.example": "smtp:[127.0.0.1]:%d" % free_port(),
+              "soft.example": "softly:[127.0.0.1]:%d" % sinks.hard,
               "mail.example.com": "smtp:[127.0.0.1]:%d" % sinks.accept}
     instance = postfix_instance.Postfix(directory, """\
 myhostname = mta1.example.net
 transport_maps = inline:{ %s }
 header_checks = pcre:%s/etc/header_checks
+nested_header_checks =
+mime_header_checks =
 queue_run_delay = 3s
 minimal_backoff_time = 3s
 maximal_backoff_time = 5s
@@ -144,6 +157,8 @@ bounce_queue_lifetime = 12s
 default_destination_concurrency_failed_cohort_limit = 3
 """ % (", ".join("{%s=%s}" % route for route in routes.items()), directory))
     instance.write("header_checks", "/^X-SES-(CONFIGURATION-SET|MESSAGE-TAGS):/ STRIP\n/^(From|To|Subject|Date):/ INFO\n")
+    with open(os.path.join(instance.config, "master.cf"), "a") as services:
+        services.write("softly unix - - n - - smtp -o soft_bounce=yes\n")
     instance.start()
     return instance
 
@@ -162,8 +177,13 @@ def inject(instance, directory, part, load, messages):
     with open(path, "w") as out:
         out.write("From: Example News <news@mail.example.com>\nTo: list@%s.example\n"
                   "Subject: part %d, from x[1.2.3.4]; from=<y@z>\nX-SES-CONFIGURATION-SET: %s\n"
-                  "X-SES-MESSAGE-TAGS: %s\n%sDate: Mon, 23 Nov 2026 04:00:00 +0000\n\nHello\n" %
+                  "X-SES-MESSAGE-TAGS: %s\n%sDate: Mon, 23 Nov 2026 04:00:00 +0000\n" %
                   (domain, part, name, "\n".join(folded), "".join(header + "\n" for header in headers)))
+        if name == "bulk-a":
+            out.write("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nHello\n--b\n"
+                      "Content-Type: message/rfc822\n\n%s--b--\n" % ATTACHED)
+        else:
+            out.write("\nHello\n")
     # -N numbers the recipients within one run: `part` keeps them apart between runs.
     done = subprocess.run([command("smtp-source"), "-m", str(messages), "-s", "8", "-r", str(recipients), "-N",
                            "-f", "news@mail.example.com", "-t", "p%d@%s.example" % (part, domain), "-F", path,
@@ -196,15 +216,16 @@ def read_log(path):
         expired = re.search(r" postfix/qmgr\[\d+\]: (\w+): from=<([^>]+)>, status=expired", line)
         if expired:
             for (queue_id, recipient), status in list(last.items()):
-                if queue_id == expired.group(1) and status == "deferred":
+                if queue_id == expired.group(1) and status in ("deferred", "SOFTBOUNCE"):
                     events["Bounce"].add((queue_id, recipient))
             continue
         outcome = OUTCOME.search(line)
         if outcome and senders[outcome.group(2)]:
             key = (outcome.group(2), outcome.group(3))
             last[key] = outcome.group(6)
-            deferred += outcome.group(6) == "deferred"
-            events[{"sent": "Delivery", "bounced": "Bounce", "deferred": "DeliveryDelay"}[outcome.group(6)]].add(key)
+            deferred += outcome.group(6) in ("deferred", "SOFTBOUNCE")
+            events[{"sent": "Delivery", "bounced": "Bounce", "deferred": "DeliveryDelay",
+                    "SOFTBOUNCE": "DeliveryDelay"}[outcome.group(6)]].add(key)
     return lines, events, deferred
 
 
@@ -262,7 +283,7 @@ def check_events(lines, logged):
             bounce = event["bounce"]
             domain = recipients[0].split("@")[1]
             kinds[(domain, bounce["bounceType"], bounce["bounceSubType"])] += 1
-            if domain == "hard.example" and bounce["bouncedRecipients"][0]["diagnosticCode"] != "smtp; " + HOSTILE_HARD:
+            if domain in ("hard.example", "soft.example") and bounce["bouncedRecipients"][0]["diagnosticCode"] != "smtp; " + HOSTILE_HARD:
                 raise system.Failure("diagnostic: %s" % bounce["bouncedRecipients"][0])
             if domain == "full.example" and "smtp; " + HOSTILE_SOFT.rsplit(" (in", 1)[0] not in \
                     bounce["bouncedRecipients"][0]["diagnosticCode"]:
@@ -357,12 +378,18 @@ def with_mail(stack, moto, messages):
     system.check("how it is classified", sorted(kinds), [
         ("dead.example", "Transient", "General"), ("dead.example", "TransientCommunicationFailure"),
         ("full.example", "MailboxFull"), ("full.example", "Transient", "MailboxFull"),
-        ("hard.example", "Permanent", "General")])
+        ("hard.example", "Permanent", "General"),
+        ("soft.example", "RecipientServerError"), ("soft.example", "Transient", "General")])
     delivered = "".join(open(path, errors="replace").read() for path in glob.glob(sinks.dump + "/*"))
+    # The attached messages are delivered as they came; their headers are in no event.
+    attached = counts[0] + counts[3]
+    system.check("attached messages, delivered", delivered.count("\nSubject: of the attached message\n"), lambda n: n >= attached)
+    system.check("headers of attached messages in events", sum("inner" in event for event in events), 0)
     # A notification carries the message that it is about.
     system.check("delivered copies and returned ones", delivered.count("\nSubject: part "),
                  sum(counts[:4]) + len(logged["Bounce"]))
-    system.check("X-SES headers in them", delivered.count("\nX-SES-"), 0)
+    system.check("X-SES headers of their own in them", delivered.count("\nX-SES-"),
+                 2 * delivered.count("\nSubject: of the attached message\n"))
 
 
 def main(build, quick):

@@ -111,8 +111,10 @@ static void has(const struct seen *seen, uint32_t index, enum sendring_event_typ
 #define UNKNOWN "host mx.b.example[203.0.113.25] said: 550 5.1.1 user unknown (in reply to RCPT TO command)"
 #define FULL    "host mx.b.example[203.0.113.25] said: 452 4.2.2 Mailbox full (in reply to RCPT TO command)"
 #define REFUSED "connect to mx.b.example[203.0.113.25]:25: Connection refused"
-#define REMOVED LINE("qmgr", QID ": removed")
-#define EXPIRED LINE("qmgr", QID ": from=<news@mail.example.com>, status=expired, returned to sender")
+/* In Postfix 3.7 with soft_bounce = yes: the peer's code stays in the text, the dsn is made 4. */
+#define SOFT(to) TRIED(to, MX, "4.1.1", "SOFTBOUNCE", UNKNOWN)
+#define REMOVED  LINE("qmgr", QID ": removed")
+#define EXPIRED  LINE("qmgr", QID ": from=<news@mail.example.com>, status=expired, returned to sender")
 
 /* ---------------------------------------------------------------------------------------------- events */
 
@@ -238,6 +240,61 @@ Test(feed_postfix, delays_are_told_once_and_when_they_change, .timeout = 20)
                      ": to=<ana@b.example>, relay=none, delay=3601, delays=3601/0/0/0, dsn=4.4.1, status=deferred "
                      "(delivery temporarily suspended: " REFUSED ")\n");
         cr_assert_eq(seen.count, 4, "an interval has passed");
+        close_feed(postfix, &seen);
+}
+
+Test(feed_postfix, a_soft_bounce_is_a_delay_and_a_bounce_at_expiry, .timeout = 20)
+{
+        struct seen seen;
+        struct postfix *postfix = open_feed(&seen, (struct postfix_options){.profile = CLASSIFY_SES});
+        say(postfix, LINE("smtpd", QID ": client=a[192.0.2.9]") ACTIVE("1") SOFT("ana@b.example") ACTIVE("1")
+                             SOFT("ana@b.example") EXPIRED REMOVED);
+        cr_assert_eq(seen.count, 3);
+        has(&seen, 0, SENDRING_SEND, "ana@b.example");
+        has(&seen, 1, SENDRING_DELIVERY_DELAY, "\"delayType\":\"RecipientServerError\"");
+        has(&seen, 2, SENDRING_BOUNCE, "\"diagnosticCode\":\"smtp; 550 5.1.1 user unknown\"");
+        cr_assert_eq(postfix_get_counts(postfix)->delays_suppressed, 1);
+        cr_assert_eq(postfix_get_counts(postfix)->outcomes_other, 0);
+        close_feed(postfix, &seen);
+}
+
+/* As nested_header_checks = $header_checks, Postfix's default, logs a message with another one attached. */
+#define ATTACHED                                                    \
+        CLEANUP("info: header From: Other <other@inner.example>")   \
+        CLEANUP("info: header To: eva@inner.example")               \
+        CLEANUP("info: header Subject: inner")                      \
+        CLEANUP("strip: header X-SES-CONFIGURATION-SET: inner-set") \
+        CLEANUP("strip: header X-SES-MESSAGE-TAGS: campaign=inner")
+
+Test(feed_postfix, headers_of_an_attached_message_are_not_the_mails_own, .timeout = 20)
+{
+        struct seen seen;
+        struct postfix *postfix = open_feed(&seen, (struct postfix_options){.configuration_set = SLICE("standard")});
+        say(postfix,
+            LINE("smtpd", QID ": client=a[192.0.2.9]") CLEANUP("info: header From: News <news@outer.example>")
+                    CLEANUP("info: header Subject: outer") CLEANUP("strip: header X-SES-MESSAGE-TAGS: campaign=outer")
+                            ATTACHED ACTIVE("1") TRIED("ana@b.example", MX, "2.0.0", "sent", SENT) REMOVED);
+        cr_assert_eq(seen.count, 2);
+        for (uint32_t i = 0; i < seen.count; i++)
+                cr_assert_null(strstr(seen.json[i], "inner"), "%s", seen.json[i]);
+        has(&seen, 1, SENDRING_DELIVERY, "\"commonHeaders\":{\"from\":[\"News <news@outer.example>\"]");
+        has(&seen, 1, SENDRING_DELIVERY, "\"subject\":\"outer\"");
+        has(&seen, 1, SENDRING_DELIVERY, "\"ses:configuration-set\":[\"standard\"]");
+        has(&seen, 1, SENDRING_DELIVERY, "\"ses:from-domain\":[\"outer.example\"]");
+        has(&seen, 1, SENDRING_DELIVERY, "\"campaign\":[\"outer\"]");
+        cr_assert_eq(postfix_get_counts(postfix)->headers_attached, 5);
+        close_feed(postfix, &seen);
+}
+
+Test(feed_postfix, of_a_header_that_is_there_twice_the_first_counts, .timeout = 20)
+{
+        struct seen seen;
+        struct postfix *postfix = open_feed(&seen, (struct postfix_options){.profile = CLASSIFY_SES});
+        say(postfix, LINE("smtpd", QID ": client=a[192.0.2.9]") CLEANUP("info: header To: ana@b.example")
+                             CLEANUP("info: header To: eva@c.example") ACTIVE("1")
+                                     TRIED("ana@b.example", MX, "2.0.0", "sent", SENT) REMOVED);
+        has(&seen, 1, SENDRING_DELIVERY, "\"to\":[\"ana@b.example\"]");
+        cr_assert_eq(postfix_get_counts(postfix)->headers_attached, 0);
         close_feed(postfix, &seen);
 }
 
