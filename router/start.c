@@ -281,11 +281,8 @@ enum err_code router_start(struct router *router, struct err *reterr)
         router_retire_unknown(router);
         if (router_uses_credentials(router))
                 router_load_credentials(router);
-        for (uint32_t i = 0; i < router->shards_count; i++) {
-                code = journal_maintain(router->journals[i], reterr); /* the first spare segment */
-                if (code != ERR_OK)
-                        return err_wrap(reterr, "journal of shard %u", i);
-        }
+        /* No maintenance here: journal_open() has prepared what there is room for. A log that is full, or on a full
+         * disk, has to be delivered before there is room; until then the shards tell producers so. */
         code = router_start_shards(router, reterr);
         if (code == ERR_OK)
                 code = router_start_server(router, reterr);

@@ -1,0 +1,55 @@
+"""What an outage, a crash and an operator's change together must not lose: the router comes back with a full journal."""
+import json
+import os
+import signal
+import subprocess
+import time
+
+import system
+
+SMALL = "journal.segment_bytes: 1MiB\njournal.size_bytes_max: 4MiB\nshutdown.drain_seconds: 1s"
+
+
+def fill(stack, ledger, producers=1):
+    """Publishes into a full journal until the lanes are full as well and the producers give up. Returns what was published."""
+    done = subprocess.run(stack.loadgen_arguments(stack.path(ledger), "--producers", str(producers), "--seconds", "60",
+                                                  "--rate", "20000", "--flush-timeout", "0", "--stall-timeout", "0.5"),
+                          capture_output=True, text=True, timeout=120)
+    load = json.loads(done.stdout.strip().splitlines()[-1])
+    system.check("the lanes fill up", load["full"], lambda n: n > 0)
+    return load["published"]
+
+
+def delivered(stack, ledger):
+    """What lanes still hold is in no ledger yet: the sink says when everything is there."""
+    try:
+        system.wait_for("everything published", lambda: stack.sink_report(stack.path(ledger))["missing"] == 0, 30, 0.2)
+    except system.Failure:
+        pass
+    report = stack.sink_report(stack.path(ledger))
+    system.check("missing", report["missing"], 0)
+    system.check("ledger balanced", stack.wait_drained(10)["balanced"], True)
+    return report
+
+
+def full_journal_and_a_crash(build):
+    with system.Stack(build, name="survival-full") as stack:
+        stack.start_sink()
+        stack.tell_sink("set down on")
+        stack.write_configuration(settings=SMALL)
+        stack.start_router()
+        published = fill(stack, "full.json")
+        waiting = stack.ledger()["targets"][0]["waiting"]
+        system.check("waiting in a full journal, of %d published" % published, waiting, lambda n: 0 < n < published)
+        pid = stack.router_pid()
+        os.kill(pid, signal.SIGKILL)
+        system.wait_for("a new router", lambda: stack.router_pid() not in (0, pid), 20)
+        stack.tell_sink("set down off")
+        system.check("delivered", delivered(stack, "full.json")["distinct"], published)
+
+
+def main(build, quick):
+    full_journal_and_a_crash(build)
+
+
+system.run(main)
