@@ -30,6 +30,8 @@
 #define LIMIT_ROUTES_PER_EVENT_MAX     12u
 /* SES: configuration sets per account and region. */
 #define LIMIT_CONFIGURATION_SETS_MAX 10000u
+/* SES: identities per account and region, each with a default configuration set. */
+#define LIMIT_DEFAULT_SETS_MAX 10000u
 /* Delivery targets of one daemon over the life of its journal directory; 64 bytes of cursor state each. */
 #define LIMIT_TARGETS_MAX       4096u
 #define LIMIT_NAME_BYTES_MAX    64u    /* SES: configuration set and event destination names */
@@ -42,8 +44,9 @@
 #define LIMIT_SEGMENT_BYTES_MIN     (1024u * 1024u)
 #define LIMIT_SEGMENT_BYTES_MAX     (1024u * 1024u * 1024u)
 #define LIMIT_SEGMENT_BYTES_DEFAULT (16u * 1024u * 1024u)
-/* Payload of one record: the largest event, and what the router found in it (CODEC_VIEW_STORED_BYTES). */
-#define LIMIT_RECORD_BYTES_MAX (LIMIT_EVENT_BYTES_MAX + 128u)
+/* Payload of one record: the largest event, what the router found in it (CODEC_VIEW_STORED_BYTES), and the name of the
+ * configuration set that it took for it (LIMIT_NAME_BYTES_MAX). */
+#define LIMIT_RECORD_BYTES_MAX (LIMIT_EVENT_BYTES_MAX + 192u)
 
 /* ---- Firehose: https://docs.aws.amazon.com/firehose/latest/dev/limits.html */
 #define LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX 500u

@@ -77,12 +77,20 @@ struct codec_view {
 enum err_code codec_view_decode(struct slice event, struct codec_view *ret_view, struct err *reterr);
 
 /* A view as plain bytes, for the journal: the router validates an event once, and whoever reads it from the journal
- * loads what was found instead of looking for it again. Load checks that every part lies within the event
- * (ERR_CORRUPT), not what it is: the two must come from codec_view_store() of the same event, under a checksum. */
+ * loads what was found instead of looking for it again. What is stored there is `stored`, the event, and, for an event
+ * that names no configuration set, the name of the one that the router took, up to the end; store wants
+ * view->configuration_set to point at it there then. Load checks that every part lies where it may (ERR_CORRUPT), not
+ * what it is: the two must come from codec_view_store() of the same event, under a checksum. */
 #define CODEC_VIEW_STORED_BYTES 80
 void codec_view_store(const struct codec_view *view, uint8_t out[CODEC_VIEW_STORED_BYTES]);
-enum err_code codec_view_load(const uint8_t stored[CODEC_VIEW_STORED_BYTES], struct slice event,
+enum err_code codec_view_load(const uint8_t stored[CODEC_VIEW_STORED_BYTES], struct slice behind,
                               struct codec_view *ret_view);
+/* Only where the parts lie, for those who want to look at the event themselves. */
+enum err_code codec_view_split(struct slice payload, struct slice *ret_event, struct slice *ret_set);
+
+/* The domain that a default configuration set is chosen by: the session's from-domain, else that of mail.source; empty
+ * when there is none. `view` as for codec_json_encode(). */
+struct slice codec_view_from_domain(const struct codec_view *view);
 
 /* Reads an event back into the public struct, with lists in the arena: for tools (decode, feeds' tests), never on the
  * hot path. */
@@ -98,6 +106,7 @@ struct codec_json_options {
         struct slice region;     /* for sourceArn */
         struct slice partition;  /* "aws" when empty */
         struct slice configuration_set; /* the default one: ses:configuration-set of events that name none */
+        bool event_id; /* for the caller, who knows the event's place: codec_json_add_event_id() behind the encoding */
 };
 
 /* Writes the event as SES publishes it: compact, member order per type (aws-facts 1.2-1.7), auto-tags, ms timestamps,
@@ -107,6 +116,14 @@ struct codec_json_options {
 size_t codec_json_encode(const struct codec_view *view, const struct codec_json_options *options, uint8_t *out,
                          size_t out_bytes);
 size_t codec_json_size_max(const struct codec_view *view, const struct codec_json_options *options);
+
+/* Adds `,"sendring":{"eventId":"16 hex digits-hex digits","sequence":N}` as the last member of an encoded event of
+ * `bytes`: the lane's random id and the event's place in the lane, which no other event has and this one keeps
+ * over resends, restarts and new journals; and its number in the shard's journal. Returns the bytes of the whole, 0
+ * when `out_bytes` is short; CODEC_JSON_EVENT_ID_BYTES more than before always suffice. */
+#define CODEC_JSON_EVENT_ID_BYTES 96
+size_t codec_json_add_event_id(uint8_t *json, size_t bytes, size_t out_bytes, uint64_t lane_id, uint64_t lane_position,
+                               uint64_t sequence);
 
 /* Writes `text` as a JSON string with quotes: escapes ", \ and control bytes, keeps valid UTF-8, replaces invalid bytes
  * by U+FFFD. Returns bytes written, 0 when short; 6 * len + 2 always suffices. */

@@ -693,6 +693,13 @@ static uint8_t *json_object(struct json_event *event, uint8_t *at)
         return json_map(event, at, &p, &type->schema);
 }
 
+/* The set's name may lie right behind the event (codec_view_store()). */
+static const uint8_t *json_readable(const struct codec_view *view)
+{
+        const uint8_t *end = view->event.ptr + view->event.len;
+        return view->configuration_set.ptr == end ? end + view->configuration_set.len : end;
+}
+
 size_t codec_json_encode(const struct codec_view *view, const struct codec_json_options *options, uint8_t *out,
                          size_t out_bytes)
 {
@@ -700,7 +707,7 @@ size_t codec_json_encode(const struct codec_view *view, const struct codec_json_
         const struct codec_type *type = &codec_types[view->type];
         struct json_event event = {
                 .out = {.end = out + out_bytes, .is_short = false},
-                .readable = view->event.ptr + view->event.len,
+                .readable = json_readable(view),
                 .view = view,
                 .options = options != NULL ? options : &no_options,
         };

@@ -488,7 +488,8 @@ static bool codec_literal_names(const char *json, size_t json_bytes, struct slic
 bool codec_name_is_taken(const struct codec_schema *schema, struct slice name)
 {
         if (schema == NULL) {
-                if (slice_equal(name, SLICE("eventType")) || slice_equal(name, SLICE("mail")))
+                if (slice_equal(name, SLICE("eventType")) || slice_equal(name, SLICE("mail")) ||
+                    slice_equal(name, SLICE("sendring")))
                         return true;
                 for (unsigned i = 1; i <= CODEC_EVENT_TYPES_COUNT; i++)
                         if (codec_literal_names(codec_types[i].object, codec_types[i].object_bytes, name))

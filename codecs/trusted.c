@@ -25,3 +25,23 @@ void codec_trusted_skip(const uint8_t **at)
                 }
         }
 }
+
+/* The text of `key` in a map of known keys, which begin it in ascending order; empty when it is not there. */
+static struct slice trusted_member_text(struct slice map, unsigned key)
+{
+        const uint8_t *p = map.ptr;
+        if (map.len == 0)
+                return SLICE_EMPTY;
+        for (uint32_t count = codec_trusted_count(&p); count > 0 && *p <= key; count--) {
+                if (*p++ == key)
+                        return codec_trusted_text(&p);
+                codec_trusted_skip(&p);
+        }
+        return SLICE_EMPTY;
+}
+
+struct slice codec_view_from_domain(const struct codec_view *view)
+{
+        struct slice domain = trusted_member_text(view->session, CODEC_SESSION_FROM_DOMAIN);
+        return domain.len > 0 ? domain : codec_domain_of(trusted_member_text(view->mail, CODEC_MAIL_SOURCE));
+}

@@ -1,3 +1,4 @@
+#include "base/limits.h"
 #include "codecs/codec.h"
 
 #include <string.h>
@@ -45,26 +46,51 @@ void codec_view_store(const struct codec_view *view, uint8_t out[CODEC_VIEW_STOR
         memcpy(out, &stored, sizeof(stored));
 }
 
-enum err_code codec_view_load(const uint8_t stored_bytes[CODEC_VIEW_STORED_BYTES], struct slice event,
+/* Reads the stored part; *ret_event_bytes is at most `behind_bytes`. */
+static bool view_stored_read(const uint8_t bytes[CODEC_VIEW_STORED_BYTES], size_t behind_bytes,
+                             struct view_stored *ret_stored)
+{
+        memcpy(ret_stored, bytes, sizeof(*ret_stored));
+        size_t set_bytes = behind_bytes - ret_stored->event_bytes;
+        if (ret_stored->event_bytes > behind_bytes || ret_stored->zero != 0 || ret_stored->type < 1 ||
+            ret_stored->type > CODEC_EVENT_TYPES_COUNT)
+                return false;
+        /* A name behind the event is all that is there, and the set. */
+        return set_bytes == 0 || (set_bytes <= LIMIT_NAME_BYTES_MAX && ret_stored->parts[0].len == set_bytes &&
+                                  ret_stored->parts[0].at == ret_stored->event_bytes);
+}
+
+enum err_code codec_view_load(const uint8_t stored_bytes[CODEC_VIEW_STORED_BYTES], struct slice behind,
                               struct codec_view *ret_view)
 {
         struct view_stored stored;
-        struct codec_view view = {.event = event};
         struct slice *parts[7];
-        memcpy(&stored, stored_bytes, sizeof(stored));
-        if (stored.event_bytes != event.len || stored.zero != 0 || stored.type < 1 ||
-            stored.type > CODEC_EVENT_TYPES_COUNT)
+        if (!view_stored_read(stored_bytes, behind.len, &stored))
                 return ERR_CORRUPT;
+        struct slice event = slice_head(behind, stored.event_bytes);
+        struct codec_view view = {.event = event};
         view.type = (enum sendring_event_type)stored.type;
         view.extra_count = stored.extra_count;
         view.timestamp_ms = stored.timestamp_ms;
         view_parts(&view, parts);
         for (int i = 0; i < 7; i++) {
-                if (stored.parts[i].at > event.len || stored.parts[i].len > event.len - stored.parts[i].at)
+                size_t most = i == 0 ? behind.len : event.len;
+                if (stored.parts[i].at > most || stored.parts[i].len > most - stored.parts[i].at)
                         return ERR_CORRUPT;
                 if (stored.parts[i].len > 0)
                         *parts[i] = slice_of(event.ptr + stored.parts[i].at, stored.parts[i].len);
         }
         *ret_view = view;
+        return ERR_OK;
+}
+
+enum err_code codec_view_split(struct slice payload, struct slice *ret_event, struct slice *ret_set)
+{
+        struct view_stored stored;
+        if (payload.len < CODEC_VIEW_STORED_BYTES ||
+            !view_stored_read(payload.ptr, payload.len - CODEC_VIEW_STORED_BYTES, &stored))
+                return ERR_CORRUPT;
+        *ret_event = slice_of(payload.ptr + CODEC_VIEW_STORED_BYTES, stored.event_bytes);
+        *ret_set = slice_from(payload, CODEC_VIEW_STORED_BYTES + stored.event_bytes);
         return ERR_OK;
 }

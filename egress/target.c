@@ -101,6 +101,7 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
                 .region = slice_of_text(settings->region),
                 .partition = slice_of_text(settings->partition),
                 .configuration_set = slice_of_text(settings->default_configuration_set),
+                .event_id = spec->event_id,
         };
         atomic_init(&target->gone, false);
         atomic_init(&target->life, EGRESS_TARGET_KEPT);

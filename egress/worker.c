@@ -224,7 +224,8 @@ static bool worker_read_failed(struct egress_worker *worker, uint32_t shard, enu
 static bool worker_same_json(const struct codec_json_options *a, const struct codec_json_options *b)
 {
         return slice_equal(a->account_id, b->account_id) && slice_equal(a->region, b->region) &&
-               slice_equal(a->partition, b->partition) && slice_equal(a->configuration_set, b->configuration_set);
+               slice_equal(a->partition, b->partition) && slice_equal(a->configuration_set, b->configuration_set) &&
+               a->event_id == b->event_id;
 }
 
 /* Hands one record of the log to the targets that it is routed to: those of this worker that take live, or only `only`.
@@ -271,6 +272,10 @@ static bool worker_dispatch(struct egress_worker *worker, uint32_t shard, const 
                     (encoded_for == NULL || !worker_same_json(encoded_for, &target->json))) {
                         size_t json_bytes =
                                 codec_json_encode(&view, &target->json, worker->json, worker->json_bytes_max);
+                        if (target->json.event_id)
+                                json_bytes = codec_json_add_event_id(worker->json, json_bytes, worker->json_bytes_max,
+                                                                     record->entry.lane_id, record->entry.lane_position,
+                                                                     record->sequence);
                         ASSERT(json_bytes > 0);
                         event.json = slice_of(worker->json, json_bytes);
                         encoded_for = &target->json;

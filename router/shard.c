@@ -16,7 +16,9 @@
 #include <string.h>
 #include <unistd.h>
 
-_Static_assert(LIMIT_EVENT_BYTES_MAX + CODEC_VIEW_STORED_BYTES <= LIMIT_RECORD_BYTES_MAX,
+/* What a record may need besides the event. */
+#define SHARD_RECORD_EXTRA_BYTES (CODEC_VIEW_STORED_BYTES + LIMIT_NAME_BYTES_MAX)
+_Static_assert(LIMIT_EVENT_BYTES_MAX + SHARD_RECORD_EXTRA_BYTES <= LIMIT_RECORD_BYTES_MAX,
                "the journal takes the largest event that a lane can hold");
 
 /* A sleeping shard looks around at least this often: the backstop of every wake-up. */
@@ -154,6 +156,20 @@ static void shard_call_control(struct shard *shard)
 
 /* ---------------------------------------------------------------------------------------------- one visit */
 
+/* For an event that names no configuration set: writes the name of the default one behind the event and lets the view
+ * say so, for routing now and for whoever reads the record. Returns its bytes, at most LIMIT_NAME_BYTES_MAX. */
+static uint32_t shard_default_set(const struct shard *shard, struct codec_view *view, uint8_t *behind)
+{
+        const struct rules_plan *plan = shard->plan->plan;
+        struct slice domain = rules_plan_asks_domain(plan) ? codec_view_from_domain(view) : SLICE_EMPTY;
+        struct slice set = rules_plan_default_set(plan, domain);
+        if (set.len == 0)
+                return 0;
+        memcpy(behind, set.ptr, set.len);
+        view->configuration_set = slice_of(behind, set.len);
+        return (uint32_t)set.len;
+}
+
 /* Routes one validated event: fills entry->routes. */
 static void shard_route(struct shard *shard, const struct codec_view *view, struct journal_entry *entry,
                         uint32_t *ret_workers)
@@ -193,7 +209,7 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
         uint32_t events = 0;
         while (ring_visit_next(lane, &shared, &position)) {
                 uint8_t *payload = NULL;
-                if (journal_reserve(journal, CODEC_VIEW_STORED_BYTES + (uint32_t)shared.len, &payload) != ERR_OK) {
+                if (journal_reserve(journal, SHARD_RECORD_EXTRA_BYTES + (uint32_t)shared.len, &payload) != ERR_OK) {
                         ring_visit_undo(lane);
                         shard->journal_full = true;
                         counter_add(counters, COUNTER_router_journal_full, 1);
@@ -218,6 +234,8 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                         payload_bytes = 0;
                 } else {
                         entry.event_type = (uint8_t)view.type;
+                        if (view.configuration_set.len == 0)
+                                payload_bytes += shard_default_set(shard, &view, event + shared.len);
                         shard_route(shard, &view, &entry, &workers);
                         if (workers != 0)
                                 codec_view_store(&view, payload);

@@ -46,8 +46,9 @@ struct rules_plan {
         union plan_slot *slots;
         uint32_t slots_mask;
         uint32_t sets_count;
-        uint32_t *order;                    /* slots in the order of the file */
-        const struct plan_set *default_set; /* or NULL */
+        uint32_t *order;                        /* slots in the order of the file */
+        const struct plan_set *default_set;     /* or NULL */
+        const struct rules_defaults *by_domain; /* or NULL */
         struct plan_destination *destinations;
         uint32_t destinations_count;
         uint32_t targets_count;
@@ -127,6 +128,19 @@ uint32_t rules_plan_match(const struct rules_plan *plan, struct slice set, enum 
         for (uint32_t mask = found->masks[type]; mask != 0; mask &= mask - 1)
                 ret_targets[count++] = found->targets[__builtin_ctz(mask)];
         return count;
+}
+
+bool rules_plan_asks_domain(const struct rules_plan *plan)
+{
+        return plan->by_domain != NULL;
+}
+
+struct slice rules_plan_default_set(const struct rules_plan *plan, struct slice domain)
+{
+        struct slice set = plan->by_domain == NULL ? SLICE_EMPTY : rules_defaults_find(plan->by_domain, domain);
+        if (set.len > 0 || plan->default_set == NULL)
+                return set;
+        return slice_of(plan->default_set->name, plan->default_set->name_len);
 }
 
 /* ---------------------------------------------------------------------------------------------- asking */
@@ -332,6 +346,18 @@ enum err_code rules_plan_builder_target(struct rules_plan_builder *builder, cons
         return ERR_OK;
 }
 
+uint32_t rules_plan_builder_file_line(const struct rules_plan_builder *builder, const struct rules_target *target)
+{
+        /* Once for each target: the first destination that names it. */
+        for (uint32_t i = 0; target->destinations_count == 0 && i < builder->plan->targets_count; i++) {
+                const struct plan_wanted *other = &builder->targets[i];
+                if (&other->target != target && other->target.service == RULES_SERVICE_FILE &&
+                    slice_equal(other->target.resource, target->resource))
+                        return other->first_line;
+        }
+        return 0;
+}
+
 bool rules_plan_builder_destination(struct rules_plan_builder *builder, struct slice name, bool enabled,
                                     uint16_t event_types_mask, uint32_t target_index)
 {
@@ -360,6 +386,24 @@ bool rules_plan_builder_destination(struct rules_plan_builder *builder, struct s
         for (uint32_t type = 1; type < PLAN_TYPES_END; type++)
                 if ((event_types_mask & (1u << type)) != 0)
                         set->masks[type] = (uint16_t)(set->masks[type] | 1u << place);
+        return true;
+}
+
+bool rules_plan_builder_defaults(struct rules_plan_builder *builder, const struct rules_default_set *defaults,
+                                 size_t count)
+{
+        struct rules_plan *plan = builder->plan;
+        struct rules_defaults *table = count == 0 ? NULL : rules_defaults_create(&plan->arena, count);
+        if (table == NULL)
+                return count == 0;
+        for (size_t i = 0; i < count; i++) {
+                struct slice domain = arena_copy(&plan->arena, slice_of_text(defaults[i].domain));
+                struct slice set = arena_copy(&plan->arena, slice_of_text(defaults[i].set));
+                if (domain.ptr == NULL || set.ptr == NULL)
+                        return false;
+                (void)rules_defaults_add(table, domain, set); /* the settings have no domain twice */
+        }
+        plan->by_domain = table;
         return true;
 }
 

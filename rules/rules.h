@@ -60,6 +60,10 @@ struct rules_endpoint { /* egress.endpoints.*: "https://host:port" or "http://12
         char url[512];
 };
 
+struct rules_default_set { /* of default_configuration_sets */
+        const char *domain, *set;
+};
+
 struct rules_settings {
         struct arena arena;          /* owns every text below */
         const char *state_directory; /* "/var/lib/sendring" */
@@ -71,6 +75,8 @@ struct rules_settings {
         size_t allowed_gids_count;             /* allow.groups */
         const char *configuration_sets_path;   /* relative paths are relative to sendring.yaml's folder */
         const char *default_configuration_set; /* for events that name none; NULL: they are unmatched */
+        struct rules_default_set *default_configuration_sets; /* before it, by the event's from-domain */
+        size_t default_configuration_sets_count;
 
         const char *region;     /* "" : from AWS_REGION / AWS_DEFAULT_REGION / the profile */
         const char *account_id; /* 12 digits, or "" */
@@ -119,8 +125,9 @@ struct rules_settings {
 
 /* sendring.yaml's keys are the members above: a section (allow, router, journal, egress, credentials, shutdown, log) is
  * a map of that name, the rest is at the top: state_directory, socket_path, socket_mode ("0660"),
- * configuration_sets_path, default_configuration_set, region, account_id, partition; allow: {users, groups};
- * journal.durability: process | host; egress.endpoints: {firehose, cloudwatch}; log: {level}. See sendring.yaml(5).
+ * configuration_sets_path, default_configuration_set, default_configuration_sets ({domain: set}, or a list of such
+ * maps), region, account_id, partition; allow: {users, groups}; journal.durability: process | host; egress.endpoints:
+ * {firehose, cloudwatch}; log: {level}. See sendring.yaml(5).
  *
  * Reads and checks it. Everything has a default; unknown keys are errors with the nearest known key. A plain number is
  * in the unit of its key's name; sizes also take B, KiB, MiB, GiB, times ms, s, m, h. Relative paths become relative to
@@ -190,11 +197,13 @@ struct rules_target {
         enum rules_service service; /* RULES_SERVICE_FIREHOSE or RULES_SERVICE_FILE */
         struct slice key;           /* stable over reloads and restarts, at most RULES_TARGET_KEY_BYTES_MAX:
                                        "firehose arn:aws:firehose:us-east-1:123456789012:deliverystream/mail packing=events",
-                                       "firehose ... packing=none", "file /var/log/sendring/events.ndjson" */
+                                       "firehose ... packing=none event-id", "file /var/log/sendring/events.ndjson",
+                                       "file event-id /var/..." */
         struct slice resource;      /* stream name, or path */
         struct slice arn, region, account_id, partition; /* Firehose; else empty */
         bool packed; /* Firehose: several newline-ended events in a record (Sendring: {Packing: none} turns it off) */
         uint32_t packed_events_max;                /* Sendring: {PackingEventsMax: 500}; 1 when not packed */
+        bool event_id;                             /* Sendring: {EventId: true}: records have a `sendring` member */
         uint64_t rotate_bytes;                     /* file: 0 = never */
         uint32_t rotate_seconds;                   /* file: 0 = never */
         const struct rules_cloudwatch *cloudwatch; /* CloudWatch; else NULL. Its texts belong to the plan, too */
@@ -227,6 +236,12 @@ void rules_plan_each(const struct rules_plan *plan,
                                   uint16_t event_types_mask /* bit = 1 << sendring_event_type */,
                                   uint32_t target_index),
                      void *context);
+
+/* The name of the set that an event which names none belongs to: that of its from-domain (ASCII letters compared
+ * without case), else the default configuration set; empty when there is none. Any number of threads. */
+struct slice rules_plan_default_set(const struct rules_plan *plan, struct slice domain);
+/* Whether the domain makes a difference. */
+bool rules_plan_asks_domain(const struct rules_plan *plan);
 
 /* The hot call: one hash look-up by set name, a mask per event type, a copy of target indexes. Returns how many of
  * ret_targets[LIMIT_ROUTES_PER_EVENT_MAX] were filled: one per enabled, matching destination, in the order of the file,

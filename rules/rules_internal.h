@@ -146,6 +146,33 @@ extern const char *const rules_cloudwatch_extensions[RULES_CLOUDWATCH_EXTENSIONS
 bool rules_cloudwatch_read(struct rules_reader *reader, const struct rules_yaml_node *node,
                            const struct rules_yaml_node *const *extensions, struct rules_cloudwatch *ret_cloudwatch);
 
+/* ---------------------------------------------------------------------------------------------- what is published */
+
+/* What `Sendring` says about the records that a destination gets: part of what makes its target another one. */
+#define RULES_PUBLISHED_KEY_BYTES_MAX 48u
+struct rules_published {
+        bool event_id;
+        struct slice key; /* empty, or such as "event-id"; in `text` */
+        char text[RULES_PUBLISHED_KEY_BYTES_MAX];
+};
+/* `event_id`: NULL where it is not given. */
+bool rules_published_read(struct rules_reader *reader, const struct rules_yaml_node *event_id,
+                          struct rules_published *ret_published);
+/* Puts it into a target, save the key. */
+void rules_published_use(const struct rules_published *published, struct rules_target *target);
+
+/* ---------------------------------------------------------------------------------------------- default sets by
+ * domain */
+
+struct rules_defaults;
+
+/* An empty table with room for `count_max` domains. NULL: out of memory. */
+struct rules_defaults *rules_defaults_create(struct arena *arena, size_t count_max);
+/* The texts must live as long as the table. False: the domain is there already, in this case or another. */
+bool rules_defaults_add(struct rules_defaults *defaults, struct slice domain, struct slice set);
+/* Name of the set of this domain; empty when there is none. Does not allocate. */
+struct slice rules_defaults_find(const struct rules_defaults *defaults, struct slice domain);
+
 /* ---------------------------------------------------------------------------------------------- building a plan */
 
 struct rules_plan_builder;
@@ -162,9 +189,14 @@ uint32_t rules_plan_builder_find(const struct rules_plan_builder *builder, struc
  * where it was first named. ERR_LIMIT above LIMIT_TARGETS_MAX, ERR_MEMORY. */
 enum err_code rules_plan_builder_target(struct rules_plan_builder *builder, const struct rules_target *wanted,
                                         uint32_t line, struct rules_target **ret_target, uint32_t *ret_first_line);
+/* Line of another target that writes the same file; 0: there is none, or `target` has been looked at before. */
+uint32_t rules_plan_builder_file_line(const struct rules_plan_builder *builder, const struct rules_target *target);
 /* A destination of the last set. target_index may be RULES_TARGET_NONE. False: out of memory. */
 bool rules_plan_builder_destination(struct rules_plan_builder *builder, struct slice name, bool enabled,
                                     uint16_t event_types_mask, uint32_t target_index);
+/* Takes the sets of the from-domains; their names must have been added. False: out of memory. */
+bool rules_plan_builder_defaults(struct rules_plan_builder *builder, const struct rules_default_set *defaults,
+                                 size_t count);
 /* Freezes. `default_set` may be empty; else it must have been added. NULL: out of memory. The builder still needs to be
  * freed. */
 struct rules_plan *rules_plan_builder_finish(struct rules_plan_builder *builder, struct slice default_set);

@@ -22,7 +22,7 @@ struct sets_reader {
         bool too_many_targets; /* said once */
 };
 
-/* A key of a target is at most RULES_TARGET_KEY_BYTES_MAX: "file " and the path. */
+/* A key of a target is at most RULES_TARGET_KEY_BYTES_MAX: "file ", what is published, and the path. */
 #define SETS_PATH_BYTES_MAX (RULES_TARGET_KEY_BYTES_MAX - 5)
 
 /* What a destination definition says. */
@@ -134,7 +134,7 @@ static bool sets_packing(struct rules_reader *reader, const struct rules_yaml_no
 
 static bool sets_firehose(struct sets_reader *sets, const struct rules_yaml_node *node,
                           const struct rules_yaml_node *packing, const struct rules_yaml_node *events_max,
-                          uint32_t *ret_target_index)
+                          const struct rules_published *published, uint32_t *ret_target_index)
 {
         struct rules_reader *reader = &sets->reader;
         static const char *const names[] = {"IamRoleArn", "DeliveryStreamArn"};
@@ -167,6 +167,11 @@ static bool sets_firehose(struct sets_reader *sets, const struct rules_yaml_node
         sets_key_append(&wanted.key, key, SLICE("firehose "));
         sets_key_append(&wanted.key, key, stream.text);
         sets_key_append(&wanted.key, key, wanted.packed ? SLICE(" packing=events") : SLICE(" packing=none"));
+        rules_published_use(published, &wanted);
+        if (published->key.len > 0) {
+                sets_key_append(&wanted.key, key, SLICE(" "));
+                sets_key_append(&wanted.key, key, published->key);
+        }
         wanted.arn = stream.text;
         wanted.resource = stream.resource;
         wanted.region = stream.region;
@@ -187,7 +192,9 @@ static bool sets_firehose(struct sets_reader *sets, const struct rules_yaml_node
         return true;
 }
 
-static bool sets_file(struct sets_reader *sets, const struct rules_yaml_node *node, uint32_t *ret_target_index)
+/* The options stand before the path, which may hold any text. Two targets never write one file. */
+static bool sets_file(struct sets_reader *sets, const struct rules_yaml_node *node,
+                      const struct rules_published *published, uint32_t *ret_target_index)
 {
         struct rules_reader *reader = &sets->reader;
         static const char *const names[] = {"Path", "RotateBytes", "RotateSeconds"};
@@ -200,7 +207,8 @@ static bool sets_file(struct sets_reader *sets, const struct rules_yaml_node *no
         if (values[0] == NULL) {
                 rules_error(reader, node, "FileDestination needs Path, like /var/log/sendring/events.ndjson");
                 good = false;
-        } else if (!rules_yaml_text(reader, values[0], "Path", 1, SETS_PATH_BYTES_MAX, &path)) {
+        } else if (!rules_yaml_text(reader, values[0], "Path", 1,
+                                    SETS_PATH_BYTES_MAX - published->key.len - (published->key.len > 0), &path)) {
                 good = false;
         } else if (!rules_is_plain_path(path)) {
                 rules_error(reader, values[0],
@@ -231,12 +239,22 @@ static bool sets_file(struct sets_reader *sets, const struct rules_yaml_node *no
                 .rotate_bytes = rotate_bytes,
                 .rotate_seconds = (uint32_t)rotate_seconds,
         };
+        rules_published_use(published, &wanted);
         sets_key_append(&wanted.key, key, SLICE("file "));
+        sets_key_append(&wanted.key, key, published->key);
+        if (published->key.len > 0)
+                sets_key_append(&wanted.key, key, SLICE(" "));
         sets_key_append(&wanted.key, key, path);
         struct rules_target *target;
         uint32_t first_line;
         if (!sets_target(sets, values[0], &wanted, &target, &first_line))
                 return false;
+        uint32_t other_line = rules_plan_builder_file_line(sets->builder, target);
+        if (other_line != 0) {
+                rules_error(reader, node, "this file gets other records on line %u; give each its own Path",
+                            other_line);
+                return false;
+        }
         if (target->rotate_bytes != wanted.rotate_bytes || target->rotate_seconds != wanted.rotate_seconds) {
                 rules_error(reader, node, "this file is rotated differently on line %u; say the same in both places",
                             first_line);
@@ -319,6 +337,7 @@ enum sets_extension {
         SETS_FILE,
         SETS_PACKING,
         SETS_PACKING_EVENTS_MAX,
+        SETS_EVENT_ID,
         SETS_CLOUDWATCH_FIRST,
         SETS_EXTENSIONS = SETS_CLOUDWATCH_FIRST + RULES_CLOUDWATCH_EXTENSIONS,
 };
@@ -333,6 +352,14 @@ static bool sets_extensions_belong(struct rules_reader *reader, const char *cons
                 bool is_cloudwatch = i >= SETS_CLOUDWATCH_FIRST;
                 if (extensions[i] == NULL || values[is_cloudwatch ? SETS_CLOUDWATCH : SETS_FIREHOSE] != NULL)
                         continue;
+                if (i == SETS_EVENT_ID) { /* of destinations that get the record itself */
+                        if (values[SETS_CLOUDWATCH] == NULL)
+                                continue;
+                        rules_error(reader, extensions[i], "Sendring.%s says nothing about metrics; leave it out",
+                                    names[i]);
+                        good = false;
+                        continue;
+                }
                 rules_error(reader, extensions[i], "Sendring.%s belongs to a %s destination", names[i],
                             is_cloudwatch ? "CloudWatch" : "Firehose");
                 good = false;
@@ -344,7 +371,7 @@ static bool sets_definition(struct sets_reader *sets, struct sets_destination *d
                             const struct rules_yaml_node *const *values, uint32_t *ret_target_index)
 {
         struct rules_reader *reader = &sets->reader;
-        const char *ours[SETS_EXTENSIONS] = {"FileDestination", "Packing", "PackingEventsMax"};
+        const char *ours[SETS_EXTENSIONS] = {"FileDestination", "Packing", "PackingEventsMax", "EventId"};
         for (size_t i = 0; i < RULES_CLOUDWATCH_EXTENSIONS; i++)
                 ours[SETS_CLOUDWATCH_FIRST + i] = rules_cloudwatch_extensions[i];
         const struct rules_yaml_node *extensions[SETS_EXTENSIONS] = {NULL};
@@ -376,14 +403,17 @@ static bool sets_definition(struct sets_reader *sets, struct sets_destination *d
                 return false;
         }
         good = sets_extensions_belong(reader, ours, extensions, values) && good;
+        struct rules_published published;
+        if (!rules_published_read(reader, extensions[SETS_EVENT_ID], &published))
+                return false;
         const struct rules_yaml_node *node;
         *ret_target_index = RULES_TARGET_NONE;
         if ((node = values[SETS_FIREHOSE]) != NULL)
                 return sets_firehose(sets, node, extensions[SETS_PACKING], extensions[SETS_PACKING_EVENTS_MAX],
-                                     ret_target_index) &&
+                                     &published, ret_target_index) &&
                        good;
         if ((node = extensions[SETS_FILE]) != NULL)
-                return sets_file(sets, node, ret_target_index) && good;
+                return sets_file(sets, node, &published, ret_target_index) && good;
         if ((node = values[SETS_CLOUDWATCH]) != NULL) {
                 struct rules_cloudwatch cloudwatch;
                 sets_not_published(reader, destination, node, sets_members[SETS_CLOUDWATCH]);
@@ -553,11 +583,23 @@ static const struct rules_yaml_node *sets_list(struct rules_reader *reader, cons
         return list;
 }
 
-static void sets_check_default(struct sets_reader *sets, struct slice name, const struct rules_yaml_node *list)
+static void sets_check_defaults(struct sets_reader *sets, const struct rules_settings *settings,
+                                const struct rules_yaml_node *list)
 {
+        struct slice name = slice_of_text(settings->default_configuration_set);
         if (name.len != 0 && rules_plan_builder_find(sets->builder, name) == 0)
                 rules_error(&sets->reader, list, "the settings name %s as default_configuration_set; it is not here",
                             rules_quote(&sets->reader, name));
+        for (size_t i = 0; i < settings->default_configuration_sets_count; i++) {
+                const struct rules_default_set *one = &settings->default_configuration_sets[i];
+                if (rules_plan_builder_find(sets->builder, slice_of_text(one->set)) == 0)
+                        rules_error(&sets->reader, list,
+                                    "the settings name %s as the default configuration set of %s; it is not here",
+                                    rules_quote(&sets->reader, slice_of_text(one->set)), one->domain);
+        }
+        if (!rules_plan_builder_defaults(sets->builder, settings->default_configuration_sets,
+                                         settings->default_configuration_sets_count))
+                sets->reader.out_of_memory = true;
 }
 
 /* The file's text is read from `path` when `text` is NULL. */
@@ -583,7 +625,8 @@ static enum err_code sets_read(const char *path, const struct slice *text, const
                         sets_set(&sets, item);
                 struct slice default_set =
                         settings == NULL ? SLICE_EMPTY : slice_of_text(settings->default_configuration_set);
-                sets_check_default(&sets, default_set, list);
+                if (settings != NULL)
+                        sets_check_defaults(&sets, settings, list);
                 if (report->errors == reader->errors_before && !reader->out_of_memory) {
                         plan = rules_plan_builder_finish(sets.builder, default_set);
                         reader->out_of_memory = plan == NULL;

@@ -71,6 +71,7 @@ static const struct settings_key settings_keys[] = {
         OTHER(TOP, "socket_mode"),
         PATH(TOP, TOP_, configuration_sets_path, "configuration-sets.yaml"),
         TEXT(TOP, TOP_, default_configuration_set, 1, LIMIT_NAME_BYTES_MAX, NULL),
+        OTHER(TOP, "default_configuration_sets"),
         TEXT(TOP, TOP_, region, 0, 32, ""),
         TEXT(TOP, TOP_, account_id, 0, 12, ""),
         TEXT(TOP, TOP_, partition, 1, 32, "aws"),
@@ -320,6 +321,74 @@ static void settings_cores(struct settings_reader *reader, const struct rules_ya
         settings->router.shards_count = node->count;
 }
 
+/* One map of domains; adds to what is there, for which there is room. */
+static void settings_default_map(struct settings_reader *reader, const struct rules_yaml_node *map,
+                                 struct rules_defaults *seen)
+{
+        static const char what[] = "default_configuration_sets";
+        struct rules_reader *rules = &reader->reader;
+        struct rules_settings *settings = reader->settings;
+        if (map->kind != RULES_YAML_MAP) {
+                rules_error(rules, map,
+                            "%s must be a map like {mail.example.com: bulk-a}, or a list of such maps, not %s", what,
+                            rules_describe(rules, map));
+                return;
+        }
+        for (const struct rules_yaml_node *key = map->first; key != NULL; key = key->next->next) {
+                struct slice domain, set;
+                if (!rules_yaml_text(rules, key, "a domain of default_configuration_sets", 1, 253, &domain) ||
+                    !rules_yaml_text(rules, key->next, what, 1, LIMIT_NAME_BYTES_MAX, &set))
+                        continue;
+                if (!rules_is_made_of(domain, "-._") || slice_has_prefix(domain, SLICE(".")) ||
+                    slice_has_suffix(domain, SLICE("."))) {
+                        rules_error(
+                                rules, key,
+                                "%s: %s is no domain; it should be like mail.example.com (names in other scripts as "
+                                "xn--...)",
+                                what, rules_quote(rules, domain));
+                        continue;
+                }
+                if (!rules_is_made_of(set, "_-")) {
+                        rules_error(rules, key->next, "%s: the set %s must be letters, digits, '_' and '-'", what,
+                                    rules_quote(rules, set));
+                        continue;
+                }
+                if (!rules_defaults_add(seen, domain, set)) {
+                        rules_error(rules, key, "%s: %s is there already (case does not count)", what,
+                                    rules_quote(rules, domain));
+                        continue;
+                }
+                settings->default_configuration_sets[settings->default_configuration_sets_count++] =
+                        (struct rules_default_set){settings_copy(reader, domain), settings_copy(reader, set)};
+        }
+}
+
+static void settings_default_sets(struct settings_reader *reader, const struct rules_yaml_node *node)
+{
+        if (node == NULL)
+                return;
+        bool is_list = node->kind == RULES_YAML_LIST;
+        size_t count = is_list ? 0 : node->count;
+        for (const struct rules_yaml_node *map = is_list ? node->first : NULL; map != NULL; map = map->next)
+                count += map->kind == RULES_YAML_MAP ? map->count : 0;
+        if (count > LIMIT_DEFAULT_SETS_MAX) {
+                rules_error(&reader->reader, node, "default_configuration_sets: %zu domains, at most %u are allowed",
+                            count, LIMIT_DEFAULT_SETS_MAX);
+                return;
+        }
+        reader->settings->default_configuration_sets = arena_alloc_array(
+                &reader->settings->arena, count + 1, sizeof(*reader->settings->default_configuration_sets));
+        struct rules_defaults *seen = rules_defaults_create(reader->reader.arena, count);
+        if (reader->settings->default_configuration_sets == NULL || seen == NULL) {
+                reader->reader.out_of_memory = true;
+                return;
+        }
+        if (!is_list)
+                settings_default_map(reader, node, seen);
+        for (const struct rules_yaml_node *map = is_list ? node->first : NULL; map != NULL; map = map->next)
+                settings_default_map(reader, map, seen);
+}
+
 static bool settings_is_ipv6(struct slice host)
 {
         char text[64];
@@ -541,6 +610,7 @@ static void settings_interpret(struct settings_reader *reader)
         settings->socket_mode = 0660;
         if (settings_value(reader, TOP, "socket_mode") != NULL)
                 settings_socket_mode(reader, settings_value(reader, TOP, "socket_mode"));
+        settings_default_sets(reader, settings_value(reader, TOP, "default_configuration_sets"));
         settings_ids(reader, settings_value(reader, ALLOW, "users"), true);
         settings_ids(reader, settings_value(reader, ALLOW, "groups"), false);
         settings_cores(reader, settings_value(reader, ROUTER, "cores"));

@@ -286,7 +286,8 @@ static bool decode_record(struct decode *decode, const struct decode_shard *shar
         struct err err = {.text = ""};
         /* The router's findings lie in front of the event (router/shard.h). They are looked for again here: a tool that
          * shows what is in the journal must not trust it. */
-        struct slice event = slice_from(record->payload, CODEC_VIEW_STORED_BYTES);
+        struct slice event = SLICE_EMPTY, set = SLICE_EMPTY;
+        (void)codec_view_split(record->payload, &event, &set); /* a wrong one leaves an empty event, which is refused */
         if (rejected) {
                 printf("null,\"rejected\":true");
         } else if (record->payload.len == 0) {
@@ -297,6 +298,8 @@ static bool decode_record(struct decode *decode, const struct decode_shard *shar
                               err.text);
                 printf("null,\"malformed\":true");
         } else {
+                if (view.configuration_set.len == 0)
+                        view.configuration_set = set; /* the router's choice */
                 size_t bytes =
                         codec_json_encode(&view, &decode->json_options, decode->json, LIMIT_EVENT_JSON_BYTES_MAX);
                 (void)fwrite(decode->json, 1, bytes, stdout); /* checked once by ferror() */

@@ -204,6 +204,7 @@ static inline void egress_rig_run(struct egress_rig *rig)
 }
 
 /* One Send event of configuration set "set-<set>" with the id and `padding` bytes of subject. Returns its bytes. */
+#define EGRESS_RIG_NO_SET UINT32_MAX /* the event names none */
 static inline size_t egress_rig_encode_to(uint32_t set, uint32_t id, uint32_t padding, uint8_t *out, size_t out_bytes)
 {
         static _Thread_local char subject[LIMIT_EVENT_BYTES_MAX];
@@ -214,7 +215,8 @@ static inline size_t egress_rig_encode_to(uint32_t set, uint32_t id, uint32_t pa
         codec_event_init(&event, SENDRING_SEND);
         (void)snprintf(message_id, sizeof(message_id), "id-%08u", id);
         (void)snprintf(set_name, sizeof(set_name), "set-%u", set);
-        event.mail.configuration_set = sendring_strn(set_name, strlen(set_name));
+        if (set != EGRESS_RIG_NO_SET)
+                event.mail.configuration_set = sendring_strn(set_name, strlen(set_name));
         event.mail.timestamp_ms = 1767323045678;
         event.mail.message_id = sendring_strn(message_id, strlen(message_id));
         event.mail.source = SENDRING_STR("sender@example.com");

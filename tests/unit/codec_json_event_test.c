@@ -475,3 +475,23 @@ Test(codec_json_event, headers_of_foreign_events_are_cut_at_ten_kilobytes)
         expect_json(root, "mail.headersTruncated", "true");
         json_decref(root);
 }
+
+Test(codec_json_event, the_event_id_is_the_last_member)
+{
+        struct sendring_event event;
+        struct codec_view view;
+        static char whole[16384];
+        codec_events_fill(&event, SENDRING_OPEN);
+        encode(&event, &view);
+        size_t bytes = codec_json_encode(&view, NULL, json_bytes, sizeof(json_bytes));
+        size_t golden = golden_read(SENDRING_OPEN, whole, sizeof(whole));
+        static const char member[] =
+                ",\"sendring\":{\"eventId\":\"00000000000000ab-0000000000012c00\",\"sequence\":41}}";
+        memcpy(whole + golden - 1, member, sizeof(member));
+        size_t more = codec_json_add_event_id(json_bytes, bytes, bytes + sizeof(member) - 2, 0xab, 0x12c00, 41);
+        cr_assert_eq(more, golden + sizeof(member) - 2);
+        cr_assert_arr_eq(json_bytes, whole, more);
+        cr_assert_eq(codec_json_add_event_id(json_bytes, bytes, bytes + sizeof(member) - 3, 0xab, 0x12c00, 41), 0);
+        more = codec_json_add_event_id(json_bytes, bytes, sizeof(json_bytes), UINT64_MAX, UINT64_MAX, UINT64_MAX);
+        cr_assert_leq(more, bytes + CODEC_JSON_EVENT_ID_BYTES);
+}

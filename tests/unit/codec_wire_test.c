@@ -571,6 +571,37 @@ Test(codec_view, a_stored_view_loads_as_it_was, .timeout = 30)
                           slice_equal(view.extra, loaded.extra) && slice_equal(view.message_id, loaded.message_id));
                 cr_assert(view.type == loaded.type && view.extra_count == loaded.extra_count &&
                           view.timestamp_ms == loaded.timestamp_ms);
+                /* The name of a set that the router took lies behind the event, and nothing else may. */
+                memcpy(bytes + len, "bulk-b", 6);
+                struct codec_view chosen = view;
+                uint8_t with_set[CODEC_VIEW_STORED_BYTES + sizeof(bytes)];
+                chosen.configuration_set = slice_of(bytes + len, 6);
+                codec_view_store(&chosen, with_set);
+                memcpy(with_set + CODEC_VIEW_STORED_BYTES, bytes, len + 6);
+                struct slice event_part, set_part;
+                cr_assert_eq(codec_view_load(with_set, slice_of(bytes, len + 6), &loaded), ERR_OK);
+                cr_assert(slice_equal(loaded.configuration_set, SLICE("bulk-b")) && loaded.event.len == len);
+                cr_assert_eq(
+                        codec_view_split(slice_of(with_set, CODEC_VIEW_STORED_BYTES + len + 6), &event_part, &set_part),
+                        ERR_OK);
+                cr_assert(slice_equal(event_part, slice_of(bytes, len)) && slice_equal(set_part, SLICE("bulk-b")));
+                cr_assert_eq(codec_view_load(with_set, slice_of(bytes, len + 5), &loaded), ERR_CORRUPT);
+                cr_assert_eq(codec_view_load(with_set, slice_of(bytes, len), &loaded), ERR_CORRUPT);
+                cr_assert_eq(codec_view_load(stored, slice_of(bytes, len + 6), &loaded), ERR_CORRUPT);
+                cr_assert_eq(codec_view_split(slice_of(with_set, CODEC_VIEW_STORED_BYTES - 1), &event_part, &set_part),
+                             ERR_CORRUPT);
+                /* The domain that chooses it: the session's, else the source's. */
+                cr_assert(slice_equal(codec_view_from_domain(&view), SLICE("mail.example.com")));
+                event.mail.from_domain = SENDRING_STR("");
+                event.mail.source = SENDRING_STR("News <a@B.example>");
+                cr_assert_eq(codec_event_encode(&event, bytes, sizeof(bytes), &len, &err), ERR_OK);
+                cr_assert_eq(codec_view_decode(slice_of(bytes, len), &view, NULL), ERR_OK);
+                cr_assert(slice_equal(codec_view_from_domain(&view), SLICE("B.example")));
+                event.mail.source = SENDRING_STR("<>");
+                cr_assert_eq(codec_event_encode(&event, bytes, sizeof(bytes), &len, &err), ERR_OK);
+                cr_assert_eq(codec_view_decode(slice_of(bytes, len), &view, NULL), ERR_OK);
+                cr_assert_eq(codec_view_from_domain(&view).len, 0);
+                codec_view_store(&view, stored);
                 /* Another length, or any part beyond the event, is refused. */
                 cr_assert_eq(codec_view_load(stored, slice_of(bytes, len - 1), &loaded), ERR_CORRUPT);
                 for (size_t part = 0; part < 7; part++) {

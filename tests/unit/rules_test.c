@@ -494,6 +494,148 @@ Test(rules, default_set_and_unknown_sets, .timeout = 10)
         rules_report_release(&report);
 }
 
+Test(rules, default_sets_by_domain, .timeout = 10)
+{
+        struct rules_settings settings;
+        struct rules_report report;
+        struct rules_plan *plan;
+        cr_assert_eq(
+                parse_settings("default_configuration_set: a\n"
+                               "default_configuration_sets: [{mail.Example.com: b}, {x.example: a, y_1.example: b}]",
+                               &settings, &report),
+                ERR_OK);
+        cr_assert_eq(settings.default_configuration_sets_count, 3);
+        static const char yaml[] = "ConfigurationSets: [{ConfigurationSetName: a}, {ConfigurationSetName: b}]";
+        cr_assert_eq(rules_plan_parse("s", slice_of_text(yaml), &settings, &plan, &report), ERR_OK);
+        cr_assert(rules_plan_asks_domain(plan));
+        cr_expect(slice_equal(rules_plan_default_set(plan, SLICE("MAIL.example.COM")), SLICE("b")));
+        cr_expect(slice_equal(rules_plan_default_set(plan, SLICE("y_1.example")), SLICE("b")));
+        cr_expect(slice_equal(rules_plan_default_set(plan, SLICE("example.com")), SLICE("a")), "no parent domains");
+        cr_expect(slice_equal(rules_plan_default_set(plan, SLICE_EMPTY), SLICE("a")));
+        rules_plan_free(plan);
+        cr_assert_eq(rules_plan_parse("s", SLICE("ConfigurationSets: [{ConfigurationSetName: a}]"), &settings, &plan,
+                                      &report),
+                     ERR_CONFIG);
+        cr_assert_eq(report.errors, 2);
+        cr_expect_str_eq(report.last->text,
+                         "the settings name 'b' as the default configuration set of y_1.example; it is not here");
+        rules_settings_release(&settings);
+        rules_report_release(&report);
+
+        cr_assert_eq(parse_settings("default_configuration_sets: {a.example: s}", &settings, &report), ERR_OK);
+        cr_assert_eq(rules_plan_parse("s", SLICE("ConfigurationSets: [{ConfigurationSetName: s}]"), &settings, &plan,
+                                      &report),
+                     ERR_OK);
+        cr_expect_eq(rules_plan_default_set(plan, SLICE("b.example")).len, 0);
+        rules_plan_free(plan);
+        rules_settings_release(&settings);
+        rules_report_release(&report);
+
+        static const char *const bad[][2] = {
+                {"default_configuration_sets: a", "must be a map like {mail.example.com: bulk-a}"},
+                {"default_configuration_sets: [a]", "must be a map like {mail.example.com: bulk-a}"},
+                {"default_configuration_sets: {a b: s}", "'a b' is no domain"},
+                {"default_configuration_sets: {.a: s}", "'.a' is no domain"},
+                {"default_configuration_sets: {a: s t}", "the set 's t' must be letters"},
+                {"default_configuration_sets: [{a.b: s}, {A.b: t}]", "'A.b' is there already"},
+        };
+        for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+                cr_expect_eq(parse_settings(bad[i][0], &settings, &report), ERR_CONFIG, "%s", bad[i][0]);
+                cr_expect_not_null(strstr(report.last->text, bad[i][1]), "%s: %s", bad[i][0], report.last->text);
+                rules_report_release(&report);
+        }
+}
+
+Test(rules, what_is_published_makes_another_target, .timeout = 10)
+{
+#define FIREHOSE \
+        "KinesisFirehoseDestination: {DeliveryStreamArn: 'arn:aws:firehose:us-east-1:123456789012:deliverystream/m'}"
+#define DESTINATION(name, rest) "{Name: " name ", Enabled: true, MatchingEventTypes: [SEND], " rest "}"
+        static const char
+                yaml[] =
+                        "ConfigurationSets: [{ConfigurationSetName: a, EventDestinations: [" DESTINATION("a", FIREHOSE) ", " DESTINATION(
+                                "b", FIREHOSE
+                                ", Sendring: {EventId: true}") ", " DESTINATION("c", FIREHOSE
+                                                                                ", Sendring: {EventId: "
+                                                                                "false}") ", " DESTINATION("d",
+                                                                                                           "S"
+                                                                                                           "e"
+                                                                                                           "n"
+                                                                                                           "d"
+                                                                                                           "r"
+                                                                                                           "i"
+                                                                                                           "n"
+                                                                                                           "g"
+                                                                                                           ":"
+                                                                                                           " "
+                                                                                                           "{"
+                                                                                                           "E"
+                                                                                                           "v"
+                                                                                                           "e"
+                                                                                                           "n"
+                                                                                                           "t"
+                                                                                                           "I"
+                                                                                                           "d"
+                                                                                                           ":"
+                                                                                                           " "
+                                                                                                           "t"
+                                                                                                           "r"
+                                                                                                           "u"
+                                                                                                           "e"
+                                                                                                           ","
+                                                                                                           " "
+                                                                                                           "F"
+                                                                                                           "i"
+                                                                                                           "l"
+                                                                                                           "e"
+                                                                                                           "D"
+                                                                                                           "e"
+                                                                                                           "s"
+                                                                                                           "t"
+                                                                                                           "i"
+                                                                                                           "n"
+                                                                                                           "a"
+                                                                                                           "t"
+                                                                                                           "i"
+                                                                                                           "o"
+                                                                                                           "n"
+                                                                                                           ":"
+                                                                                                           " "
+                                                                                                           "{"
+                                                                                                           "P"
+                                                                                                           "a"
+                                                                                                           "t"
+                                                                                                           "h"
+                                                                                                           ":"
+                                                                                                           " "
+                                                                                                           "/"
+                                                                                                           "f"
+                                                                                                           "}"
+                                                                                                           "}") "]}]";
+        static const char twice[] = "ConfigurationSets: [{ConfigurationSetName: a, EventDestinations: [" DESTINATION(
+                "a", "Sendring: {FileDestination: {Path: /f}}") ", " DESTINATION("b",
+                                                                                 "Sendring: {EventId: true, "
+                                                                                 "FileDestination: {Path: /f}}") "]}]";
+        struct rules_report report;
+        struct rules_plan *plan;
+        rules_report_init(&report);
+        cr_assert_eq(rules_plan_parse("s", slice_of_text(yaml), NULL, &plan, &report), ERR_OK);
+        cr_assert_eq(rules_plan_targets_count(plan), 3);
+        static const char *const keys[] = {
+                "firehose arn:aws:firehose:us-east-1:123456789012:deliverystream/m packing=events",
+                "firehose arn:aws:firehose:us-east-1:123456789012:deliverystream/m packing=events event-id",
+                "file event-id /f"};
+        for (uint32_t i = 0; i < 3; i++) {
+                const struct rules_target *target = rules_plan_target(plan, i);
+                cr_expect(slice_equal(target->key, slice_of_text(keys[i])), "%.*s", SLICE_PRINTF(target->key));
+                cr_expect_eq(target->event_id, i > 0);
+        }
+        rules_plan_free(plan);
+        cr_assert_eq(rules_plan_parse("s", slice_of_text(twice), NULL, &plan, &report), ERR_CONFIG);
+        cr_assert_str_eq(report.last->text, "this file gets other records on line 1; give each its own Path");
+        rules_report_release(&report);
+}
+
 /* ---------------------------------------------------------------------------------------------- against a naive
  * evaluation */
 

@@ -1,5 +1,6 @@
 #include "tests/support/shard_rig.h"
 
+#include "base/file.h"
 #include "ring/layout.h"
 
 #include <criterion/criterion.h>
@@ -96,6 +97,41 @@ Test(shard, malformed_and_unwanted_events_are_counted, .timeout = 90)
         cr_assert_eq(accepted(shard.rejected), 100);
         cr_assert_eq(accepted(shard.unmatched), 100);
         check_file(0, 100);
+        ring_producer_detach(&producer);
+        end();
+}
+
+/* Events that name no set: the one of their domain is taken, published, and stays with them. */
+Test(shard, the_default_set_of_the_domain_is_journalled, .timeout = 90)
+{
+        static struct rules_default_set by_domain = {.domain = "EXAMPLE.com", .set = "set-1"};
+        egress_rig_defaults(&rig);
+        rig.settings.default_configuration_sets = &by_domain;
+        rig.settings.default_configuration_sets_count = 1;
+        begin(2);
+        egress_rig_run(&rig);
+        struct ring_producer producer;
+        shard_rig_attach(&shard, &producer);
+        size_t fixed = egress_rig_encode_to(EGRESS_RIG_NO_SET, 0, 250000, rig.event, sizeof(rig.event)) - 250000;
+        shard_rig_publish_wait(&producer, EGRESS_RIG_NO_SET, 0, 100);
+        shard_rig_publish_wait(&producer, 1, 1, 0);
+        shard_rig_publish_wait(&producer, EGRESS_RIG_NO_SET, 2, LIMIT_EVENT_BYTES_MAX - (uint32_t)fixed);
+        shard_rig_publish_wait(&producer, 0, 0, 0);
+        cr_assert(egress_rig_wait_delivered(&rig, 1, 3, 40000));
+        cr_assert(egress_rig_wait_delivered(&rig, 0, 1, 40000));
+        check_file(0, 1);
+        check_file(1, 3);
+        struct arena arena;
+        arena_init(&arena, 0, 0);
+        struct slice text = SLICE_EMPTY;
+        char path[512];
+        (void)snprintf(path, sizeof(path), "%s/1.ndjson", rig.directory);
+        cr_assert_eq(file_read(&arena, path, 1 << 22, &text, NULL), ERR_OK);
+        for (int i = 0; i < 3; i++) {
+                struct slice line = slice_cut(&text, '\n');
+                cr_expect_lt(slice_find(line, SLICE("\"ses:configuration-set\":[\"set-1\"]")), line.len, "line %d", i);
+        }
+        arena_release(&arena);
         ring_producer_detach(&producer);
         end();
 }
