@@ -6,6 +6,9 @@
  * rounds. `hash_while_hot` asks whether hashing each 64 KiB right after it was written is cheaper than hashing the
  * finished body. Values are milliseconds of CPU per megabyte (10^6 bytes) of raw events.
  *
+ * `sha256_cold` hashes bodies that have left the caches, as those of a router beside its producers have: per megabyte
+ * of body; its floor is one body hashed again and again, `sha256_cold_plain` what OpenSSL alone makes of them.
+ *
  * Not measured: JSON encoding of the events, the network, TLS.
  *
  * usage: firehose [--json] [--smoke] */
@@ -24,6 +27,8 @@
 #define EVENT_BYTES 838u
 #define RUNS_MAX    31u
 #define HOT_BYTES   (64u * 1024u)
+#define COLD_BYTES  ((size_t)512 << 20) /* more than any cache */
+#define COLD_RUNS   5u
 
 static uint8_t events[EVENTS][1024];
 static size_t events_len[EVENTS];
@@ -96,6 +101,43 @@ static void bench_print(const char *metric, double value, const char *unit, doub
                 printf("{\"bench\":\"firehose\",\"metric\":\"%s\",\"value\":%.4g,\"unit\":\"%s\",\"floor\":null,"
                        "\"ratio\":null}\n",
                        metric, value, unit);
+}
+
+/* Whether `sigv4_sha256()` keeps up with memory. `cold_bytes` a multiple of a body's. */
+static int bench_cold(size_t cold_bytes)
+{
+        enum { COLD, PLAIN, HOT, METRICS };
+        double ms_per_mb[METRICS][COLD_RUNS];
+        uint8_t *bodies = malloc(cold_bytes);
+        if (bodies == NULL) {
+                (void)fprintf(stderr, "no memory for %zu bytes\n", cold_bytes);
+                return 1;
+        }
+        for (size_t at = 0; at < cold_bytes; at += LIMIT_FIREHOSE_CALL_BYTES_MAX)
+                memcpy(bodies + at, floor_text, LIMIT_FIREHOSE_CALL_BYTES_MAX);
+        uint8_t hash[METRICS][SIGV4_SHA256_BYTES];
+        for (unsigned run = 0; run < COLD_RUNS; run++) {
+                for (unsigned metric = 0; metric < METRICS; metric++) {
+                        uint64_t begun_ns = clock_thread_cpu_ns();
+                        for (size_t at = 0; at < cold_bytes; at += LIMIT_FIREHOSE_CALL_BYTES_MAX) {
+                                const uint8_t *bytes_at = metric == HOT ? bodies : bodies + at;
+                                if (metric == PLAIN)
+                                        (void)SHA256(bytes_at, LIMIT_FIREHOSE_CALL_BYTES_MAX, hash[metric]);
+                                else
+                                        sigv4_sha256(slice_of(bytes_at, LIMIT_FIREHOSE_CALL_BYTES_MAX), hash[metric]);
+                        }
+                        ms_per_mb[metric][run] = (double)(clock_thread_cpu_ns() - begun_ns) / (double)cold_bytes;
+                }
+        }
+        free(bodies);
+        if (memcmp(hash[COLD], hash[PLAIN], SIGV4_SHA256_BYTES) != 0) {
+                (void)fprintf(stderr, "the hashes of cold bodies differ\n");
+                return 1;
+        }
+        double hot = bench_median(ms_per_mb[HOT], COLD_RUNS);
+        bench_print("sha256_cold", bench_median(ms_per_mb[COLD], COLD_RUNS), "ms/MB", hot);
+        bench_print("sha256_cold_plain", bench_median(ms_per_mb[PLAIN], COLD_RUNS), "ms/MB", hot);
+        return 0;
 }
 
 int main(int argc, char **argv)
@@ -208,5 +250,5 @@ int main(int argc, char **argv)
         bench_print("hash_while_hot", median[HOT], "ms/MB", median[BUILD] + median[HASH]);
         bench_print("events_built", (double)events_total, "events", 0);
         sigv4_signer_free(signer);
-        return 0;
+        return bench_cold(runs == RUNS_MAX ? COLD_BYTES : (size_t)4 * LIMIT_FIREHOSE_CALL_BYTES_MAX);
 }

@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <jansson.h>
+#include <openssl/evp.h>
 #include <stdio.h>
 
 TestSuite(sigv4, .timeout = 60);
@@ -201,6 +202,22 @@ static const struct sigv4_header firehose_headers[] = {
         {{(const uint8_t *)"Content-Type", 12}, {(const uint8_t *)"application/x-amz-json-1.1", 26}},
         {{(const uint8_t *)"X-Amz-Target", 12}, {(const uint8_t *)"Firehose_20150804.PutRecordBatch", 32}},
 };
+
+Test(sigv4, sha256_of_any_length_is_openssls)
+{
+        /* Around the pieces that are hashed one by one, and the distance that is asked for ahead. */
+        static const size_t lengths[] = {0, 1, 63, 64, 1023, 1024, 1025, 5119, 5120, 5121, 6143, 6144, 6145, 65536};
+        for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+                static uint8_t bytes[65536];
+                for (size_t k = 0; k < lengths[i]; k++)
+                        bytes[k] = (uint8_t)(k * 7 + (k >> 8));
+                struct slice body = guard_page_copy(slice_of(bytes, lengths[i]));
+                uint8_t ours[SIGV4_SHA256_BYTES], theirs[SIGV4_SHA256_BYTES];
+                sigv4_sha256(body, ours);
+                cr_assert_eq(EVP_Digest(body.ptr, body.len, theirs, NULL, EVP_sha256(), NULL), 1);
+                cr_assert_arr_eq(ours, theirs, sizeof(ours), "%zu bytes", lengths[i]);
+        }
+}
 
 static struct sigv4_request firehose_request(const uint8_t *sha256)
 {
