@@ -31,10 +31,10 @@ struct loadgen {
 
         uint32_t slots_count;
         uint32_t slots_used;
-        struct loadgen_slot *slots;   /* shared with the producers */
-        _Atomic uint64_t *counts;     /* --counts, shared */
-        _Atomic bool *stop;           /* shared */
-        uint64_t start_ns, finish_ns; /* finish: the last producer has stopped publishing */
+        struct loadgen_slot *slots; /* shared with the producers */
+        _Atomic uint64_t *counts;   /* --counts, shared */
+        _Atomic bool *stop;         /* shared */
+        uint64_t start_ns;          /* when events are due from */
         uint32_t kills;
 };
 
@@ -418,7 +418,6 @@ static uint32_t loadgen_reap(struct loadgen *loadgen)
                         continue;
                 }
                 slot->running = false;
-                loadgen->finish_ns = clock_monotonic_ns();
                 if (WIFSIGNALED(status)) {
                         slot->killed = true;
                         if (!loadgen->kill_test || WTERMSIG(status) != SIGKILL)
@@ -486,6 +485,7 @@ static bool loadgen_watch(struct loadgen *loadgen)
 
 struct loadgen_report {
         uint64_t published, full, detached, wakeups, reattached, cpu_ns;
+        uint64_t begun_ns, ended_ns; /* of the first event and of the last; both 0: none was published */
         uint32_t killed, failed;
         bool unavailable, flushed;
         uint64_t types[LOADGEN_TYPES_COUNT];
@@ -504,6 +504,12 @@ static void loadgen_sum(const struct loadgen *loadgen, struct loadgen_report *re
                 report->published += atomic_load_explicit(&slot->published, memory_order_relaxed);
                 report->full += atomic_load_explicit(&slot->full, memory_order_relaxed);
                 report->detached += atomic_load_explicit(&slot->detached, memory_order_relaxed);
+                uint64_t begun_ns = atomic_load_explicit(&slot->begun_ns, memory_order_relaxed);
+                uint64_t ended_ns = atomic_load_explicit(&slot->ended_ns, memory_order_relaxed);
+                if (ended_ns != 0 && (report->ended_ns == 0 || begun_ns < report->begun_ns))
+                        report->begun_ns = begun_ns;
+                if (ended_ns > report->ended_ns)
+                        report->ended_ns = ended_ns;
                 report->wakeups += slot->wakeups;
                 report->reattached += slot->reattached;
                 report->cpu_ns += slot->cpu_ns;
@@ -548,7 +554,7 @@ static void print_histogram(const char *name, const struct loadgen_histogram *hi
 
 static void loadgen_print(const struct loadgen *loadgen, const struct loadgen_report *report)
 {
-        double seconds = (double)(loadgen->finish_ns - loadgen->start_ns) / 1e9;
+        double seconds = (double)(report->ended_ns - report->begun_ns) / 1e9;
         double rate = seconds > 0 ? (double)report->published / seconds : 0;
         /* CPU is known of producers that lived to tell. */
         double cpu_us = report->publish_ns.count > 0 && report->killed == 0
@@ -575,11 +581,11 @@ static void loadgen_print(const struct loadgen *loadgen, const struct loadgen_re
                 printf("]}\n");
                 return;
         }
-        printf("loadgen: run %08x published %llu in %.1f s (%.0f/s) by %u producers, full %llu, detached %llu, killed "
+        printf("loadgen: run %08x published %llu in %.*f s (%.0f/s) by %u producers, full %llu, detached %llu, killed "
                "%u, %s\n",
-               loadgen->options.events.run_id, (unsigned long long)report->published, seconds, rate,
-               loadgen->options.producers_count, (unsigned long long)report->full, (unsigned long long)report->detached,
-               report->killed, report->flushed ? "flushed" : "not flushed");
+               loadgen->options.events.run_id, (unsigned long long)report->published, seconds < 1 ? 3 : 1, seconds,
+               rate, loadgen->options.producers_count, (unsigned long long)report->full,
+               (unsigned long long)report->detached, report->killed, report->flushed ? "flushed" : "not flushed");
         if (cpu_us > 0)
                 printf("  cpu %.3f us/event, generator and publish together\n", cpu_us);
         print_histogram("publish ", &report->publish_ns);
@@ -626,7 +632,6 @@ static int loadgen_run(struct loadgen *loadgen)
 
         /* Attaching takes the producers a moment: time counts from when they can all have done it. */
         loadgen->start_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_MS;
-        loadgen->finish_ns = loadgen->start_ns;
         uint64_t share = options->events_max / options->producers_count;
         uint64_t rest = options->events_max % options->producers_count;
         bool ok = true;

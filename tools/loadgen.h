@@ -41,7 +41,11 @@ struct loadgen_slot {
         _Atomic uint64_t published; /* relaxed: a number; written after each publish that succeeded */
         _Atomic uint64_t full;      /* publishes refused for lack of room, and tried again */
         _Atomic uint64_t detached;  /* the same for a router that was not there */
-        _Atomic uint32_t end;       /* enum loadgen_end; release: what stands below is complete */
+        /* Monotonic, relaxed: when the first event was due or begun, 0: none; when the last one was in, and not before
+         * the rate would have had the next: N events at a rate take N / rate. */
+        _Atomic uint64_t begun_ns;
+        _Atomic uint64_t ended_ns;
+        _Atomic uint32_t end; /* enum loadgen_end; release: what stands below is complete */
         uint32_t number;
         pid_t pid;
         bool killed; /* set by the parent */

@@ -87,8 +87,11 @@ static void producer_loop(const struct loadgen_options *options, struct sendring
                           _Atomic uint64_t *count)
 {
         double interval_ns = 0;
-        if (options->rate > 0)
+        uint64_t turn_ns = 0; /* until another producer's event is due */
+        if (options->rate > 0) {
+                turn_ns = (uint64_t)((double)CLOCK_NS_PER_S / options->rate);
                 interval_ns = (double)options->producers_count * (double)CLOCK_NS_PER_S / options->rate;
+        }
         uint64_t bunch_ns = (uint64_t)(interval_ns * LOADGEN_NAP_EVENTS);
         bunch_ns = bunch_ns < LOADGEN_NAP_MIN_NS ? LOADGEN_NAP_MIN_NS : bunch_ns;
         bunch_ns = bunch_ns > LOADGEN_NAP_BUNCH_NS ? LOADGEN_NAP_BUNCH_NS : bunch_ns;
@@ -119,7 +122,11 @@ static void producer_loop(const struct loadgen_options *options, struct sendring
                 uint64_t after_ns = producer_publish(options, ring, event, clock, now_ns, slot, stop);
                 if (after_ns == 0)
                         return;
+                if (index == 0)
+                        atomic_store_explicit(&slot->begun_ns, due_ns, memory_order_relaxed);
                 index++;
+                atomic_store_explicit(&slot->ended_ns, after_ns > due_ns + turn_ns ? after_ns : due_ns + turn_ns,
+                                      memory_order_relaxed);
                 /* Relaxed: written after the publish returned; a kill in between leaves one event more than told. */
                 atomic_store_explicit(&slot->published, index, memory_order_relaxed);
                 if (count != NULL)

@@ -114,6 +114,13 @@ static json_int_t number(const json_t *object, const char *key)
         return json_integer_value(value);
 }
 
+static double real(const json_t *object, const char *key)
+{
+        const json_t *value = json_object_get(object, key);
+        cr_assert(json_is_number(value), "%s is missing", key);
+        return json_number_value(value);
+}
+
 /* What each producer says it published has arrived, in order, without holes; a killed one may have sent one more. */
 static void check_ledger(const struct run *run, const json_t *ledger)
 {
@@ -145,6 +152,9 @@ Test(loadgen_run, publishes_exactly_what_it_reports, .timeout = 60)
         check_ledger(run, ledger);
         cr_assert_eq(run->tally.next[0], 10001);
         cr_assert_eq(run->tally.next[1], 10000);
+        double seconds = real(report, "seconds"), rate = real(report, "rate");
+        cr_assert(seconds > 0.0001 && seconds < 50, "%f", seconds);
+        cr_assert(rate * seconds > 29000 && rate * seconds < 31000, "%f/s in %f s", rate, seconds);
         json_int_t bounces = number(json_object_get(report, "types"), "bounce");
         cr_assert_eq((uint64_t)bounces, run->tally.types[SENDRING_BOUNCE]);
         cr_assert(bounces >= 2999 && bounces <= 3001);
@@ -166,6 +176,21 @@ Test(loadgen_run, keeps_the_rate_and_the_time, .timeout = 60)
         cr_assert_eq((uint64_t)published, run->tally.total);
         cr_assert(json_is_object(json_object_get(report, "lateness_ns")));
         check_ledger(run, ledger);
+        json_decref(report);
+        json_decref(ledger);
+}
+
+Test(loadgen_run, times_a_short_run_from_its_first_event_to_its_last, .timeout = 60)
+{
+        struct run *run =
+                start("short", (const char *[]){"--producers", "2", "--rate", "1k", "--events", "10", NULL}, true);
+        json_t *report, *ledger;
+        cr_assert_eq(finish(run, &report, &ledger), CMD_EXIT_OK);
+        cr_assert_eq(number(report, "published"), 10);
+        /* 10 ms at the rate; more on a busy machine. */
+        double seconds = real(report, "seconds");
+        cr_assert(seconds >= 0.0099 && seconds < 10, "%f", seconds);
+        cr_assert(real(report, "rate") <= 1011, "%f", real(report, "rate"));
         json_decref(report);
         json_decref(ledger);
 }
@@ -219,6 +244,9 @@ Test(loadgen_run, says_when_no_router_is_there, .timeout = 60)
         struct run *run = start("none", (const char *[]){"--events", "10", NULL}, false);
         json_t *report, *ledger;
         cr_assert_eq(finish(run, &report, &ledger), CMD_EXIT_UNAVAILABLE);
+        cr_assert_eq(number(report, "published"), 0);
+        cr_assert_eq(real(report, "seconds"), 0);
+        cr_assert_eq(real(report, "rate"), 0);
         json_decref(report);
         json_decref(ledger);
 }
