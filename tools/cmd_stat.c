@@ -14,14 +14,28 @@
 
 static void stat_usage(void)
 {
-        (void)printf("usage: sendring stat [--settings FILE] [--json] [--watch SECONDS] [--all]\n\n"
-                     "Shows the counters of the running daemon and the state of each delivery target.\n\n"
-                     "  -s, --settings FILE  the daemon's settings (default /etc/sendring/sendring.yaml)\n"
-                     "  -j, --json           one JSON object a line\n"
-                     "  -w, --watch SECONDS  again and again, with rates per second\n"
-                     "  -a, --all            counters that are 0 as well\n"
-                     "  -h, --help           this text\n\n"
-                     "Exit status: 0, or 69 when no daemon has run with these settings.\n");
+        (void)printf(
+                "usage: sendring stat [--settings FILE] [--json] [--watch SECONDS] [--all]\n\n"
+                "Shows the counters of the running daemon and the state of each delivery target.\n\n"
+                "  -s, --settings FILE  the daemon's settings (default /etc/sendring/sendring.yaml)\n"
+                "  -j, --json           one JSON object a line\n"
+                "  -w, --watch SECONDS  again and again, with rates per second\n"
+                "  -a, --all            counters that are 0 as well\n"
+                "  -h, --help           this text\n\n"
+                "Exit status: 0; 69 when no daemon runs with these settings (the numbers are those of the last one, "
+                "if any).\n");
+}
+
+/* The router says each second that it lives. */
+#define STAT_SILENT_MS_MAX 3000
+
+static bool stat_running(const struct counters *counters)
+{
+        /* Relaxed: a number. */
+        int64_t alive_ms = atomic_load_explicit(&counters->head->alive_ms, memory_order_relaxed);
+        if (alive_ms < counters->head->started_ms) /* it has just started */
+                alive_ms = counters->head->started_ms;
+        return clock_realtime_ms() - alive_ms <= STAT_SILENT_MS_MAX;
 }
 
 static uint64_t stat_value(const struct counters *counters, enum counter counter)
@@ -33,9 +47,9 @@ static uint64_t stat_value(const struct counters *counters, enum counter counter
 static void stat_print_json(const struct counters *counters)
 {
         const struct counters_head *head = counters->head;
-        printf("{\"pid\":%u,\"version\":\"%.15s\",\"started_ms\":%" PRId64 ",\"alive_ms\":%" PRId64
+        printf("{\"pid\":%u,\"running\":%s,\"version\":\"%.15s\",\"started_ms\":%" PRId64 ",\"alive_ms\":%" PRId64
                ",\"memory_budget_bytes\":%" PRIu64 ",\"counters\":{",
-               head->pid, head->version, head->started_ms,
+               head->pid, stat_running(counters) ? "true" : "false", head->version, head->started_ms,
                atomic_load_explicit(&counters->head->alive_ms, memory_order_relaxed), head->memory_budget_bytes);
         for (int i = 0; i < COUNTERS_COUNT; i++)
                 printf("%s\"%s\":%" PRIu64, i == 0 ? "" : ",", counter_table[i].name,
@@ -74,10 +88,9 @@ static void stat_print_text(const struct counters *counters, const uint64_t *bef
 {
         const struct counters_head *head = counters->head;
         int64_t now_ms = clock_realtime_ms();
-        int64_t silent_ms = now_ms - atomic_load_explicit(&counters->head->alive_ms, memory_order_relaxed);
         printf("router pid %u, version %.15s, up %" PRId64 " s, memory budget %" PRIu64 " MiB%s\n", head->pid,
                head->version, (now_ms - head->started_ms) / 1000, head->memory_budget_bytes >> 20,
-               silent_ms > 3000 ? ", NOT RUNNING" : "");
+               stat_running(counters) ? "" : ", NOT RUNNING");
         for (int i = 0; i < COUNTERS_COUNT; i++) {
                 uint64_t value = stat_value(counters, (enum counter)i);
                 if (value == 0 && !all)
@@ -118,6 +131,7 @@ int cmd_stat(int argc, char **argv)
         const char *settings_path = "/etc/sendring/sendring.yaml";
         bool json = false, all = false;
         uint64_t watch_s = 0;
+        optind = 0; /* argv is not the process's own */
         opterr = 0;
         for (int option = getopt_long(argc, argv, ":s:jw:ah", options, NULL); option != -1;
              option = getopt_long(argc, argv, ":s:jw:ah", options, NULL)) {
@@ -173,7 +187,7 @@ int cmd_stat(int argc, char **argv)
                         break;
                 }
                 uint64_t now_ns = clock_monotonic_ns();
-                status = CMD_EXIT_OK;
+                status = stat_running(&counters) ? CMD_EXIT_OK : CMD_EXIT_UNAVAILABLE;
                 if (json)
                         stat_print_json(&counters);
                 else

@@ -1,0 +1,107 @@
+/* `sendring stat` in a forked process, on a page as a router leaves it. */
+#include "base/clock.h"
+#include "base/counters.h"
+#include "tools/cmd.h"
+
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct page {
+        char directory[64], settings[96], counters_path[96], output[96];
+        struct counters counters;
+};
+
+static void page_make(struct page *page)
+{
+        (void)snprintf(page->directory, sizeof(page->directory), "/tmp/stat-test-XXXXXX");
+        cr_assert_not_null(mkdtemp(page->directory));
+        (void)snprintf(page->settings, sizeof(page->settings), "%s/sendring.yaml", page->directory);
+        (void)snprintf(page->counters_path, sizeof(page->counters_path), "%s/counters", page->directory);
+        (void)snprintf(page->output, sizeof(page->output), "%s/output", page->directory);
+        FILE *settings = fopen(page->settings, "we");
+        cr_assert_not_null(settings);
+        (void)fprintf(settings, "state_directory: %s\n", page->directory);
+        cr_assert_eq(fclose(settings), 0);
+}
+
+static void page_release(struct page *page)
+{
+        counters_release(&page->counters);
+        (void)unlink(page->settings);
+        (void)unlink(page->counters_path);
+        (void)unlink(page->output);
+        cr_assert_eq(rmdir(page->directory), 0);
+}
+
+/* Runs stat with its output in a file. Returns its exit status. */
+static int page_show(const struct page *page, bool json)
+{
+        int status = -1;
+        pid_t pid = fork();
+        if (pid == 0) {
+                int output = open(page->output, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+                if (output < 0 || dup2(output, 1) != 1 || dup2(output, 2) != 2)
+                        _exit(98);
+                char settings_option[] = "--settings", json_option[] = "--json", name[] = "stat";
+                char *argv[] = {name, settings_option, (char *)(uintptr_t)page->settings, json ? json_option : NULL,
+                                NULL};
+                status = cmd_stat(json ? 4 : 3, argv);
+                (void)fflush(stdout);
+                _exit(status);
+        }
+        cr_assert_gt(pid, 0);
+        cr_assert_eq(waitpid(pid, &status, 0), pid);
+        cr_assert(WIFEXITED(status));
+        return WEXITSTATUS(status);
+}
+
+static bool page_says_running(const struct page *page)
+{
+        json_t *shown = json_load_file(page->output, 0, NULL);
+        cr_assert_not_null(shown);
+        const json_t *running = json_object_get(shown, "running");
+        cr_assert(json_is_boolean(running), "no member \"running\"");
+        bool is = json_is_true(running);
+        json_decref(shown);
+        return is;
+}
+
+static bool page_output_has(const struct page *page, const char *text)
+{
+        char output[8192];
+        FILE *file = fopen(page->output, "re");
+        cr_assert_not_null(file);
+        size_t bytes = fread(output, 1, sizeof(output) - 1, file);
+        (void)fclose(file);
+        output[bytes] = '\0';
+        return strstr(output, text) != NULL;
+}
+
+Test(stat, tells_a_live_router_from_a_dead_one, .timeout = 30)
+{
+        struct page page;
+        page_make(&page);
+        cr_assert_eq(page_show(&page, true), CMD_EXIT_UNAVAILABLE, "no page yet");
+        cr_assert(page_output_has(&page, "has a daemon run"));
+
+        cr_assert_eq(counters_create(page.counters_path, 2, 4, "0.1", &page.counters, NULL), ERR_OK);
+        cr_assert_eq(page_show(&page, true), CMD_EXIT_OK, "it has just started");
+        page.counters.head->started_ms -= 60000;
+        atomic_store(&page.counters.head->alive_ms, clock_realtime_ms());
+        cr_assert_eq(page_show(&page, true), CMD_EXIT_OK);
+        cr_assert(page_says_running(&page));
+        cr_assert_eq(page_show(&page, false), CMD_EXIT_OK);
+        cr_assert_not(page_output_has(&page, "NOT RUNNING"));
+
+        atomic_store(&page.counters.head->alive_ms, clock_realtime_ms() - 4000);
+        cr_assert_eq(page_show(&page, true), CMD_EXIT_UNAVAILABLE);
+        cr_assert_not(page_says_running(&page));
+        cr_assert_eq(page_show(&page, false), CMD_EXIT_UNAVAILABLE);
+        cr_assert(page_output_has(&page, "NOT RUNNING"));
+        page_release(&page);
+}
