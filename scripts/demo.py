@@ -4,7 +4,7 @@
 import argparse
 import json
 import os
-import subprocess
+import re
 import sys
 import time
 
@@ -12,14 +12,27 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import harness  # noqa: E402
 
 
-def count_lines(path):
+EVENT_ID = re.compile(rb'"messageId":"0100[0-9a-f]{12}-([0-9a-f]{8})-([0-9a-f]{4})-4e76-a11d-([0-9a-f]{12})-000000"')
+STUCK_SECONDS = 30  # a backlog that does not shrink for so long is given up
+
+
+def count_file(path, ledger_path):
+    """The file destination's lines, and how many of the published events are in it, by their ids."""
+    with open(ledger_path) as ledger:
+        published = json.load(ledger)
+    run_id = published["run_id"].encode()
+    seen = {"%04x" % p["producer"]: bytearray(p["published"]) for p in published["producers"]}
     lines = 0
     with open(path, "rb") as file:
-        while True:
-            block = file.read(1 << 20)
-            if not block:
-                return lines
-            lines += block.count(b"\n")
+        for line in file:
+            lines += 1
+            event = EVENT_ID.search(line)
+            if event is None or event.group(1) != run_id:
+                continue
+            of_producer, index = seen.get(event.group(2).decode(), b""), int(event.group(3), 16)
+            if index < len(of_producer):
+                of_producer[index] = 1
+    return lines, sum(sum(of_producer) for of_producer in seen.values())
 
 
 def arguments():
@@ -36,17 +49,85 @@ def arguments():
     return parser.parse_args()
 
 
-def live_line(stack, pid, begun, cpu_before, last):
-    counters = stack.stat()["counters"]
-    now = time.monotonic()
-    published, delivered = counters["router_events"], counters["egress_delivered"]
-    routes = counters["router_routes"]
-    seconds = max(now - last["time"], 1e-3)
-    cpu = harness.cpu_seconds(pid) - cpu_before
-    print("demo: %4.0f s  published %8.0f/s  delivered %8.0f/s (both destinations)  backlog %9d  cpu %5.2f us/event" %
-          (now - begun, (published - last["published"]) / seconds, (delivered - last["delivered"]) / seconds,
-           routes - delivered, cpu * 1e6 / max(published, 1)), file=sys.stderr, flush=True)
-    last.update(time=now, published=published, delivered=delivered)
+class Watch:
+    """What the routers do: one after the other, when one dies and the keeper starts the next."""
+
+    def __init__(self, stack):
+        self.stack = stack
+        self.cpu = {}  # seconds by pid, as last seen: a dead process cannot be asked
+        self.cpu_before = 0.0  # of the first: its start is not ours
+        self.before = {"router_events": 0, "egress_delivered": 0, "router_routes": 0}  # of routers that are gone
+        self.counters = dict(self.before)
+        self.pid = 0
+        self.begun = self.shown = time.monotonic()
+        self.look()
+
+    def look(self):
+        """Takes the numbers of now."""
+        if self.stack.processes["router"].poll() is not None:
+            raise harness.Failure("the daemon has ended with status %d:\n%s" %
+                                  (self.stack.processes["router"].returncode, self.stack.log("router")))
+        stat = self.stack.stat()
+        if stat["pid"] != self.pid:
+            self.before = {name: self.before[name] + self.counters[name] for name in self.before}
+            if self.pid != 0:
+                print("demo: a new router, pid %d" % stat["pid"], file=sys.stderr)
+        first = self.pid == 0
+        self.pid = stat["pid"]
+        self.counters = {name: stat["counters"][name] for name in self.before}
+        try:
+            self.cpu[self.pid] = harness.cpu_seconds(self.pid)
+        except OSError:
+            pass  # it has just died; the next look finds another
+        if first:
+            self.cpu_before = self.cpu_seconds()
+
+    def total(self, name):
+        return self.before[name] + self.counters[name]
+
+    def cpu_seconds(self):
+        return sum(self.cpu.values()) - self.cpu_before
+
+    def show(self):
+        published, delivered = self.total("router_events"), self.total("egress_delivered")
+        self.look()
+        now = time.monotonic()
+        seconds = max(now - self.shown, 1e-3)
+        print("demo: %4.0f s  published %8.0f/s  delivered %8.0f/s (both destinations)  backlog %9d  cpu %5.2f us/event" %
+              (now - self.begun, (self.total("router_events") - published) / seconds,
+               (self.total("egress_delivered") - delivered) / seconds,
+               max(self.total("router_routes") - self.total("egress_delivered"), 0),
+               self.cpu_seconds() * 1e6 / max(self.total("router_events"), 1)), file=sys.stderr, flush=True)
+        self.shown = now
+
+
+def load(stack, watch, options, ledger):
+    """Runs the producers to their end. Returns loadgen's report."""
+    producers = stack.start("producers", stack.loadgen_arguments(
+        ledger, "--producers", str(options.producers), "--seconds", str(options.seconds), "--rate", str(options.rate)))
+    while producers.poll() is None:
+        time.sleep(1)
+        watch.show()
+    lines = stack.log("producers").splitlines()
+    if producers.returncode != 0:
+        raise harness.Failure("the producers failed:\n%s" % "\n".join(l for l in lines if not l.startswith("{")))
+    return json.loads(lines[-1])
+
+
+def drain(stack, watch):
+    """Until nothing waits, or what waits has not shrunk for STUCK_SECONDS. Returns the ledger."""
+    least, since = None, time.monotonic()
+    while True:
+        books = stack.ledger()
+        waiting = sum(target["waiting"] for target in books["targets"])
+        if waiting == 0:
+            return books
+        if least is None or waiting < least:
+            least, since = waiting, time.monotonic()
+        if time.monotonic() - since > STUCK_SECONDS:
+            return books
+        watch.show()
+        time.sleep(0.5)
 
 
 def run(options):
@@ -54,54 +135,55 @@ def run(options):
         stack.start_sink()
         stack.write_configuration(file_destination=True)
         stack.start_router()
-        pid = stack.router_pid()
-        cpu_before = harness.cpu_seconds(pid)
-        print("demo: router pid %d, sink at %s, %d producers for %g s" %
-              (pid, stack.endpoint, options.producers, options.seconds), file=sys.stderr)
+        watch = Watch(stack)
+        print("demo: router pid %d, sink at %s, %d producers for %g s, %s" %
+              (watch.pid, stack.endpoint, options.producers, options.seconds,
+               "paced at %g events/s together" % options.rate if options.rate > 0 else "as fast as the lanes take them"),
+              file=sys.stderr)
         ledger = stack.path("published.json")
-        begun = time.monotonic()
-        producers = subprocess.Popen(
-            stack.loadgen_arguments(ledger, "--producers", str(options.producers), "--seconds", str(options.seconds),
-                                    "--rate", str(options.rate)),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        last = {"time": begun, "published": 0, "delivered": 0}
-        while producers.poll() is None:
-            time.sleep(1)
-            live_line(stack, pid, begun, cpu_before, last)
-        if producers.returncode != 0:
-            raise harness.Failure("the producers failed: %s" % producers.stderr.read())
-        load = json.loads(producers.stdout.read().strip().splitlines()[-1])
-        while True:
-            books = stack.ledger()
-            if all(target["waiting"] == 0 for target in books["targets"]):
-                break
-            live_line(stack, pid, begun, cpu_before, last)
-            time.sleep(0.5)
-        ended = time.monotonic()
-        cpu = harness.cpu_seconds(pid) - cpu_before
+        produced = load(stack, watch, options, ledger)
+        books = drain(stack, watch)
+        watch.look()
+        cpu = watch.cpu_seconds()
         report = stack.sink_report(ledger)
-        stored_in_file = count_lines(stack.path("events.ndjson"))
+        file_lines, file_distinct = count_file(stack.path("events.ndjson"), ledger)
         if not options.json:
             print(stack.ledger_text(), end="")
         stack.stop("router")
 
-    published = load["published"]
+    published = produced["published"]
     result = {
         "published": published, "stored": report["distinct"], "missing": report["missing"],
-        "duplicated": report["duplicates"], "file_lines": stored_in_file,
-        "rate": round(published / (ended - begun)), "cpu_us_per_event": round(cpu * 1e6 / max(published, 1), 2),
-        "ledger_balanced": books["balanced"],
+        "duplicated": report["duplicates"], "file_lines": file_lines, "file_missing": published - file_distinct,
+        "rate": round(produced["rate"]), "rate_asked": options.rate,
+        "cpu_us_per_event": round(cpu * 1e6 / max(published, 1), 2), "ledger_balanced": books["balanced"],
     }
-    good = (report["missing"] == 0 and report["distinct"] == published and stored_in_file >= published and
-            books["balanced"] and published > 0)
+    wrong = []
+    if published == 0:
+        wrong.append("nothing was published")
+    if report["missing"] != 0 or report["distinct"] != published:
+        wrong.append("the endpoint stored %d of the %d events published" % (report["distinct"], published))
+    if result["file_missing"] != 0:
+        wrong.append("the file has %d of the %d events published" % (file_distinct, published))
+    if not books["balanced"]:
+        wrong.append("the ledger is not balanced")
+    for target in books["targets"]:
+        if target["waiting"] != 0:
+            wrong.append("%d events still wait for %s" % (target["waiting"], target["target"]))
+    result["wrong"] = wrong
     if options.json:
         print(json.dumps(result))
     else:
-        print("demo: the file has %d lines" % stored_in_file)
+        print("demo: the file has %d lines: %d of %d events, %d more than once" %
+              (file_lines, file_distinct, published, file_lines - file_distinct))
+        print("demo: producers were %s for %.1f s" %
+              ("paced at %g events/s" % options.rate if options.rate > 0 else "not paced", produced["seconds"]))
+        for text in wrong:
+            print("demo: WRONG: %s" % text)
         print("demo: published %d stored %d missing %d duplicated %d rate %d events/s cpu %.2f us/event" %
               (published, result["stored"], result["missing"], result["duplicated"], result["rate"],
                result["cpu_us_per_event"]))
-    return 0 if good else 1
+    return 1 if wrong else 0
 
 
 def main():
@@ -110,6 +192,9 @@ def main():
         return run(options)
     except harness.Failure as failure:
         print("demo: %s" % failure, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print("demo: %s: %s" % (error.filename or "a file of the demo", error.strerror), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
