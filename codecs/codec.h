@@ -129,6 +129,32 @@ size_t codec_json_add_event_id(uint8_t *json, size_t bytes, size_t out_bytes, ui
  * by U+FFFD. Returns bytes written, 0 when short; 6 * len + 2 always suffices. */
 size_t codec_json_string(struct slice text, uint8_t *out, size_t out_bytes);
 
+/* ---------------------------------------------------------------------------------------------- look-up */
+
+/* One text of the event by the name under which it is published. */
+enum codec_source {
+        CODEC_SOURCE_TAG,      /* mail.tags, auto-tags included */
+        CODEC_SOURCE_HEADER,   /* mail.headers, whatever the case of the name's letters; also those cut off in JSON */
+        CODEC_SOURCE_LINK_TAG, /* click.linkTags */
+};
+
+struct codec_wanted {
+        struct slice name; /* must outlive it */
+        enum codec_source source;
+        uint8_t auto_tag; /* private */
+};
+/* `name` may be any; what no event has is not found. */
+void codec_wanted_init(struct codec_wanted *wanted, enum codec_source source, struct slice name);
+
+struct codec_found {
+        struct slice value; /* the first, raw; ptr NULL: there is none. Points into the event or the options */
+        uint32_t count;     /* values under this name */
+};
+/* Looks all of them up in one pass over each list. `view` and `options` as for codec_json_encode(); at most 32 wanted.
+ */
+void codec_view_find(const struct codec_view *view, const struct codec_json_options *options,
+                     const struct codec_wanted *wanted, size_t wanted_count, struct codec_found *ret_found);
+
 /* ---------------------------------------------------------------------------------------------- JSON in */
 
 /* A pull reader over one complete JSON text (service answers, sink requests): validates as it goes (UTF-8, too),

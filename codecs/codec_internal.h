@@ -61,6 +61,8 @@ enum codec_common_key {
         CODEC_COMMON_SUBJECT = 7,
 };
 
+#define CODEC_CLICK_LINK_TAGS 5
+
 /* Times of the years 1970..9999. */
 #define CODEC_TIME_MS_MAX INT64_C(253402300799999)
 /* mail.messageId is published twice; SES's have 60 bytes, an RFC 5322 id fits too. */

@@ -158,8 +158,8 @@ const char *rules_service_name(enum rules_service service); /* "firehose", "file
 const char *rules_event_type_name(enum sendring_event_type type);
 
 /* A CloudWatch destination: which dimensions an event's metric has, and how counts are gathered and sent. One event
- * is one metric for each roll-up: named by its type as CloudWatch spells it ("Send", "RenderingFailure"), with the
- * roll-up's dimensions. */
+ * is one metric for each roll-up: its name is codec_event_type_metric()'s ("Send", "RenderingFailure"), its
+ * dimensions are the roll-up's. */
 #define RULES_DIMENSIONS_MAX LIMIT_DIMENSIONS_MAX
 #define RULES_ROLL_UPS_MAX   LIMIT_ROLL_UPS_MAX
 
