@@ -67,13 +67,18 @@ struct counters_target_row {
         _Atomic uint32_t consecutive_failures;
         _Atomic uint64_t requests, failures, entries_refused, entries_resent;
         _Atomic int64_t last_success_ms, last_failure_ms;
+        /* CloudWatch; series_max is 0 for other services. */
+        _Atomic uint32_t series_max, series_hour; /* the budget of different series in an hour, and those of this one */
+        _Atomic uint64_t series_overflowed;       /* counts that went to the overflow value */
+        _Atomic uint64_t ambiguous_resent, ambiguous_skipped; /* requests without an answer */
+        _Atomic int64_t last_period_ms; /* when the newest period was closed of which everything is acknowledged */
         _Atomic uint32_t text_version;
         char key[512];        /* the whole key of the target: JOURNAL_TARGET_KEY_BYTES_MAX and a NUL */
         char last_error[192]; /* cut */
 };
 
 struct counters_head {
-        char magic[8]; /* "SRCOUNT2", stored last */
+        char magic[8]; /* "SRCOUNT3", stored last */
         uint32_t counters_count, blocks_count, rows_max;
         uint32_t pid;
         int64_t started_ms;

@@ -31,6 +31,7 @@ struct egress_batch {
         enum egress_batch_state state;
         uint64_t due_ns; /* when it is finished though it is not full: its linger is over */
         bool full;       /* takes nothing more, and could not be finished yet */
+        bool patient;    /* while it is BUILDING, the worker need not wake up for more events */
         uint32_t events; /* on the wire */
         uint32_t attempts;
         bool partly_done;   /* some records were accepted: never build it anew */

@@ -114,12 +114,13 @@ struct http_exchange {
         void (*done)(struct http_exchange *exchange, enum err_code code, const struct http_response *response,
                      bool maybe_sent, const struct err *why);
         void *context;
+        bool once; /* not replaced by itself once the last byte was handed to the kernel: nothing may be done twice */
         struct http_connection *connection; /* private; zero before the first use */
 };
 
 /* Starts it on an idle connection or a new one. ERR_BUSY: connections_max are in use, or the client is stopping. A
  * keep-alive connection that turns out to be dead before any byte of the answer came is replaced once by itself (so
- * the peer may, rarely, see a request twice). */
+ * the peer may, rarely, see a request twice; not one that says `once`). */
 enum err_code http_client_send(struct http_client *client, struct http_exchange *exchange);
 /* Exchanges under way. */
 uint32_t http_client_busy(const struct http_client *client);

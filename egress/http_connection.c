@@ -142,7 +142,8 @@ static void http_connection_answer_and_close(struct http_connection *connection)
  * our request: try once more on a new one. */
 static void http_connection_lost(struct http_connection *connection)
 {
-        connection->retry = connection->answers > 0 && !connection->answer_begun && !connection->retried;
+        bool twice = connection->exchange != NULL && connection->exchange->once && http_request_is_whole(connection);
+        connection->retry = connection->answers > 0 && !connection->answer_begun && !connection->retried && !twice;
         http_connection_fail(connection);
 }
 

@@ -2,8 +2,10 @@
 
 #include "base/assert.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <isa-l/crc.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -107,6 +109,42 @@ static uint64_t outbox_align(uint64_t bytes)
 uint64_t outbox_budget_bytes(uint64_t data_bytes_max)
 {
         return OUTBOX_HEADER_BYTES + outbox_align(data_bytes_max);
+}
+
+/* ---------------------------------------------------------------------------------------------- names */
+
+uint64_t outbox_key_hash(struct slice key)
+{
+        uint64_t hash = UINT64_C(0xcbf29ce484222325);
+        for (size_t i = 0; i < key.len; i++)
+                hash = (hash ^ key.ptr[i]) * UINT64_C(0x100000001b3);
+        return hash;
+}
+
+bool outbox_path(const char *directory, struct slice key, char *out, size_t out_bytes)
+{
+        int used = snprintf(out, out_bytes, "%s/%016" PRIx64 ".outbox", directory, outbox_key_hash(key));
+        return used > 0 && (size_t)used < out_bytes;
+}
+
+uint32_t outbox_sweep(const char *directory, const struct slice *keys, uint32_t keys_count)
+{
+        uint32_t removed = 0;
+        DIR *handle = opendir(directory);
+        if (handle == NULL)
+                return 0; /* no target has made it yet */
+        for (struct dirent *entry = readdir(handle); entry != NULL; entry = readdir(handle)) {
+                char name[32];
+                bool wanted = !slice_has_suffix(slice_of_text(entry->d_name), SLICE(".outbox"));
+                for (uint32_t i = 0; i < keys_count && !wanted; i++) {
+                        (void)snprintf(name, sizeof(name), "%016" PRIx64 ".outbox",
+                                       outbox_key_hash(keys[i])); /* it fits */
+                        wanted = strcmp(name, entry->d_name) == 0;
+                }
+                removed += !wanted && unlinkat(dirfd(handle), entry->d_name, 0) == 0;
+        }
+        (void)closedir(handle); /* read only */
+        return removed;
 }
 
 /* ---------------------------------------------------------------------------------------------- open */

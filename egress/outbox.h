@@ -64,6 +64,14 @@ struct outbox_place {
 
 struct outbox;
 
+/* The file of the target with this key: DIRECTORY/<16 hex digits>.outbox. False: `out` is too small. */
+bool outbox_path(const char *directory, struct slice key, char *out, size_t out_bytes);
+/* FNV-1a of the key. Two keys with one hash would be two targets with one file: the second is refused as ERR_LOCKED. */
+uint64_t outbox_key_hash(struct slice key);
+/* Removes the outboxes in the directory that belong to none of the keys. Before their targets are made, or after: those
+ * that are in use are in the list. Returns how many; 0 when there is no such directory. */
+uint32_t outbox_sweep(const char *directory, const struct slice *keys, uint32_t keys_count);
+
 struct outbox_options {
         const char *path;
         uint64_t key_hash;

@@ -13,11 +13,13 @@
 #ifndef SENDRING_EGRESS_SERVICE_H
 #define SENDRING_EGRESS_SERVICE_H
 
+#include "egress/aws_error.h"
 #include "egress/worker_internal.h"
 
 /* One event on its way into a batch. Valid during the call. */
 struct egress_event {
         const struct journal_record *record;
+        uint32_t shard;
         const struct codec_view *view;
         struct slice json; /* without newline; empty when the service takes none */
 };
@@ -44,7 +46,9 @@ struct egress_service {
         void (*begin)(struct egress_target *target, struct egress_batch *batch);
         /* ERR_OK       the event is in, and counts as delivered when the batch is settled;
          * ERR_FULL     it does not fit any more: finish this batch, begin another;
-         * ERR_TOO_BIG  it fits no batch: dead-lettered. */
+         * ERR_TOO_BIG  it fits no batch: dead-lettered;
+         * ERR_RANGE    it is too old for the service: expired;
+         * ERR_NAME     nothing is to be published of it: shed. */
         enum err_code (*append)(struct egress_target *target, struct egress_batch *batch,
                                 const struct egress_event *event, uint32_t copies);
         /* No further event comes; there is at least one. ERR_BUSY: not now; asked again with the next turn. */
@@ -52,6 +56,8 @@ struct egress_service {
         /* Starts a READY batch through egress_target_batch_sending(). ERR_BUSY: not now; else the failure has been
          * given to egress_target_batch_failed(). */
         enum err_code (*send)(struct egress_target *target, struct egress_batch *batch);
+        /* The cursors have moved over a batch that was sent; NULL: nothing. */
+        void (*settled)(struct egress_target *target, struct egress_batch *batch);
         void (*tick)(struct egress_target *target); /* a few times a second; NULL: nothing */
         bool (*stop)(struct egress_target *target); /* true when nothing is submitted any more */
 };
@@ -60,27 +66,37 @@ extern const struct egress_service egress_service_firehose, egress_service_file;
 
 /* ---- target.c */
 
+/* Adds to a word of the target's row: this thread is its only writer. */
+void egress_target_row_add(_Atomic uint64_t *word, uint64_t amount);
+
 /* Before the request starts, since its answer may come before the call returns; and when it did not start after all. */
 void egress_target_batch_sending(struct egress_target *target, struct egress_batch *batch);
 void egress_target_batch_not_sent(struct egress_target *target, struct egress_batch *batch);
 /* The request has ended. Call first; the batch is READY again until one of the next three says otherwise. */
 void egress_target_batch_ended(struct egress_target *target, struct egress_batch *batch);
 void egress_target_batch_done(struct egress_target *target, struct egress_batch *batch);
+/* A part of it was: the batch is READY and goes on with the next one. */
+void egress_target_batch_partly_done(struct egress_target *target);
+/* It is through, though not by a success. */
+void egress_target_batch_passed_over(struct egress_target *target, struct egress_batch *batch);
 /* `accepted` entries were taken and `refused` were not, with the reason of the first: the service has cut the batch
  * down to the latter. */
 void egress_target_batch_refused(struct egress_target *target, struct egress_batch *batch, uint32_t accepted,
                                  uint32_t refused, bool throttled, const char *first_error);
 /* The events stay where they are. */
 void egress_target_batch_failed(struct egress_target *target, enum err_code code, const char *text);
+/* For create: a batch of before, READY, that the service fills in: shard[], events. The places of the target must be
+ * moved behind it. */
+struct egress_batch *egress_target_restore_batch(struct egress_target *target);
 
 /* ---- target_http.c: AWS services */
 
 /* Makes target->client for https://<host>.<region>.amazonaws.com, or the operator's endpoint where `endpoint` is not
- * empty. */
+ * empty. `connections_max` 0: as many as requests may be in flight; `idle_timeout_ms_max` 0: as the settings say. */
 enum err_code egress_target_http_create(struct egress_target *target, const char *host, const char *endpoint,
-                                        struct err *reterr);
+                                        uint32_t connections_max, uint32_t idle_timeout_ms_max, struct err *reterr);
 /* What that takes. */
-uint64_t egress_target_http_budget_bytes(const struct rules_settings *settings);
+uint64_t egress_target_http_budget_bytes(const struct rules_settings *settings, uint32_t connections_max);
 void egress_target_http_free(struct egress_target *target);
 bool egress_target_http_stop(struct egress_target *target);
 
@@ -91,6 +107,7 @@ struct egress_request {
         struct slice fields;     /* more header fields, each ended by CR LF; not signed */
         struct slice amz_target; /* X-Amz-Target; empty: none */
         struct slice body;       /* untouched until `done` */
+        bool once;               /* see struct http_exchange */
         void (*done)(struct http_exchange *exchange, enum err_code code, const struct http_response *response,
                      bool maybe_sent, const struct err *why); /* the exchange's context is the batch */
 };
@@ -103,5 +120,7 @@ void egress_target_http_unanswered(struct egress_target *target, enum err_code c
                                    const struct err *why);
 /* An answer that is no success: what it means for the target. */
 void egress_target_http_error(struct egress_target *target, const struct http_response *response);
+/* The same, of an answer that the service has read by itself. */
+void egress_target_http_refused(struct egress_target *target, uint16_t status, const struct aws_error *error);
 
 #endif

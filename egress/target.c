@@ -196,26 +196,44 @@ static uint64_t target_lingered_ns(const struct egress_target *target, uint32_t 
         return ((uint64_t)age_ms < linger_ms ? (uint64_t)age_ms : linger_ms) * CLOCK_NS_PER_MS;
 }
 
-static struct egress_batch *target_begin_batch(struct egress_target *target, uint64_t lingered_ns)
+/* A free batch, empty, at the end of the queue; NULL: none is free. */
+static struct egress_batch *target_queue_batch(struct egress_target *target)
 {
         struct egress_batch *batch = target->free_batches;
         if (batch == NULL)
                 return NULL;
         target->free_batches = batch->next;
         batch->next = NULL;
-        batch->state = EGRESS_BATCH_BUILDING;
-        batch->due_ns = target->worker->now_ns - lingered_ns +
-                        (uint64_t)target->worker->options.settings->egress.linger_ms * CLOCK_NS_PER_MS;
         batch->full = false;
+        batch->patient = false;
         batch->events = 0;
         batch->attempts = 0;
         batch->partly_done = false;
         batch->resending = 0;
         batch->len = 0;
         memset(batch->shard, 0, target->worker->options.shards_count * sizeof(batch->shard[0]));
-        target->service->begin(target, batch);
         *target->queue_last = batch;
         target->queue_last = &batch->next;
+        return batch;
+}
+
+struct egress_batch *egress_target_restore_batch(struct egress_target *target)
+{
+        struct egress_batch *batch = target_queue_batch(target);
+        ASSERT(batch != NULL);
+        batch->state = EGRESS_BATCH_READY;
+        return batch;
+}
+
+static struct egress_batch *target_begin_batch(struct egress_target *target, uint64_t lingered_ns)
+{
+        struct egress_batch *batch = target_queue_batch(target);
+        if (batch == NULL)
+                return NULL;
+        batch->state = EGRESS_BATCH_BUILDING;
+        batch->due_ns = target->worker->now_ns - lingered_ns +
+                        (uint64_t)target->worker->options.settings->egress.linger_ms * CLOCK_NS_PER_MS;
+        target->service->begin(target, batch);
         target->building = batch;
         egress_target_activate(target);
         return batch;
@@ -299,9 +317,12 @@ bool egress_target_take(struct egress_target *target, uint32_t shard, const stru
                         egress_target_activate(target);
                         return false;
                 }
-                if (expired) {
+                if (expired || code == ERR_RANGE) {
                         place->copies_settled.expired += step;
                         counter_add(counters, COUNTER_egress_expired, step);
+                } else if (code == ERR_NAME) {
+                        place->copies_settled.shed += step;
+                        counter_add(counters, COUNTER_egress_shed, step);
                 } else if (code == ERR_OK) {
                         place->copies_settled.delivered += step;
                         batch->events += step;
@@ -322,6 +343,7 @@ bool egress_target_take(struct egress_target *target, uint32_t shard, const stru
                 struct journal_settled *settled = &batch->shard[shard].settled;
                 settled->delivered += place->copies_settled.delivered;
                 settled->dead_lettered += place->copies_settled.dead_lettered;
+                settled->shed += place->copies_settled.shed;
                 settled->expired += place->copies_settled.expired;
                 batch->shard[shard].end_position = record->next_position;
                 batch->shard[shard].end_sequence = record->sequence + 1;
@@ -359,6 +381,8 @@ static void target_settle(struct egress_target *target)
                         counter_add(worker->options.counters, COUNTER_egress_delivered,
                                     batch->shard[shard].settled.delivered);
                 }
+                if (batch->events > 0 && target->service->settled != NULL)
+                        target->service->settled(target, batch);
                 batch->state = EGRESS_BATCH_FREE;
                 batch->next = target->free_batches;
                 target->free_batches = batch;
@@ -379,7 +403,7 @@ static void target_row_turn(struct egress_target *target)
         atomic_store_explicit(&row->consecutive_failures, target->consecutive_failures, memory_order_relaxed);
 }
 
-static void target_row_add(_Atomic uint64_t *word, uint64_t amount)
+void egress_target_row_add(_Atomic uint64_t *word, uint64_t amount)
 {
         /* Relaxed: this thread is the only writer. */
         uint64_t now = atomic_load_explicit(word, memory_order_relaxed);
@@ -423,7 +447,7 @@ void egress_target_batch_failed(struct egress_target *target, enum err_code code
         uint64_t repeats = 0;
         target->consecutive_failures++;
         counter_add(worker->options.counters, COUNTER_egress_requests_failed, 1);
-        target_row_add(&target->row->failures, 1);
+        egress_target_row_add(&target->row->failures, 1);
         atomic_store_explicit(&target->row->last_failure_ms, clock_realtime_ms(), memory_order_relaxed);
         counters_row_set_error(target->row, text);
 
@@ -504,6 +528,18 @@ void egress_target_batch_done(struct egress_target *target, struct egress_batch 
         target_settle(target);
 }
 
+void egress_target_batch_partly_done(struct egress_target *target)
+{
+        target_succeeded(target);
+}
+
+void egress_target_batch_passed_over(struct egress_target *target, struct egress_batch *batch)
+{
+        ASSERT(batch->state == EGRESS_BATCH_READY);
+        batch->state = EGRESS_BATCH_SETTLED;
+        target_settle(target);
+}
+
 /* The endpoint works, so this is no failure in a row; but it asks for less. */
 void egress_target_batch_refused(struct egress_target *target, struct egress_batch *batch, uint32_t accepted,
                                  uint32_t refused, bool throttled, const char *first_error)
@@ -511,7 +547,7 @@ void egress_target_batch_refused(struct egress_target *target, struct egress_bat
         struct counters_block *counters = target->worker->options.counters;
         const struct rules_settings *settings = target->worker->options.settings;
         counter_add(counters, COUNTER_egress_entries_refused, refused);
-        target_row_add(&target->row->entries_refused, refused);
+        egress_target_row_add(&target->row->entries_refused, refused);
         counters_row_set_error(target->row, first_error);
         if (accepted > 0) {
                 batch->partly_done = true;
@@ -537,11 +573,11 @@ static enum err_code target_send(struct egress_target *target, struct egress_bat
         batch->attempts++;
         counter_add(counters, COUNTER_egress_requests, 1);
         counter_add(counters, COUNTER_egress_request_bytes, batch->len);
-        target_row_add(&target->row->requests, 1);
+        egress_target_row_add(&target->row->requests, 1);
         if (batch->resending > 0) {
                 /* Counted once per refusal: a request that failed as a whole meanwhile does not refuse entries. */
                 counter_add(counters, COUNTER_egress_entries_resent, batch->resending);
-                target_row_add(&target->row->entries_resent, batch->resending);
+                egress_target_row_add(&target->row->entries_resent, batch->resending);
                 batch->resending = 0;
         }
         return ERR_OK;
@@ -563,7 +599,7 @@ uint64_t egress_target_turn(struct egress_target *target)
         uint64_t wish_ns = UINT64_MAX;
         struct egress_batch *building = target->building;
         if (building != NULL) {
-                bool due = worker->draining || building->full || now_ns >= building->due_ns;
+                bool due = worker->draining || target->remove_at_known || building->full || now_ns >= building->due_ns;
                 if (!due)
                         wish_ns = building->due_ns;
                 else

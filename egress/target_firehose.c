@@ -14,7 +14,7 @@ static size_t target_firehose_batch_bytes(const struct rules_settings *settings)
 static uint64_t target_firehose_budget_bytes(const struct rules_settings *settings, const struct rules_target *spec)
 {
         (void)spec; /* every stream costs the same */
-        return egress_target_http_budget_bytes(settings);
+        return egress_target_http_budget_bytes(settings, 0);
 }
 
 static enum err_code target_firehose_create(struct egress_target *target, struct err *reterr)
@@ -24,8 +24,8 @@ static enum err_code target_firehose_create(struct egress_target *target, struct
                 .record_events_max = target->spec.packed ? target->spec.packed_events_max : 1,
                 .records_max = LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX,
         };
-        return egress_target_http_create(target, "firehose", target->worker->options.settings->egress.firehose.url,
-                                         reterr);
+        return egress_target_http_create(target, "firehose", target->worker->options.settings->egress.firehose.url, 0,
+                                         0, reterr);
 }
 
 static void target_firehose_begin(struct egress_target *target, struct egress_batch *batch)

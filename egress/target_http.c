@@ -4,7 +4,6 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
-#include "egress/aws_error.h"
 
 #include <stdio.h>
 
@@ -12,18 +11,18 @@
 /* OpenSSL takes some 100 KiB a connection by itself. */
 #define TARGET_OPENSSL_BYTES (128u * 1024u)
 
-uint64_t egress_target_http_budget_bytes(const struct rules_settings *settings)
+uint64_t egress_target_http_budget_bytes(const struct rules_settings *settings, uint32_t connections_max)
 {
         struct http_client_options client = {
                 .url = {.tls = true},
-                .connections_max = settings->egress.in_flight_max,
+                .connections_max = connections_max > 0 ? connections_max : settings->egress.in_flight_max,
                 .response_body_bytes_max = LIMIT_HTTP_BODY_BYTES_MAX,
         };
-        return http_client_memory_bytes(&client) + settings->egress.in_flight_max * (uint64_t)TARGET_OPENSSL_BYTES;
+        return http_client_memory_bytes(&client) + client.connections_max * (uint64_t)TARGET_OPENSSL_BYTES;
 }
 
 enum err_code egress_target_http_create(struct egress_target *target, const char *host, const char *endpoint,
-                                        struct err *reterr)
+                                        uint32_t connections_max, uint32_t idle_timeout_ms_max, struct err *reterr)
 {
         const struct rules_settings *settings = target->worker->options.settings;
         char text[512];
@@ -41,12 +40,14 @@ enum err_code egress_target_http_create(struct egress_target *target, const char
                 .loop = target->worker->loop,
                 .url = target->url,
                 .tls = target->url.tls ? target->worker->options.tls : NULL,
-                .connections_max = settings->egress.in_flight_max,
+                .connections_max = connections_max > 0 ? connections_max : settings->egress.in_flight_max,
                 .connect_timeout_ms = settings->egress.connect_timeout_ms,
                 .request_timeout_ms = settings->egress.request_timeout_ms,
                 .idle_timeout_ms = settings->egress.idle_timeout_ms,
                 .response_body_bytes_max = LIMIT_HTTP_BODY_BYTES_MAX,
         };
+        if (idle_timeout_ms_max > 0 && options.idle_timeout_ms > idle_timeout_ms_max)
+                options.idle_timeout_ms = idle_timeout_ms_max;
         return http_client_create(&options, &target->client, reterr);
 }
 
@@ -137,6 +138,7 @@ enum err_code egress_target_http_send(struct egress_target *target, struct egres
         batch->exchange.body = request->body;
         batch->exchange.done = request->done;
         batch->exchange.context = batch;
+        batch->exchange.once = request->once;
         egress_target_batch_sending(target, batch);
         code = http_client_send(target->client, &batch->exchange);
         if (code != ERR_OK) {
@@ -161,12 +163,17 @@ void egress_target_http_error(struct egress_target *target, const struct http_re
 {
         struct aws_error error;
         aws_error_read(response, clock_realtime_ms(), &error);
-        if (error.code == ERR_CLOCK_SKEW)
-                target->clock_offset_ms = error.clock_offset_ms;
+        egress_target_http_refused(target, response->status, &error);
+}
+
+void egress_target_http_refused(struct egress_target *target, uint16_t status, const struct aws_error *error)
+{
+        if (error->code == ERR_CLOCK_SKEW)
+                target->clock_offset_ms = error->clock_offset_ms;
         char text[ERR_TEXT_BYTES_MAX];
-        (void)snprintf(text, sizeof(text), "HTTP %u %s: %s", response->status, error.name, error.message); /* cut */
-        egress_target_batch_failed(target, error.code, text);
-        uint64_t wished_ns = target->worker->now_ns + (uint64_t)error.retry_after_ms * CLOCK_NS_PER_MS;
-        if (error.retry_after_ms > 0 && target->hold_until_ns < wished_ns)
+        (void)snprintf(text, sizeof(text), "HTTP %u %s: %s", status, error->name, error->message); /* cut */
+        egress_target_batch_failed(target, error->code, text);
+        uint64_t wished_ns = target->worker->now_ns + (uint64_t)error->retry_after_ms * CLOCK_NS_PER_MS;
+        if (error->retry_after_ms > 0 && target->hold_until_ns < wished_ns)
                 target->hold_until_ns = wished_ns; /* the service knows better */
 }

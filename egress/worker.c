@@ -235,7 +235,7 @@ static bool worker_dispatch(struct egress_worker *worker, uint32_t shard, const 
 {
         struct egress_shard_feed *feed = &worker->feeds[shard];
         struct codec_view view;
-        struct egress_event event = {.record = record, .view = &view};
+        struct egress_event event = {.record = record, .shard = shard, .view = &view};
         const struct codec_json_options *encoded_for = NULL;
         bool decoded = false, all_taken = true;
         for (uint32_t i = 0; i < record->entry.routes_count; i++) {
@@ -319,6 +319,7 @@ static bool worker_feed_live(struct egress_worker *worker, uint32_t shard)
                         }
                         if (code != ERR_OK && !worker_read_failed(worker, shard, code, &record))
                                 return false; /* tried again by the next turn */
+                        worker->live_records++;
                         if (code == ERR_OK)
                                 (void)worker_dispatch(worker, shard, &record,
                                                       NULL); /* a full target lags now, and knows from where */
@@ -433,6 +434,24 @@ static uint32_t worker_ranges_waiting(const struct egress_shard_feed *feed)
                __atomic_load_n(&feed->ranges->cons.tail, __ATOMIC_RELAXED);
 }
 
+/* Is anything on its way whose batch may fill, or end, before a new event would have to be noticed? A target that only
+ * waits for the end of its period is not, once events have stopped coming. */
+static bool worker_is_building(const struct egress_worker *worker)
+{
+        if (worker->live_records > 0)
+                return worker->active_count > 0;
+        for (uint32_t i = 0; i < worker->active_count; i++) {
+                const struct egress_target *target = worker->active[i];
+                bool waits = target->building != NULL && target->building->patient &&
+                             target->queue_first == target->building;
+                for (uint32_t shard = 0; shard < worker->options.shards_count; shard++)
+                        waits &= !target->place[shard].lagging;
+                if (!waits)
+                        return true;
+        }
+        return false;
+}
+
 /* Sleeps until a completion, an offer that is worth it, or `wake_ns`. */
 static void worker_sleep(struct egress_worker *worker, uint64_t wake_ns)
 {
@@ -444,7 +463,7 @@ static void worker_sleep(struct egress_worker *worker, uint64_t wake_ns)
         /* With nothing on its way, the next event is worth a wake-up: its linger must begin. Otherwise a batch's worth
          * is, and events that are less wait no longer than they may linger anyway. */
         const struct rules_settings *settings = worker->options.settings;
-        bool building = worker->active_count > 0;
+        bool building = worker_is_building(worker);
         uint64_t worth_bytes = building ? settings->egress.batch_bytes_max / 4 : 1;
         uint64_t linger_ns = settings->egress.linger_ms * CLOCK_NS_PER_MS;
         if (building && wake_ns - now_ns > linger_ns)
@@ -478,6 +497,7 @@ void egress_worker_run(struct egress_worker *worker)
         worker->now_ns = clock_monotonic_ns();
         for (;;) {
                 counter_add(worker->options.counters, COUNTER_egress_turns, 1);
+                worker->live_records = 0;
                 worker_take_orders(worker);
                 bool more = false;
                 for (uint32_t shard = 0; shard < worker->options.shards_count; shard++)

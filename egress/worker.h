@@ -46,6 +46,7 @@ struct egress_worker_options {
         struct egress_credentials *credentials; /* outlives the worker */
         struct http_tls *tls;                   /* outlives the worker */
         const char *dead_letter_directory;      /* made when the first event goes there */
+        const char *outbox_directory;           /* of CloudWatch targets; made when the first one is */
 };
 
 /* Control thread, before the worker's thread and the shards start: the live feed begins at each journal's committed

@@ -77,6 +77,7 @@ struct egress_target {
         /* each its own */
         struct firehose_limits firehose;
         struct file_sink *file;
+        struct egress_cloudwatch *cloudwatch; /* target_cloudwatch.c */
 
         _Atomic int life;                     /* enum egress_target_life */
         bool remove_at_known;                 /* the worker has seen the order */
@@ -110,6 +111,7 @@ struct egress_worker {
         uint32_t all_count;
         uint64_t now_ns;
         uint64_t tick_ns;
+        uint64_t live_records;             /* looked at in this turn */
         _Atomic uint64_t stop_deadline_ns; /* 0: run */
         bool draining;
         struct log_gate read_gate;

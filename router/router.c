@@ -199,6 +199,7 @@ static void router_release(struct router *router)
                 if (fds[i] >= 0)
                         (void)close(fds[i]); /* nothing is buffered in them */
         free(router->dead_letter_directory);
+        free(router->outbox_directory);
         rules_settings_release(&router->settings);
 }
 

@@ -4,7 +4,8 @@
  *   helper thread: what may block: preparing segments, grouped syncs, credentials
  *   shard-N: see router/shard.h          worker-N: see egress/worker.h
  *
- * State below settings.state_directory: journal/<shard>/ (journal/journal.h), counters (base/counters.h), dead-letter/.
+ * State below settings.state_directory: journal/<shard>/ (journal/journal.h), counters (base/counters.h), dead-letter/,
+ * cloudwatch/ (egress/outbox.h).
  */
 #ifndef SENDRING_ROUTER_ROUTER_H
 #define SENDRING_ROUTER_ROUTER_H

@@ -55,7 +55,7 @@ struct router {
         bool helper_started;
         int helper_event_fd;
         _Atomic bool helper_stop;
-        char *dead_letter_directory;
+        char *dead_letter_directory, *outbox_directory;
         uint64_t memory_budget_bytes;
 };
 
@@ -74,6 +74,9 @@ void router_settle_targets(struct router *router);
 /* At start: targets of earlier plans that this one does not name; what waits for them can go nowhere and is shed,
  * counted. */
 void router_retire_unknown(struct router *router);
+
+/* At start: removes the outboxes of CloudWatch targets that the plan does not name. */
+void router_sweep_outboxes(struct router *router);
 
 /* ---- helper.c: the helper thread */
 

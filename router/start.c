@@ -97,6 +97,7 @@ static enum err_code router_start_workers(struct router *router, struct err *ret
                         .credentials = &router->credentials,
                         .tls = router->tls,
                         .dead_letter_directory = router->dead_letter_directory,
+                        .outbox_directory = router->outbox_directory,
                 };
                 code = egress_worker_create(&options, &router->workers[i], reterr);
         }
@@ -258,6 +259,10 @@ enum err_code router_start(struct router *router, struct err *reterr)
                 router->dead_letter_directory = NULL;
                 return err_set(reterr, ERR_MEMORY, "out of memory");
         }
+        if (asprintf(&router->outbox_directory, "%s/cloudwatch", router->settings.state_directory) < 0) {
+                router->outbox_directory = NULL;
+                return err_set(reterr, ERR_MEMORY, "out of memory");
+        }
         code = router_start_fds(router, reterr);
         if (code != ERR_OK)
                 return code;
@@ -279,6 +284,7 @@ enum err_code router_start(struct router *router, struct err *reterr)
         if (code != ERR_OK)
                 return code;
         router_retire_unknown(router);
+        router_sweep_outboxes(router);
         if (router_uses_credentials(router))
                 router_load_credentials(router);
         /* No maintenance here: journal_open() has prepared what there is room for. A log that is full, or on a full

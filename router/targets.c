@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "base/log.h"
+#include "egress/outbox.h"
 #include "router/router_internal.h"
 
 #include <inttypes.h>
@@ -249,4 +250,17 @@ void router_retire_unknown(struct router *router)
                                             log_quote(state.key, quoted, sizeof(quoted)), state.accepted - settled);
                 }
         }
+}
+
+void router_sweep_outboxes(struct router *router)
+{
+        struct slice *keys = calloc(router->targets_count + 1, sizeof(*keys));
+        if (keys == NULL)
+                return; /* they only take room: the next start tries again */
+        for (uint32_t i = 0; i < router->targets_count; i++)
+                keys[i] = slice_of_text(router->targets[i].key);
+        uint32_t removed = outbox_sweep(router->outbox_directory, keys, router->targets_count);
+        free(keys);
+        if (removed > 0)
+                log_info("outboxes removed", "count=%u reason=\"no configuration set names their targets\"", removed);
 }

@@ -44,6 +44,58 @@ static uint64_t stat_value(const struct counters *counters, enum counter counter
                                                      : counters_sum(counters, counter);
 }
 
+/* US East list prices of CloudWatch's custom metrics, in US dollars a month: so many metrics at so much, and so on. */
+static double stat_monthly_cost(uint32_t series)
+{
+        static const struct {
+                double metrics, price;
+        } tiers[] = {{10000, 0.30}, {240000, 0.10}, {750000, 0.05}, {1e12, 0.02}};
+        double left = series, cost = 0;
+        for (size_t i = 0; i < sizeof(tiers) / sizeof(tiers[0]) && left > 0; i++) {
+                double part = left < tiers[i].metrics ? left : tiers[i].metrics;
+                cost += part * tiers[i].price;
+                left -= part;
+        }
+        return cost;
+}
+
+static void stat_print_cloudwatch_json(const struct counters_target_row *row)
+{
+        uint32_t series_max = atomic_load_explicit(&row->series_max, memory_order_relaxed);
+        uint32_t series = atomic_load_explicit(&row->series_hour, memory_order_relaxed);
+        if (series_max == 0)
+                return;
+        printf(",\"series_hour\":%u,\"series_max\":%u,\"series_overflowed\":%" PRIu64 ",\"ambiguous_resent\":%" PRIu64
+               ",\"ambiguous_skipped\":%" PRIu64 ",\"last_period_ms\":%" PRId64 ",\"monthly_usd\":%.2f",
+               series, series_max, atomic_load_explicit(&row->series_overflowed, memory_order_relaxed),
+               atomic_load_explicit(&row->ambiguous_resent, memory_order_relaxed),
+               atomic_load_explicit(&row->ambiguous_skipped, memory_order_relaxed),
+               atomic_load_explicit(&row->last_period_ms, memory_order_relaxed), stat_monthly_cost(series));
+}
+
+static void stat_print_cloudwatch_text(const struct counters_target_row *row)
+{
+        uint32_t series_max = atomic_load_explicit(&row->series_max, memory_order_relaxed);
+        uint32_t series = atomic_load_explicit(&row->series_hour, memory_order_relaxed);
+        int64_t last_ms = atomic_load_explicit(&row->last_period_ms, memory_order_relaxed);
+        if (series_max == 0)
+                return;
+        printf("  %u series in this hour of a budget of %u, about $%.2f a month, %" PRIu64
+               " counts under the overflow value\n",
+               series, series_max, stat_monthly_cost(series),
+               atomic_load_explicit(&row->series_overflowed, memory_order_relaxed));
+        printf("  unanswered requests: %" PRIu64 " sent again, %" PRIu64 " passed over; last period sent: ",
+               atomic_load_explicit(&row->ambiguous_resent, memory_order_relaxed),
+               atomic_load_explicit(&row->ambiguous_skipped, memory_order_relaxed));
+        if (last_ms == 0) {
+                printf("none yet\n");
+                return;
+        }
+        struct clock_civil at;
+        clock_civil_from_ms(last_ms, &at);
+        printf("%04d-%02u-%02uT%02u:%02u:%02uZ\n", at.year, at.month, at.day, at.hour, at.minute, at.second);
+}
+
 static void stat_print_json(const struct counters *counters)
 {
         const struct counters_head *head = counters->head;
@@ -78,6 +130,7 @@ static void stat_print_json(const struct counters *counters)
                        atomic_load_explicit(&row->last_success_ms, memory_order_relaxed),
                        atomic_load_explicit(&row->last_failure_ms, memory_order_relaxed));
                 cmd_print_json_text(error, strlen(error));
+                stat_print_cloudwatch_json(row);
                 printf("}");
                 first = false;
         }
@@ -116,6 +169,7 @@ static void stat_print_text(const struct counters *counters, const uint64_t *bef
                        atomic_load_explicit(&row->failures, memory_order_relaxed),
                        atomic_load_explicit(&row->entries_refused, memory_order_relaxed),
                        atomic_load_explicit(&row->entries_resent, memory_order_relaxed));
+                stat_print_cloudwatch_text(row);
                 if (error[0] != '\0')
                         printf("  last error: %s\n", error);
         }

@@ -52,7 +52,7 @@ struct egress_rig {
         struct egress_worker *workers[EGRESS_RIG_WORKERS];
         pthread_t threads[EGRESS_RIG_WORKERS];
         bool running;
-        char dead_letters[300];
+        char dead_letters[300], outboxes[300];
         struct egress_rig_target targets[EGRESS_RIG_TARGETS];
         uint32_t targets_count;
         uint64_t begin[EGRESS_RIG_SHARDS][EGRESS_RIG_WORKERS]; /* UINT64_MAX: nothing to offer */
@@ -126,6 +126,7 @@ static inline void egress_rig_open(struct egress_rig *rig)
         EGRESS_RIG_CHECK(counters_create(path, rig->workers_count, EGRESS_RIG_TARGETS, "test", &rig->counters, &err) ==
                          ERR_OK);
         (void)snprintf(rig->dead_letters, sizeof(rig->dead_letters), "%s/dead-letter", rig->directory);
+        (void)snprintf(rig->outboxes, sizeof(rig->outboxes), "%s/cloudwatch", rig->directory);
         atomic_store(&rig->credentials.current, &rig->keys);
         for (uint32_t i = 0; i < rig->workers_count; i++) {
                 struct egress_worker_options options = {
@@ -136,6 +137,7 @@ static inline void egress_rig_open(struct egress_rig *rig)
                         .settings = &rig->settings,
                         .credentials = &rig->credentials,
                         .dead_letter_directory = rig->dead_letters,
+                        .outbox_directory = rig->outboxes,
                 };
                 enum err_code code = egress_worker_create(&options, &rig->workers[i], &err);
                 if (code != ERR_OK)
@@ -189,6 +191,22 @@ static inline uint32_t egress_rig_add_firehose(struct egress_rig *rig, const cha
         };
         (void)snprintf(target->resource, sizeof(target->resource), "%s", stream);
         (void)snprintf(target->key, sizeof(target->key), "firehose %s", stream);
+        return egress_rig_add(rig, &spec, worker);
+}
+
+/* settings.egress.cloudwatch.url must be set; `cloudwatch` outlives the call. */
+static inline uint32_t egress_rig_add_cloudwatch(struct egress_rig *rig, const char *name,
+                                                 const struct rules_cloudwatch *cloudwatch, uint32_t worker)
+{
+        struct egress_rig_target *target = &rig->targets[rig->targets_count];
+        struct rules_target spec = {
+                .service = RULES_SERVICE_CLOUDWATCH,
+                .region = SLICE("us-east-1"),
+                .account_id = SLICE("123456789012"),
+                .partition = SLICE("aws"),
+                .cloudwatch = cloudwatch,
+        };
+        (void)snprintf(target->key, sizeof(target->key), "cloudwatch %s", name);
         return egress_rig_add(rig, &spec, worker);
 }
 

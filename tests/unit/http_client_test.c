@@ -215,10 +215,13 @@ static void call_done(struct http_exchange *exchange, enum err_code code, const 
 }
 
 /* A body in which every byte depends on its place; its sum is what the peer must have counted. */
+static bool call_once; /* the next exchange says so */
+
 static uint64_t call_prepare(struct call *call, const char *method, size_t body_bytes)
 {
         uint64_t sum = 0;
         call->exchange.done = call_done;
+        call->exchange.once = call_once;
         (void)snprintf(call->head, sizeof(call->head),
                        "%s / HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\nX-Pad: 1\r\n\r\n", method, body_bytes);
         call->body = malloc(body_bytes + 1);
@@ -571,6 +574,35 @@ Test(http_client, a_kept_connection_that_dies_before_its_answer_is_replaced_once
                 check_sums(&call, 2000000, sum);
                 call_release(&call);
                 cr_assert_eq(atomic_load(&f.peer.connections), 2);
+                teardown(&f);
+        }
+}
+
+/* The same, but the second request is read whole before the reset: the peer may have acted on it. */
+static void serve_then_read_and_reset(struct http_peer_connection *connection)
+{
+        if (http_peer_read_request(connection) &&
+            http_peer_write_text(connection, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") &&
+            http_peer_read_request(connection))
+                http_peer_reset(connection);
+}
+
+Test(http_client, an_exchange_that_must_not_be_done_twice_is_not_replaced, .timeout = 20)
+{
+        for (int once = 0; once < 2; once++) {
+                struct fixture f;
+                struct call call;
+                setup(&f, LOOPBACK_NAMES, "127.0.0.1", serve_then_read_and_reset);
+                (void)call_run(&f, &call, 10);
+                cr_assert_eq(call.code, ERR_OK);
+                call_release(&call);
+                call_once = once != 0;
+                (void)call_run(&f, &call, 1000);
+                call_once = false;
+                cr_assert_eq(call.code, once ? ERR_RESET : ERR_OK, "%s", err_name(call.code));
+                cr_assert(call.maybe_sent);
+                call_release(&call);
+                cr_assert_eq(atomic_load(&f.peer.connections), once ? 1 : 2);
                 teardown(&f);
         }
 }
