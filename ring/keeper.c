@@ -22,6 +22,7 @@
 #define RING_GOOD_LIFE_NS        CLOCK_NS_PER_S
 #define RING_SAME_CAUSE_NS       (60 * CLOCK_NS_PER_S)
 #define RING_KEEPER_MESSAGES_MAX 256 /* of one router before signals are looked at again */
+#define RING_LAST_STARTS_MAX     3   /* of routers that shall only drain */
 
 struct ring_kept {
         struct ring_message message; /* as it goes to the next router */
@@ -49,7 +50,11 @@ struct ring_keeper {
         uint64_t start_at_ns; /* when the next router may start */
         uint32_t failures;    /* in a row */
         struct log_gate ignored_gate;
-        bool ending; /* SIGTERM or SIGINT came */
+        bool ready;      /* the router said so */
+        bool ever_ready; /* one of them did */
+        bool ending;     /* SIGTERM or SIGINT came */
+        bool at_once;    /* a second one came */
+        uint32_t last_starts;
 
         enum ring_hand_over hand_over;
         size_t handed; /* lanes already sent. A sane router sends nothing before it has seen the end, so they stay put.
@@ -96,6 +101,13 @@ static void ring_keeper_take(struct ring_keeper *keeper, const struct ring_messa
         }
         if (message->kind == RING_MESSAGE_DROP && kept != NULL && fds_count == 0) {
                 ring_keeper_drop(keeper, kept);
+                return;
+        }
+        if (message->kind == RING_MESSAGE_READY && fds_count == 0) {
+                keeper->ready = true;
+                keeper->ever_ready = true;
+                if (keeper->ending && keeper->router > 0)
+                        (void)kill(keeper->router, SIGTERM); /* ours and not reaped: it cannot fail */
                 return;
         }
         ring_fds_close(fds, fds_count);
@@ -178,7 +190,9 @@ static _Noreturn void ring_keeper_exec(const struct ring_keeper *keeper, int rou
         (void)setpgid(0, 0);
         (void)fcntl(router_end, F_SETFD, 0); /* the only descriptor that crosses the exec */
         (void)snprintf(number, sizeof(number), "%d", router_end);
-        if (setenv("SENDRING_KEEPER_FD", number, 1) == 0 && sigprocmask(SIG_SETMASK, &keeper->old_signals, NULL) == 0)
+        bool told = !keeper->ever_ready || setenv("SENDRING_KEEPER_RESTART", "1", 1) == 0;
+        if (told && setenv("SENDRING_KEEPER_FD", number, 1) == 0 &&
+            sigprocmask(SIG_SETMASK, &keeper->old_signals, NULL) == 0)
                 (void)execvp(keeper->options->argv[0], keeper->options->argv);
         log_error("cannot start the router", "program=%s errno=%d", keeper->options->argv[0], errno);
         _exit(127);
@@ -215,9 +229,23 @@ static void ring_keeper_start(struct ring_keeper *keeper)
                 return;
         }
         keeper->router = child;
+        keeper->ready = false;
         keeper->router_fd = ends[0];
         keeper->started_ns = now_ns;
         keeper->hand_over = RING_HAND_OVER_LISTENER;
+}
+
+/* The service shall end and this router is gone: did it leave lanes to be drained by another one? */
+static bool ring_keeper_drains_again(struct ring_keeper *keeper, bool by_signal, int status)
+{
+        if (keeper->lanes_count == 0 || (keeper->ready && !by_signal))
+                return false; /* one that ends by itself has drained, and has said what it could not take */
+        if (!keeper->at_once && (by_signal || status != RING_EXIT_CONFIG) &&
+            keeper->last_starts++ < RING_LAST_STARTS_MAX)
+                return true;
+        log_error("the lanes were not drained", "lanes=%zu lost=\"what exited producers have left in them\"",
+                  keeper->lanes_count);
+        return false;
 }
 
 /* The router has been reaped. Returns true when the service ends, with its status. */
@@ -234,13 +262,18 @@ static bool ring_keeper_router_died(struct ring_keeper *keeper, int wait_status,
                 (void)close(keeper->router_fd); /* everything was read */
                 keeper->router_fd = -1;
         }
-        if (keeper->ending || (!by_signal && (status == 0 || status == RING_EXIT_CONFIG))) {
+        bool ends = keeper->ending ? !ring_keeper_drains_again(keeper, by_signal, status)
+                                   : !by_signal && (status == 0 || (status == RING_EXIT_CONFIG && !keeper->ever_ready));
+        if (ends) {
                 *ret_exit_status = status;
                 return true;
         }
         if (now_ns - keeper->started_ns >= RING_GOOD_LIFE_NS)
                 keeper->failures = 0;
         ring_keeper_failed(keeper, now_ns);
+        if (!by_signal && status == RING_EXIT_CONFIG)
+                log_error("the configuration has mistakes",
+                          "lanes=%zu now=\"events wait in their lanes until they are mended\"", keeper->lanes_count);
         log_warning("the router died and is started again", "%s=%d lanes=%zu back_off_ms=%llu",
                     by_signal ? "signal" : "status", by_signal ? WTERMSIG(wait_status) : status, keeper->lanes_count,
                     (unsigned long long)((keeper->start_at_ns - now_ns) / CLOCK_NS_PER_MS));
@@ -259,16 +292,21 @@ static bool ring_keeper_signal(struct ring_keeper *keeper, int *ret_exit_status)
                                 return true;
                         continue;
                 }
-                if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
+                if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) {
+                        keeper->at_once = keeper->ending;
                         keeper->ending = true;
+                        keeper->start_at_ns = 0;
+                        /* Before it is ready it would just die, and the lanes with us. */
+                        if (!keeper->ready && keeper->lanes_count > 0 && !keeper->at_once)
+                                continue;
+                }
                 if (keeper->router > 0)
                         (void)kill(keeper->router, (int)info.ssi_signo); /* ours and not reaped: it cannot fail */
         }
-        if (keeper->ending && keeper->router == 0) {
-                *ret_exit_status = 0;
-                return true;
-        }
-        return false;
+        if (!keeper->ending || keeper->router != 0 || (keeper->lanes_count > 0 && !keeper->at_once))
+                return false;
+        *ret_exit_status = keeper->lanes_count > 0 ? 1 : 0;
+        return true;
 }
 
 /* How long to sleep: until a router may start, or for a hand-over that the kernel holds up for want of in-flight

@@ -204,6 +204,8 @@ enum ring_message_kind {
         RING_MESSAGE_KEEP_PAGE = 20,
         /* router -> keeper: lane_id */
         RING_MESSAGE_DROP = 21,
+        /* router -> keeper: it has started well and takes signals */
+        RING_MESSAGE_READY = 22,
 };
 
 enum ring_status {

@@ -238,9 +238,9 @@ struct ring_server_options {
         size_t allowed_gids_count;
         uint32_t lane_bytes_default;
         uint32_t lane_bytes_max;
-        uint32_t lanes_max;
-        bool durable;                 /* flush waits for `durable` instead of the tail */
-        int keeper_fd;                /* socket to the keeper, or -1: no keeper (lanes die with this process) */
+        uint32_t lanes_max; /* from here on producers are refused; what the keeper holds is taken over all the same */
+        bool durable;       /* flush waits for `durable` instead of the tail */
+        int keeper_fd;      /* socket to the keeper, or -1: no keeper (lanes die with this process) */
         struct ring_bed *const *beds; /* one per shard: a lane is bound to the shard it is given to */
         uint32_t shards_count;
         /* A lane is ready for its shard: called on the control thread, from ring_server_turn(). */
@@ -262,6 +262,8 @@ struct ring_server_options {
  * ERR_SYSTEM, ERR_MEMORY, ERR_PERMISSION. */
 enum err_code ring_server_create(const struct ring_server_options *options, struct ring_server **ret_server,
                                  struct err *reterr);
+/* The router has started well, and SIGTERM drains it from now on: tells the keeper, if there is one. */
+void ring_server_ready(struct ring_server *server);
 int ring_server_fd(const struct ring_server *server);
 /* Never blocks; bounded work. */
 void ring_server_turn(struct ring_server *server);
@@ -288,12 +290,17 @@ void ring_server_get_stats(const struct ring_server *server, struct ring_server_
 
 /* The keeper: a small process that outlives routers. It owns the listening socket and copies of every lane's fds (data,
  * daemon page, connection, pidfd), starts `argv` with one end of a socket pair as fd number in the environment variable
- * SENDRING_KEEPER_FD, restarts it when it dies by a signal or a non-zero exit other than 78 (configuration), with
- * back-off 0, 100 ms, 200 ms ... 5 s (a router that lived 1 s resets it), and hands everything over.
+ * SENDRING_KEEPER_FD, restarts it when it dies by a signal or a non-zero exit, with back-off 0, 100 ms, 200 ms ... 5 s
+ * (a router that lived 1 s resets it), and hands everything over. Exit 78 (configuration) ends the service only as long
+ * as no router was ready: later the lanes hold events that were acknowledged, and they are kept until the mistake is
+ * mended. A router that follows one which was ready has SENDRING_KEEPER_RESTART=1 in its environment.
+ *
  * SIGTERM/SIGINT/SIGHUP/SIGUSR1 are passed on to the router; after SIGTERM or SIGINT it waits for the router's exit and
- * returns its status. It never maps a lane, never reads from a producer, and drops malformed messages of a router. Logs
- * to stderr. The caller must be single-threaded; the signals above and SIGCHLD are blocked for good in this process and
- * restored in the router's. */
+ * returns its status. With lanes in its hands it makes sure that a router drains them: SIGTERM is passed on when the
+ * router is ready, one that dies before or while it drains is started again up to 3 times, and one is started when none
+ * runs. A second SIGTERM or SIGINT is passed on at once and ends this. It never maps a lane, never reads from a
+ * producer, and drops malformed messages of a router. Logs to stderr. The caller must be single-threaded; the signals
+ * above and SIGCHLD are blocked for good in this process and restored in the router's. */
 struct ring_keeper_options {
         const char *socket_path;
         unsigned socket_mode;

@@ -50,9 +50,9 @@ struct ring_server {
         int keeper_fd; /* -1: none, or gone */
         bool stopping;
         struct ring_handshake handshakes[RING_HANDSHAKES_MAX];
-        struct ring_lane **lanes; /* lanes_max slots, NULL: free */
+        struct ring_lane **lanes; /* LIMIT_LANES_MAX slots, NULL: free */
         uint32_t *shard_lanes;    /* lanes of each shard */
-        uint64_t *drops_owed;     /* lane ids that the keeper could not be told yet; lanes_max places */
+        uint64_t *drops_owed;     /* lane ids that the keeper could not be told yet; LIMIT_LANES_MAX places */
         uint32_t drops_owed_count;
         uint32_t pages_owed_count;
         uint32_t unannounced_count;
@@ -173,7 +173,7 @@ static void ring_server_drop(struct ring_server *server, uint64_t lane_id)
         enum err_code code = ring_message_send(server->keeper_fd, &message, NULL, 0);
         if (code == ERR_DETACHED)
                 ring_server_keeper_lost(server);
-        else if (code != ERR_OK && server->drops_owed_count < server->options.lanes_max)
+        else if (code != ERR_OK && server->drops_owed_count < LIMIT_LANES_MAX)
                 server->drops_owed[server->drops_owed_count++] = lane_id;
 }
 
@@ -226,10 +226,10 @@ static void ring_server_lane_event(struct ring_server *server, struct ring_lane 
 static enum err_code ring_server_enlist(struct ring_server *server, struct ring_lane *lane, struct err *reterr)
 {
         uint32_t slot = 0;
-        while (slot < server->options.lanes_max && server->lanes[slot] != NULL)
+        while (slot < LIMIT_LANES_MAX && server->lanes[slot] != NULL)
                 slot++;
-        if (slot == server->options.lanes_max)
-                return err_set(reterr, ERR_LIMIT, "all %u lanes are in use (lanes_max)", server->options.lanes_max);
+        if (slot == LIMIT_LANES_MAX)
+                return err_set(reterr, ERR_LIMIT, "all %u lanes are in use", LIMIT_LANES_MAX);
         lane->slot = slot;
         lane->shard = ring_server_choose_shard(server);
         lane->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -307,7 +307,7 @@ static void ring_server_offer_page(struct ring_server *server, struct ring_lane 
 
 static void ring_server_pay_pages(struct ring_server *server)
 {
-        for (uint32_t i = 0; i < server->options.lanes_max && server->pages_owed_count > 0; i++)
+        for (uint32_t i = 0; i < LIMIT_LANES_MAX && server->pages_owed_count > 0; i++)
                 if (server->lanes[i] != NULL && server->lanes[i]->page_owed)
                         ring_server_offer_page(server, server->lanes[i]);
         /* A publish that did not see attention looked at the old bed and rang nobody: it is visible from here on, and
@@ -592,7 +592,7 @@ static enum err_code ring_server_take_over(struct ring_server *server, struct er
         }
         if (server->listen_fd < 0)
                 return err_set(reterr, ERR_PROTOCOL, "the keeper sent no listening socket");
-        for (uint32_t i = 0; i < server->options.lanes_max; i++) {
+        for (uint32_t i = 0; i < LIMIT_LANES_MAX; i++) {
                 struct ring_lane *lane = server->lanes[i];
                 if (lane == NULL)
                         continue;
@@ -638,9 +638,9 @@ enum err_code ring_server_create(const struct ring_server_options *options, stru
         for (uint32_t i = 0; i < RING_HANDSHAKES_MAX; i++)
                 server->handshakes[i] = (struct ring_handshake){.fd = -1, .pidfd = -1};
         server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-        server->lanes = calloc(options->lanes_max, sizeof(struct ring_lane *));
+        server->lanes = calloc(LIMIT_LANES_MAX, sizeof(struct ring_lane *));
         server->shard_lanes = calloc(options->shards_count, sizeof(uint32_t));
-        server->drops_owed = calloc(options->lanes_max, sizeof(uint64_t));
+        server->drops_owed = calloc(LIMIT_LANES_MAX, sizeof(uint64_t));
         if (server->lanes == NULL || server->shard_lanes == NULL || server->drops_owed == NULL) {
                 code = err_set(reterr, ERR_MEMORY, "no memory for the attach server");
                 goto fail;
@@ -677,6 +677,23 @@ fail:
         return code;
 }
 
+void ring_server_ready(struct ring_server *server)
+{
+        struct ring_message message;
+        if (server->keeper_fd < 0)
+                return;
+        ring_message_init(&message, RING_MESSAGE_READY);
+        uint64_t deadline_ns = ring_now_ns() + RING_KEEPER_TIMEOUT_NS;
+        for (;;) {
+                enum err_code code = ring_message_send(server->keeper_fd, &message, NULL, 0);
+                if (code == ERR_DETACHED)
+                        ring_server_keeper_lost(server);
+                /* A full socket is emptied in no time: the keeper does little else. */
+                if (code != ERR_FULL || ring_server_keeper_poll(server, POLLOUT, deadline_ns, NULL) != ERR_OK)
+                        return;
+        }
+}
+
 int ring_server_fd(const struct ring_server *server)
 {
         return server->epoll_fd;
@@ -687,7 +704,7 @@ static void ring_server_announce_all(struct ring_server *server)
         uint64_t ignored;
         ssize_t got = read(server->kick_fd, &ignored, sizeof(ignored)); /* empty is fine */
         (void)got;
-        for (uint32_t i = 0; i < server->options.lanes_max && server->unannounced_count > 0; i++)
+        for (uint32_t i = 0; i < LIMIT_LANES_MAX && server->unannounced_count > 0; i++)
                 if (server->lanes[i] != NULL && !server->lanes[i]->announced)
                         ring_server_announce(server, server->lanes[i]);
 }
@@ -756,7 +773,7 @@ void ring_server_stop(struct ring_server *server)
                 return;
         server->stopping = true;
         ring_server_unwatch(server, server->listen_fd);
-        for (uint32_t i = 0; i < server->options.lanes_max; i++) {
+        for (uint32_t i = 0; i < LIMIT_LANES_MAX; i++) {
                 struct ring_lane *lane = server->lanes[i];
                 if (lane == NULL)
                         continue;
@@ -772,7 +789,7 @@ void ring_server_free(struct ring_server *server)
 {
         if (server == NULL)
                 return;
-        for (uint32_t i = 0; server->lanes != NULL && i < server->options.lanes_max; i++) {
+        for (uint32_t i = 0; server->lanes != NULL && i < LIMIT_LANES_MAX; i++) {
                 struct ring_lane *lane = server->lanes[i];
                 if (lane == NULL)
                         continue;

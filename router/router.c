@@ -233,6 +233,7 @@ int router_run(const struct router_options *options)
                 log_info("ready", "version=%s socket=%s shards=%u workers=%u configuration_sets=%u targets=%u",
                          options->version, router.settings.socket_path, router.shards_count, router.workers_count,
                          rules_plan_sets_count(router.plan->plan), router.targets_count);
+                ring_server_ready(router.server);
                 router_notify("READY=1\nSTATUS=running");
                 router_loop(&router);
         } else {

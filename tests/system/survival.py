@@ -48,8 +48,62 @@ def full_journal_and_a_crash(build):
         system.check("delivered", delivered(stack, "full.json")["distinct"], published)
 
 
+def into_lanes(stack, ledger, producers=2):
+    """Publishes into the lanes of producers that are gone then, while the router is stopped. Returns its pid."""
+    pid = system.wait_for("a router", stack.router_pid, 20)
+    load = subprocess.Popen(stack.loadgen_arguments(stack.path(ledger), "--producers", str(producers), "--rate", "500",
+                                                    "--events", "500", "--flush-timeout", "0"),
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    system.wait_for("the producers", lambda: stack.stat()["counters"]["lanes_now"] == producers, 10)
+    os.kill(pid, signal.SIGSTOP)
+    load = json.loads(load.communicate(timeout=30)[0].strip().splitlines()[-1])
+    system.check("published", load["published"], 500)
+    return pid
+
+
+def edit(path, text):
+    """Appends to a configuration file; returns what it was."""
+    with open(path) as was:
+        before = was.read()
+    with open(path, "a") as out:
+        out.write(text)
+    return before
+
+
+def restore(path, text):
+    with open(path, "w") as out:
+        out.write(text)
+
+
+def mistakes_and_a_crash(build):
+    with system.Stack(build, name="survival-mistakes") as stack:
+        stack.start_sink()
+        stack.write_configuration()
+        stack.start_router()
+        keeper = stack.processes["router"]
+
+        pid = into_lanes(stack, "mistakes.json")
+        good = edit(stack.settings, "router: {lanes_maximum: 1}\n")
+        os.kill(pid, signal.SIGKILL)
+        system.wait_for("the mistake to be told", lambda: "now=\"events wait in their lanes" in stack.log("router"), 10)
+        system.check("the keeper goes on", keeper.poll(), None)
+        # Fewer lanes than the keeper holds are no mistake: it is new producers who are refused.
+        restore(stack.settings, good + "router: {lanes_max: 1}\n")
+        delivered(stack, "mistakes.json")
+
+        pid = into_lanes(stack, "ending.json", producers=1)
+        good = edit(stack.settings, "router: {lanes_maximum: 1}\n")
+        os.kill(pid, signal.SIGKILL)
+        system.wait_for("the keeper to back off", lambda: "back_off_ms=500" in stack.log("router", 3), 10)
+        restore(stack.settings, good)
+        system.check("ends well on SIGTERM while no router runs", stack.stop("router"), 0)
+        stack.start_router()
+        delivered(stack, "ending.json")
+
+
 def main(build, quick):
     full_journal_and_a_crash(build)
+    mistakes_and_a_crash(build)
 
 
 system.run(main)
