@@ -154,7 +154,18 @@ void loadgen_producer_run(const struct loadgen_options *options, struct loadgen_
         (void)snprintf(name, sizeof(name), "loadgen-%u", slot->number);
         struct sendring_options open_options = {
                 .size = sizeof(open_options), .socket_path = options->socket_path, .name = name, .timeout_ms = 5000};
+        uint64_t asked_ns = clock_monotonic_ns();
         int result = sendring_open(&open_options, &ring);
+        /* Somebody listens, and nobody answers: a router that is being started again. A stall like any other. Relaxed:
+         * seen soon enough. */
+        while (result == SENDRING_E_TIMEOUT && !atomic_load_explicit(stop, memory_order_relaxed) &&
+               clock_monotonic_ns() - asked_ns < options->stall_timeout_ns && clock_monotonic_ns() < end_ns)
+                result = sendring_open(&open_options, &ring);
+        if (result == SENDRING_E_TIMEOUT && atomic_load_explicit(stop, memory_order_relaxed)) {
+                atomic_store_explicit(&slot->end, LOADGEN_END_DONE, memory_order_release); /* it published nothing */
+                loadgen_events_free(events);
+                return;
+        }
         if (result != SENDRING_OK) {
                 producer_fail(slot, LOADGEN_END_OPEN_FAILED, "open", result, sendring_error(NULL));
                 loadgen_events_free(events);
