@@ -52,7 +52,9 @@ static enum err_code ring_connect(const char *path, uint64_t deadline_ns, int *r
         if (connect_errno == EAGAIN || connect_errno == EINTR)
                 return err_set(reterr, ERR_TIMEOUT, "the router at %s does not accept connections in time", path);
         if (connect_errno == EACCES || connect_errno == EPERM)
-                return err_set_errno(reterr, ERR_PERMISSION, connect_errno, "connect to the router at %s", path);
+                return err_set_errno(reterr, ERR_PERMISSION, connect_errno,
+                                     "user %u may not open the router's socket %s (socket_mode in sendring.yaml)",
+                                     (unsigned)geteuid(), path);
         return err_set_errno(reterr, ERR_CONNECT, connect_errno, "connect to the router at %s", path);
 }
 

@@ -95,7 +95,7 @@ struct rules_settings {
         struct {
                 const char *directory;        /* state_directory/journal */
                 uint32_t segment_bytes;       /* 16 MiB; a power of two */
-                uint64_t size_bytes_max;      /* 8 GiB, of every shard's log; at least 4 segments */
+                uint64_t size_bytes_max;      /* 8 GiB, all shards' together; at least 4 segments each */
                 uint32_t segments_mapped_max; /* 12: at least 4; a quarter of them are prepared ahead of the writer */
                 bool durability_host;         /* durability: process | host */
                 uint32_t sync_interval_ms;    /* 5: grouping of fdatasync */

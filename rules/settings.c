@@ -537,22 +537,51 @@ static void settings_lane_relations(struct settings_reader *reader)
                               rules_quantity_text(rules, &rules_units_bytes, settings->router.lane_bytes / 2));
 }
 
+/* Who is allowed must be able to open the socket, too; who made it and root can. Groups may well be those of the
+ * socket, which is not known here: with a mode that was thought about they are not doubted. */
+static void settings_allow_relations(struct settings_reader *reader)
+{
+        const struct rules_settings *settings = reader->settings;
+        const struct rules_yaml_node *mode = settings_value(reader, TOP, "socket_mode");
+        if ((settings->socket_mode & 02) != 0)
+                return;
+        const struct rules_yaml_node *doubted = NULL;
+        if (settings->allowed_uids_count > 0)
+                doubted = settings_value(reader, ALLOW, "users");
+        else if (settings->allowed_gids_count > 0 && mode == NULL)
+                doubted = settings_value(reader, ALLOW, "groups");
+        if (doubted != NULL)
+                rules_warning(&reader->reader, doubted,
+                              "with socket_mode \"%04o\" only the daemon's user and group can open the socket: whoever "
+                              "else is allowed needs socket_mode: \"0666\" (`allow` still decides who gets a lane)",
+                              settings->socket_mode);
+}
+
 static void settings_relations(struct settings_reader *reader)
 {
         struct rules_reader *rules = &reader->reader;
         struct rules_settings *settings = reader->settings;
         const struct rules_yaml_node *size = settings_value(reader, JOURNAL, "size_bytes_max");
-        uint64_t size_min = 4 * (uint64_t)settings->journal.segment_bytes;
+        const struct rules_yaml_node *segment = settings_value(reader, JOURNAL, "segment_bytes");
+        const struct rules_yaml_node *shards = settings_value(reader, ROUTER, "shards_count");
+        /* Each shard's log gets an equal part. */
+        uint64_t size_min = 4 * (uint64_t)settings->journal.segment_bytes * settings->router.shards_count;
         settings_lane_relations(reader);
+        settings_allow_relations(reader);
         if (!settings_is_power_of_two(settings->journal.segment_bytes))
-                rules_error(rules, settings_value(reader, JOURNAL, "segment_bytes"),
+                rules_error(rules, segment,
                             "journal.segment_bytes must be a power of two, such as 16MiB or 32MiB, not %s",
                             rules_quantity_text(rules, &rules_units_bytes, settings->journal.segment_bytes));
         else if (settings->journal.size_bytes_max < size_min)
-                rules_error(rules, size != NULL ? size : settings_value(reader, JOURNAL, "segment_bytes"),
-                            "journal.size_bytes_max must be at least 4 segments: %s with journal.segment_bytes %s",
+                rules_error(rules,
+                            size != NULL      ? size
+                            : segment != NULL ? segment
+                                              : shards,
+                            "journal.size_bytes_max must be at least 4 segments for each shard: %s with "
+                            "journal.segment_bytes %s and %u shard%s",
                             rules_quantity_text(rules, &rules_units_bytes, size_min),
-                            rules_quantity_text(rules, &rules_units_bytes, settings->journal.segment_bytes));
+                            rules_quantity_text(rules, &rules_units_bytes, settings->journal.segment_bytes),
+                            settings->router.shards_count, settings->router.shards_count == 1 ? "" : "s");
         const uint32_t bases[] = {settings->egress.retry_base_ms, settings->egress.retry_throttle_base_ms};
         const char *const names[] = {"retry_base_ms", "retry_throttle_base_ms"};
         const struct rules_yaml_node *longest = settings_value(reader, EGRESS, "retry_max_ms");

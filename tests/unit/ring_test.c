@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -527,6 +528,14 @@ Test(ring, attach_fails_with_a_reason, .timeout = 20)
         cr_assert_lt(clock_monotonic_ns() - before_ns, 2 * CLOCK_NS_PER_S);
         struct ring_server *second;
         cr_assert_eq(ring_server_create(&house.options, &second, &err), ERR_LOCKED, "%s", err.text);
+        /* root may open anything: as somebody else. */
+        cr_assert_eq(chmod(house.socket_path, 0), 0);
+        if (geteuid() == 0)
+                cr_assert_eq(seteuid(65534), 0);
+        cr_assert_eq(ring_producer_attach(&producer, &options, &err), ERR_PERMISSION, "%s", err.text);
+        cr_assert_not_null(strstr(err.text, "socket_mode in sendring.yaml"), "%s", err.text);
+        if (getuid() == 0)
+                cr_assert_eq(seteuid(0), 0);
         house_close(&house);
 }
 

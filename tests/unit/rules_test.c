@@ -186,7 +186,7 @@ Test(rules, settings_reach_their_members, .timeout = 10)
         cr_assert_eq(rules_settings_load(TEST_DATA_DIRECTORY "/config/good/settings-full.yaml", &s, &report), ERR_OK);
         cr_assert_str_eq(s.state_directory, "/srv/sendring");
         cr_assert_str_eq(s.socket_path, TEST_DATA_DIRECTORY "/config/good/run/s.sock");
-        cr_assert_eq(s.socket_mode, 0600);
+        cr_assert_eq(s.socket_mode, 0666);
         cr_assert_str_eq(s.configuration_sets_path, TEST_DATA_DIRECTORY "/config/good/sets.yaml");
         cr_assert_str_eq(s.default_configuration_set, "bulk-a");
         cr_assert_str_eq(s.region, "us-gov-west-1");
@@ -200,7 +200,7 @@ Test(rules, settings_reach_their_members, .timeout = 10)
         cr_assert(s.router.lanes_max == 1024 && s.router.spin_us == 1000 && s.router.nap_us == 10);
         cr_assert_eq(s.router.nap_window_ms, 0);
         cr_assert_str_eq(s.journal.directory, TEST_DATA_DIRECTORY "/config/good/j");
-        cr_assert(s.journal.segment_bytes == 1u << 20 && s.journal.size_bytes_max == 4u << 20);
+        cr_assert(s.journal.segment_bytes == 1u << 20 && s.journal.size_bytes_max == 8u << 20);
         cr_assert(s.journal.segments_mapped_max == 4 && s.journal.durability_host);
         cr_assert_eq(s.journal.sync_interval_ms, 1000);
         cr_assert(s.egress.workers_count == 16 && s.egress.linger_ms == 900000);
