@@ -40,6 +40,14 @@
 #define LIMIT_HEADERS_BYTES_MAX 10240u /* SES: above 10 KB headersTruncated is true */
 #define LIMIT_MSGPACK_DEPTH_MAX 16u    /* nesting of an event; known fields need 6 */
 
+/* ---- filters of event destinations. EventBridge allows a pattern 2,048 characters and 1,000 combinations of $or;
+ * these bound what one filter may cost an event. */
+#define LIMIT_FILTER_BYTES_MAX        (64u * 1024u) /* texts of one filter together */
+#define LIMIT_FILTER_VALUES_MAX       2048u         /* values and operators of one filter */
+#define LIMIT_FILTER_PATHS_MAX        64u           /* one bit each while an event is matched */
+#define LIMIT_FILTER_ALTERNATIVES_MAX 128u          /* combinations that its $or amount to */
+#define LIMIT_FILTER_DEPTH_MAX        12u           /* maps and lists below the filter */
+
 /* ---- journal */
 #define LIMIT_SEGMENT_BYTES_MIN     (1024u * 1024u)
 #define LIMIT_SEGMENT_BYTES_MAX     (1024u * 1024u * 1024u)

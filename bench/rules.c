@@ -12,6 +12,7 @@
 #include "rules/rules.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "codecs/codec.h"
 
 #include <isa-l/crc.h>
 #include <stdio.h>
@@ -131,12 +132,12 @@ static double bench_match_ns(const struct rules_plan *plan, const struct bench_q
         for (uint32_t run = 0; run < RUNS; run++) {
                 uint64_t start = clock_thread_cpu_ns();
                 for (uint32_t i = 0; i < count; i++) {
-                        uint16_t targets[LIMIT_ROUTES_PER_EVENT_MAX];
-                        bool known;
                         if (match) {
-                                uint32_t got = rules_plan_match(plan, slice_of(questions[i].name, 9), questions[i].type,
-                                                                targets, &known);
-                                *hash = *hash * 31 + got + (got > 0 ? targets[got - 1] : 0) + known;
+                                struct codec_view view = {.type = questions[i].type,
+                                                          .configuration_set = slice_of(questions[i].name, 9)};
+                                struct rules_match found;
+                                uint32_t got = rules_plan_match(plan, &view, NULL, &found);
+                                *hash = *hash * 31 + got + (got > 0 ? found.targets[got - 1] : 0) + found.set_known;
                         }
                         if (copy) {
                                 memcpy(&lane[(i % 64) * EVENT_BYTES], events[(i * 7) % 64], EVENT_BYTES);

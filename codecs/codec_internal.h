@@ -273,6 +273,9 @@ static inline uint64_t codec_trusted_uint(const uint8_t **at) /* of a value that
 /* Skips one value of any kind, known or unknown. */
 void codec_trusted_skip(const uint8_t **at);
 
+/* How many of the headers at `p` (the list in mail) are published: those that stay within SES's 10 KB. */
+uint32_t codec_headers_kept(const struct codec_view *view, const uint8_t *p);
+
 /* The domain of an address or of "Name <address>"; empty when there is none. */
 struct slice codec_domain_of(struct slice source);
 

@@ -558,8 +558,7 @@ static uint8_t *json_map(struct json_event *event, uint8_t *at, const uint8_t **
 
 /* ---------------------------------------------------------------------------------------------- mail */
 
-/* How many of the headers at `p` stay within SES's 10 KB. */
-static uint32_t json_headers_kept(const struct codec_view *view, const uint8_t *p)
+uint32_t codec_headers_kept(const struct codec_view *view, const uint8_t *p)
 {
         uint32_t count = codec_trusted_count(&p) / 2;
         if (view->event.len <= LIMIT_HEADERS_BYTES_MAX / 2)
@@ -632,7 +631,7 @@ static uint8_t *json_mail_absent(struct json_event *event, uint8_t *at, unsigned
                 } else if (key == CODEC_MAIL_HEADERS_TRUNCATED) {
                         const uint8_t *headers = p;
                         bool cut = has_headers && to == CODEC_MAIL_HEADERS &&
-                                   json_headers_kept(event->view, p) < codec_trusted_count(&headers) / 2;
+                                   codec_headers_kept(event->view, p) < codec_trusted_count(&headers) / 2;
                         at = cut ? JSON_LITERAL(out, at, ",\"headersTruncated\":true")
                                  : JSON_LITERAL(out, at, ",\"headersTruncated\":false");
                 }
@@ -663,7 +662,7 @@ static uint8_t *json_mail(struct json_event *event, uint8_t *at)
                 } else if (key == CODEC_MAIL_HEADERS) {
                         headers = true;
                         at = JSON_LITERAL(out, at, ",\"headers\":");
-                        at = json_headers(event, at, &p, json_headers_kept(event->view, p));
+                        at = json_headers(event, at, &p, codec_headers_kept(event->view, p));
                         continue;
                 } else if (key == CODEC_MAIL_COMMON_HEADERS) {
                         common = true;

@@ -45,6 +45,7 @@ struct shard_feed {
 
 struct shard {
         struct shard_options options;
+        struct codec_json_options json; /* what producers leave out, as it will be published: filters see it */
         _Atomic(const struct shard_plan *) plan_wanted;
         _Atomic(const struct shard_plan *) plan_seen;
         const struct shard_plan *plan;
@@ -85,6 +86,12 @@ enum err_code shard_create(const struct shard_options *options, const struct sha
         if (shard == NULL)
                 return err_set(reterr, ERR_MEMORY, "out of memory for router shard %u", options->index);
         shard->options = *options;
+        shard->json = (struct codec_json_options){
+                .account_id = slice_of_text(options->settings->account_id),
+                .region = slice_of_text(options->settings->region),
+                .partition = slice_of_text(options->settings->partition),
+                .configuration_set = slice_of_text(options->settings->default_configuration_set),
+        };
         atomic_init(&shard->plan_wanted, plan);
         atomic_init(&shard->plan_seen, plan);
         shard->plan = plan;
@@ -175,20 +182,21 @@ static void shard_route(struct shard *shard, const struct codec_view *view, stru
                         uint32_t *ret_workers)
 {
         struct counters_block *counters = shard->options.counters;
-        uint16_t indexes[LIMIT_ROUTES_PER_EVENT_MAX];
-        bool set_known = false;
-        uint32_t count = rules_plan_match(shard->plan->plan, view->configuration_set, view->type, indexes, &set_known);
+        struct rules_match match;
+        uint32_t count = rules_plan_match(shard->plan->plan, view, &shard->json, &match);
+        if (match.filter_exhausted)
+                counter_add(counters, COUNTER_router_filter_limits, 1);
         if (count == 0) {
                 counter_add(counters, COUNTER_router_unmatched, 1);
-                if (!set_known)
+                if (!match.set_known)
                         counter_add(counters, COUNTER_router_unknown_set, 1);
                 entry->routes[0] = shard->options.target_unmatched;
                 entry->routes_count = 1;
                 return;
         }
         for (uint32_t i = 0; i < count; i++) {
-                entry->routes[i] = shard->plan->numbers[indexes[i]][shard->options.index];
-                *ret_workers |= 1u << shard->plan->workers[indexes[i]];
+                entry->routes[i] = shard->plan->numbers[match.targets[i]][shard->options.index];
+                *ret_workers |= 1u << shard->plan->workers[match.targets[i]];
         }
         entry->routes_count = (uint8_t)count;
         counter_add(counters, COUNTER_router_routes, count);

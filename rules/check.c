@@ -84,8 +84,7 @@ const char *rules_nearest(struct slice text, const char *const *names, size_t na
         return nearest;
 }
 
-/* "a, b or c"; cut when it does not fit. */
-static void check_join(char *out, size_t out_bytes, const char *const *names, size_t names_count)
+void rules_join(char *out, size_t out_bytes, const char *const *names, size_t names_count)
 {
         size_t used = 0;
         out[0] = '\0';
@@ -131,7 +130,7 @@ bool rules_yaml_members(struct rules_reader *reader, const struct rules_yaml_nod
                 const char *nearest = rules_nearest(rules_yaml_slice(key), names, names_count);
                 if (nearest == NULL) {
                         char known[512];
-                        check_join(known, sizeof(known), names, names_count);
+                        rules_join(known, sizeof(known), names, names_count);
                         rules_error(reader, key, "unknown member %s of %s; it has %s",
                                     rules_quote(reader, rules_yaml_slice(key)), what, known);
                         continue;
@@ -277,7 +276,7 @@ bool rules_yaml_choice(struct rules_reader *reader, const struct rules_yaml_node
 {
         char joined[512];
         if (rules_yaml_is_null(node) || node->kind != RULES_YAML_SCALAR) {
-                check_join(joined, sizeof(joined), choices, choices_count);
+                rules_join(joined, sizeof(joined), choices, choices_count);
                 rules_error(reader, node, "%s must be %s, not %s", what, joined, rules_describe(reader, node));
                 return false;
         }
@@ -295,7 +294,7 @@ bool rules_yaml_choice(struct rules_reader *reader, const struct rules_yaml_node
                                     choices[i]);
                         return false;
                 }
-        check_join(joined, sizeof(joined), choices, choices_count);
+        rules_join(joined, sizeof(joined), choices, choices_count);
         const char *nearest = rules_nearest(rules_yaml_slice(node), choices, choices_count);
         if (nearest != NULL)
                 rules_error(reader, node, "%s must be %s, not %s; did you mean '%s'?", what, joined,

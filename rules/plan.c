@@ -1,41 +1,45 @@
-/* The plan: one hash table of set names, and what people ask about it.
+/* The plan: a hash table of set names, and what people ask about it.
  *
- * A set's record stands in the table itself and begins on a cache line that holds all that the hot call needs, and the
- * first bytes of the name: a look-up touches one or two neighbouring lines. The table is at most half full, and the
+ * A look-up touches a line of the index (4 bytes a slot, at most half full) and the set's record, one cache line that
+ * holds all that the hot call needs and the name, unless that is long. For 10,000 sets both together are 770 KiB. The
  * hash is seeded for each plan, so that names sent by producers cannot be made to collide. */
 #include "base/limits.h"
 #include "base/random.h"
-#include "rules/rules_internal.h"
+#include "codecs/codec.h"
+#include "rules/pattern.h"
 
 #include <stddef.h>
 #include <stdlib.h>
 
-#define PLAN_TYPES_END (SENDRING_CLICK + 1u)
+#define PLAN_TYPES       ((uint32_t)SENDRING_CLICK)
+#define PLAN_NAME_INLINE 21u
 
 struct plan_set {
-        uint64_t hash;
-        uint16_t masks[PLAN_TYPES_END];                   /* by event type: bit i = destination i wants it; [0] is 0 */
+        uint16_t masks[PLAN_TYPES];                       /* by event type - 1: bit i = destination i wants it */
         uint16_t targets[LIMIT_DESTINATIONS_PER_SET_MAX]; /* by destination; of those without target, unused */
-        bool used;
+        uint16_t filtered;                                /* bit i = destination i has a filter */
         uint8_t name_len;
-        uint8_t name[LIMIT_NAME_BYTES_MAX];
-        uint8_t destinations_count;
-        uint32_t first_destination;
-        uint32_t line;
+        uint8_t name[PLAN_NAME_INLINE]; /* its beginning; the rest is in struct plan_place */
 };
-_Static_assert(sizeof(struct plan_set) <= 128, "a set is two cache lines");
-_Static_assert(offsetof(struct plan_set, name) <= 64, "the hot part is in the first");
+_Static_assert(sizeof(struct plan_set) == 64, "a set is one cache line");
 _Static_assert(LIMIT_DESTINATIONS_PER_SET_MAX <= 16, "one bit of a mask for each destination");
 _Static_assert(LIMIT_DESTINATIONS_PER_SET_MAX <= LIMIT_ROUTES_PER_EVENT_MAX, "every match fits the caller's array");
 _Static_assert(LIMIT_TARGETS_MAX <= UINT16_MAX, "target indexes fit 16 bits");
 
-union plan_slot { /* records start on cache lines */
-        struct plan_set set;
-        uint8_t bytes[128];
+/* A slot of the index: number of the set + 1 in the low bits, bits of the hash above; 0: empty. */
+#define PLAN_NUMBER_BITS 14u
+_Static_assert(LIMIT_CONFIGURATION_SETS_MAX < (1u << PLAN_NUMBER_BITS), "numbers of sets fit a slot");
+
+/* The colder half of a set, at the same number. */
+struct plan_place {
+        struct slice name;
+        uint32_t first_destination, destinations_count;
+        uint32_t line;
 };
 
 struct plan_destination {
         struct slice name;
+        const struct rules_pattern *filter; /* or NULL */
         uint32_t target_index;
         uint16_t event_types_mask;
         bool enabled;
@@ -43,18 +47,20 @@ struct plan_destination {
 
 struct rules_plan {
         uint64_t seed;
-        union plan_slot *slots;
+        const uint32_t *slots;
         uint32_t slots_mask;
         uint32_t sets_count;
-        uint32_t *order;                        /* slots in the order of the file */
-        const struct plan_set *default_set;     /* or NULL */
+        uint32_t default_set;                   /* number, or PLAN_NO_SET */
         const struct rules_defaults *by_domain; /* or NULL */
+        struct plan_set *sets;
+        struct plan_place *places; /* in the order of the file */
         struct plan_destination *destinations;
         uint32_t destinations_count;
         uint32_t targets_count;
         struct rules_target *targets;
         struct arena arena; /* owns all of the above, and this struct */
 };
+#define PLAN_NO_SET UINT32_MAX
 
 /* ---------------------------------------------------------------------------------------------- hashing */
 
@@ -103,30 +109,72 @@ static uint32_t plan_slots_for(uint32_t entries)
 
 /* ---------------------------------------------------------------------------------------------- matching */
 
-static const struct plan_set *plan_find(const struct rules_plan *plan, struct slice name)
+static uint32_t plan_slot(uint64_t hash, uint32_t number)
+{
+        return (uint32_t)(hash >> 32) << PLAN_NUMBER_BITS | (number + 1);
+}
+
+static bool plan_is_named(const struct rules_plan *plan, uint32_t number, struct slice name)
+{
+        const struct plan_set *set = &plan->sets[number];
+        if (name.len != set->name_len)
+                return false;
+        if (name.len <= PLAN_NAME_INLINE)
+                return slice_equal(name, slice_of(set->name, name.len));
+        return slice_equal(name, plan->places[number].name);
+}
+
+/* Number of the set of this name, or PLAN_NO_SET. */
+static uint32_t plan_find(const struct rules_plan *plan, struct slice name)
 {
         if (name.len > LIMIT_NAME_BYTES_MAX)
-                return NULL;
+                return PLAN_NO_SET;
+        const uint32_t number_mask = (1u << PLAN_NUMBER_BITS) - 1;
         uint64_t hash = plan_hash(plan->seed, name);
+        uint32_t tag = plan_slot(hash, 0) & ~number_mask;
         for (uint32_t i = (uint32_t)hash & plan->slots_mask;; i = (i + 1) & plan->slots_mask) {
-                const struct plan_set *set = &plan->slots[i].set;
-                if (!set->used)
-                        return NULL;
-                if (set->hash == hash && slice_equal(name, slice_of(set->name, set->name_len)))
-                        return set;
+                uint32_t slot = plan->slots[i];
+                if (slot == 0)
+                        return PLAN_NO_SET;
+                if ((slot & ~number_mask) == tag && plan_is_named(plan, (slot & number_mask) - 1, name))
+                        return (slot & number_mask) - 1;
         }
 }
 
-uint32_t rules_plan_match(const struct rules_plan *plan, struct slice set, enum sendring_event_type type,
-                          uint16_t *ret_targets, bool *ret_set_known)
+/* Takes away the destinations whose filter does not match. */
+static __attribute__((noinline)) uint32_t plan_filter(const struct rules_plan *plan, uint32_t number, uint32_t mask,
+                                                      const struct codec_view *view,
+                                                      const struct codec_json_options *options, bool *ret_exhausted)
 {
-        const struct plan_set *found = set.len == 0 ? plan->default_set : plan_find(plan, set);
-        *ret_set_known = found != NULL || set.len == 0;
-        if (found == NULL || (unsigned)type >= PLAN_TYPES_END)
+        const struct plan_destination *destinations = &plan->destinations[plan->places[number].first_destination];
+        struct codec_field_reader reader;
+        codec_field_reader_init(&reader, view, options);
+        for (uint32_t left = mask & plan->sets[number].filtered; left != 0; left &= left - 1) {
+                uint32_t place = (uint32_t)__builtin_ctz(left);
+                /* The same filter for several destinations of a set is asked once for each: that is rare. */
+                if (!rules_pattern_match(destinations[place].filter, &reader))
+                        mask &= ~(1u << place);
+                *ret_exhausted |= reader.exhausted;
+        }
+        return mask;
+}
+
+uint32_t rules_plan_match(const struct rules_plan *plan, const struct codec_view *view,
+                          const struct codec_json_options *options, struct rules_match *ret_match)
+{
+        struct slice set = view->configuration_set;
+        uint32_t number = set.len == 0 ? plan->default_set : plan_find(plan, set);
+        uint32_t type = (uint32_t)view->type - 1u, count = 0;
+        ret_match->set_known = number != PLAN_NO_SET || set.len == 0;
+        ret_match->filter_exhausted = false;
+        if (number == PLAN_NO_SET || type >= PLAN_TYPES)
                 return 0;
-        uint32_t count = 0;
-        for (uint32_t mask = found->masks[type]; mask != 0; mask &= mask - 1)
-                ret_targets[count++] = found->targets[__builtin_ctz(mask)];
+        const struct plan_set *found = &plan->sets[number];
+        uint32_t mask = found->masks[type];
+        if (__builtin_expect((mask & found->filtered) != 0, 0))
+                mask = plan_filter(plan, number, mask, view, options, &ret_match->filter_exhausted);
+        for (; mask != 0; mask &= mask - 1)
+                ret_match->targets[count++] = found->targets[__builtin_ctz(mask)];
         return count;
 }
 
@@ -138,9 +186,47 @@ bool rules_plan_asks_domain(const struct rules_plan *plan)
 struct slice rules_plan_default_set(const struct rules_plan *plan, struct slice domain)
 {
         struct slice set = plan->by_domain == NULL ? SLICE_EMPTY : rules_defaults_find(plan->by_domain, domain);
-        if (set.len > 0 || plan->default_set == NULL)
+        if (set.len > 0 || plan->default_set == PLAN_NO_SET)
                 return set;
-        return slice_of(plan->default_set->name, plan->default_set->name_len);
+        return plan->places[plan->default_set].name;
+}
+
+/* ---------------------------------------------------------------------------------------------- explaining */
+
+bool rules_plan_explain(const struct rules_plan *plan, const struct codec_view *view,
+                        const struct codec_json_options *options,
+                        void (*each)(void *context, const struct rules_explanation *explanation), void *context)
+{
+        struct slice set = view->configuration_set;
+        uint32_t number = set.len == 0 ? plan->default_set : plan_find(plan, set);
+        if (number == PLAN_NO_SET)
+                return false;
+        const struct plan_place *place = &plan->places[number];
+        for (uint32_t k = 0; k < place->destinations_count; k++) {
+                const struct plan_destination *destination = &plan->destinations[place->first_destination + k];
+                struct rules_explanation explanation = {
+                        .set = place->name,
+                        .destination = destination->name,
+                        .target_index = destination->target_index,
+                        .has_filter = destination->filter != NULL,
+                        .verdict = RULES_VERDICT_MATCH,
+                };
+                struct codec_field_reader reader;
+                codec_field_reader_init(&reader, view, options);
+                if (!destination->enabled) {
+                        explanation.verdict = RULES_VERDICT_DISABLED;
+                } else if ((destination->event_types_mask & (1u << (unsigned)view->type)) == 0) {
+                        explanation.verdict = RULES_VERDICT_EVENT_TYPE;
+                } else if (destination->filter != NULL && !rules_pattern_match(destination->filter, &reader)) {
+                        explanation.verdict = reader.exhausted ? RULES_VERDICT_FILTER_LIMIT : RULES_VERDICT_FILTER;
+                        if (!reader.exhausted)
+                                explanation.member = rules_pattern_failed(destination->filter, &reader);
+                } else if (destination->target_index == RULES_TARGET_NONE) {
+                        explanation.verdict = RULES_VERDICT_NOT_PUBLISHED;
+                }
+                each(context, &explanation);
+        }
+        return true;
 }
 
 /* ---------------------------------------------------------------------------------------------- asking */
@@ -176,11 +262,11 @@ void rules_plan_each(const struct rules_plan *plan,
                      void *context)
 {
         for (uint32_t i = 0; i < plan->sets_count; i++) {
-                const struct plan_set *set = &plan->slots[plan->order[i]].set;
+                const struct plan_place *set = &plan->places[i];
                 for (uint32_t k = 0; k < set->destinations_count; k++) {
                         const struct plan_destination *destination = &plan->destinations[set->first_destination + k];
-                        each(context, slice_of(set->name, set->name_len), destination->name, destination->enabled,
-                             destination->event_types_mask, destination->target_index);
+                        each(context, set->name, destination->name, destination->enabled, destination->event_types_mask,
+                             destination->target_index);
                 }
         }
 }
@@ -227,7 +313,7 @@ struct rules_plan_builder {
         struct arena arena;
         struct rules_plan *plan;
         uint32_t sets_max;
-        struct plan_set *set;                  /* the last one added */
+        uint32_t *slots;                       /* of the plan */
         struct plan_destination *destinations; /* sets_max * LIMIT_DESTINATIONS_PER_SET_MAX */
         struct plan_wanted *targets;
         uint16_t target_slots[PLAN_TARGET_SLOTS]; /* index + 1 */
@@ -257,13 +343,16 @@ struct rules_plan_builder *rules_plan_builder_create(uint32_t sets_max)
         plan->seed = random_u64(&random);
         uint32_t slots = plan_slots_for(sets_max);
         plan->slots_mask = slots - 1;
-        uint8_t *lines = arena_alloc(&plan->arena, (size_t)slots * sizeof(union plan_slot) + 64);
-        plan->order = arena_alloc_array(&plan->arena, sets_max, sizeof(*plan->order));
-        if (builder->destinations == NULL || builder->targets == NULL || plan->order == NULL || lines == NULL) {
+        plan->default_set = PLAN_NO_SET;
+        plan->slots = builder->slots = arena_alloc_array(&plan->arena, slots, sizeof(*builder->slots));
+        uint8_t *lines = arena_alloc(&plan->arena, (size_t)sets_max * sizeof(struct plan_set) + 64);
+        plan->places = arena_alloc_array(&plan->arena, sets_max, sizeof(*plan->places));
+        if (builder->destinations == NULL || builder->targets == NULL || plan->slots == NULL || lines == NULL ||
+            plan->places == NULL) {
                 rules_plan_builder_free(builder);
                 return NULL;
         }
-        plan->slots = (union plan_slot *)(void *)(lines + (64 - (uintptr_t)lines % 64) % 64);
+        plan->sets = (struct plan_set *)(void *)(lines + (64 - (uintptr_t)lines % 64) % 64);
         return builder;
 }
 
@@ -281,27 +370,31 @@ bool rules_plan_builder_set(struct rules_plan_builder *builder, struct slice nam
         struct rules_plan *plan = builder->plan;
         if (plan->sets_count == builder->sets_max || name.len > LIMIT_NAME_BYTES_MAX)
                 return false;
+        struct slice copy = arena_copy(&plan->arena, name);
+        if (copy.ptr == NULL)
+                return false;
         uint64_t hash = plan_hash(plan->seed, name);
-        uint32_t i = (uint32_t)hash & plan->slots_mask;
-        while (plan->slots[i].set.used)
+        uint32_t i = (uint32_t)hash & plan->slots_mask, number = plan->sets_count++;
+        while (plan->slots[i] != 0)
                 i = (i + 1) & plan->slots_mask;
-        struct plan_set *set = &plan->slots[i].set;
-        set->hash = hash;
-        set->used = true;
-        if (name.len > 0)
-                memcpy(set->name, name.ptr, name.len);
+        builder->slots[i] = plan_slot(hash, number);
+        struct plan_set *set = &plan->sets[number];
         set->name_len = (uint8_t)name.len;
-        set->first_destination = plan->destinations_count;
-        set->line = line;
-        builder->set = set;
-        plan->order[plan->sets_count++] = i;
+        memcpy(set->name, copy.ptr, name.len < PLAN_NAME_INLINE ? name.len : PLAN_NAME_INLINE);
+        plan->places[number] =
+                (struct plan_place){.name = copy, .first_destination = plan->destinations_count, .line = line};
         return true;
 }
 
 uint32_t rules_plan_builder_find(const struct rules_plan_builder *builder, struct slice name)
 {
-        const struct plan_set *set = plan_find(builder->plan, name);
-        return set == NULL ? 0 : set->line;
+        uint32_t number = plan_find(builder->plan, name);
+        return number == PLAN_NO_SET ? 0 : builder->plan->places[number].line;
+}
+
+struct arena *rules_plan_builder_arena(struct rules_plan_builder *builder)
+{
+        return &builder->plan->arena;
 }
 
 static bool plan_target_copy(struct arena *arena, const struct rules_target *wanted, struct rules_target *ret_target)
@@ -359,33 +452,38 @@ uint32_t rules_plan_builder_file_line(const struct rules_plan_builder *builder, 
 }
 
 bool rules_plan_builder_destination(struct rules_plan_builder *builder, struct slice name, bool enabled,
-                                    uint16_t event_types_mask, uint32_t target_index)
+                                    uint16_t event_types_mask, uint32_t target_index,
+                                    const struct rules_pattern *filter)
 {
         struct rules_plan *plan = builder->plan;
-        struct plan_set *set = builder->set;
-        if (set->destinations_count == LIMIT_DESTINATIONS_PER_SET_MAX)
+        struct plan_place *place = &plan->places[plan->sets_count - 1];
+        struct plan_set *set = &plan->sets[plan->sets_count - 1];
+        if (place->destinations_count == LIMIT_DESTINATIONS_PER_SET_MAX)
                 return false;
         struct plan_destination destination = {
                 .name = arena_copy(&plan->arena, name),
+                .filter = filter,
                 .target_index = target_index,
                 .event_types_mask = event_types_mask,
                 .enabled = enabled,
         };
         if (destination.name.ptr == NULL)
                 return false;
-        uint32_t place = set->destinations_count++;
+        uint32_t bit = place->destinations_count++;
+        if (filter != NULL)
+                set->filtered = (uint16_t)(set->filtered | 1u << bit);
         builder->destinations[plan->destinations_count++] = destination;
         if (target_index == RULES_TARGET_NONE)
                 return true;
-        set->targets[place] = (uint16_t)target_index;
+        set->targets[bit] = (uint16_t)target_index;
         struct rules_target *target = &builder->targets[target_index].target;
         target->destinations_count++;
         if (!enabled)
                 return true;
         target->destinations_enabled_count++;
-        for (uint32_t type = 1; type < PLAN_TYPES_END; type++)
-                if ((event_types_mask & (1u << type)) != 0)
-                        set->masks[type] = (uint16_t)(set->masks[type] | 1u << place);
+        for (uint32_t type = 0; type < PLAN_TYPES; type++)
+                if ((event_types_mask & (2u << type)) != 0)
+                        set->masks[type] = (uint16_t)(set->masks[type] | 1u << bit);
         return true;
 }
 
@@ -417,7 +515,7 @@ struct rules_plan *rules_plan_builder_finish(struct rules_plan_builder *builder,
         memcpy(plan->destinations, builder->destinations, plan->destinations_count * sizeof(*plan->destinations));
         for (uint32_t i = 0; i < plan->targets_count; i++)
                 plan->targets[i] = builder->targets[i].target;
-        plan->default_set = default_set.len == 0 ? NULL : plan_find(plan, default_set);
+        plan->default_set = default_set.len == 0 ? PLAN_NO_SET : plan_find(plan, default_set);
         builder->plan = NULL;
         return plan;
 }

@@ -243,12 +243,47 @@ struct slice rules_plan_default_set(const struct rules_plan *plan, struct slice 
 /* Whether the domain makes a difference. */
 bool rules_plan_asks_domain(const struct rules_plan *plan);
 
-/* The hot call: one hash look-up by set name, a mask per event type, a copy of target indexes. Returns how many of
- * ret_targets[LIMIT_ROUTES_PER_EVENT_MAX] were filled: one per enabled, matching destination, in the order of the file,
- * so a target may be there twice. An empty `set` means the default configuration set; where there is none it matches
- * nothing. *ret_set_known is false only for a name that no set has. A `type` that is no event type matches nothing. Any
- * number of threads. */
-uint32_t rules_plan_match(const struct rules_plan *plan, struct slice set, enum sendring_event_type type,
-                          uint16_t *ret_targets, bool *ret_set_known);
+struct codec_view;
+struct codec_json_options;
+
+struct rules_match {
+        bool set_known;        /* false only for a name that no set has */
+        bool filter_exhausted; /* a filter would have had to look at too much (CODEC_FIELD_LOOKS_MAX): taken as no match
+                                */
+        uint16_t targets[LIMIT_ROUTES_PER_EVENT_MAX];
+};
+
+/* The hot call: one hash look-up by set name, a mask per event type, the filters of those destinations that have one, a
+ * copy of target indexes. Returns how many of ret_match->targets were filled: one per enabled, matching destination, in
+ * the order of the file, so a target may be there twice. An event that names no set has the default one; where there is
+ * none it matches nothing. A type that is no event type matches nothing. Without filters only the view's type and
+ * configuration set are read. `options` are those that the event is published with, or NULL. Any number of threads. */
+uint32_t rules_plan_match(const struct rules_plan *plan, const struct codec_view *view,
+                          const struct codec_json_options *options, struct rules_match *ret_match);
+
+/* ---------------------------------------------------------------------------------------------- why */
+
+enum rules_verdict {
+        RULES_VERDICT_MATCH = 0,
+        RULES_VERDICT_DISABLED,
+        RULES_VERDICT_EVENT_TYPE,    /* not among MatchingEventTypes */
+        RULES_VERDICT_FILTER,        /* by `member` */
+        RULES_VERDICT_FILTER_LIMIT,  /* the filter would have had to look at too much */
+        RULES_VERDICT_NOT_PUBLISHED, /* it matches, but this version does not publish to its service */
+};
+
+struct rules_explanation {
+        struct slice set, destination;
+        uint32_t target_index; /* or RULES_TARGET_NONE */
+        bool has_filter;
+        enum rules_verdict verdict; /* the first reason why not */
+        struct slice member;        /* FILTER: the path of the filter that the event failed by */
+};
+
+/* For people: calls back once per destination of the event's set, in the order of the file. False: there is no such
+ * set, or none by default. */
+bool rules_plan_explain(const struct rules_plan *plan, const struct codec_view *view,
+                        const struct codec_json_options *options,
+                        void (*each)(void *context, const struct rules_explanation *explanation), void *context);
 
 #endif

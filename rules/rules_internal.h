@@ -77,6 +77,8 @@ const char *rules_quote(struct rules_reader *reader, struct slice text);
 const char *rules_describe(struct rules_reader *reader, const struct rules_yaml_node *node);
 /* The nearest of `names` by edit distance, ignoring case; NULL when none is near. */
 const char *rules_nearest(struct slice text, const char *const *names, size_t names_count);
+/* "a, b or c"; cut when it does not fit. */
+void rules_join(char *out, size_t out_bytes, const char *const *names, size_t names_count);
 
 /* ---------------------------------------------------------------------------------------------- checked access:
  * each adds a finding and returns false when the node is not what it should be. `what` names the member for people. */
@@ -176,6 +178,7 @@ struct slice rules_defaults_find(const struct rules_defaults *defaults, struct s
 /* ---------------------------------------------------------------------------------------------- building a plan */
 
 struct rules_plan_builder;
+struct rules_pattern;
 
 /* Room for `sets_max` sets. NULL: out of memory. Everything handed to it is copied. */
 struct rules_plan_builder *rules_plan_builder_create(uint32_t sets_max);
@@ -191,9 +194,13 @@ enum err_code rules_plan_builder_target(struct rules_plan_builder *builder, cons
                                         uint32_t line, struct rules_target **ret_target, uint32_t *ret_first_line);
 /* Line of another target that writes the same file; 0: there is none, or `target` has been looked at before. */
 uint32_t rules_plan_builder_file_line(const struct rules_plan_builder *builder, const struct rules_target *target);
-/* A destination of the last set. target_index may be RULES_TARGET_NONE. False: out of memory. */
+/* A destination of the last set. target_index may be RULES_TARGET_NONE; `filter`, in the plan's arena, NULL. False: out
+ * of memory. */
 bool rules_plan_builder_destination(struct rules_plan_builder *builder, struct slice name, bool enabled,
-                                    uint16_t event_types_mask, uint32_t target_index);
+                                    uint16_t event_types_mask, uint32_t target_index,
+                                    const struct rules_pattern *filter);
+/* The memory of the plan that is being built: filters are compiled into it. */
+struct arena *rules_plan_builder_arena(struct rules_plan_builder *builder);
 /* Takes the sets of the from-domains; their names must have been added. False: out of memory. */
 bool rules_plan_builder_defaults(struct rules_plan_builder *builder, const struct rules_default_set *defaults,
                                  size_t count);

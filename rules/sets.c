@@ -2,7 +2,7 @@
  * member and handed to the plan's builder. The sentences that AWS itself answers with are used where there are some. */
 #include "base/assert.h"
 #include "base/limits.h"
-#include "rules/rules_internal.h"
+#include "rules/pattern.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -16,10 +16,18 @@ const char *rules_event_type_name(enum sendring_event_type type)
         return (unsigned)type - 1u < COUNT(sets_event_types) ? sets_event_types[(unsigned)type - 1u] : NULL;
 }
 
+/* Filters that were compiled a short while ago: an alias stands for the same one in many places. */
+struct sets_filter {
+        const struct rules_yaml_node *members; /* which the copies of a node share; NULL: none yet */
+        const struct rules_pattern *pattern;   /* NULL: it had mistakes, which were said */
+};
+#define SETS_FILTERS 64u
+
 struct sets_reader {
         struct rules_reader reader;
         struct rules_plan_builder *builder;
         bool too_many_targets; /* said once */
+        struct sets_filter filters[SETS_FILTERS];
 };
 
 /* A key of a target is at most RULES_TARGET_KEY_BYTES_MAX: "file ", what is published, and the path. */
@@ -31,6 +39,7 @@ struct sets_destination {
         struct slice name;
         bool enabled;
         uint16_t event_types_mask;
+        const struct rules_pattern *filter; /* or NULL */
 };
 
 /* ---------------------------------------------------------------------------------------------- names and types */
@@ -264,6 +273,28 @@ static bool sets_file(struct sets_reader *sets, const struct rules_yaml_node *no
         return true;
 }
 
+/* ---------------------------------------------------------------------------------------------- filters */
+
+static bool sets_filter(struct sets_reader *sets, const struct rules_yaml_node *node,
+                        struct sets_destination *destination)
+{
+        struct sets_filter none = {.members = NULL}, *known = &none;
+        if (node == NULL)
+                return true;
+        if (node->kind == RULES_YAML_MAP && node->count > 0) {
+                known = &sets->filters[((uintptr_t)node->first >> 5) % SETS_FILTERS];
+                if (known->members == node->first) {
+                        destination->filter = known->pattern;
+                        return known->pattern != NULL;
+                }
+                *known = (struct sets_filter){.members = node->first};
+        }
+        bool good =
+                rules_pattern_compile(&sets->reader, node, rules_plan_builder_arena(sets->builder), &known->pattern);
+        destination->filter = known->pattern;
+        return good;
+}
+
 /* ---------------------------------------------------------------------------------------------- services to come */
 
 /* A destination that is one ARN. */
@@ -338,6 +369,7 @@ enum sets_extension {
         SETS_PACKING,
         SETS_PACKING_EVENTS_MAX,
         SETS_EVENT_ID,
+        SETS_FILTER, /* of any destination */
         SETS_CLOUDWATCH_FIRST,
         SETS_EXTENSIONS = SETS_CLOUDWATCH_FIRST + RULES_CLOUDWATCH_EXTENSIONS,
 };
@@ -350,7 +382,8 @@ static bool sets_extensions_belong(struct rules_reader *reader, const char *cons
         bool good = true;
         for (size_t i = SETS_PACKING; i < SETS_EXTENSIONS; i++) {
                 bool is_cloudwatch = i >= SETS_CLOUDWATCH_FIRST;
-                if (extensions[i] == NULL || values[is_cloudwatch ? SETS_CLOUDWATCH : SETS_FIREHOSE] != NULL)
+                if (extensions[i] == NULL || i == SETS_FILTER ||
+                    values[is_cloudwatch ? SETS_CLOUDWATCH : SETS_FIREHOSE] != NULL)
                         continue;
                 if (i == SETS_EVENT_ID) { /* of destinations that get the record itself */
                         if (values[SETS_CLOUDWATCH] == NULL)
@@ -371,7 +404,7 @@ static bool sets_definition(struct sets_reader *sets, struct sets_destination *d
                             const struct rules_yaml_node *const *values, uint32_t *ret_target_index)
 {
         struct rules_reader *reader = &sets->reader;
-        const char *ours[SETS_EXTENSIONS] = {"FileDestination", "Packing", "PackingEventsMax", "EventId"};
+        const char *ours[SETS_EXTENSIONS] = {"FileDestination", "Packing", "PackingEventsMax", "EventId", "Filter"};
         for (size_t i = 0; i < RULES_CLOUDWATCH_EXTENSIONS; i++)
                 ours[SETS_CLOUDWATCH_FIRST + i] = rules_cloudwatch_extensions[i];
         const struct rules_yaml_node *extensions[SETS_EXTENSIONS] = {NULL};
@@ -386,6 +419,8 @@ static bool sets_definition(struct sets_reader *sets, struct sets_destination *d
         if (values[SETS_SENDRING] != NULL &&
             !rules_yaml_members(reader, values[SETS_SENDRING], "Sendring", ours, SETS_EXTENSIONS, extensions))
                 return false;
+        if (!sets_filter(sets, extensions[SETS_FILTER], destination))
+                good = false;
         uint32_t given = extensions[SETS_FILE] != NULL;
         for (size_t i = SETS_FIREHOSE; i <= SETS_PINPOINT; i++)
                 given += values[i] != NULL;
@@ -489,7 +524,7 @@ static bool sets_entry(struct sets_reader *sets, const struct rules_yaml_node *n
                 return false;
         names[(*names_count)++] = destination.name;
         if (!rules_plan_builder_destination(sets->builder, destination.name, destination.enabled,
-                                            destination.event_types_mask, target_index)) {
+                                            destination.event_types_mask, target_index, destination.filter)) {
                 reader->out_of_memory = true;
                 return false;
         }

@@ -2,24 +2,52 @@
  * reported; a plan only names targets that it has. */
 #include "base/assert.h"
 #include "rules/rules.h"
+#include "tests/support/codec_events.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* What a plan says about one event, and why. */
+struct fuzz_why {
+        const struct rules_plan *plan;
+        const struct rules_match *match;
+        uint32_t count, matched;
+};
+
+static void fuzz_explained(void *context, const struct rules_explanation *explanation)
+{
+        struct fuzz_why *why = context;
+        ASSERT(explanation->target_index == RULES_TARGET_NONE ||
+               explanation->target_index < rules_plan_targets_count(why->plan));
+        ASSERT((explanation->verdict == RULES_VERDICT_FILTER) == (explanation->member.len > 0));
+        if (explanation->verdict != RULES_VERDICT_MATCH)
+                return;
+        ASSERT(why->matched < why->count && why->match->targets[why->matched] == explanation->target_index);
+        why->matched++;
+}
 
 static void fuzz_each(void *context, struct slice set, struct slice destination, bool enabled, uint16_t mask,
                       uint32_t target_index)
 {
         const struct rules_plan *plan = context;
         (void)destination;
+        (void)enabled;
+        (void)mask;
         ASSERT(target_index == RULES_TARGET_NONE || target_index < rules_plan_targets_count(plan));
         for (int type = 1; type <= 10; type++) {
-                uint16_t targets[LIMIT_ROUTES_PER_EVENT_MAX];
-                bool known, found = false;
-                uint32_t count = rules_plan_match(plan, set, (enum sendring_event_type)type, targets, &known);
-                ASSERT(known && count <= LIMIT_DESTINATIONS_PER_SET_MAX);
-                for (uint32_t i = 0; i < count; i++)
-                        found |= targets[i] == target_index;
-                if (enabled && (mask & (1u << type)) != 0 && target_index != RULES_TARGET_NONE)
-                        ASSERT(found);
+                static uint8_t encoded[4096];
+                struct sendring_event event;
+                struct codec_view view;
+                size_t bytes;
+                codec_events_fill(&event, (enum sendring_event_type)type);
+                ASSERT(codec_event_encode(&event, encoded, sizeof(encoded), &bytes, NULL) == ERR_OK);
+                ASSERT(codec_view_decode(slice_of(encoded, bytes), &view, NULL) == ERR_OK);
+                view.configuration_set = set;
+                struct rules_match match;
+                uint32_t count = rules_plan_match(plan, &view, NULL, &match);
+                ASSERT(match.set_known && count <= LIMIT_DESTINATIONS_PER_SET_MAX);
+                struct fuzz_why why = {.plan = plan, .match = &match, .count = count};
+                ASSERT(rules_plan_explain(plan, &view, NULL, fuzz_explained, &why));
+                ASSERT(why.matched == count);
         }
 }
 
