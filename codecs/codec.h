@@ -192,6 +192,39 @@ bool codec_json_skip(struct codec_json_reader *reader);
  * the raw string's own memory. */
 size_t codec_json_unescape(struct slice raw, uint8_t *out, size_t out_bytes);
 
+/* ---------------------------------------------------------------------------------------------- CBOR in (RFC 8949) */
+
+enum codec_cbor_kind {
+        CODEC_CBOR_ERROR = 0, /* malformed, cut off, or nothing left */
+        CODEC_CBOR_UINT,      /* number */
+        CODEC_CBOR_NEGATIVE,  /* -1 - number */
+        CODEC_CBOR_BYTES,     /* text */
+        CODEC_CBOR_TEXT,      /* text; not checked for UTF-8 */
+        CODEC_CBOR_ARRAY,     /* number of items, or indefinite */
+        CODEC_CBOR_MAP,       /* number of pairs, or indefinite */
+        CODEC_CBOR_TAG,       /* number; the tagged item follows */
+        CODEC_CBOR_FLOAT,     /* real: of 16, 32 or 64 bits */
+        CODEC_CBOR_SIMPLE,    /* number: 20 false, 21 true, 22 null, 23 undefined */
+        CODEC_CBOR_BREAK,     /* ends what is indefinite */
+};
+
+struct codec_cbor_item {
+        enum codec_cbor_kind kind;
+        bool indefinite;
+        uint64_t number;
+        double real;
+        struct slice text; /* empty for a string in pieces, which is stepped over */
+};
+
+/* Takes one item from the front of *rest: a string with its bytes, of an array, a map or a tag only the head. Allocates
+ * nothing; lengths beyond what is there are errors, so a count says nothing about memory. */
+enum codec_cbor_kind codec_cbor_next(struct slice *rest, struct codec_cbor_item *ret_item);
+/* Takes one whole item, nested at most 32 deep. */
+bool codec_cbor_skip(struct slice *rest);
+/* True while an array or map, whose head was `list`, has another item or pair; list->number counts down. Takes the
+ * break. Check `rest` for being used up or wrong by reading the item: an error ends the loop there. */
+bool codec_cbor_more(struct slice *rest, struct codec_cbor_item *list);
+
 /* ---------------------------------------------------------------------------------------------- base64, numbers, time
  */
 

@@ -40,6 +40,7 @@ static const struct {
         {"InternalServerError", ERR_UNAVAILABLE},
         {"InternalServiceError", ERR_UNAVAILABLE},
         {"InternalServerException", ERR_UNAVAILABLE},
+        {"InternalServiceFault", ERR_UNAVAILABLE},
         {"InternalException", ERR_UNAVAILABLE},
         {"RequestTimeout", ERR_UNAVAILABLE},
         {"RequestTimeoutException", ERR_UNAVAILABLE},
@@ -84,6 +85,13 @@ static const struct {
         {"InvalidSourceException", ERR_REFUSED},
         {"InvalidKMSResourceException", ERR_REFUSED},
         {"RequestEntityTooLargeException", ERR_REFUSED},
+        /* CloudWatch, as shapes and as the codes of its older protocol. */
+        {"InvalidParameterValueException", ERR_REFUSED},
+        {"InvalidParameterValue", ERR_REFUSED},
+        {"MissingRequiredParameterException", ERR_REFUSED},
+        {"MissingParameter", ERR_REFUSED},
+        {"InvalidParameterCombinationException", ERR_REFUSED},
+        {"InvalidParameterCombination", ERR_REFUSED},
 };
 
 static bool aws_error_has(struct slice text, struct slice part)
@@ -134,6 +142,26 @@ static enum err_code aws_error_by_status(uint16_t status)
 
 /* ---------------------------------------------------------------------------------------------- texts */
 
+/* Ends a text after `bytes`, or before the last character where it was `cut` within one; control bytes become spaces.
+ */
+static void aws_error_clean(char *out, size_t bytes, bool cut)
+{
+        if (cut) {
+                /* Not in the middle of a character: drop a lead byte that has not all of its continuation bytes. */
+                size_t end = bytes;
+                while (end > 0 && bytes - end < 3 && ((uint8_t)out[end - 1] & 0xc0) == 0x80)
+                        end--;
+                uint8_t lead = end > 0 ? (uint8_t)out[end - 1] : 0;
+                size_t wanted = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 0;
+                if (bytes - end + 1 < wanted)
+                        bytes = end - 1;
+        }
+        for (size_t i = 0; i < bytes; i++)
+                if ((uint8_t)out[i] < 0x20 || out[i] == 0x7f)
+                        out[i] = ' ';
+        out[bytes] = '\0';
+}
+
 void aws_error_text(struct slice raw, char *out, size_t out_bytes)
 {
         ASSERT(out_bytes > 0);
@@ -152,20 +180,16 @@ void aws_error_text(struct slice raw, char *out, size_t out_bytes)
         size_t bytes = codec_json_unescape(slice_head(raw, len), (uint8_t *)out, out_bytes - 1);
         if (bytes > out_bytes - 1)
                 bytes = 0;
-        if (cut) {
-                /* Not in the middle of a character: drop a lead byte that has not all of its continuation bytes. */
-                size_t end = bytes;
-                while (end > 0 && bytes - end < 3 && ((uint8_t)out[end - 1] & 0xc0) == 0x80)
-                        end--;
-                uint8_t lead = end > 0 ? (uint8_t)out[end - 1] : 0;
-                size_t wanted = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 0;
-                if (bytes - end + 1 < wanted)
-                        bytes = end - 1;
-        }
-        for (size_t i = 0; i < bytes; i++)
-                if ((uint8_t)out[i] < 0x20 || out[i] == 0x7f)
-                        out[i] = ' ';
-        out[bytes] = '\0';
+        aws_error_clean(out, bytes, cut);
+}
+
+/* The same of a text that is as it is. */
+static void aws_error_plain(struct slice text, char *out, size_t out_bytes)
+{
+        size_t bytes = text.len < out_bytes - 1 ? text.len : out_bytes - 1;
+        if (bytes > 0)
+                memcpy(out, text.ptr, bytes);
+        aws_error_clean(out, bytes, bytes < text.len);
 }
 
 /* "com.amazonaws.firehose#ServiceUnavailableException:http://..." -> "ServiceUnavailableException"; nothing when what
@@ -252,18 +276,16 @@ bool aws_error_date_parse(struct slice text, int64_t *ret_realtime_ms)
         return true;
 }
 
-void aws_error_read(const struct http_response *response, int64_t realtime_ms, struct aws_error *ret_error)
+/* ret_error->message is there. */
+static void aws_error_judge(const struct http_response *response, struct slice name, int64_t realtime_ms,
+                            struct aws_error *ret_error)
 {
-        struct slice name = SLICE_EMPTY, message = SLICE_EMPTY;
-        *ret_error = (struct aws_error){0};
-        aws_error_body(response->body, &name, &message);
         struct slice header_name = aws_error_name_cut(response->error_type);
         if (header_name.len > 0)
                 name = header_name;
 
         bool fits = slice_to_text(name, ret_error->name, sizeof(ret_error->name));
         ASSERT(fits);
-        aws_error_text(message, ret_error->message, sizeof(ret_error->message));
         enum err_code code = aws_error_classify(name, slice_of_text(ret_error->message));
         int64_t server_ms;
         int64_t offset_ms = 0;
@@ -287,4 +309,21 @@ void aws_error_read(const struct http_response *response, int64_t realtime_ms, s
         }
         ret_error->retry_after_ms =
                 retry_after > AWS_ERROR_RETRY_AFTER_MS_MAX ? AWS_ERROR_RETRY_AFTER_MS_MAX : (uint32_t)retry_after;
+}
+
+void aws_error_read(const struct http_response *response, int64_t realtime_ms, struct aws_error *ret_error)
+{
+        struct slice name = SLICE_EMPTY, message = SLICE_EMPTY;
+        *ret_error = (struct aws_error){0};
+        aws_error_body(response->body, &name, &message);
+        aws_error_text(message, ret_error->message, sizeof(ret_error->message));
+        aws_error_judge(response, name, realtime_ms, ret_error);
+}
+
+void aws_error_read_named(const struct http_response *response, struct slice name, struct slice message,
+                          int64_t realtime_ms, struct aws_error *ret_error)
+{
+        *ret_error = (struct aws_error){0};
+        aws_error_plain(message, ret_error->message, sizeof(ret_error->message));
+        aws_error_judge(response, aws_error_name_cut(name), realtime_ms, ret_error);
 }

@@ -28,6 +28,11 @@ struct aws_error {
 /* `realtime_ms` is our own clock when the answer came. */
 void aws_error_read(const struct http_response *response, int64_t realtime_ms, struct aws_error *ret_error);
 
+/* The same of an answer whose body is no JSON: `name` ("ns#Name" is cut, too) and `message` are what its reader found
+ * there. */
+void aws_error_read_named(const struct http_response *response, struct slice name, struct slice message,
+                          int64_t realtime_ms, struct aws_error *ret_error);
+
 /* The code that a name stands for: also for names inside 200 answers. ERR_OK: unknown name. `message` decides where one
  * name has two meanings (a wrong signature or a wrong clock). */
 enum err_code aws_error_classify(struct slice name, struct slice message);

@@ -26,6 +26,7 @@ struct http_response {
         struct slice retry_after_ms; /* x-amz-retry-after */
         struct slice retry_after_s;  /* Retry-After, when a number */
         struct slice content_type;
+        struct slice smithy_protocol; /* smithy-protocol */
         struct slice body;
 };
 

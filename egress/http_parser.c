@@ -241,6 +241,8 @@ static enum err_code http_parse_field(struct http_parser *parser, struct slice l
                         http_keep_first(&response->retry_after_s, value);
         } else if (slice_equal_ignore_case(name, SLICE("content-type"))) {
                 http_keep_first(&response->content_type, value);
+        } else if (slice_equal_ignore_case(name, SLICE("smithy-protocol"))) {
+                http_keep_first(&response->smithy_protocol, value);
         }
         return ERR_OK;
 }

@@ -188,6 +188,11 @@ enum err_code metrics_table_create(const struct rules_cloudwatch *cloudwatch, st
         return ERR_OK;
 }
 
+const struct rules_cloudwatch *metrics_table_config(const struct metrics_table *table)
+{
+        return &table->config;
+}
+
 void metrics_table_free(struct metrics_table *table)
 {
         if (table == NULL)

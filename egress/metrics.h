@@ -29,6 +29,8 @@ enum err_code metrics_table_create(const struct rules_cloudwatch *cloudwatch, st
                                    struct err *reterr);
 /* What create takes, for the memory budget. */
 uint64_t metrics_table_bytes(const struct rules_cloudwatch *cloudwatch);
+/* The copy: its texts live as long as the table. */
+const struct rules_cloudwatch *metrics_table_config(const struct metrics_table *table);
 void metrics_table_free(struct metrics_table *table); /* NULL is allowed */
 /* All series go; what is admitted in the hour, and the statistics, stay. */
 void metrics_table_clear(struct metrics_table *table);

@@ -1,0 +1,88 @@
+/* CloudWatch PutMetricData as pure functions over buffers: bodies in CBOR (smithy-rpc-v2) and JSON 1.0, their
+ * compression, what an answer means. No I/O. Shapes and limits:
+ * https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html
+ *
+ *   {"Namespace": "Sendring/SES", "MetricData": [
+ *     {"MetricName": "Send", "Dimensions": [{"Name": "campaign", "Value": "april"}], "Timestamp": 1767323040,
+ *      "Values": [1], "Counts": [37], "Unit": "Count"}]}
+ *
+ * Values 1 with a count of n is what n separate events of value 1 would be: Sum and SampleCount are n, percentiles
+ * work. In CBOR a timestamp is tag 1 and an integer, numbers are floats of 64 bits, and MetricData's length is written
+ * before it. A datum without dimensions has no Dimensions; StorageResolution 1 is there when periods are below a
+ * minute. */
+#ifndef SENDRING_EGRESS_CLOUDWATCH_H
+#define SENDRING_EGRESS_CLOUDWATCH_H
+
+#include "base/err.h"
+#include "base/limits.h"
+#include "base/slice.h"
+#include "egress/aws_error.h"
+#include "egress/metrics.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* ---------------------------------------------------------------------------------------------- the request's head */
+
+struct cloudwatch_head {
+        struct slice path;         /* "/", or "/service/GraniteServiceVersion20100801/operation/PutMetricData" */
+        struct slice content_type; /* "application/x-amz-json-1.0", or "application/cbor" */
+        struct slice amz_target;   /* JSON: "GraniteServiceVersion20100801.PutMetricData"; else empty */
+        struct slice fields; /* further header fields, each ended by CR LF: smithy-protocol, accept, content-encoding */
+};
+struct cloudwatch_head cloudwatch_head_of(bool json, bool gzip);
+
+/* ---------------------------------------------------------------------------------------------- bodies */
+
+/* The smallest room for a body: whatever the namespace, one datum of any table fits. */
+#define CLOUDWATCH_BODY_BYTES_MIN 16384u
+
+struct cloudwatch_body {
+        uint8_t *bytes; /* caller's memory */
+        size_t bytes_max, len, data_at;
+        uint32_t data;
+        bool json, high_resolution;
+};
+
+/* `bytes_max` at least CLOUDWATCH_BODY_BYTES_MIN; what is over LIMIT_CLOUDWATCH_CALL_BYTES_MAX is not used. */
+void cloudwatch_body_begin(struct cloudwatch_body *body, const struct rules_cloudwatch *cloudwatch, uint8_t *bytes,
+                           size_t bytes_max);
+/* ERR_FULL: 1,000 data are in, or the bytes are used up; the body is as before. Never for the first datum. */
+enum err_code cloudwatch_body_add(struct cloudwatch_body *body, const struct metrics_datum *datum);
+/* `bytes[0..result)` is the body. Not for one without data (asserted). */
+size_t cloudwatch_body_finish(struct cloudwatch_body *body);
+
+/* One body of the series from, from+1 ... of a sorted table, as many as fit. ERR_FULL when not even one does, which
+ * cannot be with CLOUDWATCH_BODY_BYTES_MIN. */
+enum err_code cloudwatch_body_encode(const struct metrics_table *table, uint32_t from, uint8_t *bytes, size_t bytes_max,
+                                     size_t *ret_bytes, uint32_t *ret_taken);
+
+/* Bounds of a whole table in bodies one behind the other: how many, and their bytes with each rounded up to 64. */
+#define CLOUDWATCH_BODIES_MAX 64u
+uint32_t cloudwatch_bodies_max(const struct rules_cloudwatch *cloudwatch);
+uint64_t cloudwatch_bodies_bytes_max(const struct rules_cloudwatch *cloudwatch);
+
+/* ---------------------------------------------------------------------------------------------- compression */
+
+/* Smaller bodies are sent as they are, like the SDKs do. */
+#define CLOUDWATCH_GZIP_BYTES_MIN 10240u
+
+struct cloudwatch_gzip;                                                                      /* one thread at a time */
+enum err_code cloudwatch_gzip_create(struct cloudwatch_gzip **ret_gzip, struct err *reterr); /* ERR_MEMORY */
+void cloudwatch_gzip_free(struct cloudwatch_gzip *gzip);                                     /* NULL is allowed */
+size_t cloudwatch_gzip_memory_bytes(void);
+/* Bytes of the gzip file; 0 when `out` is too small, which cloudwatch_gzip_bytes_max(body.len) is not. Allocates
+ * nothing. */
+size_t cloudwatch_gzip_run(struct cloudwatch_gzip *gzip, struct slice body, uint8_t *out, size_t out_bytes);
+size_t cloudwatch_gzip_bytes_max(size_t bytes);
+
+/* ---------------------------------------------------------------------------------------------- answers */
+
+/* ERR_OK: every datum is taken. Else ret_error->code, with ret_error as aws_error_read() has it: class RETRY
+ * (throttling, 5xx, a 2xx that does not come from CloudWatch: a CBOR answer without `smithy-protocol: rpc-v2-cbor` is a
+ * front end's), or REFUSED: nothing of the call was taken, and sending the same again cannot help. Hostile answers are
+ * fine. */
+enum err_code cloudwatch_answer_read(const struct http_response *response, bool json, int64_t realtime_ms,
+                                     struct aws_error *ret_error);
+
+#endif
