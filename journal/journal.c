@@ -60,6 +60,7 @@ static enum err_code journal_allocate(const struct journal_options *options, str
         journal->directory_fd = journal->lock_fd = journal->quarantine_fd = journal->targets.fd = -1;
         journal->segment_bytes = options->segment_bytes;
         journal->size_bytes_max = options->size_bytes_max;
+        journal->drain_bytes_max = options->drain_bytes_max;
         journal->segments_mapped_max = options->segments_mapped_max;
         journal->durability = options->durability;
         journal->read_only = options->read_only;

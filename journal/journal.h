@@ -109,10 +109,11 @@ enum journal_durability {
 #define JOURNAL_SEGMENTS_MAPPED_MIN 4u
 
 struct journal_options {
-        const char *directory;   /* made when missing */
-        uint32_t segment_bytes;  /* power of two, LIMIT_SEGMENT_BYTES_MIN..MAX; files of another size are read, used
-                                  * up and then removed */
-        uint64_t size_bytes_max; /* all segments together; at least 4 segments. When reached: ERR_FULL */
+        const char *directory;    /* made when missing */
+        uint32_t segment_bytes;   /* power of two, LIMIT_SEGMENT_BYTES_MIN..MAX; files of another size are read, used
+                                   * up and then removed */
+        uint64_t size_bytes_max;  /* all segments together; at least 4 segments. When reached: ERR_FULL */
+        uint64_t drain_bytes_max; /* room behind size_bytes_max that journal_use_drain_room() opens; may be 0 */
         uint32_t segments_mapped_max; /* how many segments stay mapped and warm (memory budget); at least 4 */
         enum journal_durability durability;
         bool read_only; /* `sendring ledger` beside a running router: no lock, nothing written, no recovery. The sizes
@@ -257,6 +258,9 @@ void journal_reader_rest(struct journal_reader *reader);
  * writer. ERR_FULL: size_bytes_max is reached and the oldest segment is still needed; ERR_DISK_FULL, ERR_SYSTEM: the
  * disk. Each is tried anew at the next call. */
 enum err_code journal_maintain(struct journal *journal, struct err *reterr);
+/* From now on the log may exceed size_bytes_max by drain_bytes_max: the service ends, and what the lanes hold has
+ * nowhere else to go. Until it is closed. Any thread. */
+void journal_use_drain_room(struct journal *journal);
 /* Set by the writer when it took a prepared segment or found none: one relaxed load. */
 bool journal_wants_maintenance(const struct journal *journal);
 

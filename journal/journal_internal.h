@@ -279,7 +279,8 @@ struct journal_writer {
 struct journal {
         char *directory;
         int directory_fd, lock_fd, quarantine_fd;
-        uint64_t segment_bytes, size_bytes_max;
+        uint64_t segment_bytes, size_bytes_max, drain_bytes_max;
+        _Atomic bool drain_room_used;
         uint32_t segments_mapped_max, ahead;
         enum journal_durability durability;
         bool read_only;

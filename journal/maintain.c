@@ -206,10 +206,13 @@ static enum err_code journal_prepare_one(struct journal *journal, uint64_t oldes
                 journal_remove(journal, &segment); /* of another configuration */
         }
         uint64_t size_bytes = atomic_load_explicit(&journal->stat_size_bytes, memory_order_relaxed);
-        if (size_bytes + journal->segment_bytes > journal->size_bytes_max)
+        uint64_t size_bytes_max = journal->size_bytes_max;
+        /* Relaxed: seen by the next call at the latest. */
+        if (atomic_load_explicit(&journal->drain_room_used, memory_order_relaxed))
+                size_bytes_max += journal->drain_bytes_max;
+        if (size_bytes + journal->segment_bytes > size_bytes_max)
                 return err_set(reterr, ERR_FULL, "journal %s holds %llu of %llu bytes and its oldest events still wait",
-                               journal->directory, (unsigned long long)size_bytes,
-                               (unsigned long long)journal->size_bytes_max);
+                               journal->directory, (unsigned long long)size_bytes, (unsigned long long)size_bytes_max);
         return journal_prepare_new(journal, reterr);
 }
 
@@ -238,6 +241,12 @@ enum err_code journal_maintain(struct journal *journal, struct err *reterr)
                 journal_remove(journal, &segment);
         journal_unmap_cold(journal, journal->segments_mapped_max);
         return code;
+}
+
+void journal_use_drain_room(struct journal *journal)
+{
+        /* Relaxed: see journal_prepare_one(). */
+        atomic_store_explicit(&journal->drain_room_used, true, memory_order_relaxed);
 }
 
 bool journal_wants_maintenance(const struct journal *journal)

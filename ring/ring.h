@@ -271,6 +271,9 @@ void ring_server_turn(struct ring_server *server);
  * ERR_DETACHED). After it returns, one more drain of every lane takes everything whose commit returned ERR_OK. Not for
  * a restart of the router alone: then just exit, the keeper keeps the lanes and producers notice nothing. */
 void ring_server_stop(struct ring_server *server);
+/* Calls back for every lane. Control thread. */
+void ring_server_each_lane(const struct ring_server *server, void (*each)(void *context, const struct ring_lane *lane),
+                           void *context);
 /* The shard is done with an orphan lane (drained) or with one closed for violations, and does not look at it any more:
  * called on the control thread. Ends the producer's connection, tells the keeper to drop the lane, unmaps, frees. */
 void ring_server_lane_close(struct ring_server *server, struct ring_lane *lane);

@@ -785,6 +785,14 @@ void ring_server_stop(struct ring_server *server)
         ring_membarrier();
 }
 
+void ring_server_each_lane(const struct ring_server *server, void (*each)(void *context, const struct ring_lane *lane),
+                           void *context)
+{
+        for (uint32_t i = 0; i < LIMIT_LANES_MAX; i++)
+                if (server->lanes[i] != NULL)
+                        each(context, server->lanes[i]);
+}
+
 void ring_server_free(struct ring_server *server)
 {
         if (server == NULL)

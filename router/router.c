@@ -16,8 +16,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* code, libraries, OpenSSL, plans of ordinary size */
 #define ROUTER_EXIT_CONFIG 78
+/* How long a drain of the lanes may take at least: the disk that makes it slow may be slow, drain_seconds or not. */
+#define ROUTER_LANES_DRAIN_NS_MIN (5 * CLOCK_NS_PER_S)
 
 static void router_close_done_lanes(struct router *router)
 {
@@ -122,6 +123,45 @@ static void router_loop(struct router *router)
         }
 }
 
+/* What a producer that is gone has left in a lane that the drain did not empty: nobody else has it. A living one
+ * carries it into its next lane. */
+static void router_count_lost(void *context, const struct ring_lane *lane)
+{
+        struct router *router = context;
+        struct ring_lane_counts counts;
+        struct ring_lane_info info;
+        ring_lane_get_counts(lane, &counts);
+        if (counts.waiting_bytes == 0 || !ring_lane_is_orphan(lane))
+                return;
+        ring_lane_get_info(lane, &info);
+        router->lost_bytes += counts.waiting_bytes;
+        log_error("events are lost: the journal had no room for what a producer left in its lane",
+                  "pid=%d uid=%u name=%.31s bytes=%" PRIu64, (int)info.pid, (unsigned)info.uid, info.name,
+                  counts.waiting_bytes);
+}
+
+/* Everything that the lanes hold goes into the journal, which may grow beyond its limit for it. */
+static void router_drain_lanes(struct router *router, uint64_t deadline_ns)
+{
+        uint64_t lanes_deadline_ns = clock_monotonic_ns() + ROUTER_LANES_DRAIN_NS_MIN;
+        if (lanes_deadline_ns < deadline_ns)
+                lanes_deadline_ns = deadline_ns;
+        for (uint32_t i = 0; i < router->shard_threads_count; i++) {
+                journal_use_drain_room(router->journals[i]);
+                shard_stop(router->shards[i], lanes_deadline_ns);
+        }
+        /* Nobody is in router_loop() to pass on that a segment is wanted. */
+        for (uint32_t i = 0; i < router->shard_threads_count; i++)
+                while (pthread_tryjoin_np(router->shard_threads[i], NULL) == EBUSY) {
+                        router_call(router->helper_event_fd);
+                        clock_sleep_ns(CLOCK_NS_PER_MS);
+                }
+        if (router->server == NULL || router->shard_threads_count == 0)
+                return;
+        ring_server_turn(router->server); /* who has left meanwhile */
+        ring_server_each_lane(router->server, router_count_lost, router);
+}
+
 /* SIGTERM: no producer from now on, everything committed into the journal, what can be delivered within the deadline
  * delivered; the rest stays in the journal. */
 static void router_drain(struct router *router, bool ran)
@@ -130,14 +170,11 @@ static void router_drain(struct router *router, bool ran)
         router_notify("STOPPING=1\nSTATUS=draining");
         if (router->server != NULL)
                 ring_server_stop(router->server);
-        for (uint32_t i = 0; i < router->shard_threads_count; i++)
-                shard_stop(router->shards[i]);
-        for (uint32_t i = 0; i < router->shard_threads_count; i++)
-                (void)pthread_join(router->shard_threads[i], NULL); /* a thread of ours, joined once */
+        router_drain_lanes(router, deadline_ns);
         for (uint32_t i = 0; i < router->worker_threads_count; i++)
                 egress_worker_stop(router->workers[i], deadline_ns);
         for (uint32_t i = 0; i < router->worker_threads_count; i++)
-                (void)pthread_join(router->worker_threads[i], NULL); /* as above */
+                (void)pthread_join(router->worker_threads[i], NULL); /* a thread of ours, joined once */
         if (router->helper_started) {
                 atomic_store_explicit(&router->helper_stop, true, memory_order_release);
                 router_call(router->helper_event_fd);
@@ -243,6 +280,6 @@ int router_run(const struct router_options *options)
         router_drain(&router, code == ERR_OK);
         router_release(&router);
         if (code == ERR_OK)
-                return 0;
+                return router.lost_bytes == 0 ? 0 : 1;
         return err_class(code) == ERR_CLASS_CONFIG && code != ERR_LOCKED ? ROUTER_EXIT_CONFIG : 1;
 }

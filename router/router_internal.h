@@ -47,6 +47,7 @@ struct router {
         struct shard_plan *plan;     /* what shards should use */
         struct shard_plan *plan_old; /* until every shard has seen the new one */
         bool reload_wanted;
+        uint64_t lost_bytes; /* that lanes still held when the service ended */
         struct router_target *targets;
         uint32_t targets_count, targets_room;
 

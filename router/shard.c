@@ -50,6 +50,7 @@ struct shard {
         _Atomic(const struct shard_plan *) plan_seen;
         const struct shard_plan *plan;
         _Atomic bool stop;
+        uint64_t stop_deadline_ns;       /* written before `stop` */
         struct rte_ring *inbox, *outbox; /* of struct ring_lane * */
         struct shard_lane *lanes;
         uint32_t lanes_count;
@@ -120,8 +121,9 @@ void shard_free(struct shard *shard)
         free(shard);
 }
 
-void shard_stop(struct shard *shard)
+void shard_stop(struct shard *shard, uint64_t deadline_monotonic_ns)
 {
+        shard->stop_deadline_ns = deadline_monotonic_ns;
         /* X1: pairs with X2 in shard_run(). */
         atomic_store_explicit(&shard->stop, true, memory_order_release);
         ring_bed_wake(shard->options.bed);
@@ -436,6 +438,8 @@ void shard_run(struct shard *shard)
                         shard_tell_workers(shard, true);
                         told_ns = now_ns;
                 }
+                if (stop && ((events == 0 && !shard->journal_full) || now_ns >= shard->stop_deadline_ns))
+                        break;
                 if (events > 0) {
                         uint64_t turn_ns = now_ns - begin_ns;
                         if (turn_ns > counter_get(shard->options.counters, COUNTER_router_turn_max_ns))
@@ -444,11 +448,10 @@ void shard_run(struct shard *shard)
                         if (events >= SHARD_BUSY_EVENTS)
                                 continue;
                 }
-                /* A full journal ends the drain as well: what the lanes hold stays with the keeper. */
-                if (stop && events == 0)
-                        break;
                 if (!stop)
                         shard_idle(shard, now_ns);
+                else if (shard->journal_full)
+                        clock_nap_ns(SHARD_FULL_NAP_NS); /* the next segment is on its way */
         }
         shard_tell_workers(shard, true);
 }

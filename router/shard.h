@@ -54,9 +54,9 @@ enum err_code shard_create(const struct shard_options *options, const struct sha
 void shard_free(struct shard *shard);
 /* The body of the thread. */
 void shard_run(struct shard *shard);
-/* Any thread: drain every lane into the journal once more, then end. Lanes must have been closed to producers before.
- */
-void shard_stop(struct shard *shard);
+/* Any thread: drain every lane into the journal once more, then end; at the deadline also when the journal has no room,
+ * or a producer goes on all the same. Lanes must have been closed to producers before. */
+void shard_stop(struct shard *shard, uint64_t deadline_monotonic_ns);
 
 /* ---- control thread */
 /* False: the inbox is full, try again. */

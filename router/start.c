@@ -19,7 +19,10 @@
 
 #define ROUTER_TICK_NS            (250 * CLOCK_NS_PER_MS)
 #define ROUTER_THREAD_STACK_BYTES ((size_t)1024 * 1024)
-#define ROUTER_FIXED_BUDGET_BYTES ((uint64_t)24 * 1024 * 1024) /* code, libraries, OpenSSL, plans of ordinary size */
+/* What the journal may need for a byte of a lane: the smallest event that routes is 32 bytes there and 256 here. It
+ * only sizes a table: 80 bytes for each segment that this could make. */
+#define ROUTER_JOURNAL_PER_LANE_BYTES UINT64_C(8)
+#define ROUTER_FIXED_BUDGET_BYTES     ((uint64_t)24 * 1024 * 1024) /* code, libraries, OpenSSL, plans of ordinary size */
 
 static void router_lane_ready(void *context, struct ring_lane *lane, uint32_t shard)
 {
@@ -50,6 +53,8 @@ static enum err_code router_start_journals(struct router *router, struct err *re
                         .directory = directory,
                         .segment_bytes = router->settings.journal.segment_bytes,
                         .size_bytes_max = router->settings.journal.size_bytes_max / router->shards_count,
+                        .drain_bytes_max = ROUTER_JOURNAL_PER_LANE_BYTES * router->settings.router.lanes_max *
+                                           router->settings.router.lane_bytes_max,
                         .segments_mapped_max = router->settings.journal.segments_mapped_max,
                         .durability = router->settings.journal.durability_host ? JOURNAL_DURABILITY_HOST
                                                                                : JOURNAL_DURABILITY_PROCESS,

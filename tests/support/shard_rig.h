@@ -177,7 +177,7 @@ static inline void shard_rig_close(struct shard_rig *shard)
         atomic_store(&shard->stop, true);
         EGRESS_RIG_CHECK(pthread_join(shard->control, NULL) == 0);
         ring_server_stop(shard->server);
-        shard_stop(shard->shard);
+        shard_stop(shard->shard, clock_monotonic_ns() + 10 * CLOCK_NS_PER_S);
         EGRESS_RIG_CHECK(pthread_join(shard->thread, NULL) == 0);
         ring_server_free(shard->server);
         shard_free(shard->shard);

@@ -48,6 +48,20 @@ def full_journal_and_a_crash(build):
         system.check("delivered", delivered(stack, "full.json")["distinct"], published)
 
 
+def full_journal_and_an_end(build):
+    with system.Stack(build, name="survival-end") as stack:
+        stack.start_sink()
+        stack.tell_sink("set down on")
+        stack.write_configuration(settings=SMALL)
+        stack.start_router()
+        published = fill(stack, "end.json", producers=3)
+        system.check("ends well on SIGTERM", stack.stop("router"), 0)
+        system.check("kept in a journal beyond its limit", stack.ledger()["targets"][0]["waiting"], published)
+        stack.tell_sink("set down off")
+        stack.start_router()
+        delivered(stack, "end.json")
+
+
 def into_lanes(stack, ledger, producers=2):
     """Publishes into the lanes of producers that are gone then, while the router is stopped. Returns its pid."""
     pid = system.wait_for("a router", stack.router_pid, 20)
@@ -103,6 +117,7 @@ def mistakes_and_a_crash(build):
 
 def main(build, quick):
     full_journal_and_a_crash(build)
+    full_journal_and_an_end(build)
     mistakes_and_a_crash(build)
 
 

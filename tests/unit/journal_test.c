@@ -45,6 +45,7 @@ static struct journal_options options_of(uint64_t segments)
                 .directory = directory,
                 .segment_bytes = MIB,
                 .size_bytes_max = segments * MIB,
+                .drain_bytes_max = 2 * MIB,
                 .segments_mapped_max = 4,
         };
 }
@@ -268,6 +269,18 @@ Test(journal, a_full_log_refuses_and_goes_on_when_cursors_pass)
         uint8_t *payload;
         cr_assert_eq(journal_reserve(journal, 4000, &payload), ERR_FULL);
         cr_assert(journal_wants_maintenance(journal));
+        check_equation(journal);
+
+        /* At the end of the service it may grow: by so much and no more. */
+        journal_use_drain_room(journal);
+        uint64_t before = sequence;
+        while (journal_maintain(journal, &err) == ERR_OK)
+                while (journal_files_append(journal, sequence, MEAN, 1) == ERR_OK)
+                        sequence++;
+        journal_publish(journal);
+        journal_get_stats(journal, &stats);
+        cr_assert_eq(stats.size_bytes, 6 * MIB);
+        cr_assert_gt((sequence - before) * MEAN, MIB);
         check_equation(journal);
 
         /* The first segment passes; it is the only one that comes back. */
