@@ -39,7 +39,8 @@ struct egress_target;
 
 struct egress_worker_options {
         uint32_t index;
-        uint32_t shards_count;
+        uint32_t
+                shards_count; /* one log each; the last ones may have no shard any more: nothing is offered from them */
         struct journal *const *journals;        /* [shards_count], outlive the worker */
         struct counters_block *counters;        /* this worker's own */
         const struct rules_settings *settings;  /* outlives the worker */

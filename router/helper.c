@@ -91,7 +91,7 @@ void *router_helper(void *argument)
                 struct err err = {.text = ""};
                 char quoted[ERR_TEXT_BYTES_MAX];
                 uint64_t repeats = 0;
-                for (uint32_t i = 0; i < router->shards_count; i++) {
+                for (uint32_t i = 0; i < router->journals_count; i++) {
                         enum err_code code = journal_maintain(router->journals[i], &err);
                         if (code == ERR_OK)
                                 continue;
@@ -109,7 +109,7 @@ void *router_helper(void *argument)
                                           log_quote(err.text, quoted, sizeof(quoted)), repeats);
                 }
                 dirty = false;
-                for (uint32_t i = 0; host && i < router->shards_count; i++) {
+                for (uint32_t i = 0; host && i < router->journals_count; i++) {
                         struct journal *journal = router->journals[i];
                         if (journal_durable_position(journal) == journal_committed_position(journal))
                                 continue;

@@ -180,7 +180,7 @@ static void router_drain(struct router *router, bool ran)
                 router_call(router->helper_event_fd);
                 (void)pthread_join(router->helper_thread, NULL); /* as above */
         }
-        for (uint32_t i = 0; i < router->shards_count && router->journals[i] != NULL; i++) {
+        for (uint32_t i = 0; i < router->journals_count && router->journals[i] != NULL; i++) {
                 struct err err = {.text = ""};
                 if (journal_sync(router->journals[i], &err) != ERR_OK)
                         log_error("journal sync failed", "error=\"%s\"", err.text);
@@ -189,7 +189,7 @@ static void router_drain(struct router *router, bool ran)
                 return;
         uint64_t waiting = 0;
         for (uint32_t i = 0; i < router->targets_count; i++) {
-                for (uint32_t shard = 0; shard < router->shards_count; shard++) {
+                for (uint32_t shard = 0; shard < router->journals_count; shard++) {
                         struct journal_target_state state;
                         if (!journal_target_get(router->journals[shard], router->targets[i].numbers[shard], &state))
                                 continue;
@@ -216,7 +216,7 @@ static void router_release(struct router *router)
         free(router->targets);
         for (uint32_t i = 0; i < router->workers_count; i++)
                 egress_worker_free(router->workers[i]); /* its targets as well */
-        for (uint32_t i = 0; i < router->shards_count; i++)
+        for (uint32_t i = 0; i < router->journals_count; i++)
                 if (router->journals[i] != NULL)
                         journal_close(router->journals[i]);
         router_plan_free(router->plan_old);

@@ -28,6 +28,9 @@ int router_run(const struct router_options *options);
 bool router_counters_path(const struct rules_settings *settings, char *out, size_t out_bytes);
 bool router_journal_directory(const struct rules_settings *settings, uint32_t shard, char *out, size_t out_bytes);
 
+/* How many logs there are: `shards_count`, or more when an earlier setting had more shards. */
+uint32_t router_journals_count(const struct rules_settings *settings);
+
 /* Keys of the two targets that only count: events that no destination matched, and malformed ones. */
 #define ROUTER_TARGET_UNMATCHED "(unmatched)"
 #define ROUTER_TARGET_REJECTED  "(rejected)"

@@ -36,6 +36,8 @@ struct router {
         pthread_t shard_threads[LIMIT_SHARDS_MAX];
         struct egress_worker *workers[LIMIT_WORKERS_MAX];
         pthread_t worker_threads[LIMIT_WORKERS_MAX];
+        /* Logs: those of the shards, then those of shards that an earlier setting had, which are only delivered. */
+        uint32_t journals_count;
         uint32_t shards_count, workers_count;
         uint32_t shard_threads_count, worker_threads_count;
         struct http_tls *tls;

@@ -35,7 +35,7 @@ static uint64_t router_lane_journalled(void *context, uint64_t lane_id)
 {
         const struct router *router = context;
         uint64_t position = 0;
-        for (uint32_t i = 0; i < router->shards_count; i++) {
+        for (uint32_t i = 0; i < router->journals_count; i++) {
                 uint64_t own = journal_lane_position(router->journals[i], lane_id);
                 position = own > position ? own : position;
         }
@@ -44,7 +44,7 @@ static uint64_t router_lane_journalled(void *context, uint64_t lane_id)
 
 static enum err_code router_start_journals(struct router *router, struct err *reterr)
 {
-        for (uint32_t i = 0; i < router->shards_count; i++) {
+        for (uint32_t i = 0; i < router->journals_count; i++) {
                 char directory[PATH_MAX];
                 if (!router_journal_directory(&router->settings, i, directory, sizeof(directory)))
                         return err_set(reterr, ERR_CONFIG, "the path %s is too long",
@@ -55,7 +55,8 @@ static enum err_code router_start_journals(struct router *router, struct err *re
                         .size_bytes_max = router->settings.journal.size_bytes_max / router->shards_count,
                         .drain_bytes_max = ROUTER_JOURNAL_PER_LANE_BYTES * router->settings.router.lanes_max *
                                            router->settings.router.lane_bytes_max,
-                        .segments_mapped_max = router->settings.journal.segments_mapped_max,
+                        .segments_mapped_max = i < router->shards_count ? router->settings.journal.segments_mapped_max
+                                                                        : JOURNAL_SEGMENTS_MAPPED_MIN,
                         .durability = router->settings.journal.durability_host ? JOURNAL_DURABILITY_HOST
                                                                                : JOURNAL_DURABILITY_PROCESS,
                 };
@@ -82,6 +83,9 @@ static enum err_code router_start_journals(struct router *router, struct err *re
                 /* They only count: their cursors must not hold segments. */
                 journal_target_retire(router->journals[i], router->target_unmatched[i]);
                 journal_target_retire(router->journals[i], router->target_rejected[i]);
+                if (i >= router->shards_count)
+                        log_info("the log of a shard that is no more",
+                                 "directory=%s now=\"what waits in it is delivered\"", directory);
         }
         return ERR_OK;
 }
@@ -95,7 +99,7 @@ static enum err_code router_start_workers(struct router *router, struct err *ret
         for (uint32_t i = 0; i < router->workers_count && code == ERR_OK; i++) {
                 struct egress_worker_options options = {
                         .index = i,
-                        .shards_count = router->shards_count,
+                        .shards_count = router->journals_count,
                         .journals = router->journals,
                         .counters = &router->counters.blocks[2 + router->shards_count + i],
                         .settings = &router->settings,
@@ -191,7 +195,7 @@ static uint64_t router_budget(const struct router *router)
         const struct rules_settings *settings = &router->settings;
         uint64_t lanes = (uint64_t)settings->router.lanes_max * (settings->router.lane_bytes_max + 2 * 4096);
         uint64_t journals = 0;
-        for (uint32_t i = 0; i < router->shards_count; i++) {
+        for (uint32_t i = 0; i < router->journals_count; i++) {
                 struct journal_stats stats;
                 journal_get_stats(router->journals[i], &stats);
                 journals += stats.budget_bytes;
@@ -199,7 +203,7 @@ static uint64_t router_budget(const struct router *router)
         uint64_t targets = 0;
         for (uint32_t i = 0; i < rules_plan_targets_count(router->plan->plan); i++)
                 targets += egress_target_budget_bytes(settings, rules_plan_target(router->plan->plan, i));
-        uint64_t workers = (uint64_t)router->workers_count * egress_worker_budget_bytes(router->shards_count);
+        uint64_t workers = (uint64_t)router->workers_count * egress_worker_budget_bytes(router->journals_count);
         uint64_t total = ROUTER_FIXED_BUDGET_BYTES + lanes + journals + targets + workers + router->counters.file_bytes;
         log_info("memory budget",
                  "total_mib=%" PRIu64 " lanes_mib=%" PRIu64 " journal_mib=%" PRIu64 " targets_mib=%" PRIu64
@@ -254,6 +258,7 @@ enum err_code router_start(struct router *router, struct err *reterr)
 {
         char path[PATH_MAX];
         router->shards_count = router->settings.router.shards_count;
+        router->journals_count = router_journals_count(&router->settings);
         router->workers_count = router->settings.egress.workers_count;
         enum err_code code = file_make_directory(router->settings.state_directory, reterr);
         if (code != ERR_OK) {

@@ -55,7 +55,7 @@ static void router_unregister(struct router *router, uint32_t shards, const uint
 
 static enum err_code router_register(struct router *router, struct slice key, uint16_t *numbers, struct err *reterr)
 {
-        for (uint32_t shard = 0; shard < router->shards_count; shard++) {
+        for (uint32_t shard = 0; shard < router->journals_count; shard++) {
                 enum err_code code = journal_target_register(router->journals[shard], key, &numbers[shard], reterr);
                 if (code != ERR_OK) {
                         router_unregister(router, shard, numbers);
@@ -99,7 +99,7 @@ static enum err_code router_open_target(struct router *router, const struct rule
                                             &fresh.target, reterr);
         if (code != ERR_OK) {
                 free(fresh.key);
-                router_unregister(router, router->shards_count, fresh.numbers);
+                router_unregister(router, router->journals_count, fresh.numbers);
                 return err_wrap(reterr, "target %.*s", SLICE_PRINTF(spec->key));
         }
         while (!egress_worker_add_target(worker, fresh.target))
@@ -215,7 +215,7 @@ void router_settle_targets(struct router *router)
                 if (!target->wanted && !target->removing)
                         target->removing = egress_worker_remove_target(router->workers[target->worker], target->target);
                 if (target->removing && egress_target_is_gone(target->target)) {
-                        for (uint32_t shard = 0; shard < router->shards_count; shard++)
+                        for (uint32_t shard = 0; shard < router->journals_count; shard++)
                                 journal_target_retire(router->journals[shard], target->numbers[shard]);
                         egress_target_free(target->target);
                         free(target->key);
@@ -229,7 +229,7 @@ void router_settle_targets(struct router *router)
 /* Targets of earlier plans that this one does not name: what waits for them can go nowhere. */
 void router_retire_unknown(struct router *router)
 {
-        for (uint32_t shard = 0; shard < router->shards_count; shard++) {
+        for (uint32_t shard = 0; shard < router->journals_count; shard++) {
                 struct journal *journal = router->journals[shard];
                 for (uint32_t number = 0; number < journal_targets_count(journal); number++) {
                         struct journal_target_state state;

@@ -62,6 +62,21 @@ def full_journal_and_an_end(build):
         delivered(stack, "end.json")
 
 
+def fewer_shards(build):
+    with system.Stack(build, name="survival-shards") as stack:
+        stack.start_sink()
+        stack.tell_sink("set down on")
+        stack.write_configuration(settings="router.shards_count: 2\nshutdown.drain_seconds: 1s")
+        stack.start_router()
+        stack.loadgen("--producers", "2", "--events", "2000", "--rate", "4000", ledger="shards.json")
+        system.check("ends well on SIGTERM", stack.stop("router"), 0)
+        system.check("waiting in two logs", stack.ledger()["targets"][0]["waiting"], 2000)
+        stack.tell_sink("set down off")
+        stack.write_configuration()
+        stack.start_router()
+        delivered(stack, "shards.json")
+
+
 def into_lanes(stack, ledger, producers=2):
     """Publishes into the lanes of producers that are gone then, while the router is stopped. Returns its pid."""
     pid = system.wait_for("a router", stack.router_pid, 20)
@@ -118,6 +133,7 @@ def mistakes_and_a_crash(build):
 def main(build, quick):
     full_journal_and_a_crash(build)
     full_journal_and_an_end(build)
+    fewer_shards(build)
     mistakes_and_a_crash(build)
 
 
