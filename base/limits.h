@@ -76,8 +76,8 @@
 #define LIMIT_ROLL_UPS_MAX          16u /* of one destination: each multiplies its series */
 
 /* ---- egress */
-/* One event as JSON: escaping may grow a byte to six ("\u0000"). */
-#define LIMIT_EVENT_JSON_BYTES_MAX     (LIMIT_EVENT_BYTES_MAX * 6u + 64u * 1024u)
+/* One event as JSON: escaping may grow a byte to six ("\u0000"), redaction 4,096 addresses to 32 bytes each. */
+#define LIMIT_EVENT_JSON_BYTES_MAX     (LIMIT_EVENT_BYTES_MAX * 6u + (64u + 128u) * 1024u)
 #define LIMIT_IN_FLIGHT_PER_TARGET_MAX 64u
 #define LIMIT_HTTP_HEAD_BYTES_MAX      (16u * 1024u) /* request or response head */
 #define LIMIT_HTTP_BODY_BYTES_MAX                                                           \

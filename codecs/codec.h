@@ -100,12 +100,15 @@ enum err_code codec_event_decode(struct slice event, struct arena *arena, struct
 
 /* ---------------------------------------------------------------------------------------------- JSON out */
 
+struct codec_redaction;
+
 /* What the router knows and producers may leave out. Slices must outlive the call. */
 struct codec_json_options {
         struct slice account_id; /* for sendingAccountId and sourceArn when absent; empty: the member is left out */
         struct slice region;     /* for sourceArn */
         struct slice partition;  /* "aws" when empty */
-        struct slice configuration_set; /* the default one: ses:configuration-set of events that name none */
+        struct slice configuration_set;          /* the default one: ses:configuration-set of events that name none */
+        const struct codec_redaction *redaction; /* codecs/redact.h; NULL: everything is published */
         bool event_id; /* for the caller, who knows the event's place: codec_json_add_event_id() behind the encoding */
 };
 

@@ -95,6 +95,10 @@ enum codec_kind {
 
 #define CODEC_MEMBER_REQUIRED  1u /* and, for lists, at least one element */
 #define CODEC_MEMBER_NOT_EMPTY 2u /* of texts */
+/* What redaction must know of a text. Lists of texts are addresses. */
+#define CODEC_MEMBER_ADDRESS 4u  /* nothing but an address, maybe with a name */
+#define CODEC_MEMBER_URL     8u  /* addresses may stand in it between '/', '?', '&' */
+#define CODEC_MEMBER_ID      16u /* no address, although it may look like one */
 
 struct codec_member {
         uint8_t kind;

@@ -4,11 +4,18 @@
  * Objects and arrays are written with a comma before every member; the first comma is then turned into the bracket. */
 #include "codecs/codec.h"
 #include "codecs/json_text.h"
+#include "codecs/redact_text.h"
 
 #include "base/limits.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+
+/* json_event_redacted.c includes this file with 1. The two are compiled apart, so that an event without a policy pays
+ * nothing for those that have one: everything below that asks is a constant. */
+#ifndef JSON_EVENT_REDACTED
+#define JSON_EVENT_REDACTED 0
+#endif
 
 struct json_event {
         struct json_out out;
@@ -16,7 +23,30 @@ struct json_event {
         const struct codec_view *view;
         const struct codec_json_options *options;
         struct slice domain; /* of mail.source, once that has passed */
+        const struct codec_redaction *redaction;
+        uint32_t tokens_left;
+        bool message_tags; /* those of mail are being written */
 };
+
+static inline uint8_t *json_redact(struct json_event *event, uint8_t *at, struct slice text,
+                                   enum codec_redact_kind kind)
+{
+        at = json_byte(&event->out, at, '"');
+        at = redact_text(event->redaction, &event->out, at, text, kind, &event->tokens_left, event->readable);
+        return json_byte(&event->out, at, '"');
+}
+
+/* Members of this map that the policy drops, a bit per key. */
+static inline uint32_t json_dropped(const struct json_event *event, const struct codec_schema *schema)
+{
+        const struct codec_redaction *redaction = event->redaction;
+        enum sendring_event_type type = event->view->type;
+        if (!JSON_EVENT_REDACTED)
+                return 0;
+        if (schema == &codec_schema_recipient)
+                return redaction->recipient_dropped[type];
+        return schema == &codec_types[type].schema ? redaction->object_dropped[type] : 0;
+}
 
 /* ---------------------------------------------------------------------------------------------- pieces */
 
@@ -31,6 +61,21 @@ static inline uint8_t *json_close(struct json_out *out, uint8_t *start, uint8_t 
 }
 
 static inline uint8_t *json_event_string(struct json_event *event, uint8_t *at, struct slice text)
+{
+        if (JSON_EVENT_REDACTED)
+                return json_redact(event, at, text, CODEC_REDACT_TEXT);
+        return json_string(&event->out, at, text, event->readable);
+}
+
+/* Nothing but an address. */
+static inline uint8_t *json_event_address(struct json_event *event, uint8_t *at, struct slice text)
+{
+        return JSON_EVENT_REDACTED ? json_redact(event, at, text, CODEC_REDACT_ADDRESS)
+                                   : json_event_string(event, at, text);
+}
+
+/* As it is, policy or not. */
+static inline uint8_t *json_event_id(struct json_event *event, uint8_t *at, struct slice text)
 {
         return json_string(&event->out, at, text, event->readable);
 }
@@ -56,7 +101,7 @@ static uint8_t *json_texts(struct json_event *event, uint8_t *at, const uint8_t 
         uint8_t *start = at;
         for (uint32_t count = codec_trusted_count(p); count > 0; count--) {
                 at = json_byte(&event->out, at, ',');
-                at = json_event_string(event, at, codec_trusted_text(p));
+                at = json_event_address(event, at, codec_trusted_text(p));
         }
         return json_close(&event->out, start, at, '[', ']');
 }
@@ -66,7 +111,7 @@ static uint8_t *json_addresses(struct json_event *event, uint8_t *at, const uint
         uint8_t *start = at;
         for (uint32_t count = codec_trusted_count(p); count > 0; count--) {
                 at = JSON_LITERAL(&event->out, at, ",{\"emailAddress\":");
-                at = json_event_string(event, at, codec_trusted_text(p));
+                at = json_event_address(event, at, codec_trusted_text(p));
                 at = json_byte(&event->out, at, '}');
         }
         return json_close(&event->out, start, at, '[', ']');
@@ -85,6 +130,24 @@ static uint8_t *json_topics(struct json_event *event, uint8_t *at, const uint8_t
         return json_close(&event->out, start, at, '[', ']');
 }
 
+/* Whether the policy lets a header through; there are no others in SES's commonHeaders either. */
+static inline bool json_header_allowed(const struct json_event *event, struct slice name)
+{
+        return !JSON_EVENT_REDACTED || !event->redaction->headers_limited ||
+               redact_names_have(&event->redaction->headers, name);
+}
+
+/* A header that holds addresses, for what they would look like without a domain. */
+static bool json_header_is_address(struct slice name)
+{
+        static const char *const names[] = {"From",   "To",          "Cc",           "Bcc",           "Reply-To",
+                                            "Sender", "Return-Path", "Delivered-To", "X-Original-To", "Errors-To"};
+        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+                if (slice_equal_ignore_case(name, slice_of_text(names[i])))
+                        return true;
+        return false;
+}
+
 /* `kept` headers of those at *p; moves over all. */
 static uint8_t *json_headers(struct json_event *event, uint8_t *at, const uint8_t **p, uint32_t kept)
 {
@@ -93,270 +156,19 @@ static uint8_t *json_headers(struct json_event *event, uint8_t *at, const uint8_
         for (uint32_t i = 0; i < count; i++) {
                 struct slice name = codec_trusted_text(p);
                 struct slice value = codec_trusted_text(p);
-                if (i >= kept)
+                if (i >= kept || !json_header_allowed(event, name))
                         continue;
                 at = JSON_LITERAL(&event->out, at, ",{\"name\":");
                 at = json_event_string(event, at, name);
                 at = JSON_LITERAL(&event->out, at, ",\"value\":");
-                at = json_event_string(event, at, value);
+                at = JSON_EVENT_REDACTED && json_header_is_address(name) ? json_event_address(event, at, value)
+                                                                         : json_event_string(event, at, value);
                 at = json_byte(&event->out, at, '}');
         }
         return json_close(&event->out, start, at, '[', ']');
 }
 
-/* ---------------------------------------------------------------------------------------------- tags */
-
-/* Tags in order, those of one name gathered into the array of the first. */
-struct json_tag {
-        struct slice name, value;
-        uint16_t next; /* of the same name; 0: the last */
-        bool gathered; /* belongs to an earlier one */
-};
-
-#define JSON_TAGS_FEW 24
-
-/* Names and values hold nothing that must be escaped: they were checked. */
-static uint8_t *json_tags_write(struct json_event *event, uint8_t *at, const struct json_tag *tags, uint32_t count)
-{
-        struct json_out *out = &event->out;
-        for (uint32_t i = 0; i < count; i++) {
-                const struct json_tag *tag = &tags[i];
-                if (tag->gathered)
-                        continue;
-                at = JSON_LITERAL(out, at, ",\"");
-                at = json_bytes(out, at, tag->name.ptr, tag->name.len);
-                at = JSON_LITERAL(out, at, "\":[\"");
-                at = json_bytes(out, at, tag->value.ptr, tag->value.len);
-                for (uint32_t j = tag->next; j != 0; j = tags[j].next) {
-                        at = JSON_LITERAL(out, at, "\",\"");
-                        at = json_bytes(out, at, tags[j].value.ptr, tags[j].value.len);
-                }
-                at = JSON_LITERAL(out, at, "\"]");
-        }
-        return at;
-}
-
-static void json_tags_read(const uint8_t **p, struct json_tag *tags, uint32_t count)
-{
-        for (uint32_t i = 0; i < count; i++) {
-                tags[i].name = codec_trusted_text(p);
-                tags[i].value = codec_trusted_text(p);
-                tags[i].next = 0;
-                tags[i].gathered = false;
-        }
-}
-
-static int json_tag_order(const struct json_tag *a, const struct json_tag *b)
-{
-        size_t len = a->name.len < b->name.len ? a->name.len : b->name.len;
-        int order = memcmp(a->name.ptr, b->name.ptr, len);
-        return order != 0 ? order : (a->name.len > b->name.len) - (a->name.len < b->name.len);
-}
-
-/* Many tags: a stable merge sort of their numbers brings equal names together in n log n whatever a producer thinks of.
- */
-static __attribute__((noinline)) uint8_t *json_tags_many(struct json_event *event, uint8_t *at, const uint8_t **p,
-                                                         uint32_t count)
-{
-        struct json_tag tags[LIMIT_LIST_ITEMS_MAX];
-        uint16_t numbers[2][LIMIT_LIST_ITEMS_MAX];
-        uint16_t *from = numbers[0], *to = numbers[1];
-        json_tags_read(p, tags, count);
-        for (uint32_t i = 0; i < count; i++)
-                from[i] = (uint16_t)i;
-        for (uint32_t width = 1; width < count; width *= 2) {
-                for (uint32_t low = 0; low < count; low += 2 * width) {
-                        uint32_t middle = low + width < count ? low + width : count;
-                        uint32_t high = middle + width < count ? middle + width : count;
-                        uint32_t a = low, b = middle;
-                        for (uint32_t i = low; i < high; i++) {
-                                bool first = a < middle &&
-                                             (b >= high || json_tag_order(&tags[from[a]], &tags[from[b]]) <= 0);
-                                to[i] = first ? from[a++] : from[b++];
-                        }
-                }
-                uint16_t *swap = from;
-                from = to;
-                to = swap;
-        }
-        for (uint32_t i = 1; i < count; i++) {
-                if (slice_equal(tags[from[i - 1]].name, tags[from[i]].name)) {
-                        tags[from[i - 1]].next = from[i]; /* never 0: a later number than the one before it */
-                        tags[from[i]].gathered = true;
-                }
-        }
-        return json_tags_write(event, at, tags, count);
-}
-
-/* Names that occur twice are brought together. */
-static __attribute__((noinline)) uint8_t *json_tags_few(struct json_event *event, uint8_t *at, const uint8_t **p,
-                                                        uint32_t count)
-{
-        struct json_tag tags[JSON_TAGS_FEW];
-        json_tags_read(p, tags, count);
-        for (uint32_t i = 0; i < count; i++) {
-                for (uint32_t j = i; j-- > 0;) {
-                        if (slice_equal(tags[j].name, tags[i].name)) {
-                                tags[j].next = (uint16_t)i;
-                                tags[i].gathered = true;
-                                break;
-                        }
-                }
-        }
-        return json_tags_write(event, at, tags, count);
-}
-
-#if JSON_TEXT_SSE2
-static inline uint8_t *json_tag_copy(uint8_t *at, struct slice text, const uint8_t *readable)
-{
-        if (__builtin_expect(text.len <= 16 && readable - text.ptr >= 16, 1))
-                json_store(at, json_load(text.ptr));
-        else
-                memcpy(at, text.ptr, text.len);
-        return at + text.len;
-}
-
-static bool json_tag_is_new(const struct slice *names, uint32_t count, struct slice name)
-{
-        for (uint32_t i = 0; i < count; i++)
-                if (slice_equal(names[i], name))
-                        return false;
-        return true;
-}
-
-/* Few tags, each of another name, as mostly: written while they are read. NULL, and *p where it was, when a name comes
- * again. Names and values hold nothing that must be escaped: they were checked. */
-static uint8_t *json_tags_plain(struct json_event *event, uint8_t *at, const uint8_t **p, uint32_t count)
-{
-        struct slice names[JSON_TAGS_FEW];
-        const uint8_t *from = *p, *readable = event->readable;
-        uint64_t seen = 0; /* a bit per hash of a name */
-        for (uint32_t i = 0; i < count; i++) {
-                struct slice name = codec_trusted_text(&from);
-                struct slice value = codec_trusted_text(&from);
-                uint32_t hash = (uint32_t)name.len * 7u + name.ptr[0] * 3u + name.ptr[name.len - 1] * 5u +
-                                name.ptr[name.len / 2];
-                uint64_t bit = UINT64_C(1) << (hash & 63);
-                if ((seen & bit) != 0 && !json_tag_is_new(names, i, name))
-                        return NULL;
-                seen |= bit;
-                names[i] = name;
-                memcpy(at, ",\"", 2);
-                at = json_tag_copy(at + 2, name, readable);
-                memcpy(at, "\":[\"", 4);
-                at = json_tag_copy(at + 4, value, readable);
-                memcpy(at, "\"]", 2);
-                at += 2;
-        }
-        *p = from;
-        return at;
-}
-#endif
-
-/* The members of the object, each with a comma before it. */
-static uint8_t *json_tags(struct json_event *event, uint8_t *at, const uint8_t **p)
-{
-        uint32_t count = codec_trusted_count(p) / 2;
-        if (count > JSON_TAGS_FEW)
-                return json_tags_many(event, at, p, count);
-#if JSON_TEXT_SSE2
-        /* A tag takes 8 bytes more than its texts; the last store may reach 16 beyond. */
-        if (__builtin_expect(json_room(&event->out, at) >= (size_t)(event->readable - *p) + 8 * count + 16, 1)) {
-                uint8_t *end = json_tags_plain(event, at, p, count);
-                if (__builtin_expect(end != NULL, 1))
-                        return end;
-        }
-#endif
-        return json_tags_few(event, at, p, count);
-}
-
-/* Names with their punctuation, padded, so that a copy of fixed size serves. */
-struct json_auto_name {
-        char text[31];
-        uint8_t bytes;
-};
-#define JSON_AUTO_NAME(name)                                     \
-        {                                                        \
-                ",\"" name "\":[", sizeof(",\"" name "\":[") - 1 \
-        }
-
-static const struct json_auto_name json_auto_names[CODEC_SESSION_KEYS] = {
-        [CODEC_SESSION_OPERATION] = JSON_AUTO_NAME("ses:operation"),
-        [CODEC_SESSION_SOURCE_IP] = JSON_AUTO_NAME("ses:source-ip"),
-        [CODEC_SESSION_FROM_DOMAIN] = JSON_AUTO_NAME("ses:from-domain"),
-        [CODEC_SESSION_CALLER_IDENTITY] = JSON_AUTO_NAME("ses:caller-identity"),
-        [CODEC_SESSION_SOURCE_TLS_VERSION] = JSON_AUTO_NAME("ses:source-tls-version"),
-        [CODEC_SESSION_OUTGOING_IP] = JSON_AUTO_NAME("ses:outgoing-ip"),
-        [CODEC_SESSION_OUTGOING_TLS_VERSION] = JSON_AUTO_NAME("ses:outgoing-tls-version"),
-};
-
-static __attribute__((noinline)) uint8_t *json_auto_tag_any(struct json_event *event, uint8_t *at,
-                                                            const struct json_auto_name *name, struct slice text)
-{
-        at = json_bytes(&event->out, at, name->text, name->bytes);
-        at = json_string_any(&event->out, at, text, event->readable);
-        return json_byte(&event->out, at, ']');
-}
-
-static inline uint8_t *json_auto_tag(struct json_event *event, uint8_t *at, const struct slice *session, unsigned key)
-{
-        struct slice text = session[key];
-        const struct json_auto_name *name = &json_auto_names[key];
-        if (text.len == 0)
-                return at;
-        if (__builtin_expect(json_room(&event->out, at) >= sizeof(*name) + text.len + 16, 1)) {
-                memcpy(at, name, sizeof(*name));
-                uint8_t *begin = at + name->bytes, *end = json_text_plain(begin + 1, text, event->readable);
-                if (__builtin_expect(end != NULL, 1)) {
-                        *begin = *end = '"';
-                        end[1] = ']';
-                        return end + 2;
-                }
-        }
-        return json_auto_tag_any(event, at, name, text);
-}
-
-/* mail.tags: auto-tags and message tags in the order of SES's records. */
-static uint8_t *json_mail_tags(struct json_event *event, uint8_t *at)
-{
-        const struct codec_view *view = event->view;
-        const struct codec_type *type = &codec_types[view->type];
-        struct slice session[CODEC_SESSION_KEYS] = {{NULL, 0}};
-        at = JSON_LITERAL(&event->out, at, ",\"tags\":");
-        uint8_t *start = at;
-        if (view->session.len > 0 && !type->short_tags) {
-                const uint8_t *p = view->session.ptr;
-                for (uint32_t count = codec_trusted_count(&p); count > 0; count--) {
-                        uint8_t key = *p++;
-                        session[key] = codec_trusted_text(&p);
-                }
-        }
-        at = json_auto_tag(event, at, session, CODEC_SESSION_OPERATION);
-        bool named = view->configuration_set.len > 0;
-        struct slice set = named ? view->configuration_set : event->options->configuration_set;
-        if (set.len > 0) {
-                at = JSON_LITERAL(&event->out, at, ",\"ses:configuration-set\":[");
-                at = json_string(&event->out, at, set, named ? event->readable : set.ptr + set.len);
-                at = json_byte(&event->out, at, ']');
-        }
-        if (!type->short_tags) {
-                if (session[CODEC_SESSION_FROM_DOMAIN].len == 0)
-                        session[CODEC_SESSION_FROM_DOMAIN] = event->domain;
-                at = json_auto_tag(event, at, session, CODEC_SESSION_SOURCE_IP);
-                at = json_auto_tag(event, at, session, CODEC_SESSION_FROM_DOMAIN);
-                at = json_auto_tag(event, at, session, CODEC_SESSION_CALLER_IDENTITY);
-                at = json_auto_tag(event, at, session, CODEC_SESSION_SOURCE_TLS_VERSION);
-                if (view->tags.len > 0) {
-                        const uint8_t *p = view->tags.ptr;
-                        at = json_tags(event, at, &p);
-                }
-                if (view->type == SENDRING_DELIVERY) {
-                        at = json_auto_tag(event, at, session, CODEC_SESSION_OUTGOING_IP);
-                        at = json_auto_tag(event, at, session, CODEC_SESSION_OUTGOING_TLS_VERSION);
-                }
-        }
-        return json_close(&event->out, start, at, '{', '}');
-}
+#include "codecs/json_event_tags.h"
 
 /* ---------------------------------------------------------------------------------------------- unknown members */
 
@@ -406,8 +218,15 @@ static uint8_t *json_extra_int(struct json_out *out, uint8_t *at, const uint8_t 
 static uint8_t *json_extra(struct json_event *event, uint8_t *at, const uint8_t **p, uint32_t count)
 {
         for (; count > 0; count--) {
+                struct slice name = codec_trusted_text(p);
+                /* Two names could become one. */
+                if (JSON_EVENT_REDACTED && event->redaction->addresses != CODEC_ADDRESSES_KEEP &&
+                    redact_has_address(name)) {
+                        codec_trusted_skip(p);
+                        continue;
+                }
                 at = json_byte(&event->out, at, ',');
-                at = json_event_string(event, at, codec_trusted_text(p));
+                at = json_event_string(event, at, name);
                 at = json_byte(&event->out, at, ':');
                 at = json_extra_value(event, at, p);
         }
@@ -471,7 +290,13 @@ static __attribute__((noinline)) uint8_t *json_member_other(struct json_event *e
         at = json_padded(out, at, member->json, member->json_bytes, sizeof(member->json));
         switch ((enum codec_kind)member->kind) {
         case CODEC_KIND_TEXT:
-                return json_event_string(event, at, codec_trusted_text(p));
+                if ((member->flags & CODEC_MEMBER_ID) != 0)
+                        return json_event_id(event, at, codec_trusted_text(p));
+                if (JSON_EVENT_REDACTED && (member->flags & CODEC_MEMBER_URL) != 0)
+                        return json_redact(event, at, codec_trusted_text(p), CODEC_REDACT_URL);
+                return (member->flags & CODEC_MEMBER_ADDRESS) != 0
+                               ? json_event_address(event, at, codec_trusted_text(p))
+                               : json_event_string(event, at, codec_trusted_text(p));
         case CODEC_KIND_TIME:
                 return json_time(out, at, (int64_t)codec_trusted_uint(p));
         case CODEC_KIND_COUNT:
@@ -514,7 +339,7 @@ static __attribute__((noinline)) uint8_t *json_member_text_any(struct json_event
 static inline uint8_t *json_member(struct json_event *event, uint8_t *at, const uint8_t **p,
                                    const struct codec_member *member)
 {
-        if (member->kind != CODEC_KIND_TEXT)
+        if (JSON_EVENT_REDACTED || member->kind != CODEC_KIND_TEXT)
                 return json_member_other(event, at, p, member);
         struct slice text = codec_trusted_text(p);
         if (__builtin_expect(json_room(&event->out, at) >= sizeof(member->json) + text.len + 18, 1)) {
@@ -531,9 +356,10 @@ static inline uint8_t *json_member(struct json_event *event, uint8_t *at, const 
 static uint8_t *json_absent(struct json_event *event, uint8_t *at, const struct codec_schema *schema, unsigned from,
                             unsigned to)
 {
+        uint32_t dropped = json_dropped(event, schema);
         for (unsigned key = from; key < to; key++) {
                 const struct codec_member *member = &schema->members[key];
-                if (member->absent == NULL)
+                if (member->absent == NULL || (dropped >> key & 1) != 0)
                         continue;
                 at = json_bytes(&event->out, at, member->json, member->json_bytes);
                 at = json_bytes(&event->out, at, member->absent, strlen(member->absent));
@@ -544,12 +370,16 @@ static uint8_t *json_absent(struct json_event *event, uint8_t *at, const struct 
 static uint8_t *json_map(struct json_event *event, uint8_t *at, const uint8_t **p, const struct codec_schema *schema)
 {
         uint8_t *start = at;
+        uint32_t dropped = json_dropped(event, schema);
         unsigned next = 1;
         for (uint32_t count = codec_trusted_count(p); count > 0; count--) {
                 unsigned key = *(*p)++;
                 if (key != next)
                         at = json_absent(event, at, schema, next, key);
-                at = json_member(event, at, p, &schema->members[key]);
+                if (JSON_EVENT_REDACTED && (dropped >> key & 1) != 0)
+                        codec_trusted_skip(p);
+                else
+                        at = json_member(event, at, p, &schema->members[key]);
                 next = key + 1;
         }
         at = json_absent(event, at, schema, next, schema->keys_end);
@@ -558,6 +388,7 @@ static uint8_t *json_map(struct json_event *event, uint8_t *at, const uint8_t **
 
 /* ---------------------------------------------------------------------------------------------- mail */
 
+#if !JSON_EVENT_REDACTED
 uint32_t codec_headers_kept(const struct codec_view *view, const uint8_t *p)
 {
         uint32_t count = codec_trusted_count(&p) / 2;
@@ -574,6 +405,7 @@ uint32_t codec_headers_kept(const struct codec_view *view, const uint8_t *p)
         }
         return count;
 }
+#endif
 
 static uint8_t *json_source_arn(struct json_event *event, uint8_t *at)
 {
@@ -593,6 +425,25 @@ static uint8_t *json_source_arn(struct json_event *event, uint8_t *at)
         return json_byte(&event->out, at, '"');
 }
 
+/* The header that a member of commonHeaders is made from. */
+static bool json_common_dropped(const struct json_event *event, unsigned key)
+{
+        static const char *const headers[] = {[CODEC_COMMON_FROM] = "From",      [CODEC_COMMON_REPLY_TO] = "Reply-To",
+                                              [CODEC_COMMON_DATE] = "Date",      [CODEC_COMMON_TO] = "To",
+                                              [CODEC_COMMON_CC] = "Cc",          [CODEC_COMMON_BCC] = "Bcc",
+                                              [CODEC_COMMON_SUBJECT] = "Subject"};
+        return (event->redaction->common_dropped >> key & 1) != 0 ||
+               !json_header_allowed(event, slice_of_text(headers[key]));
+}
+
+static inline uint8_t *json_common_id(struct json_event *event, uint8_t *at)
+{
+        if (JSON_EVENT_REDACTED && event->redaction->common_id_dropped)
+                return at;
+        at = JSON_LITERAL(&event->out, at, ",\"messageId\":");
+        return json_event_id(event, at, event->view->message_id);
+}
+
 static uint8_t *json_common_headers(struct json_event *event, uint8_t *at, const uint8_t **p)
 {
         struct json_out *out = &event->out;
@@ -603,16 +454,21 @@ static uint8_t *json_common_headers(struct json_event *event, uint8_t *at, const
                 unsigned key = *(*p)++;
                 if (key == CODEC_COMMON_SUBJECT) {
                         id_written = true;
-                        at = JSON_LITERAL(out, at, ",\"messageId\":");
-                        at = json_event_string(event, at, event->view->message_id);
+                        at = json_common_id(event, at);
                 }
-                at = json_member(event, at, p, &codec_schema_common_headers.members[key]);
+                if (JSON_EVENT_REDACTED && json_common_dropped(event, key))
+                        codec_trusted_skip(p);
+                else
+                        at = json_member(event, at, p, &codec_schema_common_headers.members[key]);
         }
-        if (!id_written) {
-                at = JSON_LITERAL(out, at, ",\"messageId\":");
-                at = json_event_string(event, at, event->view->message_id);
-        }
+        if (!id_written)
+                at = json_common_id(event, at);
         return json_close(out, start, at, '{', '}');
+}
+
+static inline bool json_mail_dropped(const struct json_event *event, unsigned key)
+{
+        return JSON_EVENT_REDACTED && (event->redaction->mail_dropped >> key & 1) != 0;
 }
 
 /* What stands in `mail` although the producer left it out: members `from` to `to` - 1. `p` is the next value. */
@@ -622,6 +478,8 @@ static uint8_t *json_mail_absent(struct json_event *event, uint8_t *at, unsigned
         struct json_out *out = &event->out;
         const struct codec_json_options *options = event->options;
         for (unsigned key = from; key < to; key++) {
+                if (json_mail_dropped(event, key))
+                        continue;
                 if (key == CODEC_MAIL_SOURCE_ARN && codec_types[event->view->type].source_arn) {
                         at = json_source_arn(event, at);
                 } else if (key == CODEC_MAIL_SENDING_ACCOUNT_ID && options->account_id.len > 0) {
@@ -637,6 +495,11 @@ static uint8_t *json_mail_absent(struct json_event *event, uint8_t *at, unsigned
                 }
         }
         return at;
+}
+
+static inline uint8_t *json_no_headers(struct json_event *event, uint8_t *at)
+{
+        return json_mail_dropped(event, CODEC_MAIL_HEADERS) ? at : JSON_LITERAL(&event->out, at, ",\"headers\":[]");
 }
 
 static uint8_t *json_mail(struct json_event *event, uint8_t *at)
@@ -656,7 +519,16 @@ static uint8_t *json_mail(struct json_event *event, uint8_t *at)
                 if (key == CODEC_MAIL_SOURCE) {
                         const uint8_t *source = p;
                         event->domain = codec_domain_of(codec_trusted_text(&source));
-                } else if (key == CODEC_MAIL_SOURCE_ARN && !codec_types[event->view->type].source_arn) {
+                }
+                if (json_mail_dropped(event, key)) {
+                        headers |= key == CODEC_MAIL_HEADERS;
+                        common |= key == CODEC_MAIL_COMMON_HEADERS;
+                        if (key == CODEC_MAIL_COMMON_HEADERS && !headers)
+                                at = json_no_headers(event, at);
+                        codec_trusted_skip(&p);
+                        continue;
+                }
+                if (key == CODEC_MAIL_SOURCE_ARN && !codec_types[event->view->type].source_arn) {
                         (void)codec_trusted_text(&p); /* stepped over: not published for this type */
                         continue;
                 } else if (key == CODEC_MAIL_HEADERS) {
@@ -667,17 +539,18 @@ static uint8_t *json_mail(struct json_event *event, uint8_t *at)
                 } else if (key == CODEC_MAIL_COMMON_HEADERS) {
                         common = true;
                         if (!headers)
-                                at = JSON_LITERAL(out, at, ",\"headers\":[]");
+                                at = json_no_headers(event, at);
                         at = json_common_headers(event, at, &p);
                         continue;
                 }
                 at = json_member(event, at, &p, &codec_schema_mail.members[key]);
         }
         at = json_mail_absent(event, at, next, codec_schema_mail.keys_end, p, false);
-        if (headers && !common)
+        if (headers && !common && !json_mail_dropped(event, CODEC_MAIL_COMMON_HEADERS))
                 at = json_common_headers(event, at, NULL);
         at = json_mail_tags(event, at);
-        at = json_extra(event, at, &p, count);
+        if (!JSON_EVENT_REDACTED || !event->redaction->unknown_mail_dropped)
+                at = json_extra(event, at, &p, count);
         return json_close(out, start, at, '{', '}');
 }
 
@@ -699,9 +572,17 @@ static const uint8_t *json_readable(const struct codec_view *view)
         return view->configuration_set.ptr == end ? end + view->configuration_set.len : end;
 }
 
+#if JSON_EVENT_REDACTED
+size_t json_encode_redacted(const struct codec_view *view, const struct codec_json_options *options, uint8_t *out,
+                            size_t out_bytes)
+{
+#else
 size_t codec_json_encode(const struct codec_view *view, const struct codec_json_options *options, uint8_t *out,
                          size_t out_bytes)
 {
+        if (options != NULL && options->redaction != NULL)
+                return json_encode_redacted(view, options, out, out_bytes);
+#endif
         static const struct codec_json_options no_options;
         const struct codec_type *type = &codec_types[view->type];
         struct json_event event = {
@@ -709,6 +590,8 @@ size_t codec_json_encode(const struct codec_view *view, const struct codec_json_
                 .readable = json_readable(view),
                 .view = view,
                 .options = options != NULL ? options : &no_options,
+                .redaction = options != NULL ? options->redaction : NULL,
+                .tokens_left = CODEC_REDACTION_TOKENS_MAX,
         };
         uint8_t *at = json_padded(&event.out, out, type->head, type->head_bytes, sizeof(type->head));
         if (type->object_first) {
@@ -719,11 +602,13 @@ size_t codec_json_encode(const struct codec_view *view, const struct codec_json_
                 at = json_object(&event, at);
         }
         const uint8_t *p = view->extra.ptr;
-        at = json_extra(&event, at, &p, view->extra_count);
+        if (!JSON_EVENT_REDACTED || !event.redaction->unknown_dropped)
+                at = json_extra(&event, at, &p, view->extra_count);
         at = json_byte(&event.out, at, '}');
         return event.out.is_short ? 0 : (size_t)(at - out);
 }
 
+#if !JSON_EVENT_REDACTED
 /* A byte of msgpack becomes at most 6 of JSON ("\u0000"). What goes beyond: names of members, which the event's few
  * heads do not pay for. The worst lists are 1,024 topics (29 bytes each), 1,024 recipients (11) and headers within 10
  * KB (1,024 * 11); fixed names of any type stay below 4 KiB, a derived domain and the id that is published twice
@@ -733,9 +618,13 @@ size_t codec_json_encode(const struct codec_view *view, const struct codec_json_
 
 size_t codec_json_size_max(const struct codec_view *view, const struct codec_json_options *options)
 {
-        size_t bytes = 6 * view->event.len + JSON_EVENT_EXTRA_BYTES;
+        size_t bytes = 6 * (view->event.len + view->configuration_set.len) + JSON_EVENT_EXTRA_BYTES;
         if (options != NULL)
                 bytes += 12 * options->account_id.len +
                          6 * (options->region.len + options->partition.len + options->configuration_set.len);
+        /* A token may stand for two bytes ("a@"), of which one counts 12 already. */
+        if (options != NULL && options->redaction != NULL)
+                bytes += (size_t)CODEC_REDACTION_TOKENS_MAX * CODEC_REDACTION_TOKEN_BYTES;
         return bytes;
 }
+#endif

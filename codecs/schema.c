@@ -18,6 +18,9 @@
 
 #define REQUIRED CODEC_MEMBER_REQUIRED
 #define FILLED   (CODEC_MEMBER_REQUIRED | CODEC_MEMBER_NOT_EMPTY)
+#define ADDRESS  CODEC_MEMBER_ADDRESS
+#define URL      CODEC_MEMBER_URL
+#define ID       CODEC_MEMBER_ID
 #define BIT(key) (1u << (key))
 
 const struct codec_schema codec_schema_common_headers = {
@@ -69,13 +72,14 @@ const struct codec_schema codec_schema_mail = {
                 {
                         [CODEC_MAIL_TIMESTAMP] =
                                 MEMBER(CODEC_KIND_TIME, REQUIRED, "timestamp", struct sendring_mail, timestamp_ms),
-                        [CODEC_MAIL_SOURCE] = MEMBER(CODEC_KIND_TEXT, REQUIRED, "source", struct sendring_mail, source),
+                        [CODEC_MAIL_SOURCE] =
+                                MEMBER(CODEC_KIND_TEXT, REQUIRED | ADDRESS, "source", struct sendring_mail, source),
                         [CODEC_MAIL_SOURCE_ARN] =
-                                MEMBER(CODEC_KIND_TEXT, 0, "sourceArn", struct sendring_mail, source_arn),
+                                MEMBER(CODEC_KIND_TEXT, URL, "sourceArn", struct sendring_mail, source_arn),
                         [CODEC_MAIL_SENDING_ACCOUNT_ID] = MEMBER(CODEC_KIND_TEXT, 0, "sendingAccountId",
                                                                  struct sendring_mail, sending_account_id),
                         [CODEC_MAIL_MESSAGE_ID] =
-                                MEMBER(CODEC_KIND_TEXT, FILLED, "messageId", struct sendring_mail, message_id),
+                                MEMBER(CODEC_KIND_TEXT, FILLED | ID, "messageId", struct sendring_mail, message_id),
                         [CODEC_MAIL_DESTINATION] =
                                 MEMBER(CODEC_KIND_TEXTS, REQUIRED, "destination", struct sendring_mail, destination),
                         [CODEC_MAIL_HEADERS_TRUNCATED] =
@@ -92,7 +96,8 @@ const struct codec_schema codec_schema_recipient = {
         .required_mask = BIT(1),
         .members =
                 {
-                        [1] = MEMBER(CODEC_KIND_TEXT, FILLED, "emailAddress", struct sendring_recipient, email_address),
+                        [1] = MEMBER(CODEC_KIND_TEXT, FILLED | ADDRESS, "emailAddress", struct sendring_recipient,
+                                     email_address),
                         [2] = MEMBER(CODEC_KIND_TEXT, 0, "action", struct sendring_recipient, action),
                         [3] = MEMBER(CODEC_KIND_TEXT, 0, "status", struct sendring_recipient, status),
                         [4] = MEMBER(CODEC_KIND_TEXT, 0, "diagnosticCode", struct sendring_recipient, diagnostic_code),
@@ -222,7 +227,8 @@ const struct codec_type codec_types[CODEC_EVENT_TYPES_COUNT + 1] =
                                                 .members =
                                                         {
                                                                 [1] =
-                                                                        MEMBER(CODEC_KIND_TEXT, FILLED, "feedbackId",
+                                                                        MEMBER(CODEC_KIND_TEXT, FILLED | ID,
+                                                                               "feedbackId",
                                                                                struct sendring_bounce, feedback_id),
                                                                 [2] =
                                                                         MEMBER(CODEC_KIND_TEXT, FILLED, "bounceType",
@@ -262,8 +268,9 @@ const struct codec_type codec_types[CODEC_EVENT_TYPES_COUNT + 1] =
                                                 .members =
                                                         {
                                                                 [1] =
-                                                                        MEMBER(CODEC_KIND_TEXT, FILLED, "feedbackId",
-                                                                               struct sendring_complaint, feedback_id),
+                                                                        MEMBER(CODEC_KIND_TEXT, FILLED | ID,
+                                                                               "feedbackId", struct sendring_complaint,
+                                                                               feedback_id),
                                                                 [2] =
                                                                         MEMBER_ABSENT(CODEC_KIND_TEXT, 0,
                                                                                       "complaintSubType",
@@ -411,9 +418,10 @@ const struct codec_type codec_types[CODEC_EVENT_TYPES_COUNT + 1] =
                                                                 [3] = MEMBER(CODEC_KIND_TEXT, 0,
                                                                              "userAgent", struct sendring_click,
                                                                              user_agent),
-                                                                [4] = MEMBER(CODEC_KIND_TEXT,
-                                                                             FILLED, "link", struct sendring_click,
-                                                                             link),
+                                                                [4] =
+                                                                        MEMBER(
+                                                                                CODEC_KIND_TEXT, FILLED | URL,
+                                                                                "link", struct sendring_click, link),
                                                                 [5] =
                                                                         MEMBER_ABSENT(CODEC_KIND_TAGS, 0, "linkTags",
                                                                                       struct sendring_click, link_tags,

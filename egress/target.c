@@ -102,7 +102,11 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
                 .partition = slice_of_text(settings->partition),
                 .configuration_set = slice_of_text(settings->default_configuration_set),
                 .event_id = spec->event_id,
+                .redaction = spec->redaction == NULL ? NULL : &target->redaction,
         };
+        if (spec->redaction != NULL)
+                target->redaction = *spec->redaction; /* the plan goes before the target does */
+        target->spec.redaction = target->json.redaction;
         atomic_init(&target->gone, false);
         atomic_init(&target->life, EGRESS_TARGET_KEPT);
         (void)snprintf(row->key, sizeof(row->key), "%.*s", SLICE_PRINTF(spec->key)); /* the same size */
@@ -154,6 +158,7 @@ void egress_target_free(struct egress_target *target)
                 free(target->batches[i].bytes);
         free(target->batches);
         arena_release(&target->arena);
+        codec_redaction_clear(&target->redaction);
         free(target);
 }
 

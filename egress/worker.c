@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "codecs/redact.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -221,11 +222,17 @@ static bool worker_read_failed(struct egress_worker *worker, uint32_t shard, enu
         return code == ERR_CORRUPT;
 }
 
+static bool worker_same_redaction(const struct codec_redaction *a, const struct codec_redaction *b)
+{
+        return a == b ||
+               (a != NULL && b != NULL && memcmp(a->fingerprint, b->fingerprint, sizeof(a->fingerprint)) == 0);
+}
+
 static bool worker_same_json(const struct codec_json_options *a, const struct codec_json_options *b)
 {
         return slice_equal(a->account_id, b->account_id) && slice_equal(a->region, b->region) &&
                slice_equal(a->partition, b->partition) && slice_equal(a->configuration_set, b->configuration_set) &&
-               a->event_id == b->event_id;
+               a->event_id == b->event_id && worker_same_redaction(a->redaction, b->redaction);
 }
 
 /* Hands one record of the log to the targets that it is routed to: those of this worker that take live, or only `only`.

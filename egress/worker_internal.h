@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "codecs/codec.h"
+#include "codecs/redact.h"
 #include "egress/batch.h"
 #include "egress/file.h"
 #include "egress/sigv4.h"
@@ -68,7 +69,8 @@ struct egress_target {
         int64_t clock_offset_ms; /* the service's clock minus ours */
         struct log_gate failure_gate;
         struct log_gate dead_letter_gate;
-        struct codec_json_options json; /* what producers left out */
+        struct codec_json_options json;   /* what producers left out */
+        struct codec_redaction redaction; /* of `json`, where the destination has a policy */
 
         /* AWS services (target_http.c) */
         struct http_client *client;

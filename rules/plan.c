@@ -271,10 +271,19 @@ void rules_plan_each(const struct rules_plan *plan,
         }
 }
 
+/* The keys of policies do not stay in memory that is given back. */
+static void plan_wipe(const struct rules_target *target)
+{
+        if (target->redaction != NULL)
+                codec_redaction_clear((struct codec_redaction *)(uintptr_t)target->redaction); /* the plan's own copy */
+}
+
 void rules_plan_free(struct rules_plan *plan)
 {
         if (plan == NULL)
                 return;
+        for (uint32_t i = 0; plan->targets != NULL && i < plan->targets_count; i++)
+                plan_wipe(&plan->targets[i]);
         struct arena arena = plan->arena; /* the plan lies in its own arena */
         arena_release(&arena);
 }
@@ -360,6 +369,11 @@ void rules_plan_builder_free(struct rules_plan_builder *builder)
 {
         if (builder == NULL)
                 return;
+        /* A plan that came to nothing: its targets are still the builder's. */
+        for (uint32_t i = 0; builder->plan != NULL && builder->targets != NULL && i < builder->plan->targets_count; i++)
+                plan_wipe(&builder->targets[i].target);
+        if (builder->plan != NULL)
+                builder->plan->targets = NULL;
         rules_plan_free(builder->plan);
         arena_release(&builder->arena);
         free(builder);
@@ -406,6 +420,13 @@ static bool plan_target_copy(struct arena *arena, const struct rules_target *wan
         ret_target->region = arena_copy(arena, wanted->region);
         ret_target->account_id = arena_copy(arena, wanted->account_id);
         ret_target->partition = arena_copy(arena, wanted->partition);
+        if (wanted->redaction != NULL) {
+                struct codec_redaction *redaction = arena_alloc(arena, sizeof(*redaction));
+                if (redaction == NULL)
+                        return false;
+                *redaction = *wanted->redaction;
+                ret_target->redaction = redaction;
+        }
         return ret_target->key.ptr != NULL && ret_target->resource.ptr != NULL && ret_target->arn.ptr != NULL &&
                ret_target->region.ptr != NULL && ret_target->account_id.ptr != NULL &&
                ret_target->partition.ptr != NULL;

@@ -192,17 +192,19 @@ struct rules_cloudwatch {
 /* What is shared on the wire: destinations with the same service, resource and format are one target. A target that
  * only disabled destinations name is still here (what was accepted for it earlier is still delivered); one that no
  * destination names is not. Text belongs to the plan and has a NUL behind it. */
+struct codec_redaction;
 struct rules_target {
         uint32_t index;             /* 0.. in this plan */
         enum rules_service service; /* RULES_SERVICE_FIREHOSE or RULES_SERVICE_FILE */
         struct slice key;           /* stable over reloads and restarts, at most RULES_TARGET_KEY_BYTES_MAX:
                                        "firehose arn:aws:firehose:us-east-1:123456789012:deliverystream/mail packing=events",
-                                       "firehose ... packing=none event-id", "file /var/log/sendring/events.ndjson",
-                                       "file event-id /var/..." */
+                                       "firehose ... packing=none redaction=0123456789abcdef event-id", "file
+                                       /var/log/sendring/events.ndjson",           "file event-id /var/..." */
         struct slice resource;      /* stream name, or path */
         struct slice arn, region, account_id, partition; /* Firehose; else empty */
         bool packed; /* Firehose: several newline-ended events in a record (Sendring: {Packing: none} turns it off) */
         uint32_t packed_events_max;                /* Sendring: {PackingEventsMax: 500}; 1 when not packed */
+        const struct codec_redaction *redaction;   /* Sendring: {Redaction: ...}, codecs/redact.h; NULL: none */
         bool event_id;                             /* Sendring: {EventId: true}: records have a `sendring` member */
         uint64_t rotate_bytes;                     /* file: 0 = never */
         uint32_t rotate_seconds;                   /* file: 0 = never */

@@ -5,6 +5,7 @@
 
 #include "base/arena.h"
 #include "base/slice.h"
+#include "codecs/redact.h"
 #include "rules/rules.h"
 
 /* ---------------------------------------------------------------------------------------------- the tree */
@@ -153,15 +154,20 @@ bool rules_cloudwatch_read(struct rules_reader *reader, const struct rules_yaml_
 /* What `Sendring` says about the records that a destination gets: part of what makes its target another one. */
 #define RULES_PUBLISHED_KEY_BYTES_MAX 48u
 struct rules_published {
-        bool event_id;
-        struct slice key; /* empty, or such as "event-id"; in `text` */
-        char text[RULES_PUBLISHED_KEY_BYTES_MAX];
+        bool event_id, redacted;
+        struct codec_redaction redaction; /* when redacted: holds a key, wiped by rules_published_clear() */
+        const struct rules_yaml_node *redaction_members; /* of the node it was read from; NULL: none */
+        size_t key_bytes;
+        char key[RULES_PUBLISHED_KEY_BYTES_MAX]; /* empty, or such as "redaction=0123456789abcdef event-id" */
 };
-/* `event_id`: NULL where it is not given. */
+/* Nodes are NULL where nothing is given. *published is what was read before, or cleared: destinations that share a
+ * policy by an alias read its key once. False: findings were added, and nothing is published. */
 bool rules_published_read(struct rules_reader *reader, const struct rules_yaml_node *event_id,
-                          struct rules_published *ret_published);
-/* Puts it into a target, save the key. */
-void rules_published_use(const struct rules_published *published, struct rules_target *target);
+                          const struct rules_yaml_node *redaction, struct rules_published *published);
+void rules_published_clear(struct rules_published *published);
+/* Fills a policy that was initialised, from the value of `Redaction`. */
+bool rules_redaction_read(struct rules_reader *reader, const struct rules_yaml_node *node,
+                          struct codec_redaction *redaction);
 
 /* ---------------------------------------------------------------------------------------------- default sets by
  * domain */

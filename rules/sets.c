@@ -26,11 +26,12 @@ struct sets_filter {
 struct sets_reader {
         struct rules_reader reader;
         struct rules_plan_builder *builder;
-        bool too_many_targets; /* said once */
+        bool too_many_targets;            /* said once */
+        struct rules_published published; /* of the destination being read */
         struct sets_filter filters[SETS_FILTERS];
 };
 
-/* A key of a target is at most RULES_TARGET_KEY_BYTES_MAX: "file ", what is published, and the path. */
+/* A key of a target is at most RULES_TARGET_KEY_BYTES_MAX: "file ", what is published and a space, and the path. */
 #define SETS_PATH_BYTES_MAX (RULES_TARGET_KEY_BYTES_MAX - 5)
 
 /* What a destination definition says. */
@@ -118,6 +119,14 @@ static void sets_key_append(struct slice *key, uint8_t *room, struct slice part)
         key->len += part.len;
 }
 
+/* Tells the target what is published; returns that part of the key. */
+static struct slice sets_published(const struct sets_reader *sets, struct rules_target *target)
+{
+        target->event_id = sets->published.event_id;
+        target->redaction = sets->published.redacted ? &sets->published.redaction : NULL;
+        return slice_of(sets->published.key, sets->published.key_bytes);
+}
+
 /* The extensions of ours beside a Firehose destination. */
 static bool sets_packing(struct rules_reader *reader, const struct rules_yaml_node *packing,
                          const struct rules_yaml_node *events_max, struct rules_target *target)
@@ -143,7 +152,7 @@ static bool sets_packing(struct rules_reader *reader, const struct rules_yaml_no
 
 static bool sets_firehose(struct sets_reader *sets, const struct rules_yaml_node *node,
                           const struct rules_yaml_node *packing, const struct rules_yaml_node *events_max,
-                          const struct rules_published *published, uint32_t *ret_target_index)
+                          uint32_t *ret_target_index)
 {
         struct rules_reader *reader = &sets->reader;
         static const char *const names[] = {"IamRoleArn", "DeliveryStreamArn"};
@@ -176,10 +185,10 @@ static bool sets_firehose(struct sets_reader *sets, const struct rules_yaml_node
         sets_key_append(&wanted.key, key, SLICE("firehose "));
         sets_key_append(&wanted.key, key, stream.text);
         sets_key_append(&wanted.key, key, wanted.packed ? SLICE(" packing=events") : SLICE(" packing=none"));
-        rules_published_use(published, &wanted);
-        if (published->key.len > 0) {
+        struct slice published = sets_published(sets, &wanted);
+        if (published.len > 0) {
                 sets_key_append(&wanted.key, key, SLICE(" "));
-                sets_key_append(&wanted.key, key, published->key);
+                sets_key_append(&wanted.key, key, published);
         }
         wanted.arn = stream.text;
         wanted.resource = stream.resource;
@@ -202,8 +211,7 @@ static bool sets_firehose(struct sets_reader *sets, const struct rules_yaml_node
 }
 
 /* The options stand before the path, which may hold any text. Two targets never write one file. */
-static bool sets_file(struct sets_reader *sets, const struct rules_yaml_node *node,
-                      const struct rules_published *published, uint32_t *ret_target_index)
+static bool sets_file(struct sets_reader *sets, const struct rules_yaml_node *node, uint32_t *ret_target_index)
 {
         struct rules_reader *reader = &sets->reader;
         static const char *const names[] = {"Path", "RotateBytes", "RotateSeconds"};
@@ -217,7 +225,8 @@ static bool sets_file(struct sets_reader *sets, const struct rules_yaml_node *no
                 rules_error(reader, node, "FileDestination needs Path, like /var/log/sendring/events.ndjson");
                 good = false;
         } else if (!rules_yaml_text(reader, values[0], "Path", 1,
-                                    SETS_PATH_BYTES_MAX - published->key.len - (published->key.len > 0), &path)) {
+                                    SETS_PATH_BYTES_MAX - sets->published.key_bytes - (sets->published.key_bytes > 0),
+                                    &path)) {
                 good = false;
         } else if (!rules_is_plain_path(path)) {
                 rules_error(reader, values[0],
@@ -248,10 +257,10 @@ static bool sets_file(struct sets_reader *sets, const struct rules_yaml_node *no
                 .rotate_bytes = rotate_bytes,
                 .rotate_seconds = (uint32_t)rotate_seconds,
         };
-        rules_published_use(published, &wanted);
+        struct slice published = sets_published(sets, &wanted);
         sets_key_append(&wanted.key, key, SLICE("file "));
-        sets_key_append(&wanted.key, key, published->key);
-        if (published->key.len > 0)
+        sets_key_append(&wanted.key, key, published);
+        if (published.len > 0)
                 sets_key_append(&wanted.key, key, SLICE(" "));
         sets_key_append(&wanted.key, key, path);
         struct rules_target *target;
@@ -369,6 +378,7 @@ enum sets_extension {
         SETS_PACKING,
         SETS_PACKING_EVENTS_MAX,
         SETS_EVENT_ID,
+        SETS_REDACTION,
         SETS_FILTER, /* of any destination */
         SETS_CLOUDWATCH_FIRST,
         SETS_EXTENSIONS = SETS_CLOUDWATCH_FIRST + RULES_CLOUDWATCH_EXTENSIONS,
@@ -385,7 +395,7 @@ static bool sets_extensions_belong(struct rules_reader *reader, const char *cons
                 if (extensions[i] == NULL || i == SETS_FILTER ||
                     values[is_cloudwatch ? SETS_CLOUDWATCH : SETS_FIREHOSE] != NULL)
                         continue;
-                if (i == SETS_EVENT_ID) { /* of destinations that get the record itself */
+                if (i == SETS_EVENT_ID || i == SETS_REDACTION) { /* of destinations that get the record itself */
                         if (values[SETS_CLOUDWATCH] == NULL)
                                 continue;
                         rules_error(reader, extensions[i], "Sendring.%s says nothing about metrics; leave it out",
@@ -404,7 +414,8 @@ static bool sets_definition(struct sets_reader *sets, struct sets_destination *d
                             const struct rules_yaml_node *const *values, uint32_t *ret_target_index)
 {
         struct rules_reader *reader = &sets->reader;
-        const char *ours[SETS_EXTENSIONS] = {"FileDestination", "Packing", "PackingEventsMax", "EventId", "Filter"};
+        const char *ours[SETS_EXTENSIONS] = {"FileDestination", "Packing",   "PackingEventsMax",
+                                             "EventId",         "Redaction", "Filter"};
         for (size_t i = 0; i < RULES_CLOUDWATCH_EXTENSIONS; i++)
                 ours[SETS_CLOUDWATCH_FIRST + i] = rules_cloudwatch_extensions[i];
         const struct rules_yaml_node *extensions[SETS_EXTENSIONS] = {NULL};
@@ -438,17 +449,16 @@ static bool sets_definition(struct sets_reader *sets, struct sets_destination *d
                 return false;
         }
         good = sets_extensions_belong(reader, ours, extensions, values) && good;
-        struct rules_published published;
-        if (!rules_published_read(reader, extensions[SETS_EVENT_ID], &published))
+        if (!rules_published_read(reader, extensions[SETS_EVENT_ID], extensions[SETS_REDACTION], &sets->published))
                 return false;
         const struct rules_yaml_node *node;
         *ret_target_index = RULES_TARGET_NONE;
         if ((node = values[SETS_FIREHOSE]) != NULL)
                 return sets_firehose(sets, node, extensions[SETS_PACKING], extensions[SETS_PACKING_EVENTS_MAX],
-                                     &published, ret_target_index) &&
+                                     ret_target_index) &&
                        good;
         if ((node = extensions[SETS_FILE]) != NULL)
-                return sets_file(sets, node, &published, ret_target_index) && good;
+                return sets_file(sets, node, ret_target_index) && good;
         if ((node = values[SETS_CLOUDWATCH]) != NULL) {
                 struct rules_cloudwatch cloudwatch;
                 sets_not_published(reader, destination, node, sets_members[SETS_CLOUDWATCH]);
@@ -669,6 +679,7 @@ static enum err_code sets_read(const char *path, const struct slice *text, const
         }
         code = rules_reader_end(reader);
 out:
+        rules_published_clear(&sets.published);
         rules_plan_builder_free(sets.builder);
         arena_release(&arena);
         if (code == ERR_OK)

@@ -1,10 +1,11 @@
 /* Any bytes as an event: what codec_view_decode() accepts, msgpack-c calls well-formed, becomes JSON within the
  * promised bound that jansson parses without duplicate members, and comes back from the struct as the same JSON when it
- * has no unknown members. */
+ * has no unknown members; with redaction it becomes JSON, too. */
 #include "base/arena.h"
 #include "base/assert.h"
 #include "base/limits.h"
 #include "codecs/codec.h"
+#include "codecs/redact.h"
 
 #include <jansson.h>
 #include <msgpack.h>
@@ -34,6 +35,36 @@ static void check_struct(const struct codec_view *view, size_t json_bytes)
         arena_release(&arena);
 }
 
+static void check_json(size_t bytes)
+{
+        json_error_t error;
+        json_t *root = json_loadb((const char *)json, bytes,
+                                  JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
+        ASSERT(root != NULL);
+        json_decref(root);
+}
+
+/* With a policy: within the bound, and valid. */
+static void check_redacted(const struct codec_view *view)
+{
+        struct codec_redaction redaction;
+        struct codec_json_options options = {.redaction = &redaction};
+        codec_redaction_init(&redaction);
+        ASSERT(codec_redaction_set_key(&redaction, SLICE("0123456789abcdef"), NULL) == ERR_OK);
+        for (int i = 0; i < 3; i++) {
+                redaction.addresses = i == 0 ? CODEC_ADDRESSES_MASK : CODEC_ADDRESSES_HMAC;
+                if (i == 2) {
+                        ASSERT(codec_redaction_drop(&redaction, SLICE("mail.headers"), NULL) == ERR_OK);
+                        ASSERT(codec_redaction_drop(&redaction, SLICE("mail.*"), NULL) == ERR_OK);
+                        ASSERT(codec_redaction_drop(&redaction, SLICE("click.linkTags"), NULL) == ERR_OK);
+                        ASSERT(codec_redaction_allow_header(&redaction, SLICE("Subject"), NULL) == ERR_OK);
+                }
+                size_t bytes = codec_json_encode(view, &options, json, sizeof(json));
+                ASSERT(bytes > 0 && bytes <= codec_json_size_max(view, &options));
+                check_json(bytes);
+        }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
         struct codec_view view;
@@ -57,11 +88,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         ASSERT(bytes <= codec_json_size_max(&view, NULL));
         ASSERT(codec_json_encode(&view, NULL, again, bytes) == bytes);
         ASSERT(memcmp(json, again, bytes) == 0);
-        json_error_t error;
-        json_t *root = json_loadb((const char *)json, bytes,
-                                  JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
-        ASSERT(root != NULL);
-        json_decref(root);
+        check_json(bytes);
         check_struct(&view, bytes);
+        check_redacted(&view);
         return 0;
 }

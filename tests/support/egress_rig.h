@@ -36,6 +36,7 @@ struct egress_rig_target {
 
 /* Zeroed, then egress_rig_defaults(), then whatever the test wants otherwise, then egress_rig_open(). */
 struct egress_rig {
+        uint64_t appended; /* events, for their lane positions */
         uint32_t shards_count, workers_count;
         struct rules_settings settings;
         uint64_t journal_bytes_max;
@@ -277,7 +278,10 @@ static inline void egress_rig_append(struct egress_rig *rig, uint32_t shard, con
         memcpy(payload + CODEC_VIEW_STORED_BYTES, event, bytes);
         EGRESS_RIG_CHECK(codec_view_decode(slice_of(payload + CODEC_VIEW_STORED_BYTES, bytes), &view, NULL) == ERR_OK);
         codec_view_store(&view, payload);
-        struct journal_entry entry = {.lane_id = 1, .accepted_ms = accepted_ms, .event_type = SENDRING_SEND};
+        struct journal_entry entry = {.lane_id = 1,
+                                      .lane_position = ++rig->appended,
+                                      .accepted_ms = accepted_ms,
+                                      .event_type = SENDRING_SEND};
         for (uint32_t i = 0; i < routes_count; i++)
                 entry.routes[entry.routes_count++] = rig->targets[routes[i]].numbers[shard];
         journal_commit(journal, &entry, CODEC_VIEW_STORED_BYTES + (uint32_t)bytes);

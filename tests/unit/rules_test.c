@@ -3,6 +3,7 @@
 #include "base/limits.h"
 #include "base/random.h"
 #include "codecs/codec.h"
+#include "codecs/redact.h"
 #include "rules/rules.h"
 
 #include <criterion/criterion.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---------------------------------------------------------------------------------------------- helpers */
@@ -556,6 +558,91 @@ Test(rules, default_sets_by_domain, .timeout = 10)
                 cr_expect_not_null(strstr(report.last->text, bad[i][1]), "%s: %s", bad[i][0], report.last->text);
                 rules_report_release(&report);
         }
+}
+
+/* A key file, and a policy that uses it, in a plan of one destination. */
+static enum err_code parse_redaction(const char *redaction, struct rules_plan **ret_plan, struct rules_report *report)
+{
+        char yaml[2048];
+        (void)snprintf(yaml, sizeof(yaml),
+                       "ConfigurationSets: [{ConfigurationSetName: a, EventDestinations: [{Name: d, Enabled: true, "
+                       "MatchingEventTypes: [SEND], Sendring: {FileDestination: {Path: /f}, Redaction: %s}}]}]",
+                       redaction);
+        rules_report_init(report);
+        return rules_plan_parse("s", slice_of_text(yaml), NULL, ret_plan, report);
+}
+
+Test(rules, redaction_policies_are_read_and_their_keys_guarded, .timeout = 10)
+{
+        char directory[] = "/tmp/sendring-redaction-XXXXXX", path[64], text[512];
+        struct rules_report report;
+        struct rules_plan *plan;
+        cr_assert_not_null(mkdtemp(directory));
+        (void)snprintf(path, sizeof(path), "%s/key", directory);
+        cr_assert_eq(file_replace(path, SLICE("0123456789abcdef\n"), NULL), ERR_OK);
+        cr_assert_eq(chmod(path, 0600), 0);
+        (void)snprintf(
+                text, sizeof(text),
+                "{Addresses: hmac, KeyFile: %s, Domain: drop, Drop: [mail.headers, open.ipAddress], Headers: [To]}",
+                path);
+        cr_assert_eq(parse_redaction(text, &plan, &report), ERR_OK);
+        const struct rules_target *target = rules_plan_target(plan, 0);
+        cr_assert_not_null(target->redaction);
+        char token[CODEC_REDACTION_TOKEN_BYTES];
+        codec_redaction_token(target->redaction, SLICE("Ana@x.example"), token);
+        /* printf %s ana@x.example | openssl dgst -sha256 -hmac 0123456789abcdef */
+        cr_expect_arr_eq(token, "6cb363d5cca4a7011948c6cc27499b34", sizeof(token), "%.32s", token);
+        cr_expect(target->redaction->domain_dropped && target->redaction->headers_limited);
+        (void)snprintf(text, sizeof(text), "file redaction=%s /f", target->redaction->fingerprint);
+        cr_expect(slice_equal(target->key, slice_of_text(text)), "%.*s", SLICE_PRINTF(target->key));
+        cr_expect_eq(strlen(target->redaction->fingerprint), 16);
+        rules_plan_free(plan);
+        rules_report_release(&report);
+
+        static const char *const bad[][2] = {
+                {"x", "Redaction must be a map"},
+                {"{Addresses: all}", "Redaction.Addresses"},
+                {"{Addresses: hmac}", "needs KeyFile"},
+                {"{Addresses: mask, KeyFile: /k}", "Redaction.KeyFile belongs to Addresses: hmac"},
+                {"{Addresses: mask, Domain: drop}", "Redaction.Domain belongs to Addresses: hmac"},
+                {"{Addresses: hmac, KeyFile: k}", "must be absolute"},
+                {"{Addresses: hmac, KeyFile: /nowhere/k}", "cannot be opened: No such file"},
+                {"{Addresses: hmac, KeyFile: /dev/null}", "it is no regular file"},
+                {"{Drop: mail.headers}", "Redaction.Drop"},
+                {"{Drop: [mail.subject]}", "no member mail.subject to drop"},
+                {"{Headers: ['']}", "Redaction.Headers"},
+                {"{Mask: yes}", "unknown member 'Mask'"},
+        };
+        for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+                cr_expect_eq(parse_redaction(bad[i][0], &plan, &report), ERR_CONFIG, "%s", bad[i][0]);
+                cr_expect_not_null(strstr(report.last->text, bad[i][1]), "%s: %s", bad[i][0], report.last->text);
+                rules_report_release(&report);
+        }
+        (void)snprintf(text, sizeof(text), "{Addresses: hmac, KeyFile: %s}", path);
+        static const struct {
+                const char *key;
+                mode_t mode;
+                const char *finding;
+        } keys[] = {
+                {"0123456789abcdef", 0640, "others may use it: chmod 600"},
+                {"0123456789abcdef", 0602, "others may use it: chmod 600"},
+                {"0123456789abcde\n", 0600, "the key must have 16 to 4096 bytes, not 15"},
+                {"", 0400, "the key must have 16 to 4096 bytes, not 0"},
+        };
+        for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+                cr_assert_eq(file_replace(path, slice_of_text(keys[i].key), NULL), ERR_OK);
+                cr_assert_eq(chmod(path, keys[i].mode), 0);
+                cr_expect_eq(parse_redaction(text, &plan, &report), ERR_CONFIG);
+                cr_expect_not_null(strstr(report.last->text, keys[i].finding), "%s", report.last->text);
+                cr_expect_null(strstr(report.last->text, "0123456789"), "a key is never said");
+                rules_report_release(&report);
+        }
+        cr_assert_eq(unlink(path), 0);
+        cr_assert_eq(symlink("/etc/hostname", path), 0);
+        cr_expect_eq(parse_redaction(text, &plan, &report), ERR_CONFIG);
+        rules_report_release(&report);
+        cr_assert_eq(unlink(path), 0);
+        cr_assert_eq(rmdir(directory), 0);
 }
 
 Test(rules, what_is_published_makes_another_target, .timeout = 10)

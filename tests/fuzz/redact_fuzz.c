@@ -1,0 +1,46 @@
+/* Any text through a redaction policy: the result is a JSON string, and before every '@' and "%40" of it stands a mask
+ * or nothing that could be part of a local part. The first byte chooses the kind of text. */
+#include "base/assert.h"
+#include "codecs/redact.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static bool is_local(uint8_t byte)
+{
+        return byte >= 0x80 || (byte >= '0' && byte <= '9') || ((byte | 0x20) >= 'a' && (byte | 0x20) <= 'z') ||
+               (byte != '\0' && strchr("!#$%&'+-/=?^_`{|}~.\"", byte) != NULL);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+        static uint8_t json[1 << 20], text[1 << 20], again[1 << 20];
+        struct codec_redaction redaction;
+        if (size == 0 || size > (1 << 16))
+                return 0;
+        enum codec_redact_kind kind = (enum codec_redact_kind)(data[0] % 3);
+        struct slice input = slice_of(data + 1, size - 1);
+        codec_redaction_init(&redaction);
+        redaction.addresses = CODEC_ADDRESSES_MASK;
+        size_t bytes = codec_redact_string(&redaction, input, kind, 0, json, sizeof(json));
+        ASSERT(bytes >= 2);
+        size_t len = codec_json_unescape(slice_of(json + 1, bytes - 2), text, sizeof(text));
+        ASSERT(len != SIZE_MAX);
+        for (size_t i = 1; i < len; i++) {
+                bool is_sign = text[i] == '@' || (len - i >= 3 && memcmp(text + i, "%40", 3) == 0);
+                if (is_sign && is_local(text[i - 1]))
+                        ASSERT(kind == CODEC_REDACT_URL && strchr("/?&;#=", text[i - 1]) != NULL);
+        }
+        /* Exactly enough room is enough; tokens are what stands there instead. */
+        ASSERT(codec_redact_string(&redaction, input, kind, 0, again, bytes) == bytes);
+        ASSERT(memcmp(json, again, bytes) == 0);
+        ASSERT(codec_redact_string(&redaction, input, kind, 0, again, bytes - 1) == 0);
+        ASSERT(codec_redaction_set_key(&redaction, SLICE("0123456789abcdef"), NULL) == ERR_OK);
+        redaction.addresses = CODEC_ADDRESSES_HMAC;
+        size_t with_tokens = codec_redact_string(&redaction, input, kind, UINT32_MAX, again, sizeof(again));
+        ASSERT(with_tokens >= bytes && (with_tokens - bytes) % (CODEC_REDACTION_TOKEN_BYTES - 3) == 0);
+        /* Paths of members to drop come from configuration files. */
+        struct err err = {.text = ""};
+        ASSERT(codec_redaction_drop(&redaction, input, &err) == ERR_OK || err.text[0] != '\0');
+        ASSERT(codec_redaction_allow_header(&redaction, input, &err) == ERR_OK || err.text[0] != '\0');
+        return 0;
+}
