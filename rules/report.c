@@ -192,6 +192,18 @@ void rules_warning(struct rules_reader *reader, const struct rules_yaml_node *no
         va_end(args);
 }
 
+bool rules_report_warn(struct rules_report *report, const char *file, const char *format, ...)
+{
+        struct rules_reader reader = {.report = report, .file = arena_copy_text(&report->arena, file)};
+        if (reader.file == NULL)
+                return false;
+        va_list args;
+        va_start(args, format);
+        report_add(&reader, RULES_WARNING, NULL, format, args);
+        va_end(args);
+        return !reader.out_of_memory;
+}
+
 const char *rules_quote(struct rules_reader *reader, struct slice text)
 {
         char quoted[80 * 4 + 8];

@@ -48,6 +48,9 @@ struct rules_report {
 void rules_report_init(struct rules_report *report);
 /* The report may be used again after rules_report_init(). */
 void rules_report_release(struct rules_report *report);
+/* Adds a warning about `file` as a whole. False: out of memory. */
+bool rules_report_warn(struct rules_report *report, const char *file, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));
 /* As compilers print them, one line each. */
 void rules_report_print(const struct rules_report *report, FILE *out);
 /* One JSON object a line: {"file","line","column","severity","text"}. */

@@ -3,13 +3,16 @@
 #include "tools/cmd.h"
 
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define VALIDATE_SETTINGS_DEFAULT "/etc/sendring/sendring.yaml"
 
 static const char validate_help[] =
-        "usage: sendring validate [--settings FILE] [--configuration-sets FILE] [--deny-warnings] [--json]\n"
+        "usage: sendring validate [--settings FILE] [--configuration-sets FILE] [--deny-warnings]\n"
+        "                         [--elsewhere] [--json]\n"
         "\n"
         "Checks the daemon's settings and the configuration sets and prints every mistake as FILE:LINE:COLUMN, then "
         "what\n"
@@ -20,6 +23,7 @@ static const char validate_help[] =
         "file\n"
         "                             is checked\n"
         "  --deny-warnings            warnings count as mistakes\n"
+        "  --elsewhere                the files are for another host: folders that must be there are not looked for\n"
         "  --json                     one JSON object a line: the findings, then {\"summary\": ...}\n"
         "\n"
         "Exit status: 0 all is well, 64 wrong usage, 74 out of memory, 78 there are mistakes.\n";
@@ -86,16 +90,19 @@ static void validate_plan_json(const struct rules_plan *plan, const struct valid
 
 struct validate_options {
         const char *settings_path, *sets_path; /* NULL: not given */
-        bool deny_warnings, json;
+        bool deny_warnings, elsewhere, json;
 };
 
 /* -1: go on; else the exit status. */
 static int validate_parse(int argc, char **argv, struct validate_options *ret_options)
 {
-        static const struct option options[] = {
-                {"settings", required_argument, NULL, 's'}, {"configuration-sets", required_argument, NULL, 'c'},
-                {"deny-warnings", no_argument, NULL, 'w'},  {"json", no_argument, NULL, 'j'},
-                {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0}};
+        static const struct option options[] = {{"settings", required_argument, NULL, 's'},
+                                                {"configuration-sets", required_argument, NULL, 'c'},
+                                                {"deny-warnings", no_argument, NULL, 'w'},
+                                                {"elsewhere", no_argument, NULL, 'e'},
+                                                {"json", no_argument, NULL, 'j'},
+                                                {"help", no_argument, NULL, 'h'},
+                                                {NULL, 0, NULL, 0}};
         optind = 0; /* argv is not the process's own */
         opterr = 0;
         for (int option; (option = getopt_long(argc, argv, ":h", options, NULL)) != -1;) {
@@ -108,6 +115,9 @@ static int validate_parse(int argc, char **argv, struct validate_options *ret_op
                         break;
                 case 'w':
                         ret_options->deny_warnings = true;
+                        break;
+                case 'e':
+                        ret_options->elsewhere = true;
                         break;
                 case 'j':
                         ret_options->json = true;
@@ -151,6 +161,38 @@ static void validate_print(const struct validate_options *options, const struct 
         printf("%s: %u errors, %u warnings\n", bad ? "refused" : "ok", report->errors, report->warnings);
 }
 
+/* A folder that the daemon does not make: without it, it would not start. False: out of memory. */
+static bool validate_folder(struct rules_report *report, const char *file, const char *what, const char *path)
+{
+        char folder[PATH_MAX];
+        const char *slash = strrchr(path, '/');
+        size_t len = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
+        struct stat status;
+        if (len == 0 || len >= sizeof(folder))
+                return true; /* relative to nothing, or refused elsewhere */
+        memcpy(folder, path, len);
+        folder[len] = '\0';
+        if (stat(folder, &status) == 0 && S_ISDIR(status.st_mode))
+                return true;
+        return rules_report_warn(report, file,
+                                 "%s %s: there is no folder %s on this host, and without it the daemon does not start; "
+                                 "make it, for the daemon's user to write in",
+                                 what, path, folder);
+}
+
+static bool validate_folders(const char *settings_path, const char *sets_path, const struct rules_settings *settings,
+                             const struct rules_plan *plan, struct rules_report *report)
+{
+        bool ok = settings == NULL || validate_folder(report, settings_path, "socket_path", settings->socket_path);
+        for (uint32_t i = 0; plan != NULL && i < rules_plan_targets_count(plan) && ok; i++) {
+                const struct rules_target *target = rules_plan_target(plan, i);
+                if (target->service == RULES_SERVICE_FILE) /* a NUL is behind the text */
+                        ok = validate_folder(report, sets_path, "FileDestination.Path",
+                                             (const char *)target->resource.ptr);
+        }
+        return ok;
+}
+
 int cmd_validate(int argc, char **argv)
 {
         struct validate_options options = {0};
@@ -175,6 +217,9 @@ int cmd_validate(int argc, char **argv)
                 enum err_code plan_code = rules_plan_load(sets_path, has_settings ? &settings : NULL, &plan, &report);
                 code = plan_code == ERR_OK ? code : plan_code;
         }
+        if (!options.elsewhere && code != ERR_MEMORY &&
+            !validate_folders(options.settings_path, sets_path, has_settings ? &settings : NULL, plan, &report))
+                code = ERR_MEMORY;
         bool bad = code != ERR_OK || (options.deny_warnings && report.warnings > 0);
         status = bad ? CMD_EXIT_CONFIG : CMD_EXIT_OK;
         if (code == ERR_MEMORY) {
