@@ -214,7 +214,7 @@ def full_disk(build):
     mount = tempfile.mkdtemp(prefix="misuse-disk-")
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", mount], capture_output=True, text=True)
     if mounted.returncode != 0:
-        print("  SKIPPED the full disk: cannot mount a tmpfs here: %s" % mounted.stderr.strip(), flush=True)
+        system.skipped("misuse: the full disk", "cannot mount a tmpfs: %s" % mounted.stderr.strip())
         os.rmdir(mount)
         return
     try:
