@@ -225,3 +225,57 @@ Test(pattern, each_limit_holds_and_one_more_is_refused, .timeout = 20)
         cr_expect_not_null(strstr(finding(long_text, RULES_ERROR), "have more than 65536 bytes"));
         free(long_text);
 }
+
+/* ---------------------------------------------------------------------------------------------- the manual */
+
+/* Which events of events.jsonl the examples of configuration-sets.yaml(5) let through, by their line. */
+static const uint32_t manual_wanted[][9] = {{5}, {4}, {5, 6, 19, 20}, {1, 3, 4, 5, 6, 8, 9, 10}};
+
+static void manual_check(struct slice yaml, uint32_t example)
+{
+        struct arena arena;
+        struct rules_report report;
+        arena_init(&arena, 0, 0);
+        rules_report_init(&report);
+        char text[2048], seen[256] = "", wanted[256] = "";
+        /* Below `Filter:`, two columns in. */
+        (void)snprintf(text, sizeof(text), "%.*s", SLICE_PRINTF(slice_from(yaml, sizeof("Filter:"))));
+        const struct rules_pattern *pattern = pattern_cases_compile(slice_of_text(text), &arena, &report);
+        cr_assert_not_null(pattern, "example %u: %s", example, report.first == NULL ? "" : report.first->text);
+        cr_assert_eq(report.warnings, 0, "example %u: %s", example, report.first == NULL ? "" : report.first->text);
+        for (uint32_t i = 0; i < cases.events_count; i++)
+                if (pattern_cases_match(pattern, &cases.events[i]))
+                        (void)snprintf(seen + strlen(seen), sizeof(seen) - strlen(seen), " %u", i + 1);
+        for (uint32_t i = 0; manual_wanted[example][i] != 0; i++)
+                (void)snprintf(wanted + strlen(wanted), sizeof(wanted) - strlen(wanted), " %u",
+                               manual_wanted[example][i]);
+        cr_expect_str_eq(seen, wanted, "example %u matches%s, not%s", example, seen, wanted);
+        rules_report_release(&report);
+        arena_release(&arena);
+}
+
+Test(pattern, examples_of_the_manual_do_what_it_says, .init = load_events, .fini = release_events, .timeout = 10)
+{
+        struct arena arena;
+        struct slice page;
+        arena_init(&arena, 0, 0);
+        cr_assert_eq(file_read(&arena, TEST_DATA_DIRECTORY "/../../docs/man/configuration-sets.yaml.5", 1 << 20, &page,
+                               NULL),
+                     ERR_OK);
+        page = slice_from(page, slice_find(page, SLICE(".Sh FILTERS\n")));
+        page = slice_head(page, slice_find(page, SLICE(".Sh EXAMPLES\n")));
+        uint32_t examples = 0;
+        for (;;) {
+                const struct slice begin = SLICE(".Bd -literal -offset indent\n");
+                size_t at = slice_find(page, begin);
+                if (at == page.len)
+                        break;
+                page = slice_from(page, at + begin.len);
+                struct slice yaml = slice_head(page, slice_find(page, SLICE(".Ed\n")));
+                cr_assert(slice_has_prefix(yaml, SLICE("Filter:\n")));
+                cr_assert_lt(examples, sizeof(manual_wanted) / sizeof(manual_wanted[0]));
+                manual_check(yaml, examples++);
+        }
+        cr_assert_eq(examples, sizeof(manual_wanted) / sizeof(manual_wanted[0]));
+        arena_release(&arena);
+}

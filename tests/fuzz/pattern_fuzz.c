@@ -1,0 +1,74 @@
+/* A pattern from any bytes, matched against an event from any bytes: the first line is the pattern, what follows an
+ * SES-shaped event (where it is none, each of the ten types serves). Nothing crashes; a pattern comes out exactly when
+ * no error was reported; what fails an event is named exactly when it does not match; a pattern or itself is the
+ * pattern, and beside a member that every event has it says the same. */
+#include "tests/support/codec_events.h"
+#include "tests/support/pattern_cases.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* `head`, the pattern, `middle`, the pattern, `tail` as one pattern; NULL when that is none. */
+static const struct rules_pattern *fuzz_wrapped(struct slice pattern, const char *head, const char *middle,
+                                                const char *tail, struct arena *arena)
+{
+        struct rules_report report;
+        int len = (int)pattern.len;
+        const char *bytes = (const char *)pattern.ptr;
+        char *text = middle == NULL ? arena_printf(arena, "%s%.*s%s", head, len, bytes, tail)
+                                    : arena_printf(arena, "%s%.*s%s%.*s%s", head, len, bytes, middle, len, bytes, tail);
+        rules_report_init(&report);
+        const struct rules_pattern *wrapped = pattern_cases_compile(slice_of_text(text), arena, &report);
+        rules_report_release(&report);
+        return wrapped;
+}
+
+static void fuzz_event(const struct rules_pattern *pattern, const struct rules_pattern *twice,
+                       const struct rules_pattern *beside, const struct codec_view *view)
+{
+        struct codec_field_reader reader;
+        codec_field_reader_init(&reader, view, &pattern_cases_options);
+        bool matched = rules_pattern_match(pattern, &reader);
+        ASSERT(reader.trail_count == 0 && !(matched && reader.exhausted));
+        if (reader.exhausted)
+                return;
+        struct slice failed = rules_pattern_failed(pattern, &reader);
+        ASSERT(matched == (failed.len == 0));
+        ASSERT(twice == NULL || pattern_cases_match(twice, view) == matched);
+        ASSERT(beside == NULL || pattern_cases_match(beside, view) == matched);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+        struct slice rest = slice_of(data, size);
+        struct slice text = slice_cut(&rest, '\n');
+        struct arena arena;
+        struct rules_report report;
+        arena_init(&arena, 0, 0);
+        rules_report_init(&report);
+        const struct rules_pattern *pattern = pattern_cases_compile(text, &arena, &report);
+        if (pattern != NULL) {
+                ASSERT(pattern->alternatives_count >= 1 && pattern->keys_count >= 1);
+                const struct rules_pattern *twice = NULL, *beside = NULL;
+                if (text.ptr[0] == '{' && slice_find_byte(text, '\0') == text.len) {
+                        twice = fuzz_wrapped(text, "{$or: [", ", ", "]}", &arena);
+                        beside = fuzz_wrapped(text, "{$or: [{eventType: [{prefix: \"\\x01\"}]}, ", NULL, "]}", &arena);
+                }
+                struct jsonl_event event;
+                struct codec_view view;
+                if (jsonl_parse(rest, &arena, &event, NULL) == ERR_OK &&
+                    codec_view_decode(event.encoded, &view, NULL) == ERR_OK)
+                        fuzz_event(pattern, twice, beside, &view);
+                for (int type = SENDRING_SEND; type <= SENDRING_CLICK; type++) {
+                        static uint8_t encoded[4096];
+                        struct sendring_event filled;
+                        size_t bytes;
+                        codec_events_fill(&filled, (enum sendring_event_type)type);
+                        ASSERT(codec_event_encode(&filled, encoded, sizeof(encoded), &bytes, NULL) == ERR_OK);
+                        ASSERT(codec_view_decode(slice_of(encoded, bytes), &view, NULL) == ERR_OK);
+                        fuzz_event(pattern, twice, beside, &view);
+                }
+        }
+        rules_report_release(&report);
+        arena_release(&arena);
+        return 0;
+}
