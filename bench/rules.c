@@ -5,8 +5,8 @@
  * of loading. Matching asks for names in a random order prepared beforehand, in events of the standard mix; the floor
  * is the memcpy of a 700-byte event, which the router does for each event anyway. `ratio_10000_sets` compares what an
  * event costs with 10,000 sets in even use and with one set: match alone (worst case: every look-up misses the cache)
- * and match beside that memcpy. Five runs, the median counts; times are CPU time of
- * the one thread, so that other work on the machine counts less.
+ * and match beside that memcpy. Five runs in which the sizes take turns, the median counts; times are
+ * CPU time of the one thread, so that other work on the machine counts less.
  *
  * Filters: whole events of the standard mix, one set of ten destinations, of which none, one and all have a filter of
  * two members that matches (the dearest case: one that fails ends at its first member).
@@ -131,26 +131,56 @@ static double bench_match_ns(const struct rules_plan *plan, const struct bench_q
                              bool match, bool copy, uint64_t *hash)
 {
         static uint8_t events[64][EVENT_BYTES], lane[EVENT_BYTES * 64];
-        double runs[RUNS];
-        for (uint32_t run = 0; run < RUNS; run++) {
-                struct codec_view view = {.type = SENDRING_SEND};
-                uint64_t start = clock_thread_cpu_ns();
-                for (uint32_t i = 0; i < count; i++) {
-                        if (match) {
-                                struct rules_match found;
-                                view.type = questions[i].type;
-                                view.configuration_set = slice_of(questions[i].name, 9);
-                                uint32_t got = rules_plan_match(plan, &view, NULL, &found);
-                                *hash = *hash * 31 + got + (got > 0 ? found.targets[got - 1] : 0) + found.set_known;
-                        }
-                        if (copy) {
-                                memcpy(&lane[(i % 64) * EVENT_BYTES], events[(i * 7) % 64], EVENT_BYTES);
-                                *hash += crc32_iscsi(&lane[(i % 64) * EVENT_BYTES], EVENT_BYTES, 0);
-                        }
+        struct codec_view view = {.type = SENDRING_SEND};
+        uint64_t start = clock_thread_cpu_ns();
+        for (uint32_t i = 0; i < count; i++) {
+                if (match) {
+                        struct rules_match found;
+                        view.type = questions[i].type;
+                        view.configuration_set = slice_of(questions[i].name, 9);
+                        uint32_t got = rules_plan_match(plan, &view, NULL, &found);
+                        *hash = *hash * 31 + got + (got > 0 ? found.targets[got - 1] : 0) + found.set_known;
                 }
-                runs[run] = (double)(clock_thread_cpu_ns() - start) / count;
+                if (copy) {
+                        memcpy(&lane[(i % 64) * EVENT_BYTES], events[(i * 7) % 64], EVENT_BYTES);
+                        *hash += crc32_iscsi(&lane[(i % 64) * EVENT_BYTES], EVENT_BYTES, 0);
+                }
         }
-        return bench_median(runs);
+        return (double)(clock_thread_cpu_ns() - start) / count;
+}
+
+/* One number of sets. */
+struct bench_size {
+        uint32_t sets;
+        struct rules_plan *plan;
+        struct bench_question *questions;
+        double load[RUNS], floor[RUNS], match[RUNS], both[RUNS];
+};
+
+/* The sizes take turns, so that whatever else the machine does meets all of them; ratios are of the same turn. */
+static void bench_turns(struct bench_size *sizes, uint32_t count, uint32_t events, uint64_t *hash)
+{
+        double copy[RUNS], ratio[RUNS], ratio_alone[RUNS];
+        char metric[64];
+        for (uint32_t run = 0; run < RUNS; run++) {
+                copy[run] = bench_match_ns(NULL, sizes[0].questions, events, false, true, hash);
+                for (uint32_t i = 0; i < count; i++) {
+                        const struct bench_size *size = &sizes[i];
+                        sizes[i].match[run] = bench_match_ns(size->plan, size->questions, events, true, false, hash);
+                        sizes[i].both[run] = bench_match_ns(size->plan, size->questions, events, true, true, hash);
+                }
+                ratio[run] = sizes[count - 1].both[run] / sizes[0].both[run];
+                ratio_alone[run] = sizes[count - 1].match[run] / sizes[0].match[run];
+        }
+        double floor = bench_median(copy);
+        for (uint32_t i = 0; i < count; i++) {
+                (void)snprintf(metric, sizeof(metric), "match_ns_%u_sets", sizes[i].sets);
+                bench_print(metric, bench_median(sizes[i].match), "ns/event", floor);
+        }
+        (void)snprintf(metric, sizeof(metric), "ratio_%u_sets", sizes[count - 1].sets);
+        bench_print(metric, bench_median(ratio), "x", 0);
+        (void)snprintf(metric, sizeof(metric), "ratio_%u_sets_match_alone", sizes[count - 1].sets);
+        bench_print(metric, bench_median(ratio_alone), "x", 0);
 }
 
 static struct bench_question *bench_questions(uint32_t sets, uint32_t count)
@@ -233,38 +263,31 @@ int main(int argc, char **argv)
 {
         bool smoke = argc > 1 && strcmp(argv[1], "--smoke") == 0;
         uint32_t events = smoke ? 20000 : 2000000;
-        uint32_t sizes[] = {1, 100, smoke ? 200 : 10000};
-        double match[3], both[3];
+        static struct bench_size sizes[3];
+        const uint32_t sets[3] = {1, 100, smoke ? 200 : 10000};
         uint64_t hash = 0;
         for (uint32_t i = 0; i < 3; i++) {
-                struct slice text = bench_file(sizes[i]);
-                double load[RUNS], floor[RUNS];
-                struct rules_plan *plan = NULL;
+                struct bench_size *size = &sizes[i];
+                struct slice text = bench_file(sets[i]);
+                size->sets = sets[i];
                 for (uint32_t run = 0; run < RUNS; run++) {
-                        rules_plan_free(plan);
-                        floor[run] = bench_libyaml_s(text);
-                        plan = bench_load(text, &load[run]);
+                        rules_plan_free(size->plan);
+                        size->floor[run] = bench_libyaml_s(text);
+                        size->plan = bench_load(text, &size->load[run]);
                 }
                 char metric[64];
-                (void)snprintf(metric, sizeof(metric), "load_s_%u_sets", sizes[i]);
-                bench_print(metric, bench_median(load), "s", bench_median(floor));
-                struct bench_question *questions = bench_questions(sizes[i], events);
-                double copy_ns = bench_match_ns(plan, questions, events, false, true, &hash);
-                match[i] = bench_match_ns(plan, questions, events, true, false, &hash);
-                both[i] = bench_match_ns(plan, questions, events, true, true, &hash);
-                (void)snprintf(metric, sizeof(metric), "match_ns_%u_sets", sizes[i]);
-                bench_print(metric, match[i], "ns/event", copy_ns);
-                (void)snprintf(metric, sizeof(metric), "plan_mib_%u_sets", sizes[i]);
-                bench_print(metric, (double)rules_plan_bytes(plan) / (1024 * 1024), "MiB", 0);
-                free(questions);
-                rules_plan_free(plan);
+                (void)snprintf(metric, sizeof(metric), "load_s_%u_sets", sets[i]);
+                bench_print(metric, bench_median(size->load), "s", bench_median(size->floor));
+                (void)snprintf(metric, sizeof(metric), "plan_mib_%u_sets", sets[i]);
+                bench_print(metric, (double)rules_plan_bytes(size->plan) / (1024 * 1024), "MiB", 0);
+                size->questions = bench_questions(sets[i], events);
                 free((void *)(uintptr_t)text.ptr);
         }
-        char metric[64];
-        (void)snprintf(metric, sizeof(metric), "ratio_%u_sets", sizes[2]);
-        bench_print(metric, both[2] / both[0], "x", 0);
-        (void)snprintf(metric, sizeof(metric), "ratio_%u_sets_match_alone", sizes[2]);
-        bench_print(metric, match[2] / match[0], "x", 0);
+        bench_turns(sizes, 3, events, &hash);
+        for (uint32_t i = 0; i < 3; i++) {
+                free(sizes[i].questions);
+                rules_plan_free(sizes[i].plan);
+        }
         const uint32_t filters[] = {0, 1, 10};
         for (uint32_t i = 0; i < 3; i++)
                 bench_filters(filters[i], events / 2, &hash);
