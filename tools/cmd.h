@@ -26,6 +26,8 @@
         X("loadgen", cmd_loadgen, "publish events from several processes, counted exactly, and time it") \
         X("feed", cmd_feed, "publish what an MTA's log or a file of JSON lines tells") \
         X("decode", cmd_decode, "print encoded events, or the journal, as SES's JSON") \
+        X("explain", cmd_explain, "where one event would go, and why not elsewhere") \
+        X("test", cmd_test, "run named events through a configuration and compare") \
         /* end */
 /* clang-format on */
 
