@@ -1,9 +1,12 @@
-/* What postfix.c (joining) and postfix_state.c (saving) share. */
+/* What postfix.c (joining), postfix_event.c (telling), postfix_time.c and postfix_state.c (saving) share. */
 #ifndef SENDRING_FEEDS_POSTFIX_INTERNAL_H
 #define SENDRING_FEEDS_POSTFIX_INTERNAL_H
 
 #include "base/arena.h"
 #include "feeds/postfix.h"
+#include "feeds/postfix_line.h"
+
+#define DAY_MS INT64_C(86400000)
 
 #define POSTFIX_HEADERS_MAX       32u
 #define POSTFIX_TAGS_MAX          64u
@@ -87,5 +90,43 @@ void postfix_message_drop(struct postfix *postfix, struct message *message);
 struct recipient *postfix_recipient(struct message *message, struct slice address, bool *ret_memory);
 /* After a message has grown. */
 void postfix_message_recount(struct postfix *postfix, struct message *message);
+
+/* The line under way. */
+struct line {
+        struct postfix *postfix;
+        struct postfix_syslog syslog;
+        struct slice program, queue_id, rest;
+        int64_t time_ms;
+        struct message *message; /* of the queue id; NULL: not known */
+};
+
+static inline struct sendring_str postfix_str(struct slice s)
+{
+        return sendring_strn((const char *)s.ptr, s.len);
+}
+
+uint64_t postfix_hash(uint64_t seed, struct slice bytes);
+
+/* ---- postfix_time.c */
+
+/* The line's time stamp, of any form. False: not understood. */
+bool postfix_time(struct postfix *postfix, struct slice stamp, int64_t reference_ms, int64_t *ret_ms);
+/* When the message came, from a long queue id. False: it is none. */
+bool postfix_queue_id_time(struct slice queue_id, int64_t *ret_ms);
+
+/* ---- postfix_event.c: events of line->message. ERR_BUSY: the callback said stop. */
+
+enum err_code postfix_send(struct line *line);
+/* The message leaves: what was held back is told now, with what is known. */
+enum err_code postfix_finish(struct line *line);
+enum err_code postfix_delivery(struct line *line, const struct postfix_outcome *outcome, int64_t time_ms);
+enum err_code postfix_bounce(struct line *line, struct slice address, struct slice dsn, struct slice text,
+                             bool from_peer, struct slice ip, int64_t time_ms, bool expired);
+/* Counted only when it is a repeated one. `recipient` NULL: not kept. */
+enum err_code postfix_delay(struct line *line, struct recipient *recipient, struct slice address, struct slice dsn,
+                            struct slice text, bool from_peer, int64_t time_ms);
+enum err_code postfix_reject(struct line *line);
+/* When an outcome came about; `delay_ms` < 0: not told. */
+int64_t postfix_outcome_time(const struct line *line, int64_t delay_ms);
 
 #endif
