@@ -58,9 +58,8 @@ void router_load_credentials(struct router *router)
 
 bool router_uses_credentials(const struct router *router)
 {
-        const struct rules_plan *plan = router->plan->plan;
-        for (uint32_t i = 0; i < rules_plan_targets_count(plan); i++)
-                if (rules_plan_target(plan, i)->service != RULES_SERVICE_FILE)
+        for (uint32_t i = 0; i < router->targets_count; i++)
+                if (router->targets[i].uses_credentials)
                         return true;
         return false;
 }

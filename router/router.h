@@ -5,7 +5,7 @@
  *   shard-N: see router/shard.h          worker-N: see egress/worker.h
  *
  * State below settings.state_directory: journal/<shard>/ (journal/journal.h), counters (base/counters.h), dead-letter/,
- * cloudwatch/ (egress/outbox.h).
+ * cloudwatch/ (egress/outbox.h), plans/ (copies of configuration-sets.yaml: kept.c).
  */
 #ifndef SENDRING_ROUTER_ROUTER_H
 #define SENDRING_ROUTER_ROUTER_H
@@ -15,8 +15,10 @@
 
 struct router_options {
         const char *settings_path;
-        int keeper_fd; /* -1: no keeper: lanes die with this process */
-        /* Settings given on the command line instead of the file; NULL: none. */
+        int keeper_fd;  /* -1: no keeper: lanes die with this process */
+        bool restarted; /* by the keeper, after a router that was ready: a mistake made since then must not end the
+                         * service
+                         */
         const char *version;
 };
 

@@ -19,6 +19,9 @@ struct router_target {
         uint8_t worker;
         struct egress_target *target;
         struct counters_target_row *row;
+        uint64_t budget_bytes; /* that it may hold */
+        bool uses_credentials;
+        uint64_t kept; /* number of the newest copy of the sets that names it; 0: none */
         bool wanted;   /* in the newest plan */
         bool fresh;    /* made, or its removal taken back, for a plan that is still being loaded */
         bool removing; /* the worker was told to let it go */
@@ -48,6 +51,8 @@ struct router {
 
         struct shard_plan *plan;     /* what shards should use */
         struct shard_plan *plan_old; /* until every shard has seen the new one */
+        uint64_t *kept;              /* numbers of the copies of the sets, ascending */
+        uint32_t kept_count;
         bool reload_wanted;
         uint64_t lost_bytes; /* that lanes still held when the service ended */
         struct router_target *targets;
@@ -74,9 +79,23 @@ void router_reload(struct router *router);
 /* Frees an old plan that nobody looks at any more, lets go of targets that the new one does not name, frees those that
  * are gone. */
 void router_settle_targets(struct router *router);
-/* At start: targets of earlier plans that this one does not name; what waits for them can go nowhere and is shed,
- * counted. */
+/* At start: targets of earlier plans that this one does not name. What waits for them is delivered as a copy of the
+ * sets says that named them; without one it can go nowhere and is shed, counted. */
+void router_resume_targets(struct router *router);
 void router_retire_unknown(struct router *router);
+
+/* ---- kept.c: copies of configuration-sets.yaml as it was in force; control thread */
+
+/* At start: makes the directory, lists what is there. */
+enum err_code router_kept_open(struct router *router, struct err *reterr);
+uint64_t router_kept_newest(const struct router *router); /* its number; 0: none */
+/* Keeps a copy of the text that comes into force now, unless the newest is the same. */
+enum err_code router_kept_save(struct router *router, struct slice text, struct err *reterr);
+/* Reads and parses a copy; its text is in the arena. */
+enum err_code router_kept_parse(struct router *router, uint64_t number, struct arena *arena, struct slice *ret_text,
+                                struct rules_plan **ret_plan);
+/* Removes copies that no target needs any more. */
+void router_kept_forget(struct router *router);
 
 /* At start: removes the outboxes of CloudWatch targets that the plan does not name. */
 void router_sweep_outboxes(struct router *router);

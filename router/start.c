@@ -201,8 +201,8 @@ static uint64_t router_budget(const struct router *router)
                 journals += stats.budget_bytes;
         }
         uint64_t targets = 0;
-        for (uint32_t i = 0; i < rules_plan_targets_count(router->plan->plan); i++)
-                targets += egress_target_budget_bytes(settings, rules_plan_target(router->plan->plan, i));
+        for (uint32_t i = 0; i < router->targets_count; i++)
+                targets += router->targets[i].budget_bytes;
         uint64_t workers = (uint64_t)router->workers_count * egress_worker_budget_bytes(router->journals_count);
         uint64_t total = ROUTER_FIXED_BUDGET_BYTES + lanes + journals + targets + workers + router->counters.file_bytes;
         log_info("memory budget",
@@ -290,9 +290,12 @@ enum err_code router_start(struct router *router, struct err *reterr)
         router->helper_counters = &router->counters.blocks[1];
         code = router_start_workers(router, reterr);
         if (code == ERR_OK)
+                code = router_kept_open(router, reterr);
+        if (code == ERR_OK)
                 code = router_load_plan(router, &router->plan, reterr);
         if (code != ERR_OK)
                 return code;
+        router_resume_targets(router);
         router_retire_unknown(router);
         router_sweep_outboxes(router);
         if (router_uses_credentials(router))

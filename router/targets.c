@@ -1,4 +1,5 @@
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "egress/outbox.h"
 #include "router/router_internal.h"
@@ -82,7 +83,11 @@ static enum err_code router_open_target(struct router *router, const struct rule
                 router->targets = larger;
                 router->targets_room = room;
         }
-        struct router_target fresh = {.fresh = true};
+        struct router_target fresh = {
+                .budget_bytes = egress_target_budget_bytes(&router->settings, spec),
+                .uses_credentials = spec->service != RULES_SERVICE_FILE,
+                .fresh = true,
+        };
         enum err_code code = router_register(router, spec->key, fresh.numbers, reterr);
         if (code != ERR_OK)
                 return code;
@@ -109,29 +114,64 @@ static enum err_code router_open_target(struct router *router, const struct rule
         return ERR_OK;
 }
 
+/* Reads configuration-sets.yaml; *ret_text is what was read, in the arena. With a mistake in the file after a crash,
+ * what was in force before. */
+static enum err_code router_read_plan(struct router *router, struct arena *arena, struct slice *ret_text,
+                                      struct rules_plan **ret_plan, struct rules_report *report, struct err *reterr)
+{
+        const char *path = router->settings.configuration_sets_path;
+        enum err_code code = file_read(arena, path, LIMIT_CONFIG_BYTES_MAX, ret_text, NULL);
+        if (code == ERR_OK)
+                code = rules_plan_parse(path, *ret_text, &router->settings, ret_plan, report);
+        else
+                code = rules_plan_load(path, &router->settings, ret_plan, report); /* says what is wrong with it */
+        rules_report_print(report, stderr);
+        if (code == ERR_OK)
+                return ERR_OK;
+        if (report->errors > 0)
+                (void)err_set(reterr, code, "%s: %u mistake%s, named above", path, report->errors,
+                              report->errors == 1 ? "" : "s");
+        else
+                (void)err_set(reterr, code, "cannot load %s: %s", path, err_text(code));
+        if (router->plan != NULL || !router->options->restarted ||
+            router_kept_parse(router, router_kept_newest(router), arena, ret_text, ret_plan) != ERR_OK)
+                return code;
+        counter_add(router->own_counters, COUNTER_control_reloads_refused, 1);
+        log_error("configuration refused", "file=%s now=\"what was in force before the crash stays in force\"", path);
+        return ERR_OK;
+}
+
+/* Before the plan is in force: from then on events are routed by it. */
+static void router_keep_plan(struct router *router, struct slice text)
+{
+        struct err err = {.text = ""};
+        char quoted[ERR_TEXT_BYTES_MAX];
+        if (router_kept_save(router, text, &err) != ERR_OK)
+                log_warning("cannot keep a copy of the configuration sets",
+                            "error=%s now=\"what waits for a target that is removed later is shed by a restart\"",
+                            log_quote(err.text, quoted, sizeof(quoted)));
+        for (uint32_t i = 0; i < router->targets_count; i++)
+                if (router->targets[i].wanted)
+                        router->targets[i].kept = router_kept_newest(router);
+}
+
 /* Reads configuration-sets.yaml and opens its targets. Findings go to stderr. */
 enum err_code router_load_plan(struct router *router, struct shard_plan **ret_plan, struct err *reterr)
 {
         struct rules_report report;
+        struct arena arena;
+        struct slice text = SLICE_EMPTY;
         rules_report_init(&report);
+        arena_init(&arena, 0, 0);
         struct shard_plan *plan = calloc(1, sizeof(*plan));
         enum err_code code = ERR_OK;
         if (plan == NULL) {
                 code = err_set(reterr, ERR_MEMORY, "out of memory for the plan");
                 goto out;
         }
-        code = rules_plan_load(router->settings.configuration_sets_path, &router->settings, &plan->plan, &report);
-        rules_report_print(&report, stderr);
-        if (code != ERR_OK) {
-                if (report.errors > 0)
-                        (void)err_set(reterr, code, "%s: %u mistake%s, named above",
-                                      router->settings.configuration_sets_path, report.errors,
-                                      report.errors == 1 ? "" : "s");
-                else
-                        (void)err_set(reterr, code, "cannot load %s: %s", router->settings.configuration_sets_path,
-                                      err_text(code));
+        code = router_read_plan(router, &arena, &text, &plan->plan, &report, reterr);
+        if (code != ERR_OK)
                 goto out;
-        }
         uint32_t count = rules_plan_targets_count(plan->plan);
         plan->numbers = calloc(count + 1, sizeof(*plan->numbers));
         plan->workers = calloc(count + 1, sizeof(*plan->workers));
@@ -157,8 +197,11 @@ enum err_code router_load_plan(struct router *router, struct shard_plan **ret_pl
                 memcpy(plan->numbers[i], target->numbers, sizeof(target->numbers));
                 plan->workers[i] = target->worker;
         }
+        if (code == ERR_OK)
+                router_keep_plan(router, text);
 out:
         rules_report_release(&report);
+        arena_release(&arena);
         /* What a plan that came to nothing has opened is let go of again; the rest is in the plan in force. */
         for (uint32_t i = 0; i < router->targets_count; i++) {
                 if (code != ERR_OK)
@@ -223,6 +266,63 @@ void router_settle_targets(struct router *router)
                         continue;
                 }
                 i++;
+        }
+        if (router->kept_count > 1)
+                router_kept_forget(router);
+}
+
+static bool router_waits_for(const struct router *router, struct slice key)
+{
+        for (uint32_t shard = 0; shard < router->journals_count; shard++) {
+                struct journal *journal = router->journals[shard];
+                for (uint32_t number = 0; number < journal_targets_count(journal); number++) {
+                        struct journal_target_state state;
+                        if (journal_target_get(journal, (uint16_t)number, &state) && !state.retired &&
+                            slice_equal(slice_of_text(state.key), key) &&
+                            state.accepted > state.delivered + state.dead_lettered + state.shed + state.expired)
+                                return true;
+                }
+        }
+        return false;
+}
+
+/* Opens those targets of a copy that still have events, and tells their workers at once to let them go when they are
+ * through. */
+static void router_resume_targets_of(struct router *router, const struct rules_plan *plan, uint64_t kept)
+{
+        for (uint32_t i = 0; i < rules_plan_targets_count(plan); i++) {
+                const struct rules_target *spec = rules_plan_target(plan, i);
+                struct router_target *target = NULL;
+                struct err err = {.text = ""};
+                char quoted[ERR_TEXT_BYTES_MAX];
+                if (router_find_target(router, spec->key) != NULL || !router_waits_for(router, spec->key))
+                        continue;
+                if (router_open_target(router, spec, &target, &err) != ERR_OK) {
+                        log_error("a target of before cannot be opened", "error=%s now=\"what waits for it is shed\"",
+                                  log_quote(err.text, quoted, sizeof(quoted)));
+                        continue;
+                }
+                target->fresh = false;
+                target->kept = kept;
+                /* The worker does not run yet, and its inbox has room for both orders of every target there can be. */
+                target->removing = egress_worker_remove_target(router->workers[target->worker], target->target);
+                log_info("a target is in no configuration set any more",
+                         "target=%s now=\"what waits for it is delivered\"",
+                         log_quote(target->key, quoted, sizeof(quoted)));
+        }
+}
+
+void router_resume_targets(struct router *router)
+{
+        for (uint32_t i = router->kept_count; i-- > 0;) {
+                struct arena arena;
+                struct slice text;
+                struct rules_plan *plan = NULL;
+                arena_init(&arena, 0, 0);
+                if (router_kept_parse(router, router->kept[i], &arena, &text, &plan) == ERR_OK)
+                        router_resume_targets_of(router, plan, router->kept[i]);
+                rules_plan_free(plan);
+                arena_release(&arena);
         }
 }
 

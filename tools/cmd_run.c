@@ -100,18 +100,22 @@ int cmd_run(int argc, char **argv)
         }
         const char *keeper_fd_text = getenv("SENDRING_KEEPER_FD");
         uint64_t keeper_fd = 0;
+        bool restarted = false;
         if (keeper_fd_text != NULL) {
                 if (!slice_to_u64(slice_of_text(keeper_fd_text), INT_MAX, &keeper_fd)) {
                         (void)fprintf(stderr, "sendring run: SENDRING_KEEPER_FD is set by the keeper only; unset it\n");
                         return CMD_EXIT_USAGE;
                 }
+                restarted = getenv("SENDRING_KEEPER_RESTART") != NULL;
                 (void)unsetenv("SENDRING_KEEPER_FD"); /* children are not routers */
+                (void)unsetenv("SENDRING_KEEPER_RESTART");
         } else if (keeper) {
                 return run_keeper(settings_path);
         }
         struct router_options router = {
                 .settings_path = settings_path,
                 .keeper_fd = keeper_fd_text != NULL ? (int)keeper_fd : -1,
+                .restarted = restarted,
                 .version = RUN_VERSION,
         };
         return router_run(&router);

@@ -197,12 +197,13 @@ class Stack:
                     out.write("%s:\n%s" % (section, text))
 
     def start_router(self, *flags, env=None, name="router"):
+        before = self.log(name, lines=10000).count("msg=\"ready\"")  # of an earlier one with the same log
         process = self.start(name, [self.sendring, "run", "--settings", self.settings] + list(flags), env=env)
 
         def is_ready():
             if process.poll() is not None:
                 raise Failure("the router ended with status %d:\n%s" % (process.returncode, self.log(name)))
-            return "msg=\"ready\"" in self.log(name, lines=1000) and os.path.exists(self.socket)
+            return self.log(name, lines=10000).count("msg=\"ready\"") > before and os.path.exists(self.socket)
 
         wait_for("the router", is_ready, seconds=60)
 

@@ -77,6 +77,45 @@ def fewer_shards(build):
         delivered(stack, "shards.json")
 
 
+def other_targets(stack, change, name):
+    """Events wait; then no set names their target any more: it is delivered all the same, over restarts and crashes."""
+    stack.tell_sink("set down on")
+    stack.loadgen("--producers", "1", "--events", "1000", ledger=name)
+    change()
+    for _ in range(2):
+        pid = stack.router_pid()
+        os.kill(pid, signal.SIGKILL)
+        system.wait_for("a new router", lambda: stack.router_pid() not in (0, pid), 20)
+    system.check("waiting", sum(t["waiting"] for t in stack.ledger()["targets"]), 1000)
+    stack.tell_sink("set down off")
+    delivered(stack, name)
+    system.check("shed", sum(t["shed"] for t in stack.ledger()["targets"]), 0)
+    system.wait_for("copies of the sets that nobody needs to go", lambda: len(os.listdir(stack.path("state", "plans"))) == 1)
+
+
+def packing_and_removal(build):
+    with system.Stack(build, name="survival-targets") as stack:
+        stack.start_sink()
+        stack.write_configuration(settings="shutdown.drain_seconds: 1s\negress.retry_max_ms: 1000")
+        stack.start_router()
+
+        def packing():
+            system.check("ends well on SIGTERM", stack.stop("router"), 0)
+            good = open(stack.sets_file).read()
+            restore(stack.sets_file, good.replace("      KinesisFirehose", "      Sendring: {Packing: none}\n      KinesisFirehose"))
+            stack.start_router()
+
+        def removal():
+            before = stack.stat()["counters"]["control_reloads"]
+            stack.write_configuration(file_destination=True, firehose=False)
+            edit(stack.settings, "egress: {retry_max_ms: 1000, endpoints: {firehose: \"%s\"}}\n" % stack.endpoint)
+            stack.processes["router"].send_signal(signal.SIGHUP)
+            system.wait_for("the reload", lambda: stack.stat()["counters"]["control_reloads"] > before, 10)
+
+        other_targets(stack, packing, "packing.json")
+        other_targets(stack, removal, "removal.json")
+
+
 def into_lanes(stack, ledger, producers=2):
     """Publishes into the lanes of producers that are gone then, while the router is stopped. Returns its pid."""
     pid = system.wait_for("a router", stack.router_pid, 20)
@@ -120,6 +159,14 @@ def mistakes_and_a_crash(build):
         restore(stack.settings, good + "router: {lanes_max: 1}\n")
         delivered(stack, "mistakes.json")
 
+        # The sets: what was in force stays in force.
+        pid = into_lanes(stack, "sets.json", producers=1)
+        good = edit(stack.sets_file, "- ConfigurationSetNam: broken\n")
+        os.kill(pid, signal.SIGKILL)
+        delivered(stack, "sets.json")
+        system.check("said so", "stays in force" in stack.log("router"), True)
+        restore(stack.sets_file, good)
+
         pid = into_lanes(stack, "ending.json", producers=1)
         good = edit(stack.settings, "router: {lanes_maximum: 1}\n")
         os.kill(pid, signal.SIGKILL)
@@ -134,6 +181,7 @@ def main(build, quick):
     full_journal_and_a_crash(build)
     full_journal_and_an_end(build)
     fewer_shards(build)
+    packing_and_removal(build)
     mistakes_and_a_crash(build)
 
 
