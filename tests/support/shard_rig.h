@@ -39,8 +39,12 @@ static inline struct shard_plan *shard_rig_plan(struct egress_rig *rig, uint32_t
                 (void)fprintf(out,
                               "- ConfigurationSetName: set-%u\n  EventDestinations:\n  - EventDestinationName: file\n"
                               "    EventDestination:\n      Enabled: true\n      MatchingEventTypes: [SEND]\n"
-                              "      Sendring:\n        FileDestination:\n          Path: %s/%u.ndjson\n",
-                              i, rig->directory, i);
+                              "      Sendring:\n        FileDestination:\n          Path: %s/%u.ndjson\n"
+                              /* Lets everything through, by what the router derives and by what lies deep. */
+                              "        Filter:\n          eventType: [{equals-ignore-case: send}]\n"
+                              "          mail: {tags: {'ses:configuration-set': [set-%u]}, headers: {name: [{exists: "
+                              "false}, {exists: true}], value: [{exists: false}, {wildcard: '*'}]}}\n",
+                              i, rig->directory, i, i);
         (void)fclose(out);
         struct rules_report report;
         rules_report_init(&report);
