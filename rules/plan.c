@@ -1,8 +1,9 @@
-/* The plan: a hash table of set names, and what people ask about it.
+/* The plan: a perfect hash table of set names, and what people ask about it.
  *
- * A look-up touches a line of the index (4 bytes a slot, at most half full) and the set's record, one cache line that
- * holds all that the hot call needs and the name, unless that is long. For 10,000 sets both together are 770 KiB. The
- * hash is seeded for each plan, so that names sent by producers cannot be made to collide. */
+ * A name's hash chooses a bucket, the bucket's shift and the hash a place in the table, and no two sets have the same:
+ * the shifts are found when the plan is made. So a look-up touches 2 bytes of a small array, which stays in the first
+ * cache, and one line: the set's record, with all that the hot call needs and the name, unless that is long. The hash
+ * is seeded for each plan, so that names sent by producers cannot be made to collide. */
 #include "base/limits.h"
 #include "base/random.h"
 #include "codecs/codec.h"
@@ -12,25 +13,28 @@
 #include <stdlib.h>
 
 #define PLAN_TYPES       ((uint32_t)SENDRING_CLICK)
-#define PLAN_NAME_INLINE 21u
+#define PLAN_NAME_INLINE 19u
 
 struct plan_set {
         uint16_t masks[PLAN_TYPES];                       /* by event type - 1: bit i = destination i wants it */
         uint16_t targets[LIMIT_DESTINATIONS_PER_SET_MAX]; /* by destination; of those without target, unused */
         uint16_t filtered;                                /* bit i = destination i has a filter */
-        uint8_t name_len;
-        uint8_t name[PLAN_NAME_INLINE]; /* its beginning; the rest is in struct plan_place */
+        uint16_t number;                                  /* in the order of the file */
+        uint8_t name_len;                                 /* 0: no set has this place */
+        uint8_t name[PLAN_NAME_INLINE];                   /* its beginning; the rest is in struct plan_place */
 };
 _Static_assert(sizeof(struct plan_set) == 64, "a set is one cache line");
 _Static_assert(LIMIT_DESTINATIONS_PER_SET_MAX <= 16, "one bit of a mask for each destination");
 _Static_assert(LIMIT_DESTINATIONS_PER_SET_MAX <= LIMIT_ROUTES_PER_EVENT_MAX, "every match fits the caller's array");
 _Static_assert(LIMIT_TARGETS_MAX <= UINT16_MAX, "target indexes fit 16 bits");
 
-/* A slot of the index: number of the set + 1 in the low bits, bits of the hash above; 0: empty. */
-#define PLAN_NUMBER_BITS 14u
-_Static_assert(LIMIT_CONFIGURATION_SETS_MAX < (1u << PLAN_NUMBER_BITS), "numbers of sets fit a slot");
+_Static_assert(LIMIT_CONFIGURATION_SETS_MAX <= UINT16_MAX, "numbers of sets fit 16 bits");
 
-/* The colder half of a set, at the same number. */
+/* Names per bucket, about, and places in the table per 8 names. */
+#define PLAN_BUCKET_NAMES 3u
+#define PLAN_PLACES_OF_8  11u
+
+/* The colder half of a set, by its number. */
 struct plan_place {
         struct slice name;
         uint32_t first_destination, destinations_count;
@@ -47,20 +51,19 @@ struct plan_destination {
 
 struct rules_plan {
         uint64_t seed;
-        const uint32_t *slots;
-        uint32_t slots_mask;
+        const uint16_t *shifts; /* by bucket */
+        const struct plan_set *table;
+        uint32_t buckets_mask, table_count;
         uint32_t sets_count;
-        uint32_t default_set;                   /* number, or PLAN_NO_SET */
+        const struct plan_set *default_set;     /* or NULL */
         const struct rules_defaults *by_domain; /* or NULL */
-        struct plan_set *sets;
-        struct plan_place *places; /* in the order of the file */
+        struct plan_place *places;              /* in the order of the file */
         struct plan_destination *destinations;
         uint32_t destinations_count;
         uint32_t targets_count;
         struct rules_target *targets;
         struct arena arena; /* owns all of the above, and this struct */
 };
-#define PLAN_NO_SET UINT32_MAX
 
 /* ---------------------------------------------------------------------------------------------- hashing */
 
@@ -109,47 +112,48 @@ static uint32_t plan_slots_for(uint32_t entries)
 
 /* ---------------------------------------------------------------------------------------------- matching */
 
-static uint32_t plan_slot(uint64_t hash, uint32_t number)
+/* Where a name of this hash may stand, by its bucket's shift. */
+static uint32_t plan_place_of(uint64_t hash, uint32_t shift, uint32_t table_count)
 {
-        return (uint32_t)(hash >> 32) << PLAN_NUMBER_BITS | (number + 1);
+        uint32_t mixed = ((uint32_t)(hash >> 32) ^ shift * 0x9e3779b1u) * 0x85ebca6bu;
+        return (uint32_t)((uint64_t)mixed * table_count >> 32);
 }
 
-static bool plan_is_named(const struct rules_plan *plan, uint32_t number, struct slice name)
+static bool plan_is_named(const struct plan_set *set, const struct plan_place *places, struct slice name)
 {
-        const struct plan_set *set = &plan->sets[number];
         if (name.len != set->name_len)
                 return false;
         if (name.len <= PLAN_NAME_INLINE)
                 return slice_equal(name, slice_of(set->name, name.len));
-        return slice_equal(name, plan->places[number].name);
+        return slice_equal(name, places[set->number].name);
 }
 
-/* Number of the set of this name, or PLAN_NO_SET. */
-static uint32_t plan_find(const struct rules_plan *plan, struct slice name)
+/* NULL: no set has this name. `name` is not empty. */
+static const struct plan_set *plan_find(const struct rules_plan *plan, struct slice name)
 {
         if (name.len > LIMIT_NAME_BYTES_MAX)
-                return PLAN_NO_SET;
-        const uint32_t number_mask = (1u << PLAN_NUMBER_BITS) - 1;
+                return NULL;
         uint64_t hash = plan_hash(plan->seed, name);
-        uint32_t tag = plan_slot(hash, 0) & ~number_mask;
-        for (uint32_t i = (uint32_t)hash & plan->slots_mask;; i = (i + 1) & plan->slots_mask) {
-                uint32_t slot = plan->slots[i];
-                if (slot == 0)
-                        return PLAN_NO_SET;
-                if ((slot & ~number_mask) == tag && plan_is_named(plan, (slot & number_mask) - 1, name))
-                        return (slot & number_mask) - 1;
-        }
+        uint32_t shift = plan->shifts[(uint32_t)hash & plan->buckets_mask];
+        const struct plan_set *set = &plan->table[plan_place_of(hash, shift, plan->table_count)];
+        return plan_is_named(set, plan->places, name) ? set : NULL;
+}
+
+/* The set of an event that names this one; none: the default one, or NULL. */
+static const struct plan_set *plan_set_of(const struct rules_plan *plan, struct slice name)
+{
+        return name.len == 0 ? plan->default_set : plan_find(plan, name);
 }
 
 /* Takes away the destinations whose filter does not match. */
-static __attribute__((noinline)) uint32_t plan_filter(const struct rules_plan *plan, uint32_t number, uint32_t mask,
-                                                      const struct codec_view *view,
+static __attribute__((noinline)) uint32_t plan_filter(const struct rules_plan *plan, const struct plan_set *set,
+                                                      uint32_t mask, const struct codec_view *view,
                                                       const struct codec_json_options *options, bool *ret_exhausted)
 {
-        const struct plan_destination *destinations = &plan->destinations[plan->places[number].first_destination];
+        const struct plan_destination *destinations = &plan->destinations[plan->places[set->number].first_destination];
         struct codec_field_reader reader;
         codec_field_reader_init(&reader, view, options);
-        for (uint32_t left = mask & plan->sets[number].filtered; left != 0; left &= left - 1) {
+        for (uint32_t left = mask & set->filtered; left != 0; left &= left - 1) {
                 uint32_t place = (uint32_t)__builtin_ctz(left);
                 /* The same filter for several destinations of a set is asked once for each: that is rare. */
                 if (!rules_pattern_match(destinations[place].filter, &reader))
@@ -163,16 +167,15 @@ uint32_t rules_plan_match(const struct rules_plan *plan, const struct codec_view
                           const struct codec_json_options *options, struct rules_match *ret_match)
 {
         struct slice set = view->configuration_set;
-        uint32_t number = set.len == 0 ? plan->default_set : plan_find(plan, set);
+        const struct plan_set *found = plan_set_of(plan, set);
         uint32_t type = (uint32_t)view->type - 1u, count = 0;
-        ret_match->set_known = number != PLAN_NO_SET || set.len == 0;
+        ret_match->set_known = found != NULL || set.len == 0;
         ret_match->filter_exhausted = false;
-        if (number == PLAN_NO_SET || type >= PLAN_TYPES)
+        if (found == NULL || type >= PLAN_TYPES)
                 return 0;
-        const struct plan_set *found = &plan->sets[number];
         uint32_t mask = found->masks[type];
         if (__builtin_expect((mask & found->filtered) != 0, 0))
-                mask = plan_filter(plan, number, mask, view, options, &ret_match->filter_exhausted);
+                mask = plan_filter(plan, found, mask, view, options, &ret_match->filter_exhausted);
         for (; mask != 0; mask &= mask - 1)
                 ret_match->targets[count++] = found->targets[__builtin_ctz(mask)];
         return count;
@@ -186,9 +189,9 @@ bool rules_plan_asks_domain(const struct rules_plan *plan)
 struct slice rules_plan_default_set(const struct rules_plan *plan, struct slice domain)
 {
         struct slice set = plan->by_domain == NULL ? SLICE_EMPTY : rules_defaults_find(plan->by_domain, domain);
-        if (set.len > 0 || plan->default_set == PLAN_NO_SET)
+        if (set.len > 0 || plan->default_set == NULL)
                 return set;
-        return plan->places[plan->default_set].name;
+        return plan->places[plan->default_set->number].name;
 }
 
 /* ---------------------------------------------------------------------------------------------- explaining */
@@ -197,11 +200,10 @@ bool rules_plan_explain(const struct rules_plan *plan, const struct codec_view *
                         const struct codec_json_options *options,
                         void (*each)(void *context, const struct rules_explanation *explanation), void *context)
 {
-        struct slice set = view->configuration_set;
-        uint32_t number = set.len == 0 ? plan->default_set : plan_find(plan, set);
-        if (number == PLAN_NO_SET)
+        const struct plan_set *set = plan_set_of(plan, view->configuration_set);
+        if (set == NULL)
                 return false;
-        const struct plan_place *place = &plan->places[number];
+        const struct plan_place *place = &plan->places[set->number];
         for (uint32_t k = 0; k < place->destinations_count; k++) {
                 const struct plan_destination *destination = &plan->destinations[place->first_destination + k];
                 struct rules_explanation explanation = {
@@ -322,7 +324,10 @@ struct rules_plan_builder {
         struct arena arena;
         struct rules_plan *plan;
         uint32_t sets_max;
-        uint32_t *slots;                       /* of the plan */
+        struct plan_set *sets; /* by number */
+        uint64_t *hashes;
+        uint32_t *slots; /* a table of the names so far: number + 1 */
+        uint32_t slots_mask;
         struct plan_destination *destinations; /* sets_max * LIMIT_DESTINATIONS_PER_SET_MAX */
         struct plan_wanted *targets;
         uint16_t target_slots[PLAN_TARGET_SLOTS]; /* index + 1 */
@@ -351,17 +356,16 @@ struct rules_plan_builder *rules_plan_builder_create(uint32_t sets_max)
         random_init(&random, 0);
         plan->seed = random_u64(&random);
         uint32_t slots = plan_slots_for(sets_max);
-        plan->slots_mask = slots - 1;
-        plan->default_set = PLAN_NO_SET;
-        plan->slots = builder->slots = arena_alloc_array(&plan->arena, slots, sizeof(*builder->slots));
-        uint8_t *lines = arena_alloc(&plan->arena, (size_t)sets_max * sizeof(struct plan_set) + 64);
+        builder->slots_mask = slots - 1;
+        builder->slots = arena_alloc_array(&builder->arena, slots, sizeof(*builder->slots));
+        builder->sets = arena_alloc_array(&builder->arena, sets_max, sizeof(*builder->sets));
+        builder->hashes = arena_alloc_array(&builder->arena, sets_max, sizeof(*builder->hashes));
         plan->places = arena_alloc_array(&plan->arena, sets_max, sizeof(*plan->places));
-        if (builder->destinations == NULL || builder->targets == NULL || plan->slots == NULL || lines == NULL ||
-            plan->places == NULL) {
+        if (builder->destinations == NULL || builder->targets == NULL || builder->slots == NULL ||
+            builder->sets == NULL || builder->hashes == NULL || plan->places == NULL) {
                 rules_plan_builder_free(builder);
                 return NULL;
         }
-        plan->sets = (struct plan_set *)(void *)(lines + (64 - (uintptr_t)lines % 64) % 64);
         return builder;
 }
 
@@ -388,11 +392,13 @@ bool rules_plan_builder_set(struct rules_plan_builder *builder, struct slice nam
         if (copy.ptr == NULL)
                 return false;
         uint64_t hash = plan_hash(plan->seed, name);
-        uint32_t i = (uint32_t)hash & plan->slots_mask, number = plan->sets_count++;
-        while (plan->slots[i] != 0)
-                i = (i + 1) & plan->slots_mask;
-        builder->slots[i] = plan_slot(hash, number);
-        struct plan_set *set = &plan->sets[number];
+        uint32_t i = (uint32_t)hash & builder->slots_mask, number = plan->sets_count++;
+        while (builder->slots[i] != 0)
+                i = (i + 1) & builder->slots_mask;
+        builder->slots[i] = number + 1;
+        builder->hashes[number] = hash;
+        struct plan_set *set = &builder->sets[number];
+        set->number = (uint16_t)number;
         set->name_len = (uint8_t)name.len;
         memcpy(set->name, copy.ptr, name.len < PLAN_NAME_INLINE ? name.len : PLAN_NAME_INLINE);
         plan->places[number] =
@@ -400,10 +406,22 @@ bool rules_plan_builder_set(struct rules_plan_builder *builder, struct slice nam
         return true;
 }
 
+static const struct plan_set *plan_builder_find(const struct rules_plan_builder *builder, struct slice name)
+{
+        uint64_t hash = plan_hash(builder->plan->seed, name);
+        for (uint32_t i = (uint32_t)hash & builder->slots_mask;; i = (i + 1) & builder->slots_mask) {
+                if (builder->slots[i] == 0)
+                        return NULL;
+                const struct plan_set *set = &builder->sets[builder->slots[i] - 1];
+                if (builder->hashes[set->number] == hash && plan_is_named(set, builder->plan->places, name))
+                        return set;
+        }
+}
+
 uint32_t rules_plan_builder_find(const struct rules_plan_builder *builder, struct slice name)
 {
-        uint32_t number = plan_find(builder->plan, name);
-        return number == PLAN_NO_SET ? 0 : builder->plan->places[number].line;
+        const struct plan_set *set = plan_builder_find(builder, name);
+        return set == NULL ? 0 : builder->plan->places[set->number].line;
 }
 
 struct arena *rules_plan_builder_arena(struct rules_plan_builder *builder)
@@ -478,7 +496,7 @@ bool rules_plan_builder_destination(struct rules_plan_builder *builder, struct s
 {
         struct rules_plan *plan = builder->plan;
         struct plan_place *place = &plan->places[plan->sets_count - 1];
-        struct plan_set *set = &plan->sets[plan->sets_count - 1];
+        struct plan_set *set = &builder->sets[plan->sets_count - 1];
         if (place->destinations_count == LIMIT_DESTINATIONS_PER_SET_MAX)
                 return false;
         struct plan_destination destination = {
@@ -526,6 +544,94 @@ bool rules_plan_builder_defaults(struct rules_plan_builder *builder, const struc
         return true;
 }
 
+/* ---------------------------------------------------------------------------------------------- the table */
+
+/* What the table is made with. */
+struct plan_making {
+        const struct rules_plan_builder *builder;
+        struct plan_set *table;
+        uint16_t *shifts;
+        uint32_t *buckets; /* numbers of sets, bucket by bucket */
+        uint32_t *starts;  /* where each begins; one more */
+        uint32_t *order;   /* buckets, the fullest first */
+        uint32_t buckets_count, table_count;
+};
+
+/* Sorts the sets into buckets, and the buckets by how full they are. */
+static void plan_sort_buckets(struct plan_making *making)
+{
+        const struct rules_plan_builder *builder = making->builder;
+        uint32_t mask = making->buckets_count - 1, fullest = 0, filled = 0;
+        for (uint32_t i = 0; i < builder->plan->sets_count; i++)
+                making->starts[((uint32_t)builder->hashes[i] & mask) + 1]++;
+        for (uint32_t i = 0; i < making->buckets_count; i++)
+                fullest = making->starts[i + 1] > fullest ? making->starts[i + 1] : fullest;
+        for (uint32_t i = 0; i < making->buckets_count; i++)
+                making->starts[i + 1] += making->starts[i];
+        for (uint32_t i = 0; i < making->buckets_count; i++)
+                making->order[i] = making->starts[i]; /* where the bucket's next set goes, for now */
+        for (uint32_t i = 0; i < builder->plan->sets_count; i++)
+                making->buckets[making->order[(uint32_t)builder->hashes[i] & mask]++] = i;
+        for (uint32_t size = fullest + 1; size-- > 0;)
+                for (uint32_t i = 0; i < making->buckets_count; i++)
+                        if (making->starts[i + 1] - making->starts[i] == size)
+                                making->order[filled++] = i;
+}
+
+/* Puts the sets of one bucket where this shift says. False: somebody stands there; nothing was changed. */
+static bool plan_put_bucket(struct plan_making *making, uint32_t bucket, uint32_t shift)
+{
+        const struct rules_plan_builder *builder = making->builder;
+        uint32_t begin = making->starts[bucket], end = making->starts[bucket + 1];
+        for (uint32_t i = begin; i < end; i++) {
+                uint32_t number = making->buckets[i];
+                struct plan_set *place =
+                        &making->table[plan_place_of(builder->hashes[number], shift, making->table_count)];
+                if (place->name_len == 0) {
+                        *place = builder->sets[number];
+                        continue;
+                }
+                while (i-- > begin)
+                        making->table[plan_place_of(builder->hashes[making->buckets[i]], shift, making->table_count)]
+                                .name_len = 0;
+                return false;
+        }
+        making->shifts[bucket] = (uint16_t)shift;
+        return true;
+}
+
+/* False: out of memory, or, with a chance of three in a million for 10,000 sets, no shifts for this seed. */
+static bool plan_make_table(struct rules_plan_builder *builder)
+{
+        struct rules_plan *plan = builder->plan;
+        struct plan_making making = {.builder = builder, .buckets_count = 16};
+        while (making.buckets_count * PLAN_BUCKET_NAMES < plan->sets_count)
+                making.buckets_count *= 2;
+        making.table_count = plan->sets_count * PLAN_PLACES_OF_8 / 8 + 8;
+        making.buckets = arena_alloc_array(&builder->arena, plan->sets_count, sizeof(uint32_t));
+        making.starts = arena_alloc_array(&builder->arena, (size_t)making.buckets_count + 1, sizeof(uint32_t));
+        making.order = arena_alloc_array(&builder->arena, making.buckets_count, sizeof(uint32_t));
+        making.shifts = arena_alloc_array(&plan->arena, making.buckets_count, sizeof(uint16_t));
+        uint8_t *lines = arena_alloc(&plan->arena, (size_t)making.table_count * sizeof(struct plan_set) + 64);
+        if (making.buckets == NULL || making.starts == NULL || making.order == NULL || making.shifts == NULL ||
+            lines == NULL)
+                return false;
+        making.table = (struct plan_set *)(void *)(lines + (64 - (uintptr_t)lines % 64) % 64);
+        plan_sort_buckets(&making);
+        for (uint32_t i = 0; i < making.buckets_count; i++) {
+                uint32_t shift = 0;
+                while (shift <= UINT16_MAX && !plan_put_bucket(&making, making.order[i], shift))
+                        shift++;
+                if (shift > UINT16_MAX)
+                        return false;
+        }
+        plan->shifts = making.shifts;
+        plan->table = making.table;
+        plan->buckets_mask = making.buckets_count - 1;
+        plan->table_count = making.table_count;
+        return true;
+}
+
 struct rules_plan *rules_plan_builder_finish(struct rules_plan_builder *builder, struct slice default_set)
 {
         struct rules_plan *plan = builder->plan;
@@ -536,7 +642,16 @@ struct rules_plan *rules_plan_builder_finish(struct rules_plan_builder *builder,
         memcpy(plan->destinations, builder->destinations, plan->destinations_count * sizeof(*plan->destinations));
         for (uint32_t i = 0; i < plan->targets_count; i++)
                 plan->targets[i] = builder->targets[i].target;
-        plan->default_set = default_set.len == 0 ? PLAN_NO_SET : plan_find(plan, default_set);
+        for (int tries = 0; !plan_make_table(builder); tries++) {
+                if (tries == 3)
+                        return NULL;
+                struct random_state random;
+                random_init(&random, 0);
+                plan->seed = random_u64(&random);
+                for (uint32_t i = 0; i < plan->sets_count; i++)
+                        builder->hashes[i] = plan_hash(plan->seed, plan->places[i].name);
+        }
+        plan->default_set = default_set.len == 0 ? NULL : plan_find(plan, default_set);
         builder->plan = NULL;
         return plan;
 }
