@@ -4,6 +4,12 @@
 
 #define CBOR_DEPTH_MAX 32u
 
+/* Keeps the pointer when nothing is left, so that an empty string at the end has one. */
+static struct slice cbor_behind(struct slice bytes, size_t taken)
+{
+        return slice_of(bytes.ptr + taken, bytes.len - taken);
+}
+
 static bool cbor_number(struct slice *rest, uint8_t width_code, uint64_t *ret_number)
 {
         static const uint8_t widths[] = {1, 2, 4, 8};
@@ -16,7 +22,7 @@ static bool cbor_number(struct slice *rest, uint8_t width_code, uint64_t *ret_nu
         uint64_t number = 0;
         for (uint8_t i = 0; i < widths[width_code - 24]; i++)
                 number = number << 8 | rest->ptr[i];
-        *rest = slice_from(*rest, widths[width_code - 24]);
+        *rest = cbor_behind(*rest, widths[width_code - 24]);
         *ret_number = number;
         return true;
 }
@@ -78,7 +84,7 @@ enum codec_cbor_kind codec_cbor_next(struct slice *rest, struct codec_cbor_item 
         if (rest->len == 0)
                 return CODEC_CBOR_ERROR;
         uint8_t major = rest->ptr[0] >> 5, width_code = rest->ptr[0] & 31;
-        struct slice left = slice_from(*rest, 1);
+        struct slice left = cbor_behind(*rest, 1);
         struct codec_cbor_item item = {.indefinite = width_code == 31};
         if (item.indefinite) {
                 if (major == 7)
@@ -106,7 +112,7 @@ enum codec_cbor_kind codec_cbor_next(struct slice *rest, struct codec_cbor_item 
                 if (item.number > left.len)
                         return CODEC_CBOR_ERROR;
                 item.text = slice_head(left, (size_t)item.number);
-                left = slice_from(left, (size_t)item.number);
+                left = cbor_behind(left, (size_t)item.number);
                 break;
         case 4:
         case 5:

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "tools/cmd.h"
+#include "tools/sink_cloudwatch.h"
 #include "tools/sink_control.h"
 #include "tools/sink_fault.h"
 #include "tools/sink_server.h"
@@ -40,8 +41,9 @@ static void sink_help(FILE *out)
                 "       sendring sink --report DIR [--published FILE]... [--json]\n"
                 "       sendring sink --tell PATH 'LINE'\n"
                 "\n"
-                "Answers Firehose PutRecordBatch and PutRecord as AWS does, for demos and tests: limits enforced,\n"
-                "signatures checked, every event counted exactly on disk, faults injected on request.\n"
+                "Answers Firehose PutRecordBatch and PutRecord, and CloudWatch PutMetricData (CBOR, JSON), as AWS\n"
+                "does, for demos and tests: limits enforced, signatures checked, every event and every metric\n"
+                "counted exactly on disk, faults injected on request.\n"
                 "\n"
                 "  --listen HOST:PORT   numeric address; port 0 takes a free one (default 127.0.0.1:0)\n"
                 "  --threads N          server threads (default 1)\n"
@@ -306,7 +308,8 @@ static struct sink_sums sink_report_sums(const struct sink_report *report)
         return sums;
 }
 
-static void sink_report_json(const struct sink_report *report, const struct sink_sums *sums, FILE *out)
+static void sink_report_json(const struct sink_report *report, const struct sink_sums *sums, const json_t *metrics,
+                             FILE *out)
 {
         (void)fprintf(out,
                       "{\"distinct\":%llu,\"duplicates\":%llu,\"duplicated\":%llu,\"missing\":%llu,\"unexpected\":%llu,"
@@ -335,10 +338,33 @@ static void sink_report_json(const struct sink_report *report, const struct sink
         }
         (void)fputs("],\"counters\":", out);
         sink_counters_print(report->counters, out);
+        (void)fputs(",\"metrics\":", out);
+        (void)json_dumpf(metrics, out, JSON_COMPACT); /* the end of the line says whether all was written */
         (void)fputs("}\n", out);
 }
 
-static void sink_report_text(const struct sink_report *report, const struct sink_sums *sums, FILE *out)
+/* Sums of each metric; --json has every series and minute. */
+static void sink_report_metrics(const json_t *metrics, FILE *out)
+{
+        json_t *sums = json_object(), *entry;
+        const char *name;
+        size_t i;
+        json_array_foreach((json_t *)(uintptr_t)metrics, i, entry)
+        {
+                char key[600];
+                (void)snprintf(key, sizeof(key), "%s %s", json_string_value(json_object_get(entry, "namespace")),
+                               json_string_value(json_object_get(entry, "metric"))); /* 255 bytes each */
+                double sum =
+                        json_real_value(json_object_get(sums, key)) + json_real_value(json_object_get(entry, "sum"));
+                (void)json_object_set_new(sums, key, json_real(sum)); /* without memory it is not in the list */
+        }
+        (void)fprintf(out, "CloudWatch metrics: %zu series and times\n", json_array_size(metrics));
+        json_object_foreach(sums, name, entry)(void) fprintf(out, "  %s: sum %.17g\n", name, json_real_value(entry));
+        json_decref(sums);
+}
+
+static void sink_report_text(const struct sink_report *report, const struct sink_sums *sums, const json_t *metrics,
+                             FILE *out)
 {
         for (size_t i = 0; i < report->seen_count; i++) {
                 const struct sink_seen_report *seen = &report->seen[i];
@@ -362,7 +388,10 @@ static void sink_report_text(const struct sink_report *report, const struct sink
         for (unsigned type = 0; type < SINK_TYPES_COUNT; type++)
                 if (sums->types[type] > 0)
                         (void)fprintf(out, " %s %llu", sink_type_name(type), (unsigned long long)sums->types[type]);
-        (void)fputs("\ncounters:\n", out);
+        (void)fputc('\n', out);
+        if (json_array_size(metrics) > 0)
+                sink_report_metrics(metrics, out);
+        (void)fputs("counters:\n", out);
         for (int i = 0; i < SINK_COUNTERS_COUNT; i++)
                 if (report->counters[i] > 0)
                         (void)fprintf(out, "  %-22s %llu\n", sink_counter_name((enum sink_counter)i),
@@ -382,14 +411,18 @@ static int sink_report_main(const struct sink_arguments *arguments)
                 code = err_set(&err, ERR_MISSING, "the ledger names no producer");
         if (code == ERR_OK)
                 code = sink_report_read(arguments->report, ledger.producers, ledger.count, &report, &err);
+        json_t *metrics = NULL;
+        if (code == ERR_OK && (code = sink_metrics_report(arguments->report, &metrics, &err)) != ERR_OK)
+                sink_report_release(&report);
         if (code == ERR_OK) {
                 struct sink_sums sums = sink_report_sums(&report);
                 if (arguments->json)
-                        sink_report_json(&report, &sums, stdout);
+                        sink_report_json(&report, &sums, metrics, stdout);
                 else
-                        sink_report_text(&report, &sums, stdout);
+                        sink_report_text(&report, &sums, metrics, stdout);
                 status = sums.missing > 0 ? CMD_EXIT_FAILED : CMD_EXIT_OK;
                 sink_report_release(&report);
+                json_decref(metrics);
                 if (fflush(stdout) != 0)
                         status = CMD_EXIT_IO;
         } else {

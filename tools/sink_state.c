@@ -404,6 +404,11 @@ void sink_state_close(struct sink_state *state)
         free(state);
 }
 
+const char *sink_state_directory(const struct sink_state *state)
+{
+        return state->directory;
+}
+
 void sink_state_flush(struct sink_state *state, struct sink_state_thread *thread)
 {
         for (int i = 0; i < SINK_COUNTERS_COUNT; i++) {

@@ -4,6 +4,8 @@
  *   DIR/lock            held by the one sink that writes here
  *   DIR/totals          counters of all kinds since the directory was made
  *   DIR/events.table    every event that did not come from `sendring loadgen`, by the hash of its whole line
+ *   DIR/metrics.ndjson
+ *                       CloudWatch's calls (sink_cloudwatch.h)
  *   DIR/RRRRRRRR-PPPP.seen
  *                       one byte per event of one producer (PPPP) of one loadgen run (RRRRRRRR), see loadgen_id.h
  *
@@ -44,6 +46,7 @@
         X(EVENTS, "events", "lines stored, copies included")                                                        \
         X(EVENTS_NEW, "events_new", "lines stored for the first time (live figure; a kill may leave it one short)") \
         X(BYTES, "bytes", "decoded bytes stored")                                                                   \
+        X(METRIC_DATA, "metric_data", "data of CloudWatch calls stored")                                            \
         X(BODY_BYTES, "body_bytes", "bytes of request bodies received")                                             \
         X(REFUSED_ENTRIES, "refused_entries", "entries answered with an ErrorCode in an HTTP 200 answer")           \
         X(REFUSED_CALL_ENTRIES, "refused_call_entries", "entries of whole calls refused by an injected fault")      \
@@ -89,6 +92,7 @@ struct sink_state_thread {
  * ours or of another version. */
 enum err_code sink_state_open(struct sink_state **ret_state, const char *directory, struct err *reterr);
 void sink_state_close(struct sink_state *state);
+const char *sink_state_directory(const struct sink_state *state);
 
 /* Stores every line of one accepted entry and returns how many there were. Empty lines are none. Each line is safe on
  * return; the sums (records, events, bytes ...) wait in thread->tally for sink_state_flush(), once a call, so that a

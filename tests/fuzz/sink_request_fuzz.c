@@ -1,9 +1,11 @@
-/* The sink's readers of what comes over the wire: HTTP heads, chunked bodies, Firehose bodies.
+/* The sink's readers of what comes over the wire: HTTP heads, chunked bodies, Firehose and CloudWatch bodies.
  *
  * Properties: a chunked body is the same however it is cut; a Firehose body that is accepted is JSON to the project's
- * general reader too, and its decoded records lie in the decoder's memory within the limits. */
+ * general reader too, and its decoded records lie in the decoder's memory within the limits; a CloudWatch body that is
+ * accepted has 1 to 1,000 data, one that is not has an answer. */
 #include "base/assert.h"
 #include "codecs/codec.h"
+#include "tools/sink_cloudwatch.h"
 #include "tools/sink_firehose.h"
 #include "tools/sink_http.h"
 #include "tools/sink_state.h"
@@ -75,10 +77,31 @@ static void fuzz_body(struct sink_firehose *firehose, enum sink_operation operat
         ASSERT(token == CODEC_JSON_END || !fuzz_is_ascii(input));
 }
 
+static void fuzz_metrics(struct sink_cloudwatch *cloudwatch, bool cbor, bool gzip, struct slice input)
+{
+        static uint8_t answer[SINK_ANSWER_BYTES_MAX];
+        struct sink_refusal refusal = {0};
+        char fields[160];
+        uint32_t count = 0;
+        json_t *call = sink_cloudwatch_parse(cloudwatch, cbor, gzip, input, INT64_C(1767323045000), &count, &refusal);
+        if (call == NULL) {
+                ASSERT(refusal.status >= 400 && refusal.name != NULL);
+                size_t bytes = sink_cloudwatch_refusal(&refusal, cbor, answer, fields);
+                ASSERT(bytes > 0 && bytes <= sizeof(answer));
+                return;
+        }
+        ASSERT(count >= 1 && count <= LIMIT_CLOUDWATCH_DATA_PER_CALL_MAX);
+        ASSERT(json_array_size(json_object_get(call, "data")) == count);
+        json_decref(call);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+        static struct sink_cloudwatch *cloudwatch;
         static struct sink_firehose *firehose;
         if (firehose == NULL && sink_firehose_create(&firehose, NULL) != ERR_OK)
+                abort();
+        if (cloudwatch == NULL && sink_cloudwatch_create(&cloudwatch, NULL) != ERR_OK)
                 abort();
         struct slice input = slice_of(data, size);
         struct sink_http_request request;
@@ -89,5 +112,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_chunks(input);
         fuzz_body(firehose, SINK_PUT_RECORD_BATCH, input);
         fuzz_body(firehose, SINK_PUT_RECORD, input);
+        for (int i = 0; i < 4; i++)
+                fuzz_metrics(cloudwatch, (i & 1) != 0, (i & 2) != 0, input);
         return 0;
 }

@@ -495,6 +495,7 @@ Test(cloudwatch, cbor_items_are_read)
                  "a\x61"
                  "b\xff",
                  6, CODEC_CBOR_TEXT, 0, 0, ""},
+                {"\x60", 1, CODEC_CBOR_TEXT, 0, 0, ""},
                 {"\x83", 1, CODEC_CBOR_ARRAY, 3, 0, ""},
                 {"\xbf", 1, CODEC_CBOR_MAP, 0, 0, ""},
                 {"\xc1", 1, CODEC_CBOR_TAG, 1, 0, ""},
@@ -534,6 +535,8 @@ Test(cloudwatch, cbor_items_are_read)
                 cr_assert_eq(item.number, cases[i].number, "%zu", i);
                 cr_assert_eq(item.real, cases[i].real, "%zu: %g", i, item.real);
                 cr_assert(slice_equal(item.text, slice_of_text(cases[i].text)));
+                if (kind == CODEC_CBOR_TEXT && !item.indefinite)
+                        cr_assert_not_null(item.text.ptr); /* also an empty one with nothing behind it */
         }
         struct codec_cbor_item item;
         struct slice infinite = SLICE("\xf9\x7c\x00"), none = SLICE("\xf9\x7e\x00");
