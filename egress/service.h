@@ -62,7 +62,7 @@ struct egress_service {
         bool (*stop)(struct egress_target *target); /* true when nothing is submitted any more */
 };
 
-extern const struct egress_service egress_service_firehose, egress_service_file;
+extern const struct egress_service egress_service_firehose, egress_service_file, egress_service_cloudwatch;
 
 /* ---- target.c */
 

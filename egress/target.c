@@ -26,12 +26,13 @@ static const struct egress_service *target_service(enum rules_service service)
         case RULES_SERVICE_FILE:
                 return &egress_service_file;
         case RULES_SERVICE_CLOUDWATCH:
+                return &egress_service_cloudwatch;
         case RULES_SERVICE_SNS:
         case RULES_SERVICE_EVENTBRIDGE:
         case RULES_SERVICE_PINPOINT:
                 break;
         }
-        ASSERT(!"a service that plans do not route to");
+        ASSERT(false); /* plans do not route to the others */
         return NULL;
 }
 

@@ -81,7 +81,7 @@ static void stat_print_cloudwatch_text(const struct counters_target_row *row)
         if (series_max == 0)
                 return;
         printf("  %u series in this hour of a budget of %u, about $%.2f a month, %" PRIu64
-               " counts under the overflow value\n",
+               " events under the overflow value\n",
                series, series_max, stat_monthly_cost(series),
                atomic_load_explicit(&row->series_overflowed, memory_order_relaxed));
         printf("  unanswered requests: %" PRIu64 " sent again, %" PRIu64 " passed over; last period sent: ",

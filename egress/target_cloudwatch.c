@@ -1,0 +1,495 @@
+/* CloudWatch as a service: events are counted into the table of the open period; a closed period is encoded into the
+ * outbox, whose chunks go out one after the other as PutMetricData; when the last one is acknowledged, the cursors
+ * move.
+ *
+ *     append: event -> table (egress/metrics.h)
+ *     finish: table -> bodies in the outbox (egress/cloudwatch.h, egress/outbox.h), sealed with the cursors' moves
+ *     send, done: chunk by chunk, each once, save where no answer came
+ *     settled: cursors have moved -> the outbox is empty
+ *
+ * A batch is a period: it is due at the next boundary of the clock, or when the table is full, when the log that it
+ * holds back grows too long, when the target is removed or the worker drains. While the outbox is being sent the next
+ * period counts on, beyond its boundary if it must; when its table is full too, the target lags, as any other. */
+#include "egress/service.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "egress/cloudwatch.h"
+#include "egress/metrics.h"
+#include "egress/outbox.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+
+/* One period counts, one is being sent, one may hold only what is settled without being sent. */
+#define CLOUDWATCH_BATCHES 3u
+/* A period is closed early when the log that its cursor holds is longer than this part of what the journal may be. */
+#define CLOUDWATCH_LOG_SHARE 4u
+/* A kept connection that the peer has just given up makes a request ambiguous: none is kept from one minute to the
+ * next.
+ */
+#define CLOUDWATCH_IDLE_TIMEOUT_MS 5000u
+#define CLOUDWATCH_LOG_INTERVAL_NS (300 * CLOCK_NS_PER_S)
+/* PutMetricData takes timestamps of two weeks at most, and two hours ahead: an hour is left for being sent. */
+#define CLOUDWATCH_AGE_MS_MAX   ((INT64_C(14) * 24 - 1) * 3600 * 1000)
+#define CLOUDWATCH_AHEAD_MS_MAX (INT64_C(3600) * 1000)
+
+struct egress_cloudwatch {
+        struct metrics_table *table;
+        struct outbox *outbox;
+        struct cloudwatch_gzip *gzip; /* NULL: never */
+        uint8_t *wire;                /* one compressed body */
+        size_t wire_bytes_max;
+        bool json, resend_ambiguous;
+        int64_t period_ms;
+        int64_t closed_ms; /* when the period in the outbox was closed; 0: by an earlier router */
+        uint64_t log_bytes_max[LIMIT_SHARDS_MAX];              /* that the open period may hold */
+        uint64_t first_position[LIMIT_SHARDS_MAX];             /* of the open period */
+        struct metrics_stats told;                             /* what of the table's totals the counters have */
+        uint32_t found_resent, found_skipped, found_recounted; /* at start; for the worker to count */
+        uint32_t refused_logged, several_logged;               /* dimensions, by bit */
+        struct log_gate overflow_gate;
+};
+
+/* ---------------------------------------------------------------------------------------------- life */
+
+static uint32_t target_cloudwatch_batches_count(const struct rules_settings *settings)
+{
+        (void)settings; /* one period at a time is sent */
+        return CLOUDWATCH_BATCHES;
+}
+
+static size_t target_cloudwatch_batch_bytes(const struct rules_settings *settings)
+{
+        (void)settings; /* bodies lie in the outbox */
+        return 0;
+}
+
+static uint64_t target_cloudwatch_budget_bytes(const struct rules_settings *settings, const struct rules_target *spec)
+{
+        return sizeof(struct egress_cloudwatch) + egress_target_http_budget_bytes(settings, 1) +
+               metrics_table_bytes(spec->cloudwatch) +
+               outbox_budget_bytes(cloudwatch_bodies_bytes_max(spec->cloudwatch)) +
+               (spec->cloudwatch->gzip
+                        ? cloudwatch_gzip_memory_bytes() + cloudwatch_gzip_bytes_max(LIMIT_CLOUDWATCH_CALL_BYTES_MAX)
+                        : 0);
+}
+
+/* Does the period begin where the cursors stand? *ret_moved: how many of its cursors have moved already. */
+static bool cloudwatch_period_fits(const struct egress_target *target, uint32_t *ret_moved)
+{
+        const struct egress_worker *worker = target->worker;
+        const struct outbox_place *places = outbox_places(target->cloudwatch->outbox);
+        uint32_t touched = 0, moved = 0;
+        for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {
+                const struct outbox_place *place = &places[shard];
+                uint64_t cursor = target->place[shard].position;
+                if (place->touched == 0)
+                        continue;
+                touched++;
+                moved += cursor == place->end_position;
+                if ((cursor != place->begin_position && cursor != place->end_position) ||
+                    place->end_position < place->begin_position ||
+                    place->end_position > journal_committed_position(worker->options.journals[shard]))
+                        return false;
+        }
+        *ret_moved = moved;
+        /* Cursors move only when all is acknowledged. */
+        bool done = outbox_acknowledged(target->cloudwatch->outbox) == outbox_chunks(target->cloudwatch->outbox);
+        return touched > 0 && (done || moved == 0);
+}
+
+/* The period that an earlier router had closed becomes the target's first batch. */
+static void cloudwatch_restore(struct egress_target *target)
+{
+        struct egress_cloudwatch *own = target->cloudwatch;
+        const struct outbox_place *places = outbox_places(own->outbox);
+        struct egress_batch *batch = egress_target_restore_batch(target);
+        for (uint32_t shard = 0; shard < target->worker->options.shards_count; shard++) {
+                const struct outbox_place *place = &places[shard];
+                if (place->touched == 0 || target->place[shard].position == place->end_position)
+                        continue;
+                batch->shard[shard].touched = true;
+                batch->shard[shard].end_position = place->end_position;
+                batch->shard[shard].end_sequence = place->end_sequence;
+                batch->shard[shard].settled = place->settled;
+                target->place[shard].position = place->end_position;
+                target->place[shard].sequence = place->end_sequence;
+        }
+        batch->events = 1; /* as many as it may have been: something is to be sent */
+        if (outbox_acknowledged(own->outbox) == outbox_chunks(own->outbox))
+                batch->state = EGRESS_BATCH_SETTLED;
+}
+
+static void cloudwatch_recover(struct egress_target *target, const struct outbox_found *found)
+{
+        struct egress_cloudwatch *own = target->cloudwatch;
+        uint32_t moved = 0;
+        const char *dropped = found->dropped;
+        if (dropped == NULL && !outbox_is_sealed(own->outbox))
+                return;
+        if (dropped == NULL && !cloudwatch_period_fits(target, &moved)) {
+                dropped = "it does not begin where the journal's cursors stand";
+                outbox_clear(own->outbox);
+        }
+        if (dropped != NULL) {
+                own->found_recounted = 1;
+                log_write(found->acknowledged > 0 ? LOG_ERROR : LOG_WARNING,
+                          "a closed CloudWatch period is counted again", "target=%s reason=\"%s\" doubled_requests=%u",
+                          target->log_key, dropped, found->acknowledged);
+                return;
+        }
+        if (found->in_flight && own->resend_ambiguous) {
+                own->found_resent = 1;
+                outbox_not_taken(own->outbox);
+        } else if (found->in_flight) {
+                own->found_skipped = 1;
+                outbox_acknowledge(own->outbox);
+        }
+        cloudwatch_restore(target);
+        log_info("a CloudWatch period goes on", "target=%s requests=%u acknowledged=%u ambiguous=%s cursors_moved=%u",
+                 target->log_key, found->chunks, found->acknowledged,
+                 !found->in_flight       ? "none"
+                 : own->resend_ambiguous ? "resent"
+                                         : "skipped",
+                 moved);
+}
+
+static enum err_code target_cloudwatch_create(struct egress_target *target, struct err *reterr)
+{
+        const struct rules_cloudwatch *rules = target->spec.cloudwatch;
+        const struct egress_worker_options *worker = &target->worker->options;
+        char path[PATH_MAX];
+        struct egress_cloudwatch *own = calloc(1, sizeof(*own));
+        if (own == NULL)
+                return err_set(reterr, ERR_MEMORY, "out of memory");
+        target->cloudwatch = own;
+        target->spec.cloudwatch = NULL; /* the plan's: it may go before the target does */
+        own->json = rules->json;
+        own->resend_ambiguous = rules->resend_ambiguous;
+        own->period_ms = (int64_t)rules->period_s * 1000;
+        for (uint32_t shard = 0; shard < worker->shards_count; shard++) {
+                struct journal_stats stats;
+                journal_get_stats(worker->journals[shard], &stats);
+                own->log_bytes_max[shard] = stats.size_bytes_max / CLOUDWATCH_LOG_SHARE;
+        }
+        enum err_code code = metrics_table_create(rules, &own->table, reterr);
+        if (code == ERR_OK && rules->gzip) {
+                own->wire_bytes_max = cloudwatch_gzip_bytes_max(LIMIT_CLOUDWATCH_CALL_BYTES_MAX);
+                own->wire = malloc(own->wire_bytes_max);
+                if (own->wire == NULL)
+                        return err_set(reterr, ERR_MEMORY, "out of memory");
+                code = cloudwatch_gzip_create(&own->gzip, reterr);
+        }
+        if (code == ERR_OK)
+                code = egress_target_http_create(target, "monitoring", worker->settings->egress.cloudwatch.url, 1,
+                                                 CLOUDWATCH_IDLE_TIMEOUT_MS, reterr);
+        if (code == ERR_OK)
+                code = file_make_directory(worker->outbox_directory, reterr);
+        if (code != ERR_OK)
+                return code;
+        if (!outbox_path(worker->outbox_directory, target->spec.key, path, sizeof(path)))
+                return err_set(reterr, ERR_CONFIG, "the path %s is too long", worker->outbox_directory);
+        struct outbox_options options = {
+                .path = path,
+                .key_hash = outbox_key_hash(target->spec.key),
+                .shards_count = worker->shards_count,
+                .data_bytes_max = cloudwatch_bodies_bytes_max(rules),
+        };
+        struct outbox_found found;
+        code = outbox_open(&options, &own->outbox, &found, reterr);
+        if (code != ERR_OK)
+                return code;
+        metrics_table_get_stats(own->table, &own->told);
+        /* Relaxed: figures for people. */
+        atomic_store_explicit(&target->row->series_max, own->told.series_max, memory_order_relaxed);
+        cloudwatch_recover(target, &found);
+        return ERR_OK;
+}
+
+static void target_cloudwatch_free(struct egress_target *target)
+{
+        struct egress_cloudwatch *own = target->cloudwatch;
+        egress_target_http_free(target);
+        if (own == NULL)
+                return;
+        /* A target that has come to its end leaves nothing; one whose daemon ends goes on where it was. */
+        if (own->outbox != NULL && egress_target_is_gone(target))
+                outbox_remove(own->outbox);
+        else
+                outbox_close(own->outbox);
+        metrics_table_free(own->table);
+        cloudwatch_gzip_free(own->gzip);
+        free(own->wire);
+        free(own);
+}
+
+/* ---------------------------------------------------------------------------------------------- counting */
+
+static void target_cloudwatch_begin(struct egress_target *target, struct egress_batch *batch)
+{
+        struct egress_cloudwatch *own = target->cloudwatch;
+        const struct rules_settings *settings = target->worker->options.settings;
+        /* The boundary of the clock, and as long as events may take to come here: those of the last moment are then in
+         * this request and not a series of their own in the next. */
+        int64_t left_ms = own->period_ms - clock_realtime_ms() % own->period_ms;
+        batch->due_ns = target->worker->now_ns + ((uint64_t)left_ms + settings->egress.linger_ms) * CLOCK_NS_PER_MS;
+        batch->patient = true;
+        for (uint32_t shard = 0; shard < target->worker->options.shards_count; shard++)
+                own->first_position[shard] = UINT64_MAX;
+}
+
+static enum err_code target_cloudwatch_append(struct egress_target *target, struct egress_batch *batch,
+                                              const struct egress_event *event, uint32_t copies)
+{
+        struct egress_cloudwatch *own = target->cloudwatch;
+        const struct journal_record *record = event->record;
+        int64_t now_ms = clock_realtime_ms(), accepted_ms = record->entry.accepted_ms;
+        if (accepted_ms < now_ms - CLOUDWATCH_AGE_MS_MAX)
+                return ERR_RANGE;
+        if (accepted_ms > now_ms + CLOUDWATCH_AHEAD_MS_MAX)
+                accepted_ms = now_ms; /* the clock was set back: CloudWatch would refuse the whole request */
+        enum err_code code = metrics_table_count(own->table, event->view, &target->json, accepted_ms, copies);
+        if (own->first_position[event->shard] == UINT64_MAX)
+                own->first_position[event->shard] = record->position;
+        if (record->next_position - own->first_position[event->shard] > own->log_bytes_max[event->shard])
+                batch->due_ns = 0;
+        return code;
+}
+
+/* Once for each dimension: what is silent in SES. */
+static void cloudwatch_tell_values(struct egress_target *target, const struct metrics_stats *now)
+{
+        struct egress_cloudwatch *own = target->cloudwatch;
+        const struct rules_cloudwatch *rules = metrics_table_config(own->table);
+        uint32_t refused = now->refused_mask & ~own->refused_logged, several = now->several_mask & ~own->several_logged;
+        own->refused_logged |= refused;
+        own->several_logged |= several;
+        for (uint32_t i = 0; i < rules->dimensions_count; i++) {
+                if ((refused & 1u << i) != 0)
+                        log_warning("a dimension has a value that is none: no metric, as in SES",
+                                    "target=%s dimension=%.*s reason=\"other characters than A-Za-z0-9_@-.\" "
+                                    "now=\"counted in cloudwatch_values_refused\"",
+                                    target->log_key, SLICE_PRINTF(rules->dimensions[i].name));
+                if ((several & 1u << i) != 0)
+                        log_info("a dimension has several values: the first is taken",
+                                 "target=%s dimension=%.*s now=\"counted in cloudwatch_several_values\"",
+                                 target->log_key, SLICE_PRINTF(rules->dimensions[i].name));
+        }
+}
+
+/* What an earlier router had left without an answer. */
+static void cloudwatch_tell_found(struct egress_target *target)
+{
+        struct egress_cloudwatch *own = target->cloudwatch;
+        struct counters_block *counters = target->worker->options.counters;
+        counter_add(counters, COUNTER_cloudwatch_recounted, own->found_recounted);
+        counter_add(counters, COUNTER_cloudwatch_ambiguous_resent, own->found_resent);
+        counter_add(counters, COUNTER_cloudwatch_ambiguous_skipped, own->found_skipped);
+        egress_target_row_add(&target->row->ambiguous_resent, own->found_resent);
+        egress_target_row_add(&target->row->ambiguous_skipped, own->found_skipped);
+        own->found_recounted = own->found_resent = own->found_skipped = 0;
+}
+
+/* Puts into the counters what the table has found out since the last time. */
+static void cloudwatch_tell(struct egress_target *target)
+{
+        struct egress_cloudwatch *own = target->cloudwatch;
+        struct counters_block *counters = target->worker->options.counters;
+        struct counters_target_row *row = target->row;
+        struct metrics_stats now;
+        uint64_t repeats = 0;
+        metrics_table_get_stats(own->table, &now);
+        uint64_t overflowed = now.overflowed - own->told.overflowed;
+        counter_add(counters, COUNTER_cloudwatch_overflowed, overflowed);
+        counter_add(counters, COUNTER_cloudwatch_several_values, now.several_values - own->told.several_values);
+        counter_add(counters, COUNTER_cloudwatch_values_refused, now.values_refused - own->told.values_refused);
+        own->told = now;
+        /* Relaxed: figures for people; each stands alone. */
+        atomic_store_explicit(&row->series_hour, now.hour_series, memory_order_relaxed);
+        atomic_store_explicit(&row->series_overflowed, now.overflowed, memory_order_relaxed);
+        if (overflowed > 0 &&
+            log_gate_open(&own->overflow_gate, target->worker->now_ns, CLOUDWATCH_LOG_INTERVAL_NS, &repeats))
+                log_warning("a CloudWatch budget is used up",
+                            "target=%s series_max=%u now=\"counted under the overflow value until the next hour\" "
+                            "events=%" PRIu64 " repeats=%" PRIu64,
+                            target->log_key, now.series_max, overflowed, repeats);
+        cloudwatch_tell_values(target, &now);
+        cloudwatch_tell_found(target);
+}
+
+static enum err_code target_cloudwatch_finish(struct egress_target *target, struct egress_batch *batch)
+{
+        struct egress_cloudwatch *own = target->cloudwatch;
+        struct egress_worker *worker = target->worker;
+        struct outbox_place places[LIMIT_SHARDS_MAX] = {{0}};
+        if (outbox_is_sealed(own->outbox) || target->queue_first != batch)
+                return ERR_BUSY;
+        uint32_t series = metrics_table_series(own->table);
+        ASSERT(series > 0);
+        metrics_table_sort(own->table);
+        outbox_begin(own->outbox);
+        for (uint32_t from = 0; from < series;) {
+                size_t room = 0, body_bytes = 0;
+                uint32_t taken = 0;
+                uint8_t *at = outbox_room(own->outbox, &room);
+                enum err_code code = cloudwatch_body_encode(own->table, from, at, room, &body_bytes, &taken);
+                ASSERT(code == ERR_OK); /* there is room for the largest table */
+                ASSERT(taken > 0);
+                outbox_add(own->outbox, body_bytes, taken);
+                from += taken;
+                batch->len += body_bytes;
+        }
+        for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {
+                struct journal_target_state state;
+                if (!batch->shard[shard].touched)
+                        continue;
+                bool known = journal_target_get(worker->feeds[shard].journal, target->numbers[shard], &state);
+                ASSERT(known);
+                places[shard] = (struct outbox_place){
+                        .touched = 1,
+                        .begin_position = state.cursor_position,
+                        .begin_sequence = state.cursor_sequence,
+                        .end_position = batch->shard[shard].end_position,
+                        .end_sequence = batch->shard[shard].end_sequence,
+                        .settled = batch->shard[shard].settled,
+                };
+        }
+        outbox_seal(own->outbox, places);
+        metrics_table_clear(own->table);
+        own->closed_ms = clock_realtime_ms();
+        counter_add(worker->options.counters, COUNTER_cloudwatch_periods, 1);
+        cloudwatch_tell(target);
+        return ERR_OK;
+}
+
+/* ---------------------------------------------------------------------------------------------- sending */
+
+/* The chunk on the wire is acknowledged, or passed over. True: it was the last one. */
+static bool cloudwatch_chunk_done(struct egress_target *target)
+{
+        struct outbox *outbox = target->cloudwatch->outbox;
+        outbox_acknowledge(outbox);
+        return outbox_acknowledged(outbox) == outbox_chunks(outbox);
+}
+
+/* No answer, and the service may have the request: the setting decides. */
+static void cloudwatch_ambiguous(struct egress_target *target, struct egress_batch *batch, enum err_code code,
+                                 const struct err *why)
+{
+        struct egress_cloudwatch *own = target->cloudwatch;
+        struct counters_block *counters = target->worker->options.counters;
+        if (target->stopping)
+                return; /* the next start finds it on the wire */
+        egress_target_http_unanswered(target, code, true, why);
+        if (own->resend_ambiguous) {
+                outbox_not_taken(own->outbox);
+                counter_add(counters, COUNTER_cloudwatch_ambiguous_resent, 1);
+                egress_target_row_add(&target->row->ambiguous_resent, 1);
+                return;
+        }
+        counter_add(counters, COUNTER_cloudwatch_ambiguous_skipped, 1);
+        egress_target_row_add(&target->row->ambiguous_skipped, 1);
+        if (cloudwatch_chunk_done(target))
+                egress_target_batch_passed_over(target, batch);
+}
+
+static void target_cloudwatch_done(struct http_exchange *exchange, enum err_code code,
+                                   const struct http_response *response, bool maybe_sent, const struct err *why)
+{
+        struct egress_batch *batch = exchange->context;
+        struct egress_target *target = batch->target;
+        struct egress_cloudwatch *own = target->cloudwatch;
+        struct aws_error error;
+        egress_target_batch_ended(target, batch);
+        if (code != ERR_OK && maybe_sent) {
+                cloudwatch_ambiguous(target, batch, code, why);
+                return;
+        }
+        if (code != ERR_OK) {
+                outbox_not_taken(own->outbox);
+                egress_target_http_unanswered(target, code, false, why);
+                return;
+        }
+        if (cloudwatch_answer_read(response, own->json, clock_realtime_ms(), &error) != ERR_OK) {
+                outbox_not_taken(own->outbox);
+                egress_target_http_refused(target, response->status, &error);
+                return;
+        }
+        uint32_t data = 0;
+        (void)outbox_next(own->outbox, &data); /* the one that was on the wire */
+        counter_add(target->worker->options.counters, COUNTER_cloudwatch_data, data);
+        if (cloudwatch_chunk_done(target)) {
+                /* Relaxed: a figure for people. */
+                atomic_store_explicit(&target->row->last_period_ms,
+                                      own->closed_ms != 0 ? own->closed_ms : clock_realtime_ms(), memory_order_relaxed);
+                egress_target_batch_done(target, batch);
+        } else {
+                egress_target_batch_partly_done(target);
+        }
+}
+
+static enum err_code target_cloudwatch_send(struct egress_target *target, struct egress_batch *batch)
+{
+        struct egress_cloudwatch *own = target->cloudwatch;
+        uint32_t data = 0;
+        struct slice body = outbox_next(own->outbox, &data);
+        bool compressed = own->gzip != NULL && body.len >= CLOUDWATCH_GZIP_BYTES_MIN;
+        if (compressed) {
+                size_t wire_bytes = cloudwatch_gzip_run(own->gzip, body, own->wire, own->wire_bytes_max);
+                ASSERT(wire_bytes > 0); /* there is room for what does not shrink */
+                body = slice_of(own->wire, wire_bytes);
+        }
+        struct cloudwatch_head head = cloudwatch_head_of(own->json, compressed);
+        struct egress_request request = {
+                .signing_name = SLICE("monitoring"),
+                .path = own->json ? slice_of_text(target->url.path) : head.path,
+                .content_type = head.content_type,
+                .fields = head.fields,
+                .amz_target = head.amz_target,
+                .body = body,
+                .once = true,
+                .done = target_cloudwatch_done,
+        };
+        batch->len = body.len;
+        outbox_sending(own->outbox);
+        enum err_code code = egress_target_http_send(target, batch, &request);
+        if (code == ERR_OK)
+                counter_add(target->worker->options.counters, COUNTER_egress_entries, data);
+        else
+                outbox_not_taken(own->outbox);
+        return code;
+}
+
+static void target_cloudwatch_settled(struct egress_target *target, struct egress_batch *batch)
+{
+        (void)batch; /* the only one that is in the outbox */
+        outbox_clear(target->cloudwatch->outbox);
+        target->cloudwatch->closed_ms = 0;
+}
+
+static void target_cloudwatch_tick(struct egress_target *target)
+{
+        cloudwatch_tell(target);
+}
+
+const struct egress_service egress_service_cloudwatch = {
+        .name = "cloudwatch",
+        .takes_copies = true, /* a count is one step, so that a crash never counts half of an event's copies */
+        .one_at_a_time = true,
+        .too_big = "it fits no CloudWatch request",
+        .batches_count = target_cloudwatch_batches_count,
+        .batch_bytes = target_cloudwatch_batch_bytes,
+        .budget_bytes = target_cloudwatch_budget_bytes,
+        .create = target_cloudwatch_create,
+        .free = target_cloudwatch_free,
+        .begin = target_cloudwatch_begin,
+        .append = target_cloudwatch_append,
+        .finish = target_cloudwatch_finish,
+        .send = target_cloudwatch_send,
+        .settled = target_cloudwatch_settled,
+        .tick = target_cloudwatch_tick,
+        .stop = egress_target_http_stop,
+};

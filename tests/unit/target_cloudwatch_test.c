@@ -1,0 +1,497 @@
+/* CloudWatch targets in a real worker: periods, chunks, answers that never come, kills, and books that balance. The
+ * peer counts what it took; every event has one series, that of its configuration set. */
+#include "egress/outbox.h"
+
+#include "tests/support/cloudwatch_peer.h"
+#include "tests/support/egress_rig.h"
+
+#include <criterion/criterion.h>
+
+static struct egress_rig rig;
+static struct cloudwatch_peer peer;
+static struct rules_cloudwatch rules;
+static uint64_t published[CLOUDWATCH_PEER_SETS], published_sum;
+static uint32_t target;
+
+static void rig_begin(void)
+{
+        log_level_set(LOG_ERROR);
+        egress_rig_defaults(&rig);
+        rig.settings.egress.linger_ms = 5;
+        rules = (struct rules_cloudwatch){
+                .namespace = SLICE("Sendring/SES"),
+                .dimensions = {{SLICE("ses:configuration-set"), SLICE("none"), RULES_DIMENSION_MESSAGE_TAG}},
+                .dimensions_count = 1,
+                .roll_ups = {1},
+                .roll_ups_count = 1,
+                .series_max = 5000,
+                .overflow_value = SLICE("other"),
+                .period_s = 1,
+                .json = true,
+                .resend_ambiguous = true,
+        };
+        peer.period_s = 1;
+        cloudwatch_peer_start(&peer);
+        (void)snprintf(rig.settings.egress.cloudwatch.url, sizeof(rig.settings.egress.cloudwatch.url),
+                       "http://127.0.0.1:%u", peer.http.port);
+}
+
+static void rig_open(void)
+{
+        egress_rig_open(&rig);
+        target = egress_rig_add_cloudwatch(&rig, "a", &rules, 0);
+        egress_rig_run(&rig);
+}
+
+static void rig_end(void)
+{
+        egress_rig_stop(&rig, 1000);
+        egress_rig_close(&rig);
+        egress_rig_remove(&rig);
+        cloudwatch_peer_stop(&peer);
+}
+
+/* A period begins just now: what is published next is one period's. */
+static void wait_for_boundary(void)
+{
+        int64_t period_ms = (int64_t)rules.period_s * 1000;
+        int64_t left_ms = period_ms - clock_realtime_ms() % period_ms;
+        clock_sleep_ns(((uint64_t)left_ms + 20) * CLOCK_NS_PER_MS);
+}
+
+static void publish(uint32_t shard, uint32_t set, uint32_t copies)
+{
+        const uint32_t routes[] = {target, target, target};
+        size_t bytes = egress_rig_encode_to(set, (uint32_t)published_sum, 0, rig.event, sizeof(rig.event));
+        egress_rig_append(&rig, shard, rig.event, bytes, routes, copies, clock_realtime_ms());
+        egress_rig_offer(&rig, shard, false);
+        published[set] += copies;
+        published_sum += copies;
+}
+
+static void publish_sets(uint32_t from, uint32_t to)
+{
+        for (uint32_t set = from; set < to; set++)
+                publish(set % rig.shards_count, set, 1);
+}
+
+static uint64_t counter(enum counter which)
+{
+        return counters_sum(&rig.counters, which);
+}
+
+static void wait_requests(uint32_t count)
+{
+        uint64_t deadline_ns = clock_monotonic_ns() + 30 * CLOCK_NS_PER_S;
+        while (cloudwatch_peer_requests(&peer) < count) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns, "%u requests, not %u", cloudwatch_peer_requests(&peer),
+                             count);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+}
+
+static void check_balanced(void)
+{
+        for (uint32_t shard = 0; shard < rig.shards_count; shard++) {
+                uint64_t waiting = 0;
+                cr_assert(egress_rig_is_balanced(&rig, shard, target, &waiting), "shard %u", shard);
+        }
+}
+
+/* Every series has exactly what was published, save `extra` counts in all (negative: missing). */
+static void check_sums(int64_t extra)
+{
+        int64_t difference = 0;
+        for (uint32_t set = 0; set < CLOUDWATCH_PEER_SETS; set++) {
+                int64_t own = (int64_t)(peer.sums[set] - published[set]);
+                cr_assert(extra != 0 || own == 0, "set %u: %lld instead of %lld", set, (long long)peer.sums[set],
+                          (long long)published[set]);
+                cr_assert(extra <= 0 ? own <= 0 : own >= 0, "set %u: %lld instead of %lld", set,
+                          (long long)peer.sums[set], (long long)published[set]);
+                difference += own;
+        }
+        cr_assert_eq(difference, extra, "%lld, not %lld", (long long)difference, (long long)extra);
+}
+
+static bool outbox_file_is_there(void)
+{
+        char path[400];
+        cr_assert(outbox_path(rig.outboxes, slice_of_text(rig.targets[target].key), path, sizeof(path)));
+        return access(path, F_OK) == 0;
+}
+
+/* ---------------------------------------------------------------------------------------------- periods and chunks */
+
+Test(target_cloudwatch, a_period_goes_out_when_the_clock_says, .timeout = 90)
+{
+        rig_begin();
+        rig.shards_count = 2;
+        rig_open();
+        wait_for_boundary();
+        int64_t begun_ms = clock_realtime_ms();
+        for (uint32_t i = 0; i < 1000; i++)
+                publish(i % 2, i % 10, 1);
+        int64_t done_ms = clock_realtime_ms();
+        cr_assert(egress_rig_wait_delivered(&rig, target, 1000, 20000));
+        check_sums(0);
+        check_balanced();
+        cr_assert_eq(peer.data[0], done_ms / 1000 == begun_ms / 1000 ? 10 : peer.data[0]);
+        cr_assert_geq(peer.arrived_ms[0], (begun_ms / 1000 + 1) * 1000); /* not before the period's end */
+        cr_assert_leq(peer.requests, 3);
+        cr_assert_eq(counter(COUNTER_cloudwatch_ambiguous_resent), 0);
+        cr_assert_geq(counter(COUNTER_cloudwatch_periods), 1);
+        cr_assert_eq(counter(COUNTER_cloudwatch_data), peer.data[0] + peer.data[1] + peer.data[2]);
+        cr_assert_gt(atomic_load(&rig.targets[target].row->last_period_ms), begun_ms);
+        cr_assert_eq(atomic_load(&rig.targets[target].row->series_max), 5000);
+        rig_end();
+}
+
+Test(target_cloudwatch, copies_of_an_event_are_counted_in_one_step, .timeout = 90)
+{
+        rig_begin();
+        rig_open();
+        for (uint32_t i = 0; i < 300; i++)
+                publish(0, i % 7, 1 + i % 3);
+        cr_assert(egress_rig_wait_delivered(&rig, target, published_sum, 20000));
+        check_sums(0);
+        check_balanced();
+        rig_end();
+}
+
+Test(target_cloudwatch, draining_does_not_wait_for_the_period, .timeout = 90)
+{
+        rig_begin();
+        rules.period_s = 3600;
+        peer.period_s = 3600;
+        rig_open();
+        publish_sets(0, 20);
+        clock_sleep_ns(100 * CLOCK_NS_PER_MS);
+        cr_assert_eq(cloudwatch_peer_requests(&peer), 0);
+        egress_rig_stop(&rig, 5000);
+        check_sums(0);
+        cr_assert_eq(egress_rig_state(&rig, 0, target).delivered, 20);
+        rig_end();
+}
+
+Test(target_cloudwatch, a_chunk_that_failed_goes_again_alone, .timeout = 90)
+{
+        rig_begin();
+        rules.period_s = 10; /* the whole of it is published in one */
+        peer.period_s = 10;
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_ACCEPT);
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_500);
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_THROTTLED);
+        rig_open();
+        wait_for_boundary();
+        publish_sets(0, 2500);
+        egress_rig_stop(&rig, 20000);
+        check_sums(0);
+        cr_assert_eq(egress_rig_state(&rig, 0, target).delivered, 2500);
+        cr_assert_eq(peer.requests, 5);
+        cr_assert_eq(peer.taken, 3);
+        cr_assert_eq(peer.data[0], 1000);
+        cr_assert_str_eq(peer.first[1], peer.first[2]);
+        cr_assert_str_eq(peer.first[1], peer.first[3]);
+        cr_assert_str_neq(peer.first[0], peer.first[1]);
+        cr_assert_eq(peer.data[4], 500);
+        cr_assert_eq(counter(COUNTER_cloudwatch_ambiguous_resent), 0); /* these are answers */
+        rig_end();
+}
+
+Test(target_cloudwatch, refused_for_good_parks_and_loses_nothing, .timeout = 90)
+{
+        rig_begin();
+        rig.settings.egress.retry_max_ms = 50;
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_400);
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_400);
+        log_level_set(LOG_ERROR + 0);
+        rig_open();
+        publish_sets(0, 10);
+        wait_requests(1);
+        publish_sets(0, 10);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 20, 20000));
+        check_sums(0);
+        check_balanced();
+        rig_end();
+}
+
+/* ---------------------------------------------------------------------------------------------- ambiguity */
+
+Test(target_cloudwatch, without_an_answer_resend_may_double, .timeout = 90)
+{
+        rig_begin();
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_ACCEPT_RESET);
+        rig_open();
+        publish_sets(0, 10);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 10, 20000));
+        cr_assert_eq(counter(COUNTER_cloudwatch_ambiguous_resent), 1);
+        cr_assert_eq(atomic_load(&rig.targets[target].row->ambiguous_resent), 1);
+        check_sums((int64_t)peer.data[0]); /* the series of the request that was taken twice */
+        check_balanced();
+        rig_end();
+}
+
+Test(target_cloudwatch, without_an_answer_resend_never_loses, .timeout = 90)
+{
+        rig_begin();
+        rig.settings.egress.request_timeout_ms = 200;
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_RESET);
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_SILENT);
+        rig_open();
+        publish_sets(0, 10);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 10, 20000));
+        cr_assert_eq(counter(COUNTER_cloudwatch_ambiguous_resent), 2);
+        check_sums(0);
+        rig_end();
+}
+
+Test(target_cloudwatch, without_an_answer_skip_may_lose_that_request_only, .timeout = 90)
+{
+        rig_begin();
+        rules.resend_ambiguous = false;
+        rules.period_s = 10;
+        peer.period_s = 10;
+        rig.settings.egress.request_timeout_ms = 200;
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_ACCEPT);
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_SILENT);
+        rig_open();
+        wait_for_boundary();
+        publish_sets(0, 2500);
+        egress_rig_stop(&rig, 20000);
+        cr_assert_eq(peer.requests, 3);
+        cr_assert_eq(egress_rig_state(&rig, 0, target).delivered, 2500);
+        cr_assert_eq(counter(COUNTER_cloudwatch_ambiguous_skipped), 1);
+        cr_assert_eq(atomic_load(&rig.targets[target].row->ambiguous_skipped), 1);
+        check_sums(-1000);
+        rig_end();
+}
+
+Test(target_cloudwatch, a_skipped_last_request_settles_the_period, .timeout = 90)
+{
+        rig_begin();
+        rules.resend_ambiguous = false;
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_RESET);
+        rig_open();
+        publish_sets(0, 5);
+        clock_sleep_ns(1200 * CLOCK_NS_PER_MS);
+        publish_sets(0, 5);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 10, 20000));
+        cr_assert_eq(counter(COUNTER_cloudwatch_ambiguous_skipped), 1);
+        check_sums(-(int64_t)peer.data[0]);
+        check_balanced();
+        rig_end();
+}
+
+/* ---------------------------------------------------------------------------------------------- kills */
+
+/* What a SIGKILL would leave now, as another directory; the rig goes on there as a new process would. */
+static void kill_and_restart(void)
+{
+        char from[400], to[400], old[256], copy[256];
+        (void)snprintf(old, sizeof(old), "%s", rig.directory);
+        journal_files_make(copy);
+        for (uint32_t shard = 0; shard < rig.shards_count; shard++) {
+                (void)snprintf(from, sizeof(from), "%s/%u", old, shard);
+                (void)snprintf(to, sizeof(to), "%s/%u", copy, shard);
+                journal_files_copy(from, to);
+        }
+        (void)snprintf(to, sizeof(to), "%s/cloudwatch", copy);
+        journal_files_copy(rig.outboxes, to);
+        /* The old process is gone: what it still does reaches nobody. */
+        atomic_store(&peer.always, CLOUDWATCH_PEER_SILENT);
+        egress_rig_stop(&rig, 0);
+        egress_rig_close(&rig);
+        journal_files_remove(old);
+        atomic_store(&peer.always, CLOUDWATCH_PEER_ACCEPT);
+        (void)snprintf(rig.directory, sizeof(rig.directory), "%s", copy);
+        rig_open();
+}
+
+/* Three chunks: the first is acknowledged, the second on the wire, when the process dies. */
+static void kill_in_the_second_chunk(bool resend)
+{
+        rig_begin();
+        rules.resend_ambiguous = resend;
+        rules.period_s = 3;
+        peer.period_s = 3;
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_ACCEPT);
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_SILENT);
+        rig_open();
+        wait_for_boundary();
+        publish_sets(0, 2500);
+        wait_requests(2);
+        publish_sets(0, 50); /* these wait in the journal, and in the open period */
+        clock_sleep_ns(50 * CLOCK_NS_PER_MS);
+        kill_and_restart();
+}
+
+Test(target_cloudwatch, after_a_kill_only_the_other_chunks_are_sent, .timeout = 90)
+{
+        kill_in_the_second_chunk(true);
+        check_balanced();
+        cr_assert(egress_rig_wait_delivered(&rig, target, 2550, 20000));
+        check_sums(0);
+        check_balanced();
+        cr_assert_eq(peer.data[0], 1000);
+        cr_assert_str_eq(peer.first[2], peer.first[1]); /* goes on with the one that had no answer */
+        cr_assert_eq(counter(COUNTER_cloudwatch_ambiguous_resent), 1);
+        cr_assert_eq(counter(COUNTER_cloudwatch_recounted), 0);
+        rig_end();
+}
+
+Test(target_cloudwatch, after_a_kill_skip_passes_over_what_was_on_the_wire, .timeout = 90)
+{
+        kill_in_the_second_chunk(false);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 2550, 20000));
+        check_sums(-1000);
+        check_balanced();
+        cr_assert_eq(counter(COUNTER_cloudwatch_ambiguous_skipped), 1);
+        rig_end();
+}
+
+Test(target_cloudwatch, after_a_kill_the_open_period_is_counted_again, .timeout = 90)
+{
+        rig_begin();
+        rig.shards_count = 2;
+        rules.period_s = 3600;
+        peer.period_s = 3600;
+        rig_open();
+        publish_sets(0, 200);
+        clock_sleep_ns(100 * CLOCK_NS_PER_MS);
+        kill_and_restart();
+        publish_sets(0, 200);
+        egress_rig_stop(&rig, 5000);
+        check_sums(0);
+        check_balanced();
+        cr_assert_eq(peer.taken, 1);
+        rig_end();
+}
+
+/* Flips a byte of the outbox. */
+static void damage_outbox(off_t at)
+{
+        char path[400];
+        uint8_t byte;
+        cr_assert(outbox_path(rig.outboxes, slice_of_text(rig.targets[target].key), path, sizeof(path)));
+        int fd = open(path, O_RDWR);
+        cr_assert_eq(pread(fd, &byte, 1, at), 1);
+        byte ^= 0x10;
+        cr_assert_eq(pwrite(fd, &byte, 1, at), 1);
+        (void)close(fd);
+}
+
+Test(target_cloudwatch, a_damaged_outbox_is_counted_again, .timeout = 90)
+{
+        rig_begin();
+        rig.settings.egress.request_timeout_ms = 60000;
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_SILENT);
+        log_level_set(LOG_ERROR);
+        rig_open();
+        publish_sets(0, 100);
+        wait_requests(1);
+        damage_outbox(OUTBOX_HEADER_BYTES + 10);
+        kill_and_restart();
+        cr_assert(egress_rig_wait_delivered(&rig, target, 100, 20000));
+        clock_sleep_ns(600 * CLOCK_NS_PER_MS); /* the tick tells */
+        cr_assert_eq(counter(COUNTER_cloudwatch_recounted), 1);
+        check_sums(0);
+        check_balanced();
+        rig_end();
+}
+
+Test(target_cloudwatch, an_outbox_that_does_not_begin_at_the_cursor_is_counted_again, .timeout = 90)
+{
+        rig_begin();
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_ACCEPT);
+        rig_open();
+        publish_sets(0, 10);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 10, 20000));
+        /* The period that has been delivered comes back: sealed, nothing acknowledged. */
+        char path[400];
+        const uint64_t words[2] = {0x000044454c414553, 0};
+        cr_assert(outbox_path(rig.outboxes, slice_of_text(rig.targets[target].key), path, sizeof(path)));
+        int fd = open(path, O_RDWR);
+        cr_assert_eq(pwrite(fd, words, sizeof(words), 64), (ssize_t)sizeof(words));
+        (void)close(fd);
+        kill_and_restart();
+        publish_sets(0, 10);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 20, 20000));
+        check_sums(0);
+        cr_assert_eq(counter(COUNTER_cloudwatch_recounted), 1);
+        rig_end();
+}
+
+/* ---------------------------------------------------------------------------------------------- backlogs */
+
+Test(target_cloudwatch, an_outage_is_counted_in_full_afterwards, .timeout = 90)
+{
+        rig_begin();
+        rules.series_max = 100;
+        atomic_store(&peer.always, CLOUDWATCH_PEER_500);
+        rig.settings.egress.retry_max_ms = 50;
+        rig_open();
+        for (uint32_t second = 0; second < 5; second++) { /* 40 series each: several times what a table has room for */
+                publish_sets(0, 40);
+                clock_sleep_ns(1000 * CLOCK_NS_PER_MS);
+        }
+        check_balanced();
+        atomic_store(&peer.always, CLOUDWATCH_PEER_ACCEPT);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 200, 20000));
+        check_sums(0);
+        check_balanced();
+        rig_end();
+}
+
+Test(target_cloudwatch, events_that_cloudwatch_would_refuse_for_their_age_expire, .timeout = 90)
+{
+        rig_begin();
+        rig_open();
+        size_t bytes = egress_rig_encode_to(1, 0, 0, rig.event, sizeof(rig.event));
+        egress_rig_append(&rig, 0, rig.event, bytes, &target, 1, clock_realtime_ms() - INT64_C(14) * 24 * 3600 * 1000);
+        egress_rig_append(&rig, 0, rig.event, bytes, &target, 1, clock_realtime_ms() + INT64_C(14) * 24 * 3600 * 1000);
+        egress_rig_offer(&rig, 0, false);
+        published[1]++; /* the one from the future: counted now */
+        cr_assert(egress_rig_wait_delivered(&rig, target, 1, 20000));
+        cr_assert_eq(egress_rig_state(&rig, 0, target).expired, 1);
+        check_sums(0);
+        check_balanced();
+        rig_end();
+}
+
+Test(target_cloudwatch, a_removed_target_sends_what_it_has_and_leaves_no_file, .timeout = 90)
+{
+        rig_begin();
+        rules.period_s = 3600;
+        peer.period_s = 3600;
+        rig_open();
+        publish_sets(0, 10);
+        clock_sleep_ns(50 * CLOCK_NS_PER_MS);
+        cr_assert(outbox_file_is_there());
+        cr_assert(egress_worker_remove_target(rig.workers[0], rig.targets[target].target));
+        uint64_t deadline_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
+        while (!egress_target_is_gone(rig.targets[target].target)) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        check_sums(0);
+        egress_target_free(rig.targets[target].target);
+        cr_assert_not(outbox_file_is_there());
+        rig_end();
+}
+
+Test(target_cloudwatch, outboxes_that_nobody_wants_are_swept, .timeout = 90)
+{
+        rig_begin();
+        rig_open();
+        const struct slice keys[] = {slice_of_text(rig.targets[target].key)};
+        char path[400];
+        (void)snprintf(path, sizeof(path), "%s/0123456789abcdef.outbox", rig.outboxes);
+        int fd = open(path, O_WRONLY | O_CREAT, 0600);
+        cr_assert_geq(fd, 0);
+        (void)close(fd);
+        cr_assert_eq(outbox_sweep(rig.outboxes, keys, 1), 1);
+        cr_assert(outbox_file_is_there());
+        cr_assert_lt(access(path, F_OK), 0);
+        cr_assert_eq(outbox_sweep("/nowhere", keys, 1), 0);
+        rig_end();
+}
