@@ -101,6 +101,11 @@ static uint64_t plan_hash(uint64_t seed, struct slice text)
         return plan_mix(hash ^ tail, UINT64_C(0xd6e8feb86659fd93));
 }
 
+uint64_t rules_hash(uint64_t seed, struct slice text)
+{
+        return plan_hash(seed, text);
+}
+
 /* At least twice the entries. */
 static uint32_t plan_slots_for(uint32_t entries)
 {
@@ -445,9 +450,11 @@ static bool plan_target_copy(struct arena *arena, const struct rules_target *wan
                 *redaction = *wanted->redaction;
                 ret_target->redaction = redaction;
         }
-        return ret_target->key.ptr != NULL && ret_target->resource.ptr != NULL && ret_target->arn.ptr != NULL &&
-               ret_target->region.ptr != NULL && ret_target->account_id.ptr != NULL &&
-               ret_target->partition.ptr != NULL;
+        if (wanted->cloudwatch != NULL)
+                ret_target->cloudwatch = rules_cloudwatch_copy(arena, wanted->cloudwatch);
+        return (wanted->cloudwatch == NULL) == (ret_target->cloudwatch == NULL) && ret_target->key.ptr != NULL &&
+               ret_target->resource.ptr != NULL && ret_target->arn.ptr != NULL && ret_target->region.ptr != NULL &&
+               ret_target->account_id.ptr != NULL && ret_target->partition.ptr != NULL;
 }
 
 enum err_code rules_plan_builder_target(struct rules_plan_builder *builder, const struct rules_target *wanted,

@@ -148,9 +148,8 @@ void rules_settings_release(struct rules_settings *settings);
 enum rules_service {
         RULES_SERVICE_FIREHOSE = 0,
         RULES_SERVICE_FILE = 1, /* Sendring: {FileDestination: {Path, RotateBytes, RotateSeconds}} */
-        RULES_SERVICE_CLOUDWATCH =
-                2, /* parsed and checked; publishing comes later: a warning, events are not routed to it */
-        RULES_SERVICE_SNS = 3,
+        RULES_SERVICE_CLOUDWATCH = 2,
+        RULES_SERVICE_SNS = 3, /* parsed and checked; publishing comes later: a warning, events are not routed to it */
         RULES_SERVICE_EVENTBRIDGE = 4,
         RULES_SERVICE_PINPOINT = 5, /* ended by AWS on 2026-10-30: accepted with a warning, never routed */
 };
@@ -198,13 +197,15 @@ struct rules_cloudwatch {
 struct codec_redaction;
 struct rules_target {
         uint32_t index;             /* 0.. in this plan */
-        enum rules_service service; /* RULES_SERVICE_FIREHOSE or RULES_SERVICE_FILE */
+        enum rules_service service; /* RULES_SERVICE_FIREHOSE, _FILE or _CLOUDWATCH */
         struct slice key;           /* stable over reloads and restarts, at most RULES_TARGET_KEY_BYTES_MAX:
                                        "firehose arn:aws:firehose:us-east-1:123456789012:deliverystream/mail packing=events",
                                        "firehose ... packing=none redaction=0123456789abcdef event-id", "file
-                                       /var/log/sendring/events.ndjson",           "file event-id /var/..." */
-        struct slice resource;      /* stream name, or path */
-        struct slice arn, region, account_id, partition; /* Firehose; else empty */
+                                       /var/log/sendring/events.ndjson", "file event-id /var/...",
+                                       "cloudwatch us-east-1 123456789012 dimensions=... namespace=Sendring/SES" */
+        struct slice resource;      /* stream name, path, or namespace */
+        struct slice arn, region, account_id, partition; /* Firehose, CloudWatch (no arn; the settings'
+                                                             region and account, which may be unknown); else empty */
         bool packed; /* Firehose: several newline-ended events in a record (Sendring: {Packing: none} turns it off) */
         uint32_t packed_events_max;                /* Sendring: {PackingEventsMax: 500}; 1 when not packed */
         const struct codec_redaction *redaction;   /* Sendring: {Redaction: ...}, codecs/redact.h; NULL: none */

@@ -148,6 +148,13 @@ extern const char *const rules_cloudwatch_extensions[RULES_CLOUDWATCH_EXTENSIONS
 /* Reads CloudWatchDestination and its extensions (NULL where not given). Texts point into the tree. */
 bool rules_cloudwatch_read(struct rules_reader *reader, const struct rules_yaml_node *node,
                            const struct rules_yaml_node *const *extensions, struct rules_cloudwatch *ret_cloudwatch);
+bool rules_cloudwatch_equal(const struct rules_cloudwatch *a, const struct rules_cloudwatch *b);
+/* A copy with copied texts in the arena; NULL: out of memory. */
+const struct rules_cloudwatch *rules_cloudwatch_copy(struct arena *arena, const struct rules_cloudwatch *cloudwatch);
+/* Writes the key of a target with this region, account and `cloudwatch`; the result points into `out`. Everything that
+ * the destination says is part of it; what does not fit is replaced by a hash of 128 bits, so that two keys are equal
+ * only when the destinations are, save for a collision that rules_cloudwatch_equal() finds. */
+struct slice rules_cloudwatch_key(const struct rules_target *target, char out[RULES_TARGET_KEY_BYTES_MAX + 1]);
 
 /* ---------------------------------------------------------------------------------------------- what is published */
 
@@ -185,6 +192,9 @@ struct slice rules_defaults_find(const struct rules_defaults *defaults, struct s
 
 struct rules_plan_builder;
 struct rules_pattern;
+
+/* 64 bits of `text`; the same for ever with the same seed. */
+uint64_t rules_hash(uint64_t seed, struct slice text);
 
 /* Room for `sets_max` sets. NULL: out of memory. Everything handed to it is copied. */
 struct rules_plan_builder *rules_plan_builder_create(uint32_t sets_max);

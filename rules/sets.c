@@ -26,8 +26,9 @@ struct sets_filter {
 struct sets_reader {
         struct rules_reader reader;
         struct rules_plan_builder *builder;
-        bool too_many_targets;            /* said once */
-        struct rules_published published; /* of the destination being read */
+        const struct rules_settings *settings; /* or NULL */
+        bool too_many_targets;                 /* said once */
+        struct rules_published published;      /* of the destination being read */
         struct sets_filter filters[SETS_FILTERS];
 };
 
@@ -105,7 +106,8 @@ static bool sets_target(struct sets_reader *sets, const struct rules_yaml_node *
         if (code == ERR_MEMORY)
                 sets->reader.out_of_memory = true;
         if (code == ERR_LIMIT && !sets->too_many_targets) {
-                rules_error(&sets->reader, node, "more than %u different streams and files", LIMIT_TARGETS_MAX);
+                rules_error(&sets->reader, node, "more than %u different streams, files and CloudWatch configurations",
+                            LIMIT_TARGETS_MAX);
                 sets->too_many_targets = true;
         }
         return code == ERR_OK;
@@ -275,6 +277,50 @@ static bool sets_file(struct sets_reader *sets, const struct rules_yaml_node *no
         }
         if (target->rotate_bytes != wanted.rotate_bytes || target->rotate_seconds != wanted.rotate_seconds) {
                 rules_error(reader, node, "this file is rotated differently on line %u; say the same in both places",
+                            first_line);
+                return false;
+        }
+        *ret_target_index = target->index;
+        return true;
+}
+
+/* CloudWatchDestination names no region and no account: they are the daemon's. */
+static bool sets_cloudwatch(struct sets_reader *sets, const struct sets_destination *destination,
+                            const struct rules_yaml_node *node, const struct rules_yaml_node *const *extensions,
+                            uint32_t *ret_target_index)
+{
+        struct rules_reader *reader = &sets->reader;
+        const struct rules_settings *settings = sets->settings;
+        struct rules_cloudwatch cloudwatch;
+        if (!rules_cloudwatch_read(reader, node, extensions, &cloudwatch))
+                return false;
+        if (settings != NULL && settings->region[0] == '\0') {
+                if (!destination->enabled)
+                        return true; /* it never published anything: there is nothing to deliver */
+                rules_error(reader, node,
+                            "CloudWatchDestination needs a region, and the settings have none; say `region` in "
+                            "sendring.yaml");
+                return false;
+        }
+        char key[RULES_TARGET_KEY_BYTES_MAX + 1];
+        struct rules_target wanted = {
+                .service = RULES_SERVICE_CLOUDWATCH,
+                .resource = cloudwatch.namespace,
+                .region = settings == NULL ? SLICE_EMPTY : slice_of_text(settings->region),
+                .account_id = settings == NULL ? SLICE_EMPTY : slice_of_text(settings->account_id),
+                .partition = settings == NULL ? SLICE("aws") : slice_of_text(settings->partition),
+                .packed_events_max = 1,
+                .cloudwatch = &cloudwatch,
+        };
+        wanted.key = rules_cloudwatch_key(&wanted, key);
+        struct rules_target *target;
+        uint32_t first_line;
+        if (!sets_target(sets, node, &wanted, &target, &first_line))
+                return false;
+        if (!rules_cloudwatch_equal(target->cloudwatch, &cloudwatch)) {
+                rules_error(reader, node,
+                            "this destination and the one on line %u differ, but their keys have the same hash; change "
+                            "the order of the dimensions in one of them",
                             first_line);
                 return false;
         }
@@ -460,9 +506,8 @@ static bool sets_definition(struct sets_reader *sets, struct sets_destination *d
         if ((node = extensions[SETS_FILE]) != NULL)
                 return sets_file(sets, node, ret_target_index) && good;
         if ((node = values[SETS_CLOUDWATCH]) != NULL) {
-                struct rules_cloudwatch cloudwatch;
-                sets_not_published(reader, destination, node, sets_members[SETS_CLOUDWATCH]);
-                return rules_cloudwatch_read(reader, node, extensions + SETS_CLOUDWATCH_FIRST, &cloudwatch) && good;
+                return sets_cloudwatch(sets, destination, node, extensions + SETS_CLOUDWATCH_FIRST, ret_target_index) &&
+                       good;
         }
         if ((node = values[SETS_SNS]) != NULL) {
                 sets_not_published(reader, destination, node, sets_members[SETS_SNS]);
@@ -653,7 +698,7 @@ static enum err_code sets_read(const char *path, const struct slice *text, const
 {
         struct arena arena;
         arena_init(&arena, (size_t)1024 * 1024, 0);
-        struct sets_reader sets = {.builder = NULL};
+        struct sets_reader sets = {.settings = settings};
         struct rules_reader *reader = &sets.reader;
         struct rules_plan *plan = NULL;
         enum err_code code = ERR_MEMORY;

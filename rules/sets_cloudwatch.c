@@ -3,6 +3,8 @@
 #include "base/limits.h"
 #include "rules/rules_internal.h"
 
+#include <stdarg.h>
+
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* In the order of the names below. */
@@ -309,4 +311,93 @@ bool rules_cloudwatch_read(struct rules_reader *reader, const struct rules_yaml_
                good;
         *ret_cloudwatch = cloudwatch;
         return good;
+}
+
+/* ---------------------------------------------------------------------------------------------- one target */
+
+bool rules_cloudwatch_equal(const struct rules_cloudwatch *a, const struct rules_cloudwatch *b)
+{
+        if (!slice_equal(a->namespace, b->namespace) || !slice_equal(a->overflow_value, b->overflow_value) ||
+            a->dimensions_count != b->dimensions_count || a->roll_ups_count != b->roll_ups_count ||
+            a->series_max != b->series_max || a->period_s != b->period_s || a->json != b->json || a->gzip != b->gzip ||
+            a->resend_ambiguous != b->resend_ambiguous)
+                return false;
+        for (uint32_t i = 0; i < a->dimensions_count; i++)
+                if (!slice_equal(a->dimensions[i].name, b->dimensions[i].name) ||
+                    !slice_equal(a->dimensions[i].default_value, b->dimensions[i].default_value) ||
+                    a->dimensions[i].source != b->dimensions[i].source)
+                        return false;
+        for (uint32_t i = 0; i < a->roll_ups_count; i++)
+                if (a->roll_ups[i] != b->roll_ups[i])
+                        return false;
+        return true;
+}
+
+const struct rules_cloudwatch *rules_cloudwatch_copy(struct arena *arena, const struct rules_cloudwatch *cloudwatch)
+{
+        struct rules_cloudwatch *copy = arena_alloc(arena, sizeof(*copy));
+        if (copy == NULL)
+                return NULL;
+        *copy = *cloudwatch;
+        copy->namespace = arena_copy(arena, cloudwatch->namespace);
+        copy->overflow_value = arena_copy(arena, cloudwatch->overflow_value);
+        bool good = copy->namespace.ptr != NULL && copy->overflow_value.ptr != NULL;
+        for (uint32_t i = 0; i < copy->dimensions_count; i++) {
+                struct rules_dimension *dimension = &copy->dimensions[i];
+                dimension->name = arena_copy(arena, dimension->name);
+                dimension->default_value = arena_copy(arena, dimension->default_value);
+                good = good && dimension->name.ptr != NULL && dimension->default_value.ptr != NULL;
+        }
+        return good ? copy : NULL;
+}
+
+/* 10 dimensions of 255 + 255 bytes, 16 roll-ups of 10 digits, two texts of 255 bytes, and the words between. */
+#define CLOUDWATCH_KEY_TEXT_BYTES \
+        (RULES_DIMENSIONS_MAX * 520u + RULES_ROLL_UPS_MAX * 12u + 2 * LIMIT_CLOUDWATCH_NAME_BYTES_MAX + 256u)
+
+__attribute__((format(printf, 3, 4))) static void cloudwatch_append(char *out, size_t *used, const char *format, ...)
+{
+        va_list arguments;
+        va_start(arguments, format);
+        int len = vsnprintf(out + *used, CLOUDWATCH_KEY_TEXT_BYTES - *used, format, arguments);
+        va_end(arguments);
+        ASSERT(len >= 0 && (size_t)len < CLOUDWATCH_KEY_TEXT_BYTES - *used);
+        *used += (size_t)len;
+}
+
+struct slice rules_cloudwatch_key(const struct rules_target *target, char out[RULES_TARGET_KEY_BYTES_MAX + 1])
+{
+        static const char *const sources[] = {"tag", "header", "link"};
+        const struct rules_cloudwatch *cloudwatch = target->cloudwatch;
+        char text[CLOUDWATCH_KEY_TEXT_BYTES];
+        size_t used = 0;
+        cloudwatch_append(text, &used, "dimensions=");
+        for (uint32_t i = 0; i < cloudwatch->dimensions_count; i++)
+                cloudwatch_append(text, &used, "%s%.*s/%s/%.*s", i == 0 ? "" : ",",
+                                  SLICE_PRINTF(cloudwatch->dimensions[i].name),
+                                  sources[cloudwatch->dimensions[i].source],
+                                  SLICE_PRINTF(cloudwatch->dimensions[i].default_value));
+        cloudwatch_append(text, &used, " roll-ups="); /* "01,1,": lists of dimensions, a digit each */
+        for (uint32_t i = 0; i < cloudwatch->roll_ups_count; i++) {
+                for (unsigned mask = cloudwatch->roll_ups[i]; mask != 0; mask &= mask - 1)
+                        cloudwatch_append(text, &used, "%d", __builtin_ctz(mask));
+                cloudwatch_append(text, &used, "%s", i + 1 == cloudwatch->roll_ups_count ? "" : ",");
+        }
+        cloudwatch_append(text, &used, " series=%u overflow=%.*s period=%us %s %s %s", cloudwatch->series_max,
+                          SLICE_PRINTF(cloudwatch->overflow_value), cloudwatch->period_s,
+                          cloudwatch->json ? "json" : "cbor", cloudwatch->gzip ? "gzip" : "plain",
+                          cloudwatch->resend_ambiguous ? "resend" : "skip");
+        /* The namespace is the only part that may hold spaces: it comes last. */
+        const char *region = target->region.len == 0 ? "-" : (const char *)target->region.ptr;
+        const char *account = target->account_id.len == 0 ? "-" : (const char *)target->account_id.ptr;
+        int len = snprintf(out, RULES_TARGET_KEY_BYTES_MAX + 1, "cloudwatch %s %s %s namespace=%.*s", region, account,
+                           text, SLICE_PRINTF(cloudwatch->namespace));
+        if (len > (int)RULES_TARGET_KEY_BYTES_MAX) {
+                const uint64_t high = rules_hash(1, slice_of(text, used)), low = rules_hash(2, slice_of(text, used));
+                len = snprintf(out, RULES_TARGET_KEY_BYTES_MAX + 1,
+                               "cloudwatch %s %s hash=%016llx%016llx namespace=%.*s", region, account,
+                               (unsigned long long)high, (unsigned long long)low, SLICE_PRINTF(cloudwatch->namespace));
+        }
+        ASSERT(len > 0 && len <= (int)RULES_TARGET_KEY_BYTES_MAX);
+        return slice_of(out, (size_t)len);
 }
