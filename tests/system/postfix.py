@@ -12,9 +12,9 @@ import subprocess
 import sys
 import time
 import urllib.parse
-import urllib.request
 
 import system
+import moto_aws
 import postfix_instance
 from postfix_instance import command, environment, free_port
 
@@ -46,47 +46,19 @@ HOSTILE_SOFT = '452 4.2.2 Mailbox full, "try" (later), dsn=4.9.9, status=bounced
 
 # ------------------------------------------------------------------------------------------------ AWS, by moto
 
-class Moto:
-    """moto's server, where every call after the first three must be signed by a key it knows."""
+class Moto(moto_aws.Moto):
+    """With a delivery stream into a bucket."""
 
     def __init__(self, stack):
-        import boto3
-        from botocore.config import Config
-        self.port = free_port()
-        self.endpoint = "http://127.0.0.1:%d" % self.port
-        program = os.path.join(os.path.dirname(sys.executable), "moto_server")
-        process = stack.start("moto", [program, "-H", "127.0.0.1", "-p", str(self.port)],
-                              env={"INITIAL_NO_AUTH_ACTION_COUNT": "3", "PYTHONWARNINGS": "ignore"})
-
-        def is_ready():
-            if process.poll() is not None:
-                raise system.Failure("moto ended:\n" + stack.log("moto"))
-            try:
-                return urllib.request.urlopen(self.endpoint + "/moto-api/", timeout=2).status == 200
-            except OSError:
-                return False
-
-        system.wait_for("moto", is_ready, 60, 0.2)
-
-        def client(service, key, secret):
-            return boto3.client(service, endpoint_url=self.endpoint, region_name="us-east-1", aws_access_key_id=key,
-                                aws_secret_access_key=secret,
-                                config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}))
-
-        iam = client("iam", "unknown", "unknown")
-        iam.create_user(UserName="mta")
-        key = iam.create_access_key(UserName="mta")["AccessKey"]
-        iam.put_user_policy(UserName="mta", PolicyName="all", PolicyDocument=json.dumps(
-            {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}))
-        self.key, self.secret = key["AccessKeyId"], key["SecretAccessKey"]
-        self.s3 = client("s3", self.key, self.secret)
-        self.firehose = client("firehose", self.key, self.secret)
+        super().__init__(stack)
+        self.s3 = self.client("s3")
+        self.firehose = self.client("firehose")
         self.s3.create_bucket(Bucket=BUCKET)
         self.firehose.create_delivery_stream(
             DeliveryStreamName=STREAM, DeliveryStreamType="DirectPut",
             ExtendedS3DestinationConfiguration={"RoleARN": "arn:aws:iam::123456789012:role/firehose",
                                                 "BucketARN": "arn:aws:s3:::" + BUCKET})
-        self.refuses = self.refusal(client("firehose", self.key, "not" + self.secret[3:]))
+        self.refuses = self.refusal(self.client("firehose", self.wrong_secret()))
 
     @staticmethod
     def refusal(firehose):
