@@ -1,11 +1,17 @@
 /* What does a lane cost?
  *
- * publish_ns   reserve + memcpy of 700 bytes + commit, in bursts that fill an empty 1 MiB lane. Floor: the same memcpy
- *              into a plain buffer of the lane's size at the same offsets. The bytes are in cache, the room was zeroed
- * by this core, nobody else touches the lines: what is measured is the protocol, not the memory. visit_ns     taking
- * those records: visit, copy out, zero, publish the tail. Floor: memcpy + memset of the same bytes. events_per_s one
- * producer thread, one consumer thread that copies out and visits at most once per microsecond. It needs two free
- * cores; no floor. Not measured: latency, sleeping, more than one lane.
+ * publish_ns: reserve + memcpy of 700 bytes + commit, in bursts that fill an empty 1 MiB lane. Floor: the same memcpy
+ * into a plain buffer of the lane's size at the same offsets. The bytes are in cache, the room was zeroed by this core,
+ * nobody else touches the lines: what is measured is the protocol, not the memory.
+ *
+ * visit_ns: taking those records: visit, copy out, zero, publish the tail. Floor: memcpy + memset of the same bytes.
+ *
+ * events_per_s: one producer thread, one consumer thread that copies out and visits at most once per microsecond. It
+ * needs two free cores; no floor.
+ *
+ * sweep_<n>_idle_lanes: a shard's look at n lanes that have nothing; no floor.
+ *
+ * Not measured: latency, sleeping.
  *
  * Median of the rounds. usage: ring [--json] [--rounds N] [--smoke] */
 #include "ring/ring.h"
@@ -198,6 +204,37 @@ static void bench_two_cores(struct rig *rig)
                 exit(1);
 }
 
+/* What a shard's look at lanes that have nothing costs: all of them, once. */
+static void bench_idle_lanes(size_t rounds)
+{
+        static const uint32_t counts[] = {64, 256, 500, 1024};
+        static struct ring_lane *lanes[1024];
+        double values[ROUNDS_MAX];
+        struct err err;
+        uint32_t made = 0;
+        while (made < 1024 && ring_lane_create(made + 1, LIMIT_LANE_BYTES_MIN, false, &lanes[made], &err) == ERR_OK)
+                made++;
+        for (size_t c = 0; c < sizeof(counts) / sizeof(counts[0]) && counts[c] <= made; c++) {
+                uint64_t found = 0;
+                for (size_t round = 0; round < rounds; round++) {
+                        const uint32_t sweeps = 200;
+                        uint64_t begin_ns = clock_monotonic_ns();
+                        for (uint32_t sweep = 0; sweep < sweeps; sweep++)
+                                for (uint32_t i = 0; i < counts[c]; i++)
+                                        found += ring_lane_is_orphan(lanes[i]) + ring_visit_begin(lanes[i]) +
+                                                 ring_lane_violations(lanes[i]);
+                        values[round] = (double)(clock_monotonic_ns() - begin_ns) / sweeps;
+                }
+                char metric[32];
+                (void)snprintf(metric, sizeof(metric), "sweep_%u_idle_lanes", counts[c]); /* a short number */
+                print(metric, median(values, rounds), found == 0 ? "ns" : "wrong", 0);
+        }
+        if (made < 1024) /* descriptors: two for each lane */
+                fprintf(stderr, "ring: only %u idle lanes: %s\n", made, err.text);
+        while (made > 0)
+                ring_lane_free(lanes[--made]);
+}
+
 int main(int argc, char **argv)
 {
         static struct rig rig;
@@ -215,5 +252,6 @@ int main(int argc, char **argv)
                 return 2;
         bench_one_core(&rig, rounds);
         bench_two_cores(&rig);
+        bench_idle_lanes(rounds);
         return 0;
 }
