@@ -10,6 +10,31 @@
 
 /* Credentials are loaded again this often: files change when somebody rotates keys. */
 #define ROUTER_CREDENTIALS_INTERVAL_NS (60 * CLOCK_NS_PER_S)
+/* Those that say when they end are loaded again from so long before on, more often. */
+#define ROUTER_CREDENTIALS_AHEAD_MS        ((int64_t)5 * 60 * 1000)
+#define ROUTER_CREDENTIALS_END_INTERVAL_NS (10 * CLOCK_NS_PER_S)
+
+/* Whether these credentials end soon, or have ended. */
+static bool router_credentials_end(const struct credentials *credentials)
+{
+        return credentials != NULL && credentials->expires_ms - clock_realtime_ms() < ROUTER_CREDENTIALS_AHEAD_MS;
+}
+
+/* A source that has nothing newer to give: somebody has to act. The credentials stay in use, since the service has the
+ * last word on them. */
+static void router_tell_credentials_end(struct router *router, const struct credentials *credentials)
+{
+        uint64_t repeats = 0;
+        if (!router_credentials_end(credentials) ||
+            !log_gate_open(&router->credentials_gate, clock_monotonic_ns(), ROUTER_CREDENTIALS_INTERVAL_NS, &repeats))
+                return;
+        int64_t left_s = (credentials->expires_ms - clock_realtime_ms()) / 1000;
+        log_warning("AWS credentials end",
+                    "source=\"%s\" seconds_left=%" PRId64
+                    " help=\"what comes from the environment stays as it is until "
+                    "the service is restarted: use a profile, or none that ends\" repeats=%" PRIu64,
+                    credentials->source, left_s > 0 ? left_s : 0, repeats);
+}
 
 void router_load_credentials(struct router *router)
 {
@@ -37,6 +62,7 @@ void router_load_credentials(struct router *router)
                                     log_quote(err.text, quoted, sizeof(quoted)));
                 return;
         }
+        router_tell_credentials_end(router, fresh);
         if (now != NULL && memcmp(now, fresh, sizeof(*fresh)) == 0) {
                 credentials_wipe(fresh);
                 free(fresh);
@@ -127,6 +153,8 @@ void *router_helper(void *argument)
                         interval_ns = router->credentials.current != NULL ? CLOCK_NS_PER_S : 5 * CLOCK_NS_PER_S;
                 else if (router->credentials.current == NULL)
                         interval_ns = UINT64_MAX; /* nobody needs any */
+                else if (router_credentials_end(router->credentials.current))
+                        interval_ns = ROUTER_CREDENTIALS_END_INTERVAL_NS;
                 if (now_ns - credentials_ns >= interval_ns) {
                         router_load_credentials(router);
                         credentials_ns = now_ns;

@@ -3,6 +3,7 @@
 #define SENDRING_ROUTER_INTERNAL_H
 
 #include "base/counters.h"
+#include "base/log.h"
 #include "egress/credentials.h"
 #include "egress/worker.h"
 #include "journal/journal.h"
@@ -45,6 +46,7 @@ struct router {
         uint32_t shard_threads_count, worker_threads_count;
         struct http_tls *tls;
         struct egress_credentials credentials;
+        struct log_gate credentials_gate;
         struct credentials *credentials_list[2]; /* the newest two generations of malloc'ed memory, for leak checkers */
         struct ring_server *server;
         uint16_t target_unmatched[LIMIT_SHARDS_MAX], target_rejected[LIMIT_SHARDS_MAX];

@@ -73,8 +73,9 @@ def fewer_shards(build):
         system.check("waiting in two logs", stack.ledger()["targets"][0]["waiting"], 2000)
         stack.tell_sink("set down off")
         stack.write_configuration()
-        stack.start_router()
+        stack.start_router(env={"AWS_CREDENTIAL_EXPIRATION": "2026-01-01T00:00:00Z"})
         delivered(stack, "shards.json")
+        system.check("credentials that have ended are told", "seconds_left=0" in stack.log("router"), True)
 
 
 def other_targets(stack, change, name):
