@@ -49,7 +49,8 @@ struct outbox_header {
         uint64_t key_hash;
         uint32_t shards_count;
         uint32_t crc;
-        uint64_t zero[4];
+        int64_t closed_ms;
+        uint64_t zero[3];
         _Atomic uint64_t sealed;
         _Atomic uint64_t progress;
         uint64_t zero_too[6];
@@ -62,6 +63,7 @@ _Static_assert(offsetof(struct outbox_header, chunks_count) == 12, "drawn in out
 _Static_assert(offsetof(struct outbox_header, key_hash) == 16, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_header, shards_count) == 24, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_header, crc) == 28, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_header, closed_ms) == 32, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_header, sealed) == 64, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_header, progress) == 72, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_header, places) == 128, "drawn in outbox.h");
@@ -97,6 +99,7 @@ static uint32_t outbox_crc(uint32_t seed, const void *bytes, size_t len)
 static uint32_t outbox_header_crc(const struct outbox_header *header)
 {
         uint32_t crc = outbox_crc(OUTBOX_CRC_SEED, header, offsetof(struct outbox_header, crc));
+        crc = outbox_crc(crc, &header->closed_ms, sizeof(header->closed_ms));
         crc = outbox_crc(crc, header->places, sizeof(header->places));
         return outbox_crc(crc, header->chunks, header->chunks_count * sizeof(header->chunks[0]));
 }
@@ -316,7 +319,7 @@ void outbox_add(struct outbox *outbox, size_t body_bytes, uint32_t data)
         OUTBOX_STEP("chunk-added");
 }
 
-void outbox_seal(struct outbox *outbox, const struct outbox_place *places)
+void outbox_seal(struct outbox *outbox, const struct outbox_place *places, int64_t closed_ms)
 {
         struct outbox_header *header = outbox->header;
         ASSERT(!outbox_is_sealed(outbox));
@@ -325,6 +328,7 @@ void outbox_seal(struct outbox *outbox, const struct outbox_place *places)
         OUTBOX_STEP("places-cleared");
         memcpy(header->places, places, outbox->shards_count * sizeof(places[0]));
         OUTBOX_STEP("places-written");
+        header->closed_ms = closed_ms;
         header->crc = outbox_header_crc(header);
         /* Relaxed: the store below publishes it. */
         atomic_store_explicit(&header->progress, 0, memory_order_relaxed);
@@ -365,6 +369,11 @@ bool outbox_in_flight(const struct outbox *outbox)
 const struct outbox_place *outbox_places(const struct outbox *outbox)
 {
         return outbox->header->places;
+}
+
+int64_t outbox_closed_ms(const struct outbox *outbox)
+{
+        return outbox->header->closed_ms;
 }
 
 struct slice outbox_next(const struct outbox *outbox, uint32_t *ret_data)

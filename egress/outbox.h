@@ -4,33 +4,39 @@
  *
  * One file per target, mode 0600, preallocated, flock()ed while open. All integers are little endian.
  *
- *     0            128                        1280                       2816   4096              file bytes
- *     | header     | 16 places, 72 bytes each | 64 chunks, 24 bytes each | 0    | bodies, one behind the other,
- * 64-aligned
+ *     0        128                    1280                   2816   4096                                   end
+ *     | header | 16 places of 72 bytes | 64 chunks of 24 bytes | 0    | bodies, each beginning at a multiple of 64 |
  *
- *     header                                         place of one shard                  chunk: one request body
- *      0 u64 magic "sendrob1"                          0 u64 1: the period has events     0 u64 offset in the file
- *      8 u32 version                                         of this shard; 0: all is 0   8 u32 bytes
- *     12 u32 chunks                                    8 u64 begin position: the cursor  12 u32 CRC-32C of the body
- *     16 u64 hash of the target's key                 16 u64 begin sequence              16 u32 data (metrics) in it
- *     24 u32 shards                                   24 u64 end position: the cursor    20 u32 0
- *     28 u32 CRC-32C of bytes 0..27, the places              when all is acknowledged
- *            and the chunks in use                    32 u64 end sequence
- *     64 u64 sealed: "SEALED\0\0", or 0               40 u64 delivered, dead-lettered,
- *     72 u64 progress: bits 0..31 chunks                     shed, expired: what the
- *            acknowledged, in order; bit 32:                 cursor's move settles
+ *     header                                      place of one shard                 chunk: one request body
+ *      0 u64 magic "sendrob1"                      0 u64 1: the period has events     0 u64 offset in the file
+ *      8 u32 version                                     of this shard; 0: all is 0   8 u32 bytes
+ *     12 u32 chunks                                8 u64 begin position: the cursor  12 u32 CRC-32C of the body
+ *     16 u64 hash of the target's key             16 u64 begin sequence              16 u32 data (metrics) in it
+ *     24 u32 shards                               24 u64 end position: the cursor    20 u32 0
+ *     28 u32 CRC-32C of 0..27, 32..39, the               when all is acknowledged
+ *            places and the chunks in use         32 u64 end sequence
+ *     32 i64 real time when closed, in ms         40 u64 delivered, dead-lettered,
+ *     64 u64 sealed: "SEALED\0\0", or 0                  shed, expired: what the
+ *     72 u64 progress: bits 0..31 chunks                 cursor's move settles
+ *            acknowledged, in order; bit 32:
  *            the next one is on the wire
  *
  * Only `sealed` says that a period is in it: it is cleared before anything else is written and stored last. `progress`
  * is one word, so that "this chunk is acknowledged" and "nothing is on the wire" are one store. What a SIGKILL leaves
  * (stores into a shared mapping survive the process, in program order), and what the next start makes of it:
  *
- *     while the period is being written     sealed is 0: the period is counted again from the journal
- *     sealed, nothing sent                  all chunks are sent from here
- *     on the wire, or answered and not yet  that chunk is ambiguous: the service may have it. It is sent again, or
- * passed written down                          over, as the destination says (AmbiguousTimeout), and counted some
- * chunks acknowledged              only the others are sent all acknowledged, some cursors moved  each cursor stands at
- * begin or at end: those at begin are moved all cursors moved, not yet cleared    nothing is left to do: cleared
+ *     while it is being written   sealed is 0: the period is counted again from the journal
+ *
+ *     sealed, nothing sent        all chunks are sent from here
+ *
+ *     one on the wire, or its     that chunk is ambiguous: the service may have it. It is sent again, or passed over,
+ *     answer not written down     as the destination says (AmbiguousTimeout), and counted
+ *
+ *     some acknowledged           only the others are sent
+ *
+ *     all acknowledged            each cursor stands at begin or at end: those at begin are moved
+ *
+ *     all cursors moved           nothing is left to do: cleared
  *
  * A power cut leaves any mix of old and new pages: the CRCs decide. A period that fails them, or that does not begin
  * where the journal's cursors stand, is dropped and counted again; if some of its chunks had been acknowledged, they
@@ -105,8 +111,8 @@ void outbox_begin(struct outbox *outbox);
 /* Where the next body goes, and how much room there is for it. */
 uint8_t *outbox_room(struct outbox *outbox, size_t *ret_bytes);
 void outbox_add(struct outbox *outbox, size_t body_bytes, uint32_t data);
-/* `places`: one per shard. At least one chunk (asserted). */
-void outbox_seal(struct outbox *outbox, const struct outbox_place *places);
+/* `places`: one per shard. At least one chunk (asserted). `closed_ms`: real time. */
+void outbox_seal(struct outbox *outbox, const struct outbox_place *places, int64_t closed_ms);
 
 /* ---- sending it */
 
@@ -116,6 +122,7 @@ uint32_t outbox_acknowledged(const struct outbox *outbox);
 /* The next chunk is, or was when the process died, on the wire. */
 bool outbox_in_flight(const struct outbox *outbox);
 const struct outbox_place *outbox_places(const struct outbox *outbox);
+int64_t outbox_closed_ms(const struct outbox *outbox);
 /* The next chunk (there must be one) and, if wished, its data count. */
 struct slice outbox_next(const struct outbox *outbox, uint32_t *ret_data);
 /* It goes on the wire; before the request is started. */

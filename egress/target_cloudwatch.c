@@ -44,7 +44,6 @@ struct egress_cloudwatch {
         size_t wire_bytes_max;
         bool json, resend_ambiguous;
         int64_t period_ms;
-        int64_t closed_ms; /* when the period in the outbox was closed; 0: by an earlier router */
         uint64_t log_bytes_max[LIMIT_SHARDS_MAX];              /* that the open period may hold */
         uint64_t first_position[LIMIT_SHARDS_MAX];             /* of the open period */
         struct metrics_stats told;                             /* what of the table's totals the counters have */
@@ -357,9 +356,8 @@ static enum err_code target_cloudwatch_finish(struct egress_target *target, stru
                         .settled = batch->shard[shard].settled,
                 };
         }
-        outbox_seal(own->outbox, places);
+        outbox_seal(own->outbox, places, clock_realtime_ms());
         metrics_table_clear(own->table);
-        own->closed_ms = clock_realtime_ms();
         counter_add(worker->options.counters, COUNTER_cloudwatch_periods, 1);
         cloudwatch_tell(target);
         return ERR_OK;
@@ -423,18 +421,40 @@ static void target_cloudwatch_done(struct http_exchange *exchange, enum err_code
         counter_add(target->worker->options.counters, COUNTER_cloudwatch_data, data);
         if (cloudwatch_chunk_done(target)) {
                 /* Relaxed: a figure for people. */
-                atomic_store_explicit(&target->row->last_period_ms,
-                                      own->closed_ms != 0 ? own->closed_ms : clock_realtime_ms(), memory_order_relaxed);
+                atomic_store_explicit(&target->row->last_period_ms, outbox_closed_ms(own->outbox),
+                                      memory_order_relaxed);
                 egress_target_batch_done(target, batch);
         } else {
                 egress_target_batch_partly_done(target);
         }
 }
 
+/* The outage was so long that CloudWatch will take nothing of the period any more: its events expire. */
+static void cloudwatch_expire(struct egress_target *target, struct egress_batch *batch)
+{
+        struct egress_worker *worker = target->worker;
+        uint64_t events = 0;
+        for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {
+                struct journal_settled *settled = &batch->shard[shard].settled;
+                events += settled->delivered;
+                settled->expired += settled->delivered;
+                settled->delivered = 0;
+        }
+        counter_add(worker->options.counters, COUNTER_egress_expired, events);
+        log_error("a CloudWatch period is too old to be sent",
+                  "target=%s expired_events=%" PRIu64 " acknowledged_requests=%u", target->log_key, events,
+                  outbox_acknowledged(target->cloudwatch->outbox));
+        egress_target_batch_passed_over(target, batch);
+}
+
 static enum err_code target_cloudwatch_send(struct egress_target *target, struct egress_batch *batch)
 {
         struct egress_cloudwatch *own = target->cloudwatch;
         uint32_t data = 0;
+        if (outbox_closed_ms(own->outbox) < clock_realtime_ms() - CLOUDWATCH_AGE_MS_MAX) {
+                cloudwatch_expire(target, batch);
+                return ERR_BUSY; /* nothing was sent, and the batch is gone */
+        }
         struct slice body = outbox_next(own->outbox, &data);
         bool compressed = own->gzip != NULL && body.len >= CLOUDWATCH_GZIP_BYTES_MIN;
         if (compressed) {
@@ -467,7 +487,6 @@ static void target_cloudwatch_settled(struct egress_target *target, struct egres
 {
         (void)batch; /* the only one that is in the outbox */
         outbox_clear(target->cloudwatch->outbox);
-        target->cloudwatch->closed_ms = 0;
 }
 
 static void target_cloudwatch_tick(struct egress_target *target)

@@ -146,3 +146,32 @@ Test(allocation, none_from_lane_to_firehose, .timeout = 120)
         run();
         http_peer_stop(&peer);
 }
+
+Test(allocation, none_from_lane_to_cloudwatch, .timeout = 120)
+{
+        if (mallctl == NULL)
+                cr_skip_test("no jemalloc in this build");
+        log_level_set(LOG_ERROR);
+        static struct http_peer peer = {.serve = serve};
+        static const struct rules_cloudwatch cloudwatch = {
+                .namespace = {(const uint8_t *)"Sendring/SES", 12},
+                .dimensions = {{{(const uint8_t *)"ses:configuration-set", 21}, {(const uint8_t *)"none", 4}, 0},
+                               {{(const uint8_t *)"subject", 7}, {(const uint8_t *)"none", 4}, 1}},
+                .dimensions_count = 2,
+                .roll_ups = {3, 1, 0},
+                .roll_ups_count = 3,
+                .series_max = 1000,
+                .overflow_value = {(const uint8_t *)"other", 5},
+                .period_s = 1,
+                .json = true,
+                .resend_ambiguous = true,
+        };
+        http_peer_start(&peer);
+        egress_rig_defaults(&rig);
+        (void)snprintf(rig.settings.egress.cloudwatch.url, sizeof(rig.settings.egress.cloudwatch.url),
+                       "http://127.0.0.1:%u", peer.port);
+        egress_rig_open(&rig);
+        (void)egress_rig_add_cloudwatch(&rig, "a", &cloudwatch, 0);
+        run();
+        http_peer_stop(&peer);
+}

@@ -458,6 +458,62 @@ Test(target_cloudwatch, events_that_cloudwatch_would_refuse_for_their_age_expire
         rig_end();
 }
 
+/* When the period in the outbox was closed, while its worker runs. */
+static void age_outbox(int64_t closed_ms)
+{
+        char path[400];
+        cr_assert(outbox_path(rig.outboxes, slice_of_text(rig.targets[target].key), path, sizeof(path)));
+        int fd = open(path, O_RDWR);
+        cr_assert_eq(pwrite(fd, &closed_ms, sizeof(closed_ms), 32), (ssize_t)sizeof(closed_ms));
+        (void)close(fd);
+}
+
+Test(target_cloudwatch, a_period_that_waited_for_two_weeks_expires, .timeout = 90)
+{
+        rig_begin();
+        rig.settings.egress.retry_max_ms = 50;
+        atomic_store(&peer.always, CLOUDWATCH_PEER_500);
+        log_level_set(LOG_ERROR);
+        rig_open();
+        wait_for_boundary();
+        publish_sets(0, 30);
+        wait_requests(2);
+        age_outbox(clock_realtime_ms() - INT64_C(14) * 24 * 3600 * 1000);
+        uint64_t deadline_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
+        while (egress_rig_state(&rig, 0, target).expired == 0) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        uint64_t expired = egress_rig_state(&rig, 0, target).expired;
+        atomic_store(&peer.always, CLOUDWATCH_PEER_ACCEPT);
+        publish_sets(0, 30);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 60 - expired, 20000));
+        check_sums(-(int64_t)expired);
+        check_balanced();
+        rig_end();
+}
+
+Test(target_cloudwatch, an_open_period_lets_an_idle_worker_sleep, .timeout = 90)
+{
+        rig_begin();
+        rules.period_s = 3600;
+        peer.period_s = 3600;
+        rig_open();
+        publish_sets(0, 10);
+        clock_sleep_ns(1000 * CLOCK_NS_PER_MS);
+        uint64_t turns = counter(COUNTER_egress_turns);
+        clock_sleep_ns(2000 * CLOCK_NS_PER_MS);
+        cr_assert_lt(counter(COUNTER_egress_turns) - turns, 20); /* two ticks a second, not a hundred */
+        /* And it does wake up for the next event. */
+        uint64_t before = counter(COUNTER_egress_events);
+        publish_sets(0, 1);
+        clock_sleep_ns(200 * CLOCK_NS_PER_MS);
+        cr_assert_eq(counter(COUNTER_egress_events) - before, 1);
+        egress_rig_stop(&rig, 5000);
+        check_sums(0);
+        rig_end();
+}
+
 Test(target_cloudwatch, a_removed_target_sends_what_it_has_and_leaves_no_file, .timeout = 90)
 {
         rig_begin();
