@@ -191,6 +191,13 @@ struct rules_cloudwatch {
         bool resend_ambiguous;                 /* AmbiguousTimeout: resend | skip */
 };
 
+/* Series that may be there in one hour when events of `types_count` types are routed to it: the budget, and beside it
+ * for each type and roll-up the overflow series or the one without dimensions. */
+uint32_t rules_cloudwatch_series(const struct rules_cloudwatch *cloudwatch, uint32_t types_count);
+/* What CloudWatch asks for `series` custom metrics that are there in every hour of a month, in US dollars: the list
+ * price of us-east-1 in 2026 for the first of an account. */
+double rules_cloudwatch_monthly_usd(uint64_t series);
+
 /* What is shared on the wire: destinations with the same service, resource and format are one target. A target that
  * only disabled destinations name is still here (what was accepted for it earlier is still delivered); one that no
  * destination names is not. Text belongs to the plan and has a NUL behind it. */

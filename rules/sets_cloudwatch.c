@@ -401,3 +401,30 @@ struct slice rules_cloudwatch_key(const struct rules_target *target, char out[RU
         ASSERT(len > 0 && len <= (int)RULES_TARGET_KEY_BYTES_MAX);
         return slice_of(out, (size_t)len);
 }
+
+/* ---------------------------------------------------------------------------------------------- what it may cost */
+
+uint32_t rules_cloudwatch_series(const struct rules_cloudwatch *cloudwatch, uint32_t types_count)
+{
+        /* Without dimensions anywhere nothing is left to the budget. */
+        bool has_dimensions = cloudwatch->roll_ups_count > 1 || cloudwatch->roll_ups[0] != 0;
+        if (types_count == 0)
+                return 0;
+        return types_count * cloudwatch->roll_ups_count + (has_dimensions ? cloudwatch->series_max : 0);
+}
+
+double rules_cloudwatch_monthly_usd(uint64_t series)
+{
+        /* https://aws.amazon.com/cloudwatch/pricing/: so many, at so much each; the last is all above. */
+        static const struct {
+                uint64_t series;
+                double usd;
+        } tiers[] = {{10000, 0.30}, {240000, 0.10}, {750000, 0.05}, {UINT64_MAX, 0.02}};
+        double usd = 0;
+        for (size_t i = 0; i < COUNT(tiers); i++) {
+                uint64_t here = series < tiers[i].series ? series : tiers[i].series;
+                usd += (double)here * tiers[i].usd;
+                series -= here;
+        }
+        return usd;
+}

@@ -44,21 +44,6 @@ static uint64_t stat_value(const struct counters *counters, enum counter counter
                                                      : counters_sum(counters, counter);
 }
 
-/* US East list prices of CloudWatch's custom metrics, in US dollars a month: so many metrics at so much, and so on. */
-static double stat_monthly_cost(uint32_t series)
-{
-        static const struct {
-                double metrics, price;
-        } tiers[] = {{10000, 0.30}, {240000, 0.10}, {750000, 0.05}, {1e12, 0.02}};
-        double left = series, cost = 0;
-        for (size_t i = 0; i < sizeof(tiers) / sizeof(tiers[0]) && left > 0; i++) {
-                double part = left < tiers[i].metrics ? left : tiers[i].metrics;
-                cost += part * tiers[i].price;
-                left -= part;
-        }
-        return cost;
-}
-
 static void stat_print_cloudwatch_json(const struct counters_target_row *row)
 {
         uint32_t series_max = atomic_load_explicit(&row->series_max, memory_order_relaxed);
@@ -70,7 +55,7 @@ static void stat_print_cloudwatch_json(const struct counters_target_row *row)
                series, series_max, atomic_load_explicit(&row->series_overflowed, memory_order_relaxed),
                atomic_load_explicit(&row->ambiguous_resent, memory_order_relaxed),
                atomic_load_explicit(&row->ambiguous_skipped, memory_order_relaxed),
-               atomic_load_explicit(&row->last_period_ms, memory_order_relaxed), stat_monthly_cost(series));
+               atomic_load_explicit(&row->last_period_ms, memory_order_relaxed), rules_cloudwatch_monthly_usd(series));
 }
 
 static void stat_print_cloudwatch_text(const struct counters_target_row *row)
@@ -82,7 +67,7 @@ static void stat_print_cloudwatch_text(const struct counters_target_row *row)
                 return;
         printf("  %u series in this hour of a budget of %u, about $%.2f a month, %" PRIu64
                " events under the overflow value\n",
-               series, series_max, stat_monthly_cost(series),
+               series, series_max, rules_cloudwatch_monthly_usd(series),
                atomic_load_explicit(&row->series_overflowed, memory_order_relaxed));
         printf("  unanswered requests: %" PRIu64 " sent again, %" PRIu64 " passed over; last period sent: ",
                atomic_load_explicit(&row->ambiguous_resent, memory_order_relaxed),

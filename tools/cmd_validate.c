@@ -30,6 +30,7 @@ static const char validate_help[] =
 
 struct validate_counts {
         uint32_t enabled, disabled, not_published;
+        uint16_t types[LIMIT_TARGETS_MAX]; /* by target: the types that enabled destinations route to it */
 };
 
 static void validate_count(void *context, struct slice set, struct slice destination, bool enabled,
@@ -38,13 +39,32 @@ static void validate_count(void *context, struct slice set, struct slice destina
         struct validate_counts *counts = context;
         (void)set;
         (void)destination;
-        (void)event_types_mask;
-        if (target_index == RULES_TARGET_NONE)
+        if (target_index == RULES_TARGET_NONE) {
                 counts->not_published++;
-        else if (enabled)
+        } else if (enabled) {
                 counts->enabled++;
-        else
+                counts->types[target_index] |= event_types_mask;
+        } else {
                 counts->disabled++;
+        }
+}
+
+/* Series that a CloudWatch target may make; 0 for others. */
+static uint32_t validate_series(const struct rules_target *target, const struct validate_counts *counts)
+{
+        return target->cloudwatch == NULL
+                       ? 0
+                       : rules_cloudwatch_series(target->cloudwatch,
+                                                 (uint32_t)__builtin_popcount(counts->types[target->index]));
+}
+
+/* All targets together: the price of one depends on how many there are. */
+static uint64_t validate_all_series(const struct rules_plan *plan, const struct validate_counts *counts)
+{
+        uint64_t series = 0;
+        for (uint32_t i = 0; i < rules_plan_targets_count(plan); i++)
+                series += validate_series(rules_plan_target(plan, i), counts);
+        return series;
 }
 
 static void validate_plan_text(const struct rules_plan *plan, const struct validate_counts *counts)
@@ -55,9 +75,19 @@ static void validate_plan_text(const struct rules_plan *plan, const struct valid
                counts->not_published, rules_plan_targets_count(plan));
         for (uint32_t i = 0; i < rules_plan_targets_count(plan); i++) {
                 const struct rules_target *target = rules_plan_target(plan, i);
-                printf("  %.*s: %u destinations, %u enabled\n", SLICE_PRINTF(target->key), target->destinations_count,
+                uint32_t series = validate_series(target, counts);
+                printf("  %.*s: %u destinations, %u enabled", SLICE_PRINTF(target->key), target->destinations_count,
                        target->destinations_enabled_count);
+                if (target->cloudwatch != NULL)
+                        printf("; at most %u series in an hour, %.2f USD a month", series,
+                               rules_cloudwatch_monthly_usd(series));
+                printf("\n");
         }
+        uint64_t all = validate_all_series(plan, counts);
+        if (all > 0)
+                printf("CloudWatch: at most %llu series in an hour; if they were there all month, about %.2f USD for "
+                       "them (us-east-1's list price, requests and other metrics of the account not counted)\n",
+                       (unsigned long long)all, rules_cloudwatch_monthly_usd(all));
 }
 
 /* Keys of targets hold printable characters only; quotes and backslashes may be in paths. */
@@ -82,10 +112,16 @@ static void validate_plan_json(const struct rules_plan *plan, const struct valid
                 const struct rules_target *target = rules_plan_target(plan, i);
                 printf("%s{\"key\":", i == 0 ? "" : ",");
                 validate_json_text(target->key);
-                printf(",\"destinations\":%u,\"enabled\":%u}", target->destinations_count,
+                printf(",\"destinations\":%u,\"enabled\":%u", target->destinations_count,
                        target->destinations_enabled_count);
+                if (target->cloudwatch != NULL)
+                        printf(",\"series_max\":%u,\"monthly_usd_max\":%.2f", validate_series(target, counts),
+                               rules_cloudwatch_monthly_usd(validate_series(target, counts)));
+                printf("}");
         }
-        printf("]");
+        uint64_t all = validate_all_series(plan, counts);
+        printf("],\"cloudwatch_series_max\":%llu,\"cloudwatch_monthly_usd_max\":%.2f", (unsigned long long)all,
+               rules_cloudwatch_monthly_usd(all));
 }
 
 struct validate_options {
@@ -143,7 +179,7 @@ static int validate_parse(int argc, char **argv, struct validate_options *ret_op
 static void validate_print(const struct validate_options *options, const struct rules_report *report,
                            const struct rules_plan *plan, bool bad)
 {
-        struct validate_counts counts = {0};
+        struct validate_counts counts = {.enabled = 0};
         if (plan != NULL)
                 rules_plan_each(plan, validate_count, &counts);
         if (options->json) {

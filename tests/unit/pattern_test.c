@@ -263,7 +263,8 @@ Test(pattern, examples_of_the_manual_do_what_it_says, .init = load_events, .fini
                                NULL),
                      ERR_OK);
         page = slice_from(page, slice_find(page, SLICE(".Sh FILTERS\n")));
-        page = slice_head(page, slice_find(page, SLICE(".Sh EXAMPLES\n")));
+        page = slice_from(page, 1);
+        page = slice_head(page, slice_find(page, SLICE("\n.Sh "))); /* up to the next section */
         uint32_t examples = 0;
         for (;;) {
                 const struct slice begin = SLICE(".Bd -literal -offset indent\n");

@@ -146,3 +146,20 @@ Test(rules_cloudwatch, cloudwatch_needs_a_region)
         rules_plan_free(plan);
         rules_report_release(&report);
 }
+
+Test(rules_cloudwatch, what_series_cost)
+{
+        struct rules_cloudwatch config = {.series_max = 1000, .roll_ups = {3, 1, 0}, .roll_ups_count = 3};
+        cr_assert_eq(rules_cloudwatch_series(&config, 0), 0);
+        cr_assert_eq(rules_cloudwatch_series(&config, 2), 1006);
+        config.roll_ups[0] = 0;
+        config.roll_ups_count = 1;
+        cr_assert_eq(rules_cloudwatch_series(&config, 10), 10); /* without dimensions there is nothing to bound */
+        static const struct {
+                uint64_t series;
+                double usd;
+        } cases[] = {{0, 0},          {1, 0.30},          {10000, 3000},    {10001, 3000.10},
+                     {250000, 27000}, {250001, 27000.05}, {1000000, 64500}, {1000001, 64500.02}};
+        for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+                cr_assert_float_eq(rules_cloudwatch_monthly_usd(cases[i].series), cases[i].usd, 1e-6);
+}
