@@ -1,6 +1,7 @@
 /* Both configuration files from any bytes. Nothing crashes; a plan or settings come out exactly when no error was
  * reported; a plan only names targets that it has. */
 #include "base/assert.h"
+#include "base/limits.h"
 #include "rules/rules.h"
 #include "tests/support/codec_events.h"
 
@@ -51,6 +52,32 @@ static void fuzz_each(void *context, struct slice set, struct slice destination,
         }
 }
 
+/* What egress sizes its tables and bodies by. */
+static void fuzz_target(const struct rules_target *target)
+{
+        const struct rules_cloudwatch *cloudwatch = target->cloudwatch;
+        ASSERT((target->service == RULES_SERVICE_CLOUDWATCH) == (cloudwatch != NULL));
+        ASSERT(target->key.len > 0 && target->key.len <= RULES_TARGET_KEY_BYTES_MAX);
+        if (cloudwatch == NULL)
+                return;
+        ASSERT(cloudwatch->dimensions_count >= 1 && cloudwatch->dimensions_count <= RULES_DIMENSIONS_MAX);
+        ASSERT(cloudwatch->roll_ups_count >= 1 && cloudwatch->roll_ups_count <= RULES_ROLL_UPS_MAX);
+        ASSERT(cloudwatch->series_max >= 1 && cloudwatch->series_max <= LIMIT_CLOUDWATCH_SERIES_MAX);
+        ASSERT(cloudwatch->period_s >= 1 && 3600 % cloudwatch->period_s == 0);
+        ASSERT(cloudwatch->namespace.len >= 1 && cloudwatch->namespace.len <= LIMIT_CLOUDWATCH_NAME_BYTES_MAX);
+        ASSERT(!slice_has_prefix(cloudwatch->namespace, SLICE("AWS/")));
+        ASSERT(cloudwatch->overflow_value.len >= 1 &&
+               cloudwatch->overflow_value.len <= LIMIT_CLOUDWATCH_VALUE_BYTES_MAX);
+        for (uint32_t i = 0; i < cloudwatch->roll_ups_count; i++)
+                ASSERT(cloudwatch->roll_ups[i] >> cloudwatch->dimensions_count == 0);
+        for (uint32_t i = 0; i < cloudwatch->dimensions_count; i++) {
+                const struct rules_dimension *dimension = &cloudwatch->dimensions[i];
+                ASSERT(dimension->name.len >= 1 && dimension->name.len <= LIMIT_CLOUDWATCH_NAME_BYTES_MAX);
+                ASSERT(dimension->default_value.len >= 1 &&
+                       dimension->default_value.len <= LIMIT_CLOUDWATCH_VALUE_BYTES_MAX);
+        }
+}
+
 static void fuzz_report(const struct rules_report *report)
 {
         uint32_t kept = 0;
@@ -81,6 +108,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_report(&report);
         if (plan != NULL)
                 rules_plan_each(plan, fuzz_each, plan);
+        for (uint32_t i = 0; plan != NULL && i < rules_plan_targets_count(plan); i++)
+                fuzz_target(rules_plan_target(plan, i));
         rules_plan_free(plan);
         rules_report_release(&report);
         return 0;
