@@ -9,12 +9,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define TARGET_LOG_INTERVAL_NS (30 * CLOCK_NS_PER_S)
-/* A parked target is probed at this multiple of the longest back-off. */
+/* A parked target is probed within this multiple of the longest back-off, and not before half of it. */
 #define TARGET_PARKED_HOLDS  6u
 #define TARGET_BUSY_RETRY_NS (5 * CLOCK_NS_PER_MS)
+/* A dead-letter file that could not be written is tried again after this. */
+#define TARGET_DEAD_LETTER_RETRY_NS CLOCK_NS_PER_S
 
 /* ---------------------------------------------------------------------------------------------- life */
 
@@ -187,6 +190,8 @@ bool egress_target_is_idle(const struct egress_target *target)
 
 bool egress_target_has_room(const struct egress_target *target)
 {
+        if (target->worker->now_ns < target->dead_letter_hold_until_ns)
+                return false;
         return target->building != NULL ? !target->building->full : target->free_batches != NULL;
 }
 
@@ -258,33 +263,64 @@ static bool target_close_batch(struct egress_target *target, struct egress_batch
         return true;
 }
 
-/* One event that no request can ever carry goes to the dead-letter file, with its reason, and is synced: it is rare. */
-static void target_dead_letter(struct egress_target *target, struct slice json, const char *reason)
+/* One line of the dead-letter file, whole or not at all, and synced. Returns errno. */
+static int target_dead_letter_write(struct egress_worker *worker, const struct egress_target *target, struct slice json,
+                                    const char *reason)
 {
-        struct egress_worker *worker = target->worker;
-        uint64_t repeats = 0;
         struct err err = {.text = ""};
         if (worker->dead_letter_fd < 0) {
                 (void)file_make_directory(worker->options.dead_letter_directory, &err); /* open() tells it as well */
                 worker->dead_letter_fd =
                         open(worker->dead_letter_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
         }
-        bool written = worker->dead_letter_fd >= 0;
-        if (written) {
-                uint8_t key[6 * RULES_TARGET_KEY_BYTES_MAX + 2]; /* every byte may grow to six */
-                char head[sizeof(key) + 256];
-                size_t key_bytes = codec_json_string(target->spec.key, key, sizeof(key));
-                int used = snprintf(head, sizeof(head), "{\"target\":%.*s,\"reason\":\"%s\",\"event\":", (int)key_bytes,
-                                    (const char *)key, reason);
-                written = used > 0 && write(worker->dead_letter_fd, head, (size_t)used) == used &&
-                          write(worker->dead_letter_fd, json.ptr, json.len) == (ssize_t)json.len &&
-                          write(worker->dead_letter_fd, "}\n", 2) == 2 && fdatasync(worker->dead_letter_fd) == 0;
+        if (worker->dead_letter_fd < 0)
+                return errno;
+        off_t end = lseek(worker->dead_letter_fd, 0, SEEK_END);
+        if (end < 0)
+                return errno;
+        uint8_t key[6 * RULES_TARGET_KEY_BYTES_MAX + 2]; /* every byte may grow to six */
+        char head[sizeof(key) + 256];
+        char tail[] = "}\n";
+        size_t key_bytes = codec_json_string(target->spec.key, key, sizeof(key));
+        int used = snprintf(head, sizeof(head), "{\"target\":%.*s,\"reason\":\"%s\",\"event\":", (int)key_bytes,
+                            (const char *)key, reason);
+        ASSERT(used > 0 && (size_t)used < sizeof(head));
+        struct iovec parts[3] = {{.iov_base = head, .iov_len = (size_t)used},
+                                 {.iov_base = (void *)(uintptr_t)json.ptr, .iov_len = json.len},
+                                 {.iov_base = tail, .iov_len = 2}};
+        ssize_t wrote = writev(worker->dead_letter_fd, parts, 3);
+        if (wrote == (ssize_t)((size_t)used + json.len + 2) && fdatasync(worker->dead_letter_fd) == 0)
+                return 0;
+        int failed = wrote >= 0 && (size_t)wrote < (size_t)used + json.len + 2 ? ENOSPC : errno;
+        /* A torn line must not stay. Where this fails too, the next one stands behind it. */
+        int ignored = ftruncate(worker->dead_letter_fd, end);
+        (void)ignored;
+        return failed;
+}
+
+/* One event that no request can ever carry goes to the dead-letter file, with its reason: it is rare. False: it could
+ * not be written, and the event is settled only when it can. */
+static bool target_dead_letter(struct egress_target *target, struct slice json, const char *reason)
+{
+        struct egress_worker *worker = target->worker;
+        uint64_t repeats = 0;
+        int failed = target_dead_letter_write(worker, target, json, reason);
+        if (failed != 0) {
+                char text[160];
+                (void)snprintf(text, sizeof(text), "cannot write the dead-letter file: %s",
+                               strerror(failed)); /* fits */
+                counters_row_set_error(target->row, text);
+                target->dead_letter_hold_until_ns = worker->now_ns + TARGET_DEAD_LETTER_RETRY_NS;
+        } else {
+                counter_add(worker->options.counters, COUNTER_egress_dead_lettered, 1);
         }
-        counter_add(worker->options.counters, COUNTER_egress_dead_lettered, 1);
         if (log_gate_open(&target->dead_letter_gate, worker->now_ns, TARGET_LOG_INTERVAL_NS, &repeats))
                 log_error("an event can never be delivered",
-                          "target=%s reason=\"%s\" dead_letter_file=%s written=%s repeats=%" PRIu64, target->log_key,
-                          reason, worker->dead_letter_path, written ? "yes" : "no", repeats);
+                          "target=%s reason=\"%s\" dead_letter_file=%s written=%s%s%s repeats=%" PRIu64,
+                          target->log_key, reason, worker->dead_letter_path,
+                          failed == 0 ? "yes" : "\"no: ", failed == 0 ? "" : strerror(failed),
+                          failed == 0 ? "" : "\" now=\"tries again; the target waits\"", repeats);
+        return failed == 0;
 }
 
 static bool target_event_expired(const struct egress_target *target, const struct journal_record *record)
@@ -313,8 +349,11 @@ bool egress_target_take(struct egress_target *target, uint32_t shard, const stru
                         code = target->service->append(target, batch, event, step);
                 if (code == ERR_FULL && target_close_batch(target, batch))
                         continue;
-                if (code == ERR_BUSY || code == ERR_FULL) {
-                        if (batch != NULL)
+                bool never =
+                        code != ERR_OK && code != ERR_BUSY && code != ERR_FULL && code != ERR_RANGE && code != ERR_NAME;
+                bool held = never && !target_dead_letter(target, event->json, target->service->too_big);
+                if (code == ERR_BUSY || code == ERR_FULL || held) {
+                        if (batch != NULL && !held)
                                 batch->full = true; /* its turn tries to close it again */
                         place->position = record->position;
                         place->sequence = record->sequence;
@@ -336,7 +375,6 @@ bool egress_target_take(struct egress_target *target, uint32_t shard, const stru
                         if (target->service->takes_json)
                                 counter_add(counters, COUNTER_egress_json_bytes, step * (event->json.len + 1));
                 } else {
-                        target_dead_letter(target, event->json, target->service->too_big);
                         place->copies_settled.dead_lettered += step;
                 }
                 copy += step;
@@ -466,8 +504,12 @@ void egress_target_batch_failed(struct egress_target *target, enum err_code code
                  */
                 target->parked = true;
                 target->in_flight_limit = 1;
-                target->hold_until_ns = worker->now_ns +
-                                        TARGET_PARKED_HOLDS * (uint64_t)settings->egress.retry_max_ms * CLOCK_NS_PER_MS;
+                target->hold_until_ns =
+                        worker->now_ns + (uint64_t)((0.5 + 0.5 * random_unit(&worker->random)) * TARGET_PARKED_HOLDS *
+                                                    settings->egress.retry_max_ms * (double)CLOCK_NS_PER_MS);
+                /* Relaxed: only compared. */
+                target->parked_credentials =
+                        atomic_load_explicit(&worker->options.credentials->current, memory_order_relaxed);
                 doing = "parked: probes until somebody acts; events wait in the journal";
                 break;
         case ERR_CLASS_NONE:
@@ -633,6 +675,8 @@ uint64_t egress_target_turn(struct egress_target *target)
                 }
         }
         target_row_turn(target);
+        if (now_ns < target->dead_letter_hold_until_ns && target->dead_letter_hold_until_ns < wish_ns)
+                wish_ns = target->dead_letter_hold_until_ns;
         return wish_ns;
 }
 
@@ -642,6 +686,13 @@ void egress_target_tick(struct egress_target *target)
         const struct journal_settled nothing = {0};
         if (target->service->tick != NULL && !target->stopping)
                 target->service->tick(target);
+        /* Relaxed: only compared. Somebody has acted, perhaps on this: the next probe is now. */
+        if (target->parked && (worker->probing ||
+                               target->parked_credentials != atomic_load_explicit(&worker->options.credentials->current,
+                                                                                  memory_order_relaxed))) {
+                target->hold_until_ns = 0;
+                egress_target_activate(target);
+        }
         for (uint32_t shard = 0; shard < worker->options.shards_count && !target->stopping; shard++) {
                 struct egress_shard_feed *feed = &worker->feeds[shard];
                 struct egress_place *place = &target->place[shard];

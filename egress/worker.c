@@ -383,6 +383,11 @@ static bool worker_feed_lagging(struct egress_worker *worker, struct egress_targ
         return true;
 }
 
+void egress_worker_probe(struct egress_worker *worker)
+{
+        atomic_store_explicit(&worker->probe_wanted, true, memory_order_relaxed); /* see worker_tick() */
+}
+
 /* The soonest of the targets' wishes. */
 static uint64_t worker_targets_turn(struct egress_worker *worker)
 {
@@ -415,6 +420,8 @@ static void worker_tick(struct egress_worker *worker)
                 journal_reader_rest(worker->feeds[shard].live_reader);
                 journal_reader_rest(worker->feeds[shard].lag_reader);
         }
+        /* Relaxed: a hint; what the caller did before is looked at by other means. */
+        worker->probing = atomic_exchange_explicit(&worker->probe_wanted, false, memory_order_relaxed);
         for (uint32_t i = 0; i < worker->all_count;) {
                 struct egress_target *target = worker->all[i];
                 egress_target_tick(target);

@@ -64,6 +64,9 @@ void egress_worker_run(struct egress_worker *worker);
  * left stays in the journal. Call after the shards' last offer. Any thread. */
 void egress_worker_stop(struct egress_worker *worker, uint64_t deadline_monotonic_ns);
 
+/* Somebody has acted: parked targets are probed within half a second. Any thread. */
+void egress_worker_probe(struct egress_worker *worker);
+
 /* One shard's thread: records for this worker lie in [begin, end) of its log; `end_sequence` is the sequence behind
  * `end`, and nothing between the last range and `begin` concerns this worker. begin == end only says that. False: the
  * ring is full, nothing was taken: offer a longer range later. Wakes the worker when it waits for as much. */

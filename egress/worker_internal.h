@@ -64,9 +64,11 @@ struct egress_target {
         uint32_t in_flight;
         double in_flight_limit; /* AIMD: 1..settings.egress.in_flight_max */
         uint32_t consecutive_failures;
-        uint64_t hold_until_ns;  /* nothing is sent before */
-        bool parked;             /* refused for good: probed at the longest interval */
-        int64_t clock_offset_ms; /* the service's clock minus ours */
+        uint64_t hold_until_ns;             /* nothing is sent before */
+        bool parked;                        /* refused for good: probed at the longest interval */
+        const void *parked_credentials;     /* that were in use then; only compared */
+        uint64_t dead_letter_hold_until_ns; /* the dead-letter file could not be written: nothing is taken before */
+        int64_t clock_offset_ms;            /* the service's clock minus ours */
         struct log_gate failure_gate;
         struct log_gate dead_letter_gate;
         struct codec_json_options json;   /* what producers left out */
@@ -116,6 +118,8 @@ struct egress_worker {
         uint64_t live_records;             /* looked at in this turn */
         _Atomic uint64_t stop_deadline_ns; /* 0: run */
         bool draining;
+        bool probing; /* in this tick parked targets are probed */
+        _Atomic bool probe_wanted;
         struct log_gate read_gate;
         int dead_letter_fd;
         char *dead_letter_path;

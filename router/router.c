@@ -81,6 +81,12 @@ static bool router_signals(struct router *router)
                         if (!router->reload_wanted) /* a storm of them is one */
                                 log_info("reload asked for", "%s", "");
                         router->reload_wanted = true;
+                        /* Whatever was mended: credentials as well, and what parked targets wait for. */
+                        if (router_uses_credentials(router))
+                                atomic_store_explicit(&router->credentials.refresh_wanted, true,
+                                                      memory_order_relaxed); /* C1 */
+                        for (uint32_t i = 0; i < router->workers_count; i++)
+                                egress_worker_probe(router->workers[i]);
                         router_reload(router);
                 } else {
                         log_info("stop asked for", "signal=%u", info.ssi_signo);

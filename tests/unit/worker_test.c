@@ -474,6 +474,39 @@ Test(worker, an_event_larger_than_a_record_goes_to_the_dead_letter_file, .timeou
         rig_end();
 }
 
+Test(worker, a_dead_letter_that_cannot_be_written_waits, .timeout = 90)
+{
+        rig_begin();
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        egress_rig_open(&rig);
+        FILE *obstacle = fopen(rig.dead_letters, "w"); /* where the directory should be */
+        cr_assert_not_null(obstacle);
+        (void)fclose(obstacle);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        for (uint32_t id = 0; id < 10; id++) {
+                size_t bytes = id == 5 ? encode_growing(id, rig.event, sizeof(rig.event))
+                                       : egress_rig_encode(id, 100, rig.event, sizeof(rig.event));
+                egress_rig_append(&rig, 0, rig.event, bytes, &target, 1, clock_realtime_ms());
+        }
+        egress_rig_offer(&rig, 0, false);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 5, 40000), "what came before it");
+        uint64_t turns = counter(COUNTER_egress_turns);
+        clock_sleep_ns(1200 * CLOCK_NS_PER_MS);
+        cr_assert_lt(counter(COUNTER_egress_turns) - turns, 1000, "and the worker does not spin: %u turns",
+                     (unsigned)(counter(COUNTER_egress_turns) - turns));
+        cr_assert_eq(egress_rig_state(&rig, 0, target).dead_lettered, 0);
+        check_balanced(0, target, 5);
+        cr_assert_eq(unlink(rig.dead_letters), 0);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 9, 40000));
+        cr_assert_eq(firehose_peer_count(&peer, stream), 9);
+        cr_assert_eq(egress_rig_state(&rig, 0, target).dead_lettered, 1);
+        cr_assert_eq(counter(COUNTER_egress_dead_lettered), 1);
+        check_balanced(0, target, 0);
+        rig_end();
+}
+
 Test(worker, copies_cut_by_a_full_batch_keep_the_ledger_right, .timeout = 90)
 {
         rig_begin();
@@ -595,6 +628,35 @@ Test(worker, a_partly_accepted_request_ends_parking, .timeout = 90)
         clock_sleep_ns(50 * CLOCK_NS_PER_MS);
         cr_assert_eq(atomic_load(&rig.targets[target].row->status), COUNTERS_TARGET_OK);
         egress_rig_stop(&rig, 0);
+        rig_end();
+}
+
+Test(worker, a_parked_target_is_probed_when_somebody_has_acted, .timeout = 90)
+{
+        rig_begin();
+        rig.settings.egress.retry_max_ms = 60000;
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        firehose_peer_script(stream, FIREHOSE_PEER_NOT_FOUND);
+        firehose_peer_script(stream, FIREHOSE_PEER_NOT_FOUND);
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        publish_many(0, 0, 10, 100, target);
+        uint32_t status = COUNTERS_TARGET_PARKED;
+        cr_assert(wait_until(status_is, &status, 5000));
+        /* Other credentials: probed, and parked again. */
+        static struct credentials others;
+        others = rig.keys;
+        atomic_store(&rig.credentials.current, &others);
+        uint64_t deadline_ns = clock_monotonic_ns() + 5 * CLOCK_NS_PER_S;
+        while (firehose_peer_requests(&peer, stream) < 2 && clock_monotonic_ns() < deadline_ns)
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        cr_assert_eq(firehose_peer_requests(&peer, stream), 2);
+        clock_sleep_ns(700 * CLOCK_NS_PER_MS);
+        cr_assert_eq(firehose_peer_requests(&peer, stream), 2, "they are no news any more");
+        egress_worker_probe(rig.workers[0]);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 10, 5000));
         rig_end();
 }
 
