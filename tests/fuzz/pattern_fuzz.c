@@ -1,9 +1,11 @@
 /* A pattern from any bytes, matched against an event from any bytes: the first line is the pattern, what follows an
  * SES-shaped event (where it is none, each of the ten types serves). Nothing crashes; a pattern comes out exactly when
  * no error was reported; what fails an event is named exactly when it does not match; a pattern or itself is the
- * pattern, and beside a member that every event has it says the same. */
+ * pattern, and as one of two branches whose other never matches it says the same; and where the pattern is JSON, a
+ * naive evaluation of the published event agrees. */
 #include "tests/support/codec_events.h"
 #include "tests/support/pattern_cases.h"
+#include "tests/support/pattern_reference.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -22,7 +24,21 @@ static const struct rules_pattern *fuzz_wrapped(struct slice pattern, const char
         return wrapped;
 }
 
-static void fuzz_event(const struct rules_pattern *pattern, const struct rules_pattern *twice,
+static void fuzz_reference(const json_t *json, const struct codec_view *view, bool matched)
+{
+        size_t room = codec_json_size_max(view, &pattern_cases_options);
+        uint8_t *text = malloc(room);
+        ASSERT(text != NULL);
+        size_t bytes = codec_json_encode(view, &pattern_cases_options, text, room);
+        json_t *event = json_loadb((const char *)text, bytes, 0, NULL); /* not with a NUL in a text */
+        bool is_sure = false;
+        bool wanted = event != NULL && reference_match(json, event, &is_sure);
+        ASSERT(!is_sure || wanted == matched);
+        json_decref(event);
+        free(text);
+}
+
+static void fuzz_event(const struct rules_pattern *pattern, const json_t *json, const struct rules_pattern *twice,
                        const struct rules_pattern *beside, const struct codec_view *view)
 {
         struct codec_field_reader reader;
@@ -35,6 +51,8 @@ static void fuzz_event(const struct rules_pattern *pattern, const struct rules_p
         ASSERT(matched == (failed.len == 0));
         ASSERT(twice == NULL || pattern_cases_match(twice, view) == matched);
         ASSERT(beside == NULL || pattern_cases_match(beside, view) == matched);
+        if (json != NULL)
+                fuzz_reference(json, view, matched);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -53,11 +71,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                         twice = fuzz_wrapped(text, "{$or: [", ", ", "]}", &arena);
                         beside = fuzz_wrapped(text, "{$or: [{eventType: [{prefix: \"\\x01\"}]}, ", NULL, "]}", &arena);
                 }
+                json_t *json = json_loadb((const char *)text.ptr, text.len, JSON_REJECT_DUPLICATES, NULL);
                 struct jsonl_event event;
                 struct codec_view view;
                 if (jsonl_parse(rest, &arena, &event, NULL) == ERR_OK &&
                     codec_view_decode(event.encoded, &view, NULL) == ERR_OK)
-                        fuzz_event(pattern, twice, beside, &view);
+                        fuzz_event(pattern, json, twice, beside, &view);
                 for (int type = SENDRING_SEND; type <= SENDRING_CLICK; type++) {
                         static uint8_t encoded[4096];
                         struct sendring_event filled;
@@ -65,8 +84,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                         codec_events_fill(&filled, (enum sendring_event_type)type);
                         ASSERT(codec_event_encode(&filled, encoded, sizeof(encoded), &bytes, NULL) == ERR_OK);
                         ASSERT(codec_view_decode(slice_of(encoded, bytes), &view, NULL) == ERR_OK);
-                        fuzz_event(pattern, twice, beside, &view);
+                        fuzz_event(pattern, json, twice, beside, &view);
                 }
+                json_decref(json);
         }
         rules_report_release(&report);
         arena_release(&arena);
