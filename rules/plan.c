@@ -4,6 +4,7 @@
  * the shifts are found when the plan is made. So a look-up touches 2 bytes of a small array, which stays in the first
  * cache, and one line: the set's record, with all that the hot call needs and the name, unless that is long. The hash
  * is seeded for each plan, so that names sent by producers cannot be made to collide. */
+#include "base/hash.h"
 #include "base/limits.h"
 #include "base/random.h"
 #include "codecs/codec.h"
@@ -67,45 +68,6 @@ struct rules_plan {
 
 /* ---------------------------------------------------------------------------------------------- hashing */
 
-__extension__ typedef unsigned __int128 plan_wide;
-
-static uint64_t plan_mix(uint64_t a, uint64_t b)
-{
-        plan_wide product = (plan_wide)a * b;
-        return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-static uint64_t plan_read(const uint8_t *at, size_t bytes)
-{
-        uint64_t word = 0;
-        memcpy(&word, at, bytes);
-        return word;
-}
-
-/* Multiply and fold, eight bytes a step; the last step may read some bytes twice. */
-static uint64_t plan_hash(uint64_t seed, struct slice text)
-{
-        const uint64_t k = UINT64_C(0x9e3779b97f4a7c15);
-        uint64_t hash = seed ^ (text.len * k);
-        const uint8_t *at = text.ptr;
-        size_t left = text.len;
-        for (; left > 8; left -= 8, at += 8)
-                hash = plan_mix(hash ^ plan_read(at, 8), k ^ seed);
-        uint64_t tail = 0;
-        if (text.len >= 8)
-                tail = plan_read(at + left - 8, 8);
-        else if (left >= 4)
-                tail = plan_read(at, 4) << 32 | plan_read(at + left - 4, 4);
-        else if (left > 0)
-                tail = (uint64_t)at[0] << 16 | (uint64_t)at[left / 2] << 8 | at[left - 1];
-        return plan_mix(hash ^ tail, UINT64_C(0xd6e8feb86659fd93));
-}
-
-uint64_t rules_hash(uint64_t seed, struct slice text)
-{
-        return plan_hash(seed, text);
-}
-
 /* At least twice the entries. */
 static uint32_t plan_slots_for(uint32_t entries)
 {
@@ -138,7 +100,7 @@ static const struct plan_set *plan_find(const struct rules_plan *plan, struct sl
 {
         if (name.len > LIMIT_NAME_BYTES_MAX)
                 return NULL;
-        uint64_t hash = plan_hash(plan->seed, name);
+        uint64_t hash = hash_bytes(plan->seed, name);
         uint32_t shift = plan->shifts[(uint32_t)hash & plan->buckets_mask];
         const struct plan_set *set = &plan->table[plan_place_of(hash, shift, plan->table_count)];
         return plan_is_named(set, plan->places, name) ? set : NULL;
@@ -396,7 +358,7 @@ bool rules_plan_builder_set(struct rules_plan_builder *builder, struct slice nam
         struct slice copy = arena_copy(&plan->arena, name);
         if (copy.ptr == NULL)
                 return false;
-        uint64_t hash = plan_hash(plan->seed, name);
+        uint64_t hash = hash_bytes(plan->seed, name);
         uint32_t i = (uint32_t)hash & builder->slots_mask, number = plan->sets_count++;
         while (builder->slots[i] != 0)
                 i = (i + 1) & builder->slots_mask;
@@ -413,7 +375,7 @@ bool rules_plan_builder_set(struct rules_plan_builder *builder, struct slice nam
 
 static const struct plan_set *plan_builder_find(const struct rules_plan_builder *builder, struct slice name)
 {
-        uint64_t hash = plan_hash(builder->plan->seed, name);
+        uint64_t hash = hash_bytes(builder->plan->seed, name);
         for (uint32_t i = (uint32_t)hash & builder->slots_mask;; i = (i + 1) & builder->slots_mask) {
                 if (builder->slots[i] == 0)
                         return NULL;
@@ -461,7 +423,7 @@ enum err_code rules_plan_builder_target(struct rules_plan_builder *builder, cons
                                         uint32_t line, struct rules_target **ret_target, uint32_t *ret_first_line)
 {
         struct rules_plan *plan = builder->plan;
-        uint64_t hash = plan_hash(plan->seed, wanted->key);
+        uint64_t hash = hash_bytes(plan->seed, wanted->key);
         uint32_t slot = (uint32_t)hash % PLAN_TARGET_SLOTS;
         for (; builder->target_slots[slot] != 0; slot = (slot + 1) % PLAN_TARGET_SLOTS) {
                 struct plan_wanted *other = &builder->targets[builder->target_slots[slot] - 1];
@@ -656,7 +618,7 @@ struct rules_plan *rules_plan_builder_finish(struct rules_plan_builder *builder,
                 random_init(&random, 0);
                 plan->seed = random_u64(&random);
                 for (uint32_t i = 0; i < plan->sets_count; i++)
-                        builder->hashes[i] = plan_hash(plan->seed, plan->places[i].name);
+                        builder->hashes[i] = hash_bytes(plan->seed, plan->places[i].name);
         }
         plan->default_set = default_set.len == 0 ? NULL : plan_find(plan, default_set);
         builder->plan = NULL;

@@ -193,9 +193,6 @@ struct slice rules_defaults_find(const struct rules_defaults *defaults, struct s
 struct rules_plan_builder;
 struct rules_pattern;
 
-/* 64 bits of `text`; the same for ever with the same seed. */
-uint64_t rules_hash(uint64_t seed, struct slice text);
-
 /* Room for `sets_max` sets. NULL: out of memory. Everything handed to it is copied. */
 struct rules_plan_builder *rules_plan_builder_create(uint32_t sets_max);
 void rules_plan_builder_free(struct rules_plan_builder *builder);

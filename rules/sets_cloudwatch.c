@@ -1,5 +1,6 @@
 /* CloudWatchDestination: its dimensions as SES has them, and what is ours beside it under `Sendring`. */
 #include "base/assert.h"
+#include "base/hash.h"
 #include "base/limits.h"
 #include "rules/rules_internal.h"
 
@@ -393,7 +394,7 @@ struct slice rules_cloudwatch_key(const struct rules_target *target, char out[RU
         int len = snprintf(out, RULES_TARGET_KEY_BYTES_MAX + 1, "cloudwatch %s %s %s namespace=%.*s", region, account,
                            text, SLICE_PRINTF(cloudwatch->namespace));
         if (len > (int)RULES_TARGET_KEY_BYTES_MAX) {
-                const uint64_t high = rules_hash(1, slice_of(text, used)), low = rules_hash(2, slice_of(text, used));
+                const uint64_t high = hash_bytes(1, slice_of(text, used)), low = hash_bytes(2, slice_of(text, used));
                 len = snprintf(out, RULES_TARGET_KEY_BYTES_MAX + 1,
                                "cloudwatch %s %s hash=%016llx%016llx namespace=%.*s", region, account,
                                (unsigned long long)high, (unsigned long long)low, SLICE_PRINTF(cloudwatch->namespace));
