@@ -306,4 +306,5 @@ def main(build, quick):
     killed(build, quick)
 
 
-system.run(main)
+if __name__ == "__main__":
+    system.run(main)

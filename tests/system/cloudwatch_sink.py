@@ -1,0 +1,91 @@
+"""CloudWatch destinations in CBOR and gzip, against `sendring sink` and its faults: the sums that the sink has on disk equal a
+count of the published events by cloudwatch_moto.py's script. Throttling, errors, resets and answers that are none cost
+nothing and double nothing (`AmbiguousTimeout: resend`, the sink took nothing then); with `skip`, requests that were taken
+and whose answer was lost are not sent again."""
+import collections
+import json
+import re
+
+import system
+import cloudwatch_moto
+
+EVENTS = 1600
+
+
+def configure(stack, name, ambiguous):
+    """`name` keeps the rounds apart: it is the namespace's first part."""
+    stack.write_configuration(firehose=False, file_destination=True,
+                              settings="egress.retry_base_ms: 20\negress.retry_throttle_base_ms: 50\n"
+                                       "egress.retry_max_ms: 200\negress.endpoints: {cloudwatch: \"%s\"}\n"
+                                       "router.lane_bytes: 8MiB\nrouter.lane_bytes_max: 8MiB" % stack.endpoint)
+    with open(stack.sets_file) as written:
+        text = written.read()
+    more = ""
+    for destination, (dimensions, roll_ups, extra) in cloudwatch_moto.DESTINATIONS.items():
+        ours = dict({"Namespace": "%s/%s" % (name, destination), "Period": "1s", "AmbiguousTimeout": ambiguous}, **extra)
+        if roll_ups is not None:
+            ours["RollUps"] = roll_ups
+        more += "  - EventDestinationName: %s\n    EventDestination: %s\n" % (destination, json.dumps({
+            "Enabled": True, "MatchingEventTypes": system.ALL_TYPES,
+            "CloudWatchDestination": {"DimensionConfigurations": [
+                {"DimensionName": d[0], "DimensionValueSource": d[1], "DefaultDimensionValue": d[2]}
+                for d in dimensions]},
+            "Sendring": ours}))
+    with open(stack.sets_file, "w") as out:
+        for block in re.split(r"(?m)^(?=- ConfigurationSetName)", text):
+            out.write(block + (more if block.startswith("- ") else ""))
+
+
+def check_sums(stack, name, published):
+    events = cloudwatch_moto.read_events(stack)
+    system.check("events in the file, each once", len(events), published)
+    wanted = {("%s/%s" % (name, series[0].split("/")[1]),) + series[1:]: n
+              for series, n in cloudwatch_moto.count(events)[0].items()}
+    seen = collections.Counter()
+    report = stack.sink_report()
+    for entry in report["metrics"]:
+        if entry["sum"] != entry["samples"]:
+            raise system.Failure("Sum and SampleCount differ: %r" % entry)
+        seen[entry["namespace"], entry["metric"], tuple(sorted(entry["dimensions"].items()))] += int(entry["sum"])
+    small = name + "/small"
+    wrong = [(series, seen.get(series), n) for series, n in wanted.items() if series[0] != small and seen[series] != n]
+    system.check("series that differ from the count", wrong, [])
+    system.check("series that should not be there", [s for s in seen if s[0] != small and s not in wanted], [])
+    system.check("series compared", sum(s[0] != small for s in wanted), lambda n: n > 100)
+    totals, expected = collections.Counter(), collections.Counter()
+    for (namespace, metric, _), n in seen.items():
+        totals[metric] += n if namespace == small else 0
+    for (namespace, metric, _), n in wanted.items():
+        expected[metric] += n if namespace == small else 0
+    system.check("counts per metric of the small budget", dict(totals), dict(expected))
+    return report["counters"]
+
+
+def round_of(build, quick, name, ambiguous, faults, hit):
+    """One router, one load, under these faults; `hit`: their counters in the sink."""
+    with system.Stack(build, name="cloudwatch-" + name) as stack:
+        stack.start_sink("--seed", "7")
+        configure(stack, name, ambiguous)
+        stack.start_router()
+        for fault, chance in faults.items():
+            stack.tell_sink("set %s %g" % (fault, chance))
+        load = stack.loadgen("--producers", "2", "--rate", "160", "--size", "large",
+                             "--events", str(EVENTS // (2 if quick else 1)))
+        books = stack.wait_drained(120)
+        system.check("ledger balanced", books["balanced"], True)
+        counters = check_sums(stack, name, load["published"])
+        system.check("data that the sink took", counters["metric_data"], lambda n: n > 0)
+        system.check("requests hit by " + ", ".join(hit), sum(counters[counter] for counter in hit), lambda n: n >= 5)
+        system.check("the router ends well on SIGTERM", stack.stop("router"), 0)
+
+
+def main(build, quick):
+    round_of(build, quick, "resend", "resend",
+             {"throttle": 0.2, "error500": 0.1, "reset": 0.1, "garbage": 0.2},
+             ["fault_throttle", "fault_error500", "fault_reset", "fault_garbage"])
+    round_of(build, quick, "skip", "skip", {"reset_after": 0.3, "throttle": 0.2},
+             ["fault_reset_after"])
+
+
+if __name__ == "__main__":
+    system.run(main)
