@@ -79,7 +79,20 @@ uint8_t *json_text_any(struct json_out *out, uint8_t *at, struct slice text, con
                 }
         }
 #endif
+#if JSON_TEXT_WIDE
+        const uint8_t *wide_from = p; /* not before: there were escapes close together */
+#endif
         while (p < text_end) {
+#if JSON_TEXT_WIDE
+                size_t rest = (size_t)(text_end - p);
+                if (rest >= JSON_TEXT_WIDE_BYTES_MIN && p >= wide_from && json_room(out, at) >= rest) {
+                        size_t copied = json_text_wide(p, rest, at);
+                        p += copied;
+                        at += copied;
+                        wide_from = copied >= 32 ? p : p + 64;
+                        continue;
+                }
+#endif
 #if JSON_TEXT_SSE2
                 if (readable - p >= 16 && json_room(out, at) >= 16) {
                         size_t left = (size_t)(text_end - p);

@@ -81,6 +81,18 @@ static inline unsigned json_text_mask(__m128i bytes)
 /* Bytes that json_text_special() handles: 1. */
 extern const uint8_t json_text_specials[256];
 
+#if JSON_TEXT_SSE2 && defined(__x86_64__)
+#define JSON_TEXT_WIDE 1
+/* Copies the beginning of a text as far as it is valid UTF-8 without anything to escape, in wide steps; the rest may
+ * be anything, and up to `len` bytes of garbage may lie behind what counts in `to`. 0: not one step, or none is there
+ * on this machine. Reads and writes nothing beyond `len`. */
+size_t json_text_wide(const uint8_t *from, size_t len, uint8_t *to);
+#else
+#define JSON_TEXT_WIDE 0
+#endif
+/* Shorter texts are left to the steps of 16 bytes. */
+#define JSON_TEXT_WIDE_BYTES_MIN 24
+
 /* The inside of a JSON string, and the string with its quotes, whatever it holds and however little room there is.
  * `readable` is the end of the memory that may be read (not used), at least the text's. */
 uint8_t *json_text_any(struct json_out *out, uint8_t *at, struct slice text, const uint8_t *readable);
