@@ -86,7 +86,8 @@ static void find_auto_tags(const struct codec_view *view, const struct codec_jso
                 if (wanted[i].auto_tag == CODEC_SESSION_FROM_DOMAIN && !type->short_tags &&
                     texts[CODEC_SESSION_FROM_DOMAIN].len == 0) {
                         const uint8_t *source = find_in_mail(view, CODEC_MAIL_SOURCE);
-                        texts[CODEC_SESSION_FROM_DOMAIN] = codec_domain_of(codec_trusted_text(&source));
+                        if (source != NULL) /* it is required, and so always there */
+                                texts[CODEC_SESSION_FROM_DOMAIN] = codec_domain_of(codec_trusted_text(&source));
                 }
                 find_text(&found[i], texts[wanted[i].auto_tag]);
         }
