@@ -1,5 +1,6 @@
 /* CloudWatch targets in a real worker: periods, chunks, answers that never come, kills, and books that balance. The
  * peer counts what it took; every event has one series, that of its configuration set. */
+#include "egress/cloudwatch.h"
 #include "egress/outbox.h"
 
 #include "tests/support/cloudwatch_peer.h"
@@ -533,6 +534,31 @@ Test(target_cloudwatch, a_removed_target_sends_what_it_has_and_leaves_no_file, .
         egress_target_free(rig.targets[target].target);
         cr_assert_not(outbox_file_is_there());
         rig_end();
+}
+
+Test(target_cloudwatch, an_outbox_has_room_for_the_largest_configuration)
+{
+        static char names[RULES_DIMENSIONS_MAX][LIMIT_CLOUDWATCH_NAME_BYTES_MAX];
+        struct rules_cloudwatch largest = {
+                .namespace = slice_of(names[0], sizeof(names[0])),
+                .dimensions_count = RULES_DIMENSIONS_MAX,
+                .roll_ups_count = RULES_ROLL_UPS_MAX,
+                .series_max = LIMIT_CLOUDWATCH_SERIES_MAX,
+                .overflow_value = slice_of(names[0], sizeof(names[0])),
+                .period_s = 1,
+        };
+        for (uint32_t i = 0; i < RULES_DIMENSIONS_MAX; i++) {
+                memset(names[i], 'a' + (int)i, sizeof(names[i]));
+                largest.dimensions[i].name = slice_of(names[i], sizeof(names[i]));
+                largest.dimensions[i].default_value = slice_of(names[i], sizeof(names[i]));
+        }
+        for (uint32_t i = 0; i < RULES_ROLL_UPS_MAX; i++)
+                largest.roll_ups[i] = (uint16_t)(1023u & ~(i << 2));
+        for (int json = 0; json < 2; json++) {
+                largest.json = json != 0;
+                cr_assert_leq(cloudwatch_bodies_max(&largest), OUTBOX_CHUNKS_MAX);
+                cr_assert_leq(cloudwatch_bodies_bytes_max(&largest), OUTBOX_DATA_BYTES_MAX);
+        }
 }
 
 Test(target_cloudwatch, outboxes_that_nobody_wants_are_swept, .timeout = 90)
