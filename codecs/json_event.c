@@ -39,10 +39,10 @@ static inline uint8_t *json_redact(struct json_event *event, uint8_t *at, struct
 /* Members of this map that the policy drops, a bit per key. */
 static inline uint32_t json_dropped(const struct json_event *event, const struct codec_schema *schema)
 {
-        const struct codec_redaction *redaction = event->redaction;
-        enum sendring_event_type type = event->view->type;
         if (!JSON_EVENT_REDACTED)
                 return 0;
+        const struct codec_redaction *redaction = event->redaction;
+        enum sendring_event_type type = event->view->type;
         if (schema == &codec_schema_recipient)
                 return redaction->recipient_dropped[type];
         return schema == &codec_types[type].schema ? redaction->object_dropped[type] : 0;
@@ -370,13 +370,12 @@ static uint8_t *json_absent(struct json_event *event, uint8_t *at, const struct 
 static uint8_t *json_map(struct json_event *event, uint8_t *at, const uint8_t **p, const struct codec_schema *schema)
 {
         uint8_t *start = at;
-        uint32_t dropped = json_dropped(event, schema);
         unsigned next = 1;
         for (uint32_t count = codec_trusted_count(p); count > 0; count--) {
                 unsigned key = *(*p)++;
                 if (key != next)
                         at = json_absent(event, at, schema, next, key);
-                if (JSON_EVENT_REDACTED && (dropped >> key & 1) != 0)
+                if ((json_dropped(event, schema) >> key & 1) != 0)
                         codec_trusted_skip(p);
                 else
                         at = json_member(event, at, p, &schema->members[key]);

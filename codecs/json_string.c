@@ -83,6 +83,7 @@ uint8_t *json_text_any(struct json_out *out, uint8_t *at, struct slice text, con
         const uint8_t *wide_from = p; /* not before: there were escapes close together */
 #endif
         while (p < text_end) {
+                ASSERT_KNOWN(p != NULL);
 #if JSON_TEXT_WIDE
                 size_t rest = (size_t)(text_end - p);
                 if (rest >= JSON_TEXT_WIDE_BYTES_MIN && p >= wide_from && json_room(out, at) >= rest) {

@@ -37,7 +37,7 @@ static const uint8_t wide_first_high[16] = {
         TOO_SHORT | OVERLONG_2,
         TOO_SHORT,
         TOO_SHORT | OVERLONG_3 | SURROGATE,
-        TOO_SHORT | TOO_LARGE | TOO_LARGE_1000 | OVERLONG_4,
+        TOO_SHORT | TOO_LARGE | TOO_LARGE_1000, /* and OVERLONG_4: the same bit */
 };
 static const uint8_t wide_first_low[16] = {
         CARRY | OVERLONG_3 | OVERLONG_2 | OVERLONG_4,
@@ -66,7 +66,7 @@ static const uint8_t wide_second_high[16] = {
         TOO_SHORT,
         TOO_SHORT,
         TOO_SHORT,
-        CONT | OVERLONG_3 | TOO_LARGE_1000 | OVERLONG_4,
+        CONT | OVERLONG_3 | TOO_LARGE_1000, /* and OVERLONG_4: the same bit */
         CONT | OVERLONG_3 | TOO_LARGE,
         CONT | SURROGATE | TOO_LARGE,
         CONT | SURROGATE | TOO_LARGE,

@@ -1,3 +1,4 @@
+#include "base/assert.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -44,6 +45,8 @@ static uint64_t router_lane_journalled(void *context, uint64_t lane_id)
 
 static enum err_code router_start_journals(struct router *router, struct err *reterr)
 {
+        const uint32_t shards_count = router->shards_count;
+        ASSERT(shards_count > 0);
         for (uint32_t i = 0; i < router->journals_count; i++) {
                 char directory[PATH_MAX];
                 if (!router_journal_directory(&router->settings, i, directory, sizeof(directory)))
@@ -52,11 +55,11 @@ static enum err_code router_start_journals(struct router *router, struct err *re
                 struct journal_options options = {
                         .directory = directory,
                         .segment_bytes = router->settings.journal.segment_bytes,
-                        .size_bytes_max = router->settings.journal.size_bytes_max / router->shards_count,
+                        .size_bytes_max = router->settings.journal.size_bytes_max / shards_count,
                         .drain_bytes_max = ROUTER_JOURNAL_PER_LANE_BYTES * router->settings.router.lanes_max *
                                            router->settings.router.lane_bytes_max,
-                        .segments_mapped_max = i < router->shards_count ? router->settings.journal.segments_mapped_max
-                                                                        : JOURNAL_SEGMENTS_MAPPED_MIN,
+                        .segments_mapped_max = i < shards_count ? router->settings.journal.segments_mapped_max
+                                                                : JOURNAL_SEGMENTS_MAPPED_MIN,
                         .durability = router->settings.journal.durability_host ? JOURNAL_DURABILITY_HOST
                                                                                : JOURNAL_DURABILITY_PROCESS,
                 };

@@ -23,8 +23,9 @@ def main(build, quick):
     chance = random.Random(seed)
     with system.Stack(build, tls=True, name="router-kill") as stack:
         stack.start_sink("--latency", "20ms")
-        # Lanes hold some seconds of events: long enough for any restart.
-        stack.write_configuration(settings="router.lane_bytes: 8MiB\nrouter.lane_bytes_max: 8MiB\n"
+        # Lanes hold seven seconds of events: the keeper's pauses grow to two, and a router may be killed before it has drained
+        # what the pause before it left.
+        stack.write_configuration(settings="router.lane_bytes: 16MiB\nrouter.lane_bytes_max: 16MiB\n"
                                            "egress.in_flight_max: %d" % IN_FLIGHT_MAX)
         stack.start_router()
         ledger = stack.path("published.json")
