@@ -1,0 +1,101 @@
+/* The copies of configuration-sets.yaml: which are made, found again, and removed. */
+#include "router/router_internal.h"
+#include "tests/support/journal_files.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static struct router_options options;
+
+static void kept_begin(struct router *router, char directory[256])
+{
+        if (directory[0] == '\0')
+                journal_files_make(directory);
+        *router = (struct router){.options = &options};
+        router->settings.state_directory = directory;
+        router->settings.configuration_sets_path = "/nowhere/configuration-sets.yaml";
+        router->settings.default_configuration_set = NULL;
+        cr_assert_eq(router_kept_open(router, NULL), ERR_OK);
+}
+
+static bool kept_is_there(const struct router *router, unsigned number)
+{
+        char path[400];
+        (void)snprintf(path, sizeof(path), "%s/plans/%020u.yaml", router->settings.state_directory, number);
+        return access(path, F_OK) == 0;
+}
+
+Test(router_kept, only_what_is_new_is_copied)
+{
+        struct router router;
+        char directory[256] = "";
+        kept_begin(&router, directory);
+        cr_assert_eq(router_kept_newest(&router), 0);
+        cr_assert_eq(router_kept_save(&router, SLICE("ConfigurationSets: []\n"), NULL), ERR_OK);
+        cr_assert_eq(router_kept_save(&router, SLICE("ConfigurationSets: []\n"), NULL), ERR_OK);
+        cr_assert_eq(router_kept_newest(&router), 1, "the same text is one copy");
+        cr_assert_eq(router_kept_save(&router, SLICE("ConfigurationSets: [ ]\n"), NULL), ERR_OK);
+        cr_assert_eq(router_kept_newest(&router), 2);
+        free(router.kept);
+        /* A router that was killed while it wrote the third. */
+        char path[400];
+        (void)snprintf(path, sizeof(path), "%s/plans/%020u.yaml.new.4711", directory, 3);
+        FILE *half = fopen(path, "w");
+        cr_assert_not_null(half);
+        (void)fclose(half);
+        kept_begin(&router, directory);
+        cr_assert_eq(router_kept_newest(&router), 2);
+        cr_assert_eq(router.kept_count, 2);
+        cr_assert_neq(access(path, F_OK), 0, "what is half is removed");
+        cr_assert_eq(router_kept_save(&router, SLICE("ConfigurationSets: [ ]\n"), NULL), ERR_OK);
+        cr_assert_eq(router_kept_newest(&router), 2, "the same over a restart");
+        free(router.kept);
+        journal_files_remove(directory);
+}
+
+Test(router_kept, a_copy_stays_while_a_target_needs_it)
+{
+        struct router router;
+        char directory[256] = "";
+        struct router_target targets[2] = {{.kept = 2}, {.kept = 4}};
+        kept_begin(&router, directory);
+        for (int i = 0; i < 4; i++) {
+                char text[32];
+                (void)snprintf(text, sizeof(text), "ConfigurationSets: [] # %d\n", i);
+                cr_assert_eq(router_kept_save(&router, slice_of_text(text), NULL), ERR_OK);
+        }
+        router.targets = targets;
+        router.targets_count = 2;
+        router_kept_forget(&router);
+        cr_assert(!kept_is_there(&router, 1) && kept_is_there(&router, 2) && !kept_is_there(&router, 3) &&
+                  kept_is_there(&router, 4));
+        router.targets_count = 0;
+        router_kept_forget(&router);
+        cr_assert(!kept_is_there(&router, 2) && kept_is_there(&router, 4), "the newest stays");
+        cr_assert_eq(router_kept_newest(&router), 4);
+        free(router.kept);
+        journal_files_remove(directory);
+}
+
+Test(router_kept, a_damaged_copy_is_no_plan)
+{
+        struct router router;
+        struct arena arena;
+        struct slice text;
+        struct rules_plan *plan = NULL;
+        char directory[256] = "";
+        kept_begin(&router, directory);
+        arena_init(&arena, 0, 0);
+        cr_assert_neq(router_kept_parse(&router, 0, &arena, &text, &plan), ERR_OK, "there is none");
+        cr_assert_eq(router_kept_save(&router, SLICE("ConfigurationSets: [\n"), NULL), ERR_OK);
+        cr_assert_neq(router_kept_parse(&router, 1, &arena, &text, &plan), ERR_OK);
+        cr_assert_eq(router_kept_save(&router, SLICE("ConfigurationSets:\n- ConfigurationSetName: a\n"), NULL), ERR_OK);
+        cr_assert_eq(router_kept_parse(&router, 2, &arena, &text, &plan), ERR_OK);
+        cr_assert_eq(rules_plan_sets_count(plan), 1);
+        rules_plan_free(plan);
+        arena_release(&arena);
+        free(router.kept);
+        journal_files_remove(directory);
+}
