@@ -447,7 +447,7 @@ Test(metrics, sums_agree_with_a_naive_count)
                 uint32_t minute = (uint32_t)random_below(&random, MINUTES);
                 uint32_t type = (uint32_t)random_below(&random, TYPES);
                 uint32_t copies = 1 + (uint32_t)random_below(&random, 3);
-                char text[8];
+                char text[16];
                 int len = snprintf(text, sizeof(text), "v%02u", value);
                 struct sendring_pair tag = {SENDRING_STR("t"), {text, (size_t)len}};
                 struct sendring_event event;
@@ -465,7 +465,7 @@ Test(metrics, sums_agree_with_a_naive_count)
                 for (int type = 0; type < TYPES; type++)
                         for (int value = 0; value < VALUES; value++) {
                                 struct metrics_datum datum;
-                                char text[8];
+                                char text[16];
                                 metrics_table_get(table, index++, &datum);
                                 (void)snprintf(text, sizeof(text), "v%02d", value);
                                 cr_assert(slice_equal(datum.dimensions[0].value, slice_of_text(text)));

@@ -62,7 +62,7 @@ Test(router_kept, a_copy_stays_while_a_target_needs_it)
         struct router_target targets[2] = {{.kept = 2}, {.kept = 4}};
         kept_begin(&router, directory);
         for (int i = 0; i < 4; i++) {
-                char text[32];
+                char text[64];
                 (void)snprintf(text, sizeof(text), "ConfigurationSets: [] # %d\n", i);
                 cr_assert_eq(router_kept_save(&router, slice_of_text(text), NULL), ERR_OK);
         }
