@@ -68,8 +68,8 @@ struct counters_target_row {
         _Atomic uint64_t requests, failures, entries_refused, entries_resent;
         _Atomic int64_t last_success_ms, last_failure_ms;
         /* CloudWatch; series_max is 0 for other services. */
-        _Atomic uint32_t series_max, series_hour; /* the budget of different series in an hour, and those of this one */
-        _Atomic uint64_t series_overflowed;       /* events that went to the overflow value */
+        _Atomic uint32_t series_max, series_hour;             /* the budget in an hour; all of this one */
+        _Atomic uint64_t series_overflowed;                   /* events that went to the overflow value */
         _Atomic uint64_t ambiguous_resent, ambiguous_skipped; /* requests without an answer */
         _Atomic int64_t last_period_ms; /* when the newest period was closed of which everything is acknowledged */
         _Atomic uint32_t text_version;

@@ -23,6 +23,7 @@
 #define METRICS_EVENT_BYTES_MAX \
         (RULES_ROLL_UPS_MAX * RULES_DIMENSIONS_MAX * (2u * LIMIT_CLOUDWATCH_VALUE_BYTES_MAX + 1u))
 _Static_assert(METRICS_EVENT_BYTES_MAX <= METRICS_VALUES_BYTES_MAX, "an empty table takes any event");
+_Static_assert(RULES_ROLL_UPS_MAX <= 16, "a roll-up is a bit of uint16_t");
 _Static_assert(LIMIT_CLOUDWATCH_VALUE_BYTES_MAX <= UINT8_MAX, "the length of a value is a byte");
 
 struct metrics_entry {
@@ -40,11 +41,13 @@ struct metrics_slot {
         uint32_t check; /* half of the hash */
 };
 
-/* Admitted series of an hour: identities, 0 being none. */
+/* The series of an hour. Admitted ones: identities, 0 being none. Those beside the budget, which are billed as well:
+ * for each type a bit for each roll-up. */
 struct metrics_hour {
         int64_t hour;
-        uint32_t count;
+        uint32_t count, beside_count;
         uint64_t *identities;
+        uint16_t beside[CODEC_EVENT_TYPES_COUNT + 1]; /* types begin at 1 */
 };
 
 struct metrics_value {
@@ -346,7 +349,8 @@ static void metrics_hour_clear(struct metrics_table *table, struct metrics_hour 
 {
         memset(hour->identities, 0, ((size_t)table->hour_slots_mask + 1) * sizeof(*hour->identities));
         hour->hour = number;
-        hour->count = 0;
+        hour->count = hour->beside_count = 0;
+        memset(hour->beside, 0, sizeof(hour->beside));
 }
 
 /* A new hour makes the newest one the one before; after a gap that one is empty. */
@@ -380,6 +384,16 @@ static bool metrics_admit(struct metrics_table *table, int64_t hour_number, uint
         return true;
 }
 
+/* An overflow series, or one without dimensions, is there in the hour. */
+static void metrics_beside(struct metrics_table *table, int64_t hour_number, uint8_t type, uint32_t roll_up)
+{
+        struct metrics_hour *hour = metrics_hour_of(table, hour_number);
+        uint16_t bit = (uint16_t)(1u << roll_up);
+        ASSERT(type <= CODEC_EVENT_TYPES_COUNT);
+        hour->beside_count += (hour->beside[type] & bit) == 0;
+        hour->beside[type] |= bit;
+}
+
 /* ---------------------------------------------------------------------------------------------- counting */
 
 /* True when it went under the overflow value. There is room. */
@@ -388,6 +402,7 @@ static bool metrics_count_roll_up(struct metrics_table *table, uint8_t type, uin
 {
         struct metrics_key key, overflow;
         uint32_t slot, check;
+        int64_t hour = accepted_ms / METRICS_MS_PER_HOUR;
         metrics_key_make(table, &key, type, roll_up, values);
         key.period = accepted_ms / 1000 / table->config.period_s;
         struct metrics_entry *entry = metrics_find(table, &key, &slot, &check);
@@ -397,11 +412,14 @@ static bool metrics_count_roll_up(struct metrics_table *table, uint8_t type, uin
         }
         /* It may be the overflow series itself; without dimensions it is. */
         metrics_key_make(table, &overflow, type, roll_up, NULL);
-        if (key.identity == overflow.identity ||
-            metrics_admit(table, accepted_ms / METRICS_MS_PER_HOUR, key.identity)) {
+        bool is_overflow = key.identity == overflow.identity;
+        if (is_overflow || metrics_admit(table, hour, key.identity)) {
+                if (is_overflow)
+                        metrics_beside(table, hour, type, roll_up);
                 metrics_add(table, &key, slot, check, copies);
                 return false;
         }
+        metrics_beside(table, hour, type, roll_up);
         overflow.period = key.period;
         entry = metrics_find(table, &overflow, &slot, &check);
         if (entry != NULL)
@@ -516,5 +534,5 @@ void metrics_table_get(const struct metrics_table *table, uint32_t index, struct
 void metrics_table_get_stats(const struct metrics_table *table, struct metrics_stats *ret_stats)
 {
         *ret_stats = table->stats;
-        ret_stats->hour_series = table->hours[0].count;
+        ret_stats->hour_series = table->hours[0].count + table->hours[0].beside_count;
 }

@@ -69,7 +69,8 @@ void metrics_table_get(const struct metrics_table *table, uint32_t index, struct
 
 struct metrics_stats {
         uint32_t series_max;     /* the budget */
-        uint32_t hour_series;    /* admitted in the newest hour: of the budget; at most series_max */
+        uint32_t hour_series;    /* billed in the newest hour: admitted ones, and overflow ones and ones without
+                                  * dimensions beside the budget; may be more than series_max */
         uint64_t events;         /* counted in one roll-up at least; copies are events. Totals since create: */
         uint64_t overflowed;     /* of them, in one roll-up at least under the overflow value */
         uint64_t values_refused; /* events that were left out of one roll-up at least */

@@ -65,7 +65,7 @@ static void stat_print_cloudwatch_text(const struct counters_target_row *row)
         int64_t last_ms = atomic_load_explicit(&row->last_period_ms, memory_order_relaxed);
         if (series_max == 0)
                 return;
-        printf("  %u series in this hour of a budget of %u, about $%.2f a month, %" PRIu64
+        printf("  %u series in this hour (SeriesMax %u), about $%.2f a month, %" PRIu64
                " events under the overflow value\n",
                series, series_max, rules_cloudwatch_monthly_usd(series),
                atomic_load_explicit(&row->series_overflowed, memory_order_relaxed));

@@ -253,7 +253,7 @@ Test(metrics, one_event_counts_once_in_each_roll_up)
         cr_assert_str_eq(shown(table), "Send minute=0 campaign=april X-Team=none n=5\n"
                                        "Send minute=0 n=6\n"
                                        "Send minute=0 X-Team=none n=5\n");
-        cr_assert_eq(stats_of(table).hour_series, 2); /* the one without dimensions is beside the budget */
+        cr_assert_eq(stats_of(table).hour_series, 3); /* the one without dimensions is billed too */
         cr_assert(stats_of(table).events == 6 && stats_of(table).values_refused == 1);
         cr_assert_eq(stats_of(table).refused_mask, 2);
         metrics_table_free(table);
@@ -317,9 +317,11 @@ Test(metrics, beyond_the_budget_events_are_counted_as_others)
         for (size_t i = 0; i < 7; i++)
                 cr_assert_eq(count_tag(table, values[i], NOON_MS), ERR_OK);
         cr_assert_str_eq(shown(table), "Send minute=0 t=a n=2\nSend minute=0 t=b n=1\nSend minute=0 t=other n=4\n");
-        cr_assert(stats_of(table).hour_series == 2 && stats_of(table).overflowed == 3);
+        cr_assert(stats_of(table).hour_series == 3 && stats_of(table).overflowed == 3); /* a, b, other */
         cr_assert_eq(stats_of(table).events, 7);
-        metrics_table_clear(table); /* what was admitted in the hour stays so, what was not stays out */
+        metrics_table_clear(table);
+        cr_assert_eq(stats_of(table).hour_series, 3);
+        /* What was admitted in the hour stays so, what was not stays out. */
         cr_assert_eq(count_tag(table, "c", NOON_MS + HOUR_MS - 1), ERR_OK);
         cr_assert_eq(count_tag(table, "b", NOON_MS + HOUR_MS - 1), ERR_OK);
         cr_assert_str_eq(shown(table), "Send minute=59 t=b n=1\nSend minute=59 t=other n=1\n");
@@ -358,6 +360,28 @@ Test(metrics, every_metric_and_roll_up_has_its_own_overflow)
                                        "Send minute=0 campaign=other n=1\n"
                                        "Open minute=0 campaign=other genre=other n=1\n"
                                        "Open minute=0 campaign=other n=1\n");
+        cr_assert_eq(stats_of(table).hour_series, 4); /* one of the budget, three beside it */
+        metrics_table_free(table);
+}
+
+Test(metrics, the_hour_has_what_cloudwatch_bills)
+{
+        struct rules_cloudwatch config = config_of(2);
+        add_dimension(&config, RULES_DIMENSION_MESSAGE_TAG, "campaign");
+        config.roll_ups[0] = 0; /* RollUps: [[]] */
+        struct metrics_table *table = create(&config);
+        for (int i = 0; i < 13; i++) {
+                struct sendring_event event;
+                codec_events_fill(&event, (enum sendring_event_type)(SENDRING_SEND + i % 6));
+                struct codec_view view = view_of(&event);
+                cr_assert_eq(metrics_table_count(table, &view, NULL, NOON_MS + i * MINUTE_MS, 1), ERR_OK);
+        }
+        cr_assert_eq(stats_of(table).hour_series, 6);
+        cr_assert_eq(stats_of(table).overflowed, 0);
+        cr_assert_eq(count_tag(table, "a", NOON_MS + HOUR_MS), ERR_OK); /* a new hour */
+        cr_assert_eq(stats_of(table).hour_series, 1);
+        cr_assert_eq(count_tag(table, "a", NOON_MS), ERR_OK); /* of the one before */
+        cr_assert_eq(stats_of(table).hour_series, 1);
         metrics_table_free(table);
 }
 
