@@ -1,7 +1,11 @@
 /* Copies of configuration-sets.yaml as it was in force: state_directory/plans/<number>.yaml, the largest number newest.
  * They tell what the file itself may not tell any more: how to deliver what waits for a target that no set names now,
  * and what was in force when a router died after somebody had made a mistake in the file. A copy stays as long as it is
- * the newest, or the newest that names a target which still has events. */
+ * the newest, or the newest that names a target which still has events.
+ *
+ * The first line of a copy, a comment, has the settings that targets are made of: `# sendring-plan 1 <region>
+ * <account_id> <partition>`, `-` where there is none. They are in the keys of CloudWatch targets, so that with the
+ * settings of today those of yesterday would not be found. Copies of earlier versions have no such line. */
 #include "base/file.h"
 #include "base/log.h"
 #include "router/router_internal.h"
@@ -15,7 +19,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define KEPT_SUFFIX ".yaml"
+#define KEPT_SUFFIX          ".yaml"
+#define KEPT_HEAD            "# sendring-plan 1 "
+#define KEPT_HEAD_BYTES_MAX  128u /* the line, with the longest that settings can say */
+#define KEPT_VALUE_BYTES_MAX 32u
 
 static bool kept_path(const struct router *router, uint64_t number, char out[PATH_MAX])
 {
@@ -30,7 +37,39 @@ static enum err_code kept_read(const struct router *router, uint64_t number, str
         char path[PATH_MAX];
         if (!kept_path(router, number, path))
                 return err_set(reterr, ERR_CONFIG, "the path %s is too long", router->settings.state_directory);
-        return file_read(arena, path, LIMIT_CONFIG_BYTES_MAX, ret_text, reterr);
+        return file_read(arena, path, LIMIT_CONFIG_BYTES_MAX + KEPT_HEAD_BYTES_MAX, ret_text, reterr);
+}
+
+static const char *kept_or_none(const char *value)
+{
+        return value[0] == '\0' ? "-" : value;
+}
+
+/* One value of the first line; NULL when it is none of ours. */
+static const char *kept_value(struct slice value, struct arena *arena)
+{
+        if (value.len == 0 || value.len > KEPT_VALUE_BYTES_MAX)
+                return NULL;
+        return slice_equal(value, SLICE("-")) ? "" : arena_printf(arena, "%.*s", SLICE_PRINTF(value));
+}
+
+/* Cuts the first line off *text and puts what it says into *settings, the strings in the arena. A copy without it, or
+ * with one of another version, stays as it is: to YAML it is a comment. */
+static void kept_cut_head(struct slice *text, struct arena *arena, struct rules_settings *settings)
+{
+        struct slice rest = *text, line = slice_cut(&rest, '\n');
+        if (!slice_has_prefix(line, SLICE(KEPT_HEAD)))
+                return;
+        struct slice values = slice_from(line, strlen(KEPT_HEAD));
+        const char *region = kept_value(slice_cut(&values, ' '), arena);
+        const char *account_id = kept_value(slice_cut(&values, ' '), arena);
+        const char *partition = kept_value(values, arena);
+        if (region == NULL || account_id == NULL || partition == NULL)
+                return;
+        settings->region = region;
+        settings->account_id = account_id;
+        settings->partition = partition;
+        *text = rest;
 }
 
 static int kept_compare(const void *left, const void *right)
@@ -85,33 +124,54 @@ uint64_t router_kept_newest(const struct router *router)
 
 enum err_code router_kept_save(struct router *router, struct slice text, struct err *reterr)
 {
+        const struct rules_settings *settings = &router->settings;
         char path[PATH_MAX];
         struct arena arena;
         struct slice newest;
+        enum err_code code = ERR_OK;
         arena_init(&arena, 0, 0);
-        bool same = router->kept_count > 0 &&
-                    kept_read(router, router_kept_newest(router), &arena, &newest, NULL) == ERR_OK &&
-                    slice_equal(newest, text);
-        arena_release(&arena);
-        if (same)
-                return ERR_OK;
+        struct slice head =
+                slice_of_text(arena_printf(&arena, KEPT_HEAD "%s %s %s\n", kept_or_none(settings->region),
+                                           kept_or_none(settings->account_id), kept_or_none(settings->partition)));
+        uint8_t *bytes = head.len == 0 ? NULL : arena_alloc(&arena, head.len + text.len);
+        if (bytes == NULL) {
+                code = err_set(reterr, ERR_MEMORY, "out of memory for a copy of the configuration sets");
+                goto out;
+        }
+        memcpy(bytes, head.ptr, head.len);
+        if (text.len > 0)
+                memcpy(bytes + head.len, text.ptr, text.len);
+        struct slice copy = slice_of(bytes, head.len + text.len);
+        if (router->kept_count > 0 && kept_read(router, router_kept_newest(router), &arena, &newest, NULL) == ERR_OK &&
+            slice_equal(newest, copy))
+                goto out;
         uint64_t number = router_kept_newest(router) + 1;
-        if (!kept_path(router, number, path))
-                return err_set(reterr, ERR_CONFIG, "the path %s is too long", router->settings.state_directory);
-        enum err_code code = file_replace(path, text, reterr);
-        return code == ERR_OK ? kept_add(router, number, reterr) : code;
+        code = kept_path(router, number, path)
+                       ? file_replace(path, copy, reterr)
+                       : err_set(reterr, ERR_CONFIG, "the path %s is too long", settings->state_directory);
+        if (code == ERR_OK)
+                code = kept_add(router, number, reterr);
+out:
+        arena_release(&arena);
+        return code;
 }
 
-enum err_code router_kept_parse(struct router *router, uint64_t number, struct arena *arena, struct slice *ret_text,
-                                struct rules_plan **ret_plan)
+enum err_code router_kept_parse(struct router *router, uint64_t number, enum router_kept_settings which,
+                                struct arena *arena, struct slice *ret_text, struct rules_plan **ret_plan)
 {
         struct rules_report report;
+        struct rules_settings then = router->settings; /* its strings are borrowed */
         enum err_code code = kept_read(router, number, arena, ret_text, NULL);
         if (code != ERR_OK)
                 return code;
+        kept_cut_head(ret_text, arena, &then);
+        /* The defaults of today may name sets that this copy does not have; they route, and targets are made without.
+         */
+        then.default_configuration_set = "";
+        then.default_configuration_sets_count = 0;
         rules_report_init(&report);
-        code = rules_plan_parse(router->settings.configuration_sets_path, *ret_text, &router->settings, ret_plan,
-                                &report);
+        code = rules_plan_parse(router->settings.configuration_sets_path, *ret_text,
+                                which == ROUTER_KEPT_OF_THEN ? &then : &router->settings, ret_plan, &report);
         rules_report_release(&report); /* what it says was said when the file was new */
         return code;
 }

@@ -91,11 +91,14 @@ void router_retire_unknown(struct router *router);
 /* At start: makes the directory, lists what is there. */
 enum err_code router_kept_open(struct router *router, struct err *reterr);
 uint64_t router_kept_newest(const struct router *router); /* its number; 0: none */
-/* Keeps a copy of the text that comes into force now, unless the newest is the same. */
+/* Keeps a copy of the text that comes into force now, with the settings' region, account and partition, unless the
+ * newest is the same. */
 enum err_code router_kept_save(struct router *router, struct slice text, struct err *reterr);
-/* Reads and parses a copy; its text is in the arena. */
-enum err_code router_kept_parse(struct router *router, uint64_t number, struct arena *arena, struct slice *ret_text,
-                                struct rules_plan **ret_plan);
+/* Reads and parses a copy; its text is in the arena. With the settings of now it can come into force; with the region,
+ * account and partition it was in force with, and no defaults, it tells what its targets were. */
+enum router_kept_settings { ROUTER_KEPT_OF_NOW, ROUTER_KEPT_OF_THEN };
+enum err_code router_kept_parse(struct router *router, uint64_t number, enum router_kept_settings which,
+                                struct arena *arena, struct slice *ret_text, struct rules_plan **ret_plan);
 /* Removes copies that no target needs any more. */
 void router_kept_forget(struct router *router);
 

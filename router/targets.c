@@ -134,7 +134,8 @@ static enum err_code router_read_plan(struct router *router, struct arena *arena
         else
                 (void)err_set(reterr, code, "cannot load %s: %s", path, err_text(code));
         if (router->plan != NULL || !router->options->restarted ||
-            router_kept_parse(router, router_kept_newest(router), arena, ret_text, ret_plan) != ERR_OK)
+            router_kept_parse(router, router_kept_newest(router), ROUTER_KEPT_OF_NOW, arena, ret_text, ret_plan) !=
+                    ERR_OK)
                 return code;
         counter_add(router->own_counters, COUNTER_control_reloads_refused, 1);
         log_error("configuration refused", "file=%s now=\"what was in force before the crash stays in force\"", path);
@@ -319,7 +320,7 @@ void router_resume_targets(struct router *router)
                 struct slice text;
                 struct rules_plan *plan = NULL;
                 arena_init(&arena, 0, 0);
-                if (router_kept_parse(router, router->kept[i], &arena, &text, &plan) == ERR_OK)
+                if (router_kept_parse(router, router->kept[i], ROUTER_KEPT_OF_THEN, &arena, &text, &plan) == ERR_OK)
                         router_resume_targets_of(router, plan, router->kept[i]);
                 rules_plan_free(plan);
                 arena_release(&arena);

@@ -17,6 +17,9 @@ static void kept_begin(struct router *router, char directory[256])
         router->settings.state_directory = directory;
         router->settings.configuration_sets_path = "/nowhere/configuration-sets.yaml";
         router->settings.default_configuration_set = NULL;
+        router->settings.region = "us-east-1";
+        router->settings.account_id = "";
+        router->settings.partition = "aws";
         cr_assert_eq(router_kept_open(router, NULL), ERR_OK);
 }
 
@@ -88,14 +91,95 @@ Test(router_kept, a_damaged_copy_is_no_plan)
         char directory[256] = "";
         kept_begin(&router, directory);
         arena_init(&arena, 0, 0);
-        cr_assert_neq(router_kept_parse(&router, 0, &arena, &text, &plan), ERR_OK, "there is none");
+        cr_assert_neq(router_kept_parse(&router, 0, ROUTER_KEPT_OF_NOW, &arena, &text, &plan), ERR_OK, "there is none");
         cr_assert_eq(router_kept_save(&router, SLICE("ConfigurationSets: [\n"), NULL), ERR_OK);
-        cr_assert_neq(router_kept_parse(&router, 1, &arena, &text, &plan), ERR_OK);
+        cr_assert_neq(router_kept_parse(&router, 1, ROUTER_KEPT_OF_NOW, &arena, &text, &plan), ERR_OK);
         cr_assert_eq(router_kept_save(&router, SLICE("ConfigurationSets:\n- ConfigurationSetName: a\n"), NULL), ERR_OK);
-        cr_assert_eq(router_kept_parse(&router, 2, &arena, &text, &plan), ERR_OK);
+        cr_assert_eq(router_kept_parse(&router, 2, ROUTER_KEPT_OF_NOW, &arena, &text, &plan), ERR_OK);
         cr_assert_eq(rules_plan_sets_count(plan), 1);
         rules_plan_free(plan);
         arena_release(&arena);
+        free(router.kept);
+        journal_files_remove(directory);
+}
+
+static const char kept_cloudwatch[] =
+        "ConfigurationSets:\n"
+        "- ConfigurationSetName: a\n"
+        "  EventDestinations:\n"
+        "  - EventDestinationName: cw\n"
+        "    EventDestination: {Enabled: true, MatchingEventTypes: [SEND], CloudWatchDestination:\n"
+        "      {DimensionConfigurations: [{DimensionName: d, DimensionValueSource: MESSAGE_TAG,\n"
+        "        DefaultDimensionValue: none}]}, Sendring: {Namespace: n}}\n";
+
+static void kept_expect(struct router *router, uint64_t number, enum router_kept_settings which, const char *region,
+                        const char *account_id, const char *partition)
+{
+        struct arena arena;
+        struct slice text;
+        struct rules_plan *plan = NULL;
+        char start[128];
+        arena_init(&arena, 0, 0);
+        cr_assert_eq(router_kept_parse(router, number, which, &arena, &text, &plan), ERR_OK);
+        cr_assert(slice_has_suffix(text, slice_of_text(kept_cloudwatch)));
+        cr_assert_eq(rules_plan_targets_count(plan), 1);
+        const struct rules_target *target = rules_plan_target(plan, 0);
+        (void)snprintf(start, sizeof(start), "cloudwatch %s %s ", region, account_id[0] == '\0' ? "-" : account_id);
+        cr_assert(slice_has_prefix(target->key, slice_of_text(start)), "%.*s", SLICE_PRINTF(target->key));
+        cr_assert(slice_equal(target->region, slice_of_text(region)), "requests are signed and sent by it");
+        cr_assert(slice_equal(target->account_id, slice_of_text(account_id)));
+        cr_assert(slice_equal(target->partition, slice_of_text(partition)));
+        rules_plan_free(plan);
+        arena_release(&arena);
+}
+
+Test(router_kept, targets_are_those_of_the_settings_then)
+{
+        struct router router;
+        struct slice sets = slice_of_text(kept_cloudwatch);
+        char directory[256] = "";
+        kept_begin(&router, directory);
+        cr_assert_eq(router_kept_save(&router, sets, NULL), ERR_OK);
+        router.settings.region = "cn-north-1";
+        router.settings.account_id = "111122223333";
+        router.settings.partition = "aws-cn";
+        router.settings.default_configuration_set = "of-today"; /* not in this copy */
+        kept_expect(&router, 1, ROUTER_KEPT_OF_THEN, "us-east-1", "", "aws");
+        router.settings.default_configuration_set = "a";
+        kept_expect(&router, 1, ROUTER_KEPT_OF_NOW, "cn-north-1", "111122223333", "aws-cn");
+        cr_assert_eq(router_kept_save(&router, sets, NULL), ERR_OK);
+        cr_assert_eq(router_kept_newest(&router), 2, "the same text, and other targets");
+        cr_assert_eq(router_kept_save(&router, sets, NULL), ERR_OK);
+        cr_assert_eq(router_kept_newest(&router), 2);
+        router.settings.region = "us-east-1";
+        kept_expect(&router, 2, ROUTER_KEPT_OF_THEN, "cn-north-1", "111122223333", "aws-cn");
+        free(router.kept);
+        journal_files_remove(directory);
+}
+
+/* Of versions before, or after, or damaged. */
+Test(router_kept, a_copy_without_settings_is_read_with_those_of_now)
+{
+        static const char *const heads[] = {
+                "",
+                "# sendring-plan 2 eu-west-1 - aws\n",
+                "# sendring-plan 1 eu-west-1 -\n",
+                "# sendring-plan 1 eu-west-1 - an-absurdly-long-partition-of-no-cloud\n",
+                "# sendring-plan 1  - aws\n",
+        };
+        struct router router;
+        char directory[256] = "";
+        kept_begin(&router, directory);
+        cr_assert_eq(router_kept_save(&router, SLICE("ConfigurationSets: []\n"), NULL), ERR_OK);
+        for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+                char path[400];
+                (void)snprintf(path, sizeof(path), "%s/plans/%020u.yaml", directory, 1);
+                FILE *file = fopen(path, "w");
+                cr_assert_not_null(file);
+                (void)fprintf(file, "%s%s", heads[i], kept_cloudwatch);
+                cr_assert_eq(fclose(file), 0);
+                kept_expect(&router, 1, ROUTER_KEPT_OF_THEN, "us-east-1", "", "aws");
+        }
         free(router.kept);
         journal_files_remove(directory);
 }
