@@ -102,9 +102,11 @@ static void explain_print_published(const json_t *destinations)
         }
 }
 
-static void explain_print_metrics(const json_t *metrics)
+static void explain_print_metrics(const json_t *metrics, const json_t *refused)
 {
         size_t i;
+        const char *name;
+        json_t *value;
         const json_t *metric;
         json_array_foreach(metrics, i, metric)
         {
@@ -113,8 +115,14 @@ static void explain_print_metrics(const json_t *metrics)
                        dimensions != NULL ? dimensions : "?");
                 free(dimensions);
         }
-        if (metrics != NULL && json_array_size(metrics) == 0)
-                printf("      no metric: a dimension's value is refused\n");
+        json_object_foreach((json_t *)(uintptr_t)refused, name, value)
+        {
+                char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+                printf("      no metric with dimension %s: CloudWatch, or SES for a header, does not take its value "
+                       "%s\n",
+                       name, text != NULL ? text : "?");
+                free(text);
+        }
 }
 
 static void explain_print(const json_t *result)
@@ -139,7 +147,7 @@ static void explain_print(const json_t *result)
                 printf("  %s%s%s: %s%s\n", json_string_value(json_object_get(destination, "name")),
                        target != NULL ? " -> " : "", target != NULL ? target : "",
                        match ? "" : "no: ", json_string_value(json_object_get(destination, "reason")));
-                explain_print_metrics(json_object_get(destination, "metrics"));
+                explain_print_metrics(json_object_get(destination, "metrics"), json_object_get(destination, "refused"));
         }
         explain_print_published(destinations);
 }

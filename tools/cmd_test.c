@@ -216,7 +216,15 @@ static void test_fixture(const struct explain *explain, struct test_options *opt
         free(why);
 }
 
-/* NULL: it is a file of fixtures; else why not. */
+static bool test_is_list_of_texts(const json_t *list)
+{
+        size_t i;
+        const json_t *one;
+        json_array_foreach(list, i, one) if (!json_is_string(one)) return false;
+        return json_is_array(list);
+}
+
+/* NULL: it is a file of fixtures; else why not. A fixture that wants nothing would always be as wanted. */
 static const char *test_check(const json_t *root)
 {
         size_t i;
@@ -233,6 +241,8 @@ static const char *test_check(const json_t *root)
                 if (is_path && !json_is_string(inner))
                         return "settings and configuration-sets are texts";
         }
+        if (json_array_size(json_object_get(root, "fixtures")) == 0)
+                return "it has no fixtures";
         json_array_foreach(json_object_get(root, "fixtures"), i, fixture)
         {
                 if (!json_is_string(json_object_get(fixture, "name")) ||
@@ -240,17 +250,20 @@ static const char *test_check(const json_t *root)
                         return "every fixture needs a name and an event";
                 json_object_foreach((json_t *)(uintptr_t)fixture, name, inner)
                 {
-                        bool good = strcmp(name, "destinations") == 0 ? json_is_array(inner)
+                        bool good = strcmp(name, "destinations") == 0 ? test_is_list_of_texts(inner)
                                     : strcmp(name, "dimensions") == 0 || strcmp(name, "published") == 0 ||
                                                     strcmp(name, "event") == 0
                                             ? json_is_object(inner)
                                             : (strcmp(name, "name") == 0 || strcmp(name, "set") == 0) &&
                                                       json_is_string(inner);
                         if (!good)
-                                return "a fixture has name, event, set, destinations (a list), dimensions and "
-                                       "published "
-                                       "(objects)";
+                                return "a fixture has name, event, set, destinations (a list of names), dimensions "
+                                       "and published (objects)";
                 }
+                if (json_object_get(fixture, "destinations") == NULL &&
+                    json_object_size(json_object_get(fixture, "dimensions")) == 0 &&
+                    json_object_size(json_object_get(fixture, "published")) == 0)
+                        return "every fixture needs something to compare: destinations, dimensions or published";
         }
         return NULL;
 }

@@ -113,11 +113,37 @@ static const char *explain_reason(const struct explain_context *context, const s
         return "?";
 }
 
-/* The metrics that one event counts in. */
-static json_t *explain_metrics(const struct explain_context *context, const struct rules_cloudwatch *cloudwatch)
+/* The dimensions of `mask`, with the values that the event has for them. */
+static json_t *explain_refused(const struct explain_context *context, const struct rules_cloudwatch *cloudwatch,
+                               uint32_t mask)
 {
+        static const enum codec_source sources[] = {
+                [RULES_DIMENSION_MESSAGE_TAG] = CODEC_SOURCE_TAG,
+                [RULES_DIMENSION_EMAIL_HEADER] = CODEC_SOURCE_HEADER,
+                [RULES_DIMENSION_LINK_TAG] = CODEC_SOURCE_LINK_TAG,
+        };
+        json_t *refused = json_object();
+        for (; mask != 0; mask &= mask - 1) {
+                const struct rules_dimension *dimension = &cloudwatch->dimensions[__builtin_ctz(mask)];
+                struct codec_wanted wanted;
+                struct codec_found found;
+                char name[256];
+                codec_wanted_init(&wanted, sources[dimension->source], dimension->name);
+                codec_view_find(context->view, &context->options, &wanted, 1, &found);
+                if (slice_to_text(dimension->name, name, sizeof(name)))
+                        (void)json_object_set_new(refused, name, explain_text(found.value));
+        }
+        return refused;
+}
+
+/* The metrics that one event counts in; *ret_refused: dimensions whose values were refused. */
+static json_t *explain_metrics(const struct explain_context *context, const struct rules_cloudwatch *cloudwatch,
+                               json_t **ret_refused)
+{
+        struct metrics_stats stats;
         struct metrics_table *table;
         json_t *metrics = json_array();
+        *ret_refused = NULL;
         if (metrics_table_create(cloudwatch, &table, NULL) != ERR_OK)
                 return metrics;
         if (metrics_table_count(table, context->view, &context->options, context->view->timestamp_ms, 1) == ERR_OK) {
@@ -137,6 +163,8 @@ static json_t *explain_metrics(const struct explain_context *context, const stru
                                 json_pack("{s:o,s:o}", "metric", explain_text(datum.metric), "dimensions", dimensions));
                 }
         }
+        metrics_table_get_stats(table, &stats);
+        *ret_refused = explain_refused(context, cloudwatch, stats.refused_mask);
         metrics_table_free(table);
         return metrics;
 }
@@ -167,10 +195,15 @@ static void explain_destination(void *argument, const struct rules_explanation *
                                         "reason", explain_reason(context, explanation, room, sizeof(room)));
         if (explanation->member.len > 0)
                 (void)json_object_set_new(destination, "member", explain_text(explanation->member));
+        json_t *refused = NULL;
         if (match && target != NULL && target->cloudwatch != NULL)
-                (void)json_object_set_new(destination, "metrics", explain_metrics(context, target->cloudwatch));
+                (void)json_object_set_new(destination, "metrics",
+                                          explain_metrics(context, target->cloudwatch, &refused));
         else if (match && target != NULL)
                 (void)json_object_set_new(destination, "published", explain_published(context, target));
+        if (json_object_size(refused) > 0)
+                (void)json_object_set(destination, "refused", refused);
+        json_decref(refused);
         if (match && target != NULL && target->event_id)
                 (void)json_object_set_new(destination, "eventId", json_true());
         (void)json_array_append_new(context->destinations, destination);
