@@ -62,6 +62,20 @@ enum err_code cloudwatch_body_encode(const struct metrics_table *table, uint32_t
 uint32_t cloudwatch_bodies_max(const struct rules_cloudwatch *cloudwatch);
 uint64_t cloudwatch_bodies_bytes_max(const struct rules_cloudwatch *cloudwatch);
 
+/* PutMetricData takes timestamps of two weeks at most, and one that is older makes it refuse the whole call: an hour is
+ * left for being sent. `at_ms` is what would be sent: the start of a period. */
+#define CLOUDWATCH_AGE_MS_MAX ((INT64_C(14) * 24 - 1) * 3600 * 1000)
+static inline bool cloudwatch_is_too_old(int64_t at_ms, int64_t now_ms)
+{
+        return at_ms < now_ms - CLOUDWATCH_AGE_MS_MAX;
+}
+
+/* Two hours ahead are taken: one is left for clocks that differ. */
+#define CLOUDWATCH_AHEAD_MS_MAX (INT64_C(3600) * 1000)
+/* The time under which an event is counted: its own, or now when it lies further ahead, since the clock was set back
+ * meanwhile. ERR_RANGE: its period began so long ago that it would not be taken. */
+enum err_code cloudwatch_time_of(int64_t accepted_ms, int64_t period_ms, int64_t now_ms, int64_t *ret_ms);
+
 /* ---------------------------------------------------------------------------------------------- compression */
 
 /* Smaller bodies are sent as they are, like the SDKs do. */

@@ -29,7 +29,7 @@ void outbox_test_step(const char *label);
 
 #define OUTBOX_MAGIC      UINT64_C(0x31626f72646e6573) /* "sendrob1" */
 #define OUTBOX_SEALED     UINT64_C(0x000044454c414553) /* "SEALED" */
-#define OUTBOX_VERSION    1u
+#define OUTBOX_VERSION    2u
 #define OUTBOX_CRC_SEED   0x4f555442u
 #define OUTBOX_IN_FLIGHT  (UINT64_C(1) << 32)
 #define OUTBOX_LOCK_TRIES 100u /* 10 ms apart: a predecessor that was just killed */
@@ -49,8 +49,8 @@ struct outbox_header {
         uint64_t key_hash;
         uint32_t shards_count;
         uint32_t crc;
-        int64_t closed_ms;
-        uint64_t zero[3];
+        int64_t closed_ms, oldest_ms;
+        uint64_t zero[2];
         _Atomic uint64_t sealed;
         _Atomic uint64_t progress;
         uint64_t zero_too[6];
@@ -64,6 +64,7 @@ _Static_assert(offsetof(struct outbox_header, key_hash) == 16, "drawn in outbox.
 _Static_assert(offsetof(struct outbox_header, shards_count) == 24, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_header, crc) == 28, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_header, closed_ms) == 32, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_header, oldest_ms) == 40, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_header, sealed) == 64, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_header, progress) == 72, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_header, places) == 128, "drawn in outbox.h");
@@ -100,6 +101,7 @@ static uint32_t outbox_header_crc(const struct outbox_header *header)
 {
         uint32_t crc = outbox_crc(OUTBOX_CRC_SEED, header, offsetof(struct outbox_header, crc));
         crc = outbox_crc(crc, &header->closed_ms, sizeof(header->closed_ms));
+        crc = outbox_crc(crc, &header->oldest_ms, sizeof(header->oldest_ms));
         crc = outbox_crc(crc, header->places, sizeof(header->places));
         return outbox_crc(crc, header->chunks, header->chunks_count * sizeof(header->chunks[0]));
 }
@@ -250,6 +252,8 @@ enum err_code outbox_open(const struct outbox_options *options, struct outbox **
                 found.acknowledged = outbox_acknowledged(outbox);
                 found.in_flight = outbox_in_flight(outbox);
         } else {
+                if (sealed == OUTBOX_SEALED && outbox_acknowledged(outbox) <= OUTBOX_CHUNKS_MAX)
+                        found.acknowledged = outbox_acknowledged(outbox); /* where it lies in every version */
                 outbox_clear(outbox);
         }
 out:
@@ -319,7 +323,7 @@ void outbox_add(struct outbox *outbox, size_t body_bytes, uint32_t data)
         OUTBOX_STEP("chunk-added");
 }
 
-void outbox_seal(struct outbox *outbox, const struct outbox_place *places, int64_t closed_ms)
+void outbox_seal(struct outbox *outbox, const struct outbox_place *places, int64_t closed_ms, int64_t oldest_ms)
 {
         struct outbox_header *header = outbox->header;
         ASSERT(!outbox_is_sealed(outbox));
@@ -329,6 +333,7 @@ void outbox_seal(struct outbox *outbox, const struct outbox_place *places, int64
         memcpy(header->places, places, outbox->shards_count * sizeof(places[0]));
         OUTBOX_STEP("places-written");
         header->closed_ms = closed_ms;
+        header->oldest_ms = oldest_ms;
         header->crc = outbox_header_crc(header);
         /* Relaxed: the store below publishes it. */
         atomic_store_explicit(&header->progress, 0, memory_order_relaxed);
@@ -374,6 +379,11 @@ const struct outbox_place *outbox_places(const struct outbox *outbox)
 int64_t outbox_closed_ms(const struct outbox *outbox)
 {
         return outbox->header->closed_ms;
+}
+
+int64_t outbox_oldest_ms(const struct outbox *outbox)
+{
+        return outbox->header->oldest_ms;
 }
 
 struct slice outbox_next(const struct outbox *outbox, uint32_t *ret_data)

@@ -13,11 +13,12 @@
  *     12 u32 chunks                                8 u64 begin position: the cursor  12 u32 CRC-32C of the body
  *     16 u64 hash of the target's key             16 u64 begin sequence              16 u32 data (metrics) in it
  *     24 u32 shards                               24 u64 end position: the cursor    20 u32 0
- *     28 u32 CRC-32C of 0..27, 32..39, the               when all is acknowledged
+ *     28 u32 CRC-32C of 0..27, 32..47, the               when all is acknowledged
  *            places and the chunks in use         32 u64 end sequence
  *     32 i64 real time when closed, in ms         40 u64 delivered, dead-lettered,
- *     64 u64 sealed: "SEALED\0\0", or 0                  shed, expired: what the
- *     72 u64 progress: bits 0..31 chunks                 cursor's move settles
+ *     40 i64 time of the oldest datum, in ms             shed, expired: what the
+ *     64 u64 sealed: "SEALED\0\0", or 0                  cursor's move settles
+ *     72 u64 progress: bits 0..31 chunks
  *            acknowledged, in order; bit 32:
  *            the next one is on the wire
  *
@@ -40,7 +41,8 @@
  *
  * A power cut leaves any mix of old and new pages: the CRCs decide. A period that fails them, or that does not begin
  * where the journal's cursors stand, is dropped and counted again; if some of its chunks had been acknowledged, they
- * are then in the sums twice, which is counted and logged.
+ * are then in the sums twice, which is counted and logged. So is one of another version, as an upgrade finds it when
+ * the router was killed before: version 1 had no time of the oldest datum.
  *
  * One thread at a time: the control thread opens it, then the worker that owns the target has it. Only open, close and
  * remove make system calls. */
@@ -87,8 +89,8 @@ struct outbox_options {
 
 /* What open found. */
 struct outbox_found {
-        const char *dropped; /* why a period that was there was thrown away; NULL: it was not */
-        uint32_t chunks, acknowledged;
+        const char *dropped;           /* why a period that was there was thrown away; NULL: it was not */
+        uint32_t chunks, acknowledged; /* of a dropped one: acknowledged as far as its progress can be believed */
         bool in_flight;
 };
 
@@ -111,8 +113,9 @@ void outbox_begin(struct outbox *outbox);
 /* Where the next body goes, and how much room there is for it. */
 uint8_t *outbox_room(struct outbox *outbox, size_t *ret_bytes);
 void outbox_add(struct outbox *outbox, size_t body_bytes, uint32_t data);
-/* `places`: one per shard. At least one chunk (asserted). `closed_ms`: real time. */
-void outbox_seal(struct outbox *outbox, const struct outbox_place *places, int64_t closed_ms);
+/* `places`: one per shard. At least one chunk (asserted). `closed_ms`: real time. `oldest_ms`: of the oldest datum,
+ * which is the start of its period: a backlog's may be days before it was closed. */
+void outbox_seal(struct outbox *outbox, const struct outbox_place *places, int64_t closed_ms, int64_t oldest_ms);
 
 /* ---- sending it */
 
@@ -123,6 +126,7 @@ uint32_t outbox_acknowledged(const struct outbox *outbox);
 bool outbox_in_flight(const struct outbox *outbox);
 const struct outbox_place *outbox_places(const struct outbox *outbox);
 int64_t outbox_closed_ms(const struct outbox *outbox);
+int64_t outbox_oldest_ms(const struct outbox *outbox);
 /* The next chunk (there must be one) and, if wished, its data count. */
 struct slice outbox_next(const struct outbox *outbox, uint32_t *ret_data);
 /* It goes on the wire; before the request is started. */

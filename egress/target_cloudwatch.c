@@ -32,9 +32,6 @@
  */
 #define CLOUDWATCH_IDLE_TIMEOUT_MS 5000u
 #define CLOUDWATCH_LOG_INTERVAL_NS (300 * CLOCK_NS_PER_S)
-/* PutMetricData takes timestamps of two weeks at most, and two hours ahead: an hour is left for being sent. */
-#define CLOUDWATCH_AGE_MS_MAX   ((INT64_C(14) * 24 - 1) * 3600 * 1000)
-#define CLOUDWATCH_AHEAD_MS_MAX (INT64_C(3600) * 1000)
 
 struct egress_cloudwatch {
         struct metrics_table *table;
@@ -245,12 +242,11 @@ static enum err_code target_cloudwatch_append(struct egress_target *target, stru
 {
         struct egress_cloudwatch *own = target->cloudwatch;
         const struct journal_record *record = event->record;
-        int64_t now_ms = clock_realtime_ms(), accepted_ms = record->entry.accepted_ms;
-        if (accepted_ms < now_ms - CLOUDWATCH_AGE_MS_MAX)
-                return ERR_RANGE;
-        if (accepted_ms > now_ms + CLOUDWATCH_AHEAD_MS_MAX)
-                accepted_ms = now_ms; /* the clock was set back: CloudWatch would refuse the whole request */
-        enum err_code code = metrics_table_count(own->table, event->view, &target->json, accepted_ms, copies);
+        int64_t at_ms;
+        enum err_code code = cloudwatch_time_of(record->entry.accepted_ms, own->period_ms, clock_realtime_ms(), &at_ms);
+        if (code != ERR_OK)
+                return code;
+        code = metrics_table_count(own->table, event->view, &target->json, at_ms, copies);
         if (own->first_position[event->shard] == UINT64_MAX)
                 own->first_position[event->shard] = record->position;
         if (record->next_position - own->first_position[event->shard] > own->log_bytes_max[event->shard])
@@ -324,11 +320,13 @@ static enum err_code target_cloudwatch_finish(struct egress_target *target, stru
         struct egress_cloudwatch *own = target->cloudwatch;
         struct egress_worker *worker = target->worker;
         struct outbox_place places[LIMIT_SHARDS_MAX] = {{0}};
+        struct metrics_datum oldest;
         if (outbox_is_sealed(own->outbox) || target->queue_first != batch)
                 return ERR_BUSY;
         uint32_t series = metrics_table_series(own->table);
         ASSERT(series > 0);
         metrics_table_sort(own->table);
+        metrics_table_get(own->table, 0, &oldest);
         outbox_begin(own->outbox);
         for (uint32_t from = 0; from < series;) {
                 size_t room = 0, body_bytes = 0;
@@ -356,7 +354,7 @@ static enum err_code target_cloudwatch_finish(struct egress_target *target, stru
                         .settled = batch->shard[shard].settled,
                 };
         }
-        outbox_seal(own->outbox, places, clock_realtime_ms());
+        outbox_seal(own->outbox, places, clock_realtime_ms(), oldest.time_s * 1000);
         metrics_table_clear(own->table);
         counter_add(worker->options.counters, COUNTER_cloudwatch_periods, 1);
         cloudwatch_tell(target);
@@ -429,7 +427,8 @@ static void target_cloudwatch_done(struct http_exchange *exchange, enum err_code
         }
 }
 
-/* The outage was so long that CloudWatch will take nothing of the period any more: its events expire. */
+/* The outage was so long that CloudWatch would refuse what waits in the outbox for its oldest datum, time after time,
+ * and hold up all that comes after: its events expire. */
 static void cloudwatch_expire(struct egress_target *target, struct egress_batch *batch)
 {
         struct egress_worker *worker = target->worker;
@@ -451,7 +450,7 @@ static enum err_code target_cloudwatch_send(struct egress_target *target, struct
 {
         struct egress_cloudwatch *own = target->cloudwatch;
         uint32_t data = 0;
-        if (outbox_closed_ms(own->outbox) < clock_realtime_ms() - CLOUDWATCH_AGE_MS_MAX) {
+        if (cloudwatch_is_too_old(outbox_oldest_ms(own->outbox), clock_realtime_ms())) {
                 cloudwatch_expire(target, batch);
                 return ERR_BUSY; /* nothing was sent, and the batch is gone */
         }

@@ -53,7 +53,7 @@ static void repair(uint8_t *file, uint8_t flags)
         }
         if ((flags & 1) != 0 && chunks <= OUTBOX_CHUNKS_MAX) {
                 uint32_t crc = crc32_iscsi(file, 28, 0x4f555442u);
-                crc = crc32_iscsi(file + 32, 8, crc);
+                crc = crc32_iscsi(file + 32, 16, crc);
                 crc = crc32_iscsi(file + 128, 16 * 72, crc);
                 crc = crc32_iscsi(file + 1280, (int)(chunks * 24), crc);
                 memcpy(file + 28, &crc, sizeof(crc));
@@ -104,7 +104,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         memset(outbox_room(outbox, &room), 'x', 100);
         CHECK(room >= 2048);
         outbox_add(outbox, 100, 1);
-        outbox_seal(outbox, places, 1);
+        outbox_seal(outbox, places, 2, 1);
         outbox_close(outbox);
         CHECK(outbox_open(&options, &outbox, &found, &err) == ERR_OK);
         CHECK(outbox_is_sealed(outbox) && found.chunks == 1 && found.acknowledged == 0);

@@ -39,6 +39,45 @@ static struct slice body_of(const struct rules_cloudwatch *config, const struct 
         return slice_of(body_bytes, cloudwatch_body_finish(&body));
 }
 
+/* ---------------------------------------------------------------------------------------------- times */
+
+Test(cloudwatch, a_time_is_taken_up_to_the_last_millisecond_of_its_limits)
+{
+        const int64_t now_ms = 1767323045678, hour_ms = 3600000;
+        const int64_t oldest_ms = now_ms - CLOUDWATCH_AGE_MS_MAX, newest_ms = now_ms + CLOUDWATCH_AHEAD_MS_MAX;
+        const int64_t age_max_ms = (INT64_C(14) * 24 - 1) * hour_ms;
+        int64_t at_ms = 0;
+        cr_assert_eq(CLOUDWATCH_AGE_MS_MAX, age_max_ms);
+        cr_assert_eq(CLOUDWATCH_AHEAD_MS_MAX, hour_ms);
+        cr_assert_not(cloudwatch_is_too_old(oldest_ms, now_ms));
+        cr_assert(cloudwatch_is_too_old(oldest_ms - 1, now_ms));
+        /* The start of the period counts: here a period is a millisecond, then an hour. */
+        cr_assert_eq(cloudwatch_time_of(oldest_ms - 1, 1, now_ms, &at_ms), ERR_RANGE);
+        cr_assert_eq(cloudwatch_time_of(oldest_ms, 1, now_ms, &at_ms), ERR_OK);
+        cr_assert_eq(at_ms, oldest_ms);
+        cr_assert_eq(cloudwatch_time_of(oldest_ms + 1, 1, now_ms, &at_ms), ERR_OK);
+        cr_assert_eq(at_ms, oldest_ms + 1);
+        const int64_t next_ms = oldest_ms - oldest_ms % hour_ms + hour_ms; /* the first period that began in time */
+        cr_assert_eq(cloudwatch_time_of(next_ms - 1, hour_ms, now_ms, &at_ms), ERR_RANGE);
+        cr_assert_eq(cloudwatch_time_of(next_ms, hour_ms, now_ms, &at_ms), ERR_OK);
+        cr_assert_eq(at_ms, next_ms);
+        cr_assert_eq(cloudwatch_time_of(next_ms - hour_ms, hour_ms, next_ms - hour_ms + CLOUDWATCH_AGE_MS_MAX, &at_ms),
+                     ERR_OK);
+        cr_assert_eq(
+                cloudwatch_time_of(next_ms - hour_ms, hour_ms, next_ms - hour_ms + CLOUDWATCH_AGE_MS_MAX + 1, &at_ms),
+                ERR_RANGE);
+        /* Ahead: what is further is counted now. */
+        cr_assert_eq(cloudwatch_time_of(newest_ms - 1, 60000, now_ms, &at_ms), ERR_OK);
+        cr_assert_eq(at_ms, newest_ms - 1);
+        cr_assert_eq(cloudwatch_time_of(newest_ms, 60000, now_ms, &at_ms), ERR_OK);
+        cr_assert_eq(at_ms, newest_ms);
+        cr_assert_eq(cloudwatch_time_of(newest_ms + 1, 60000, now_ms, &at_ms), ERR_OK);
+        cr_assert_eq(at_ms, now_ms);
+        cr_assert_eq(cloudwatch_time_of(INT64_MAX, 60000, now_ms, &at_ms), ERR_OK);
+        cr_assert_eq(at_ms, now_ms);
+        cr_assert_eq(cloudwatch_time_of(-1, 60000, now_ms, &at_ms), ERR_RANGE);
+}
+
 /* ---------------------------------------------------------------------------------------------- bytes */
 
 /* Written by hand from RFC 8949 and the worked body of AWS's protocol. */

@@ -6,6 +6,7 @@
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <isa-l/crc.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -72,7 +73,7 @@ static void write_period(struct outbox *outbox, uint32_t chunks)
                 memset(at, 'a' + (int)i, body_bytes(i));
                 outbox_add(outbox, body_bytes(i), 10 + i);
         }
-        outbox_seal(outbox, places, 1767323045678);
+        outbox_seal(outbox, places, 1767323045678, 1767323040000);
 }
 
 static void check_next(const struct outbox *outbox, uint32_t index)
@@ -163,6 +164,7 @@ Test(outbox, a_kill_at_any_instant_leaves_what_the_header_says)
                         cr_assert_eq(outbox_places(outbox)[0].settled.shed, 1);
                         cr_assert_eq(outbox_places(outbox)[1].touched, 0);
                         cr_assert_eq(outbox_closed_ms(outbox), 1767323045678);
+                        cr_assert_eq(outbox_oldest_ms(outbox), 1767323040000);
                         for (uint32_t k = found.acknowledged; k < CHUNKS; k++) {
                                 check_next(outbox, k);
                                 outbox_acknowledge(outbox);
@@ -218,6 +220,39 @@ Test(outbox, every_damaged_byte_drops_the_period_and_the_outbox_goes_on)
         cr_assert_null(found.dropped); /* once */
         write_period(outbox, 1);
         check_next(outbox, 0);
+        outbox_close(outbox);
+}
+
+/* As a router of version 1 has left it: without the time of the oldest datum, its CRC right. */
+Test(outbox, a_period_of_version_1_is_counted_again)
+{
+        struct outbox_found found;
+        struct outbox *outbox = must_open("version", NULL);
+        write_period(outbox, 3);
+        outbox_sending(outbox);
+        outbox_acknowledge(outbox);
+        outbox_close(outbox);
+        static uint8_t header[OUTBOX_HEADER_BYTES];
+        int fd = open(path_of("version"), O_RDWR);
+        cr_assert_eq(pread(fd, header, sizeof(header), 0), (ssize_t)sizeof(header));
+        header[8] = 1;
+        memset(header + 40, 0, 8);
+        uint32_t crc = crc32_iscsi(header, 28, 0x4f555442u);
+        crc = crc32_iscsi(header + 32, 8, crc);
+        crc = crc32_iscsi(header + 128, 16 * 72, crc);
+        crc = crc32_iscsi(header + 1280, 3 * 24, crc);
+        memcpy(header + 28, &crc, sizeof(crc));
+        cr_assert_eq(pwrite(fd, header, sizeof(header), 0), (ssize_t)sizeof(header));
+        (void)close(fd);
+        outbox = must_open("version", &found);
+        cr_assert_not(outbox_is_sealed(outbox));
+        cr_assert_str_eq(found.dropped, "it is of another version, or no outbox");
+        cr_assert_eq(found.acknowledged, 1); /* doubled by counting again: told */
+        write_period(outbox, 2);             /* of this version */
+        outbox_close(outbox);
+        outbox = must_open("version", &found);
+        cr_assert_null(found.dropped);
+        cr_assert(outbox_is_sealed(outbox));
         outbox_close(outbox);
 }
 

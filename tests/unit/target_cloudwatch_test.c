@@ -381,7 +381,8 @@ static void damage_outbox(off_t at)
         (void)close(fd);
 }
 
-Test(target_cloudwatch, a_damaged_outbox_is_counted_again, .timeout = 90)
+/* `at`: of a byte that is spoiled, while the period waits for its answer. */
+static void check_counted_again(off_t at)
 {
         rig_begin();
         rig.settings.egress.request_timeout_ms = 60000;
@@ -390,7 +391,7 @@ Test(target_cloudwatch, a_damaged_outbox_is_counted_again, .timeout = 90)
         rig_open();
         publish_sets(0, 100);
         wait_requests(1);
-        damage_outbox(OUTBOX_HEADER_BYTES + 10);
+        damage_outbox(at);
         kill_and_restart();
         cr_assert(egress_rig_wait_delivered(&rig, target, 100, 20000));
         clock_sleep_ns(600 * CLOCK_NS_PER_MS); /* the tick tells */
@@ -398,6 +399,16 @@ Test(target_cloudwatch, a_damaged_outbox_is_counted_again, .timeout = 90)
         check_sums(0);
         check_balanced();
         rig_end();
+}
+
+Test(target_cloudwatch, a_damaged_outbox_is_counted_again, .timeout = 90)
+{
+        check_counted_again(OUTBOX_HEADER_BYTES + 10);
+}
+
+Test(target_cloudwatch, an_outbox_of_another_version_is_counted_again, .timeout = 90)
+{
+        check_counted_again(8);
 }
 
 Test(target_cloudwatch, an_outbox_that_does_not_begin_at_the_cursor_is_counted_again, .timeout = 90)
@@ -459,13 +470,13 @@ Test(target_cloudwatch, events_that_cloudwatch_would_refuse_for_their_age_expire
         rig_end();
 }
 
-/* When the period in the outbox was closed, while its worker runs. */
-static void age_outbox(int64_t closed_ms)
+/* What the outbox says of its oldest datum, while its worker runs. */
+static void age_outbox(int64_t oldest_ms)
 {
         char path[400];
         cr_assert(outbox_path(rig.outboxes, slice_of_text(rig.targets[target].key), path, sizeof(path)));
         int fd = open(path, O_RDWR);
-        cr_assert_eq(pwrite(fd, &closed_ms, sizeof(closed_ms), 32), (ssize_t)sizeof(closed_ms));
+        cr_assert_eq(pwrite(fd, &oldest_ms, sizeof(oldest_ms), 40), (ssize_t)sizeof(oldest_ms));
         (void)close(fd);
 }
 
@@ -479,7 +490,7 @@ Test(target_cloudwatch, a_period_that_waited_for_two_weeks_expires, .timeout = 9
         wait_for_boundary();
         publish_sets(0, 30);
         wait_requests(2);
-        age_outbox(clock_realtime_ms() - INT64_C(14) * 24 * 3600 * 1000);
+        age_outbox(clock_realtime_ms() - CLOUDWATCH_AGE_MS_MAX - 1);
         uint64_t deadline_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
         while (egress_rig_state(&rig, 0, target).expired == 0) {
                 cr_assert_lt(clock_monotonic_ns(), deadline_ns);
@@ -491,6 +502,67 @@ Test(target_cloudwatch, a_period_that_waited_for_two_weeks_expires, .timeout = 9
         cr_assert(egress_rig_wait_delivered(&rig, target, 60 - expired, 20000));
         check_sums(-(int64_t)expired);
         check_balanced();
+        rig_end();
+}
+
+/* What was young enough to be counted gets too old behind a period that is not taken: it must not hold up the rest. */
+Test(target_cloudwatch, a_datum_that_got_too_old_while_it_waited_expires, .timeout = 90)
+{
+        rig_begin();
+        rig.settings.egress.retry_max_ms = 50;
+        atomic_store(&peer.always, CLOUDWATCH_PEER_500);
+        log_level_set(LOG_ERROR);
+        rig_open();
+        wait_for_boundary();
+        publish_sets(0, 30);
+        wait_requests(2); /* the outbox is busy */
+        uint64_t counted = counter(COUNTER_egress_events), until_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
+        int64_t accepted_ms = clock_realtime_ms() - CLOUDWATCH_AGE_MS_MAX + 6000;
+        size_t bytes = egress_rig_encode_to(1, 0, 0, rig.event, sizeof(rig.event));
+        egress_rig_append(&rig, 0, rig.event, bytes, &target, 1, accepted_ms);
+        egress_rig_offer(&rig, 0, false);
+        while (counter(COUNTER_egress_events) == counted) {
+                cr_assert_lt(clock_monotonic_ns(), until_ns);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        cr_assert_not(cloudwatch_is_too_old(accepted_ms - 1000, clock_realtime_ms()), "the machine is too slow");
+        while (!cloudwatch_is_too_old(accepted_ms, clock_realtime_ms()))
+                clock_sleep_ns(100 * CLOCK_NS_PER_MS);
+        cr_assert_eq(egress_rig_state(&rig, 0, target).expired, 0); /* it was counted, and waits */
+        atomic_store(&peer.always, CLOUDWATCH_PEER_ACCEPT);
+        uint64_t deadline_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
+        while (egress_rig_state(&rig, 0, target).expired == 0) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        publish_sets(0, 30);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 60, 20000));
+        cr_assert_eq(egress_rig_state(&rig, 0, target).expired, 1);
+        check_sums(0);
+        check_balanced();
+        rig_end();
+}
+
+/* With a period of an hour, what is sent is up to an hour older than the event. */
+Test(target_cloudwatch, the_start_of_the_period_decides_about_the_age, .timeout = 90)
+{
+        rig_begin();
+        rules.period_s = 3600;
+        peer.period_s = 3600;
+        rig_open();
+        /* The last millisecond of a period that began too early; then the one after the next, which CloudWatch takes
+         * whatever the clock does meanwhile. cloudwatch_test has the boundaries. */
+        const int64_t hour_ms = 3600000;
+        int64_t too_old_ms = clock_realtime_ms() - CLOUDWATCH_AGE_MS_MAX - 1;
+        int64_t begun_ms = too_old_ms - too_old_ms % hour_ms;
+        size_t bytes = egress_rig_encode_to(1, 0, 0, rig.event, sizeof(rig.event));
+        egress_rig_append(&rig, 0, rig.event, bytes, &target, 1, begun_ms + hour_ms - 1);
+        egress_rig_append(&rig, 0, rig.event, bytes, &target, 1, begun_ms + 2 * hour_ms);
+        egress_rig_offer(&rig, 0, false);
+        published[1]++;
+        egress_rig_stop(&rig, 5000);
+        cr_assert_eq(egress_rig_state(&rig, 0, target).expired, 1);
+        check_sums(0);
         rig_end();
 }
 
