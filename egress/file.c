@@ -3,15 +3,14 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/limits.h"
+#include "io/disk.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define FILE_SINK_SUFFIX_BYTES_MAX 32u   /* ".20260102T030405Z-999" and the NUL */
 #define FILE_SINK_NAMES_MAX        1000u /* rotated files of one second */
@@ -61,13 +60,13 @@ static enum err_code file_sink_sync_directory(struct file_sink *sink, struct err
         if (len == 0)
                 directory[len++] = '.';
         directory[len] = '\0';
-        int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int fd = disk_open(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY, 0);
         if (fd < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open directory %s", directory);
         enum err_code code = ERR_OK;
-        if (fsync(fd) < 0 && errno != EINVAL && errno != ENOTSUP)
+        if (disk_sync_directory(fd) < 0)
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync directory %s", directory);
-        (void)close(fd); /* a directory: nothing is buffered */
+        (void)disk_close(fd); /* a directory: nothing is buffered */
         return code;
 }
 
@@ -80,7 +79,7 @@ static enum err_code file_sink_repair(struct file_sink *sink, int fd, uint64_t s
         bool found = false;
         /* A wrong path in the configuration must not cost anybody the end of his file. NUL bytes are what a power cut
          * leaves of a first write. */
-        if (size > 0 && pread(fd, bytes, 1, 0) == 1 && bytes[0] != '{' && bytes[0] != '\0')
+        if (size > 0 && disk_read(fd, bytes, 1, 0) == 1 && bytes[0] != '{' && bytes[0] != '\0')
                 return err_set(
                         reterr, ERR_CONFIG,
                         "%s holds no lines of JSON objects: it is no file of ours; choose another path or move it "
@@ -93,7 +92,7 @@ static enum err_code file_sink_repair(struct file_sink *sink, int fd, uint64_t s
                                        "another path or move it away",
                                        sink->path);
                 size_t piece = end < sizeof(bytes) ? (size_t)end : sizeof(bytes);
-                ssize_t got = pread(fd, bytes, piece, (off_t)(end - piece));
+                ssize_t got = disk_read(fd, bytes, piece, end - piece);
                 if (got < 0 && errno == EINTR)
                         continue;
                 if (got < 0)
@@ -105,7 +104,7 @@ static enum err_code file_sink_repair(struct file_sink *sink, int fd, uint64_t s
                 end -= found ? piece - (size_t)(newline - bytes) - 1 : piece;
         }
         if (end < size) {
-                if (ftruncate(fd, (off_t)end) < 0)
+                if (disk_truncate(fd, end) < 0)
                         return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot cut the torn last line off %s",
                                              sink->path);
                 sink->stats.repaired_bytes += size - end;
@@ -117,10 +116,8 @@ static enum err_code file_sink_repair(struct file_sink *sink, int fd, uint64_t s
 /* When the file came into being; now, where the file system does not know. */
 static int64_t file_sink_birth_ms(int fd)
 {
-        struct statx status;
-        if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &status) == 0 && (status.stx_mask & STATX_BTIME) != 0)
-                return (int64_t)status.stx_btime.tv_sec * 1000 + status.stx_btime.tv_nsec / 1000000;
-        return clock_realtime_ms();
+        int64_t birth_ms = disk_birth_ms(fd);
+        return birth_ms < 0 ? clock_realtime_ms() : birth_ms;
 }
 
 static enum err_code file_sink_open_error(struct file_sink *sink, int error, struct err *reterr)
@@ -139,11 +136,11 @@ static enum err_code file_sink_attach(struct file_sink *sink, bool create_new, s
         enum err_code code = ERR_OK;
         int fd = -1;
         for (unsigned opens = 0;; opens++) {
-                fd = open(sink->path, O_RDWR | O_CREAT | (create_new ? O_EXCL : 0) | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC,
-                          0600);
+                fd = disk_open(AT_FDCWD, sink->path,
+                               O_RDWR | O_CREAT | (create_new ? O_EXCL : 0) | O_NOFOLLOW | O_NOCTTY, 0600);
                 if (fd < 0)
                         return file_sink_open_error(sink, errno, reterr);
-                if (fstat(fd, &status) < 0) {
+                if (disk_stat(fd, &status) < 0) {
                         code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot look at %s", sink->path);
                         goto out;
                 }
@@ -151,16 +148,16 @@ static enum err_code file_sink_attach(struct file_sink *sink, bool create_new, s
                         code = err_set(reterr, ERR_CONFIG, "%s is no regular file", sink->path);
                         goto out;
                 }
-                if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+                if (disk_lock(fd) < 0) {
                         code = errno == EWOULDBLOCK
                                        ? err_set(reterr, ERR_LOCKED, "%s is in use by another process", sink->path)
                                        : err_set_errno(reterr, ERR_SYSTEM, errno, "cannot lock %s", sink->path);
                         goto out;
                 }
                 /* The lock is on what we opened; by now PATH may be something else (a rotation by its owner). */
-                if (lstat(sink->path, &now) == 0 && now.st_dev == status.st_dev && now.st_ino == status.st_ino)
+                if (disk_stat_path(sink->path, &now) == 0 && now.st_dev == status.st_dev && now.st_ino == status.st_ino)
                         break;
-                (void)close(fd); /* nothing was written */
+                (void)disk_close(fd); /* nothing was written */
                 if (create_new || opens + 1 == FILE_SINK_OPENS_MAX)
                         return err_set(reterr, ERR_LOCKED, "%s is replaced by another process all the time",
                                        sink->path);
@@ -173,7 +170,7 @@ static enum err_code file_sink_attach(struct file_sink *sink, bool create_new, s
         if (code != ERR_OK)
                 goto out;
         if (sink->fd >= 0)
-                (void)close(sink->fd); /* all its writes are acknowledged, or were cut off */
+                (void)disk_close(sink->fd); /* all its writes are acknowledged, or were cut off */
         sink->fd = fd;
         sink->device = now.st_dev;
         sink->inode = now.st_ino;
@@ -182,7 +179,7 @@ static enum err_code file_sink_attach(struct file_sink *sink, bool create_new, s
         sink->created_ms = end == 0 ? clock_realtime_ms() : file_sink_birth_ms(fd);
         return ERR_OK;
 out:
-        (void)close(fd); /* nothing was written */
+        (void)disk_close(fd); /* nothing was written */
         return code;
 }
 
@@ -230,16 +227,8 @@ static enum err_code file_sink_rename(struct file_sink *sink, struct err *reterr
                 int used = snprintf(sink->rotated_path, sizeof(sink->rotated_path), "%s.%04d%02u%02uT%02u%02u%02uZ-%u",
                                     sink->path, now.year, now.month, now.day, now.hour, now.minute, now.second, number);
                 ASSERT(used > 0 && used < (int)sizeof(sink->rotated_path));
-                if (renameat2(AT_FDCWD, sink->path, AT_FDCWD, sink->rotated_path, RENAME_NOREPLACE) == 0)
+                if (disk_rename(AT_FDCWD, sink->path, AT_FDCWD, sink->rotated_path, false) == 0)
                         return ERR_OK;
-                if (errno == EINVAL || errno == ENOSYS) {
-                        /* A file system without that flag: look first. Nobody but us makes such names. */
-                        struct stat status;
-                        if (lstat(sink->rotated_path, &status) == 0)
-                                continue;
-                        if (rename(sink->path, sink->rotated_path) == 0)
-                                return ERR_OK;
-                }
                 if (errno != EEXIST)
                         return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot rename %s to %s", sink->path,
                                              sink->rotated_path);
@@ -256,7 +245,7 @@ static void file_sink_rotate(struct file_sink *sink)
                 code = file_sink_attach(sink, true, NULL);
                 if (code != ERR_OK)
                         /* Should that fail too, the next write sees that PATH is not its file and opens it anew. */
-                        (void)renameat2(AT_FDCWD, sink->rotated_path, AT_FDCWD, sink->path, RENAME_NOREPLACE);
+                        (void)disk_rename(AT_FDCWD, sink->rotated_path, AT_FDCWD, sink->path, false);
         }
         if (code == ERR_OK)
                 sink->stats.rotations++;
@@ -283,7 +272,7 @@ static void file_sink_finish(struct file_sink *sink, enum err_code code)
 /* Bytes of a failed write must not stay: a later try would write them twice. */
 static enum err_code file_sink_cut_back(struct file_sink *sink, struct err *reterr)
 {
-        sink->cut_back = ftruncate(sink->fd, (off_t)sink->end) < 0;
+        sink->cut_back = disk_truncate(sink->fd, sink->end) < 0;
         if (sink->cut_back)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot cut %s back after a failed write", sink->path);
         return ERR_OK;
@@ -368,12 +357,12 @@ static enum err_code file_sink_check(struct file_sink *sink, struct err *reterr)
                 if (code != ERR_OK)
                         return code;
         }
-        if (sink->fd >= 0 && lstat(sink->path, &now) == 0 && now.st_dev == sink->device && now.st_ino == sink->inode &&
-            (uint64_t)now.st_size == sink->end)
+        if (sink->fd >= 0 && disk_stat_path(sink->path, &now) == 0 && now.st_dev == sink->device &&
+            now.st_ino == sink->inode && (uint64_t)now.st_size == sink->end)
                 return ERR_OK;
         /* The lock would be in our own way when PATH is still the same file. */
         if (sink->fd >= 0)
-                (void)close(sink->fd); /* all its writes are acknowledged, or were cut off */
+                (void)disk_close(sink->fd); /* all its writes are acknowledged, or were cut off */
         sink->fd = -1;
         return file_sink_attach(sink, false, reterr);
 }
@@ -428,6 +417,6 @@ void file_sink_close(struct file_sink *sink)
                 return;
         ASSERT(sink->state == FILE_SINK_IDLE);
         if (sink->fd >= 0)
-                (void)close(sink->fd); /* all its writes are acknowledged, or were cut off */
+                (void)disk_close(sink->fd); /* all its writes are acknowledged, or were cut off */
         free(sink);
 }

@@ -17,10 +17,7 @@
 
 #include <errno.h>
 #include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 /* How long the end of a send may take after its whole answer has come, before the connection is given up. */
 #define HTTP_LINGER_NS (100 * CLOCK_NS_PER_MS)
@@ -64,7 +61,7 @@ static void http_connection_closed(struct http_connection *connection)
         ASSERT(!connection->in.submitted && !connection->out.submitted);
         bool maybe_sent = connection->established && http_request_is_whole(connection);
         if (connection->fd >= 0)
-                (void)close(connection->fd); /* whatever it says, the descriptor is gone */
+                io_socket_close(connection->fd);
         connection->fd = -1;
         if (client->options.tls != NULL)
                 http_tls_session_close(&connection->tls);
@@ -105,8 +102,7 @@ static void http_connection_close(struct http_connection *connection)
         connection->state = HTTP_CLOSING;
         /* A cancel that meets a send between two waits for room is lost on it; the shutdown is not. */
         if (connection->fd >= 0)
-                (void)shutdown(connection->fd,
-                               SHUT_RDWR); /* fails where there is no connection yet: then cancel works */
+                io_socket_shutdown(connection->fd);
         io_cancel(loop, &connection->out);
         io_cancel(loop, &connection->in);
         /* Never at once: `done` must not run within http_client_send(). */
@@ -176,7 +172,7 @@ static void http_connection_next_address(struct http_connection *connection)
         ASSERT(!connection->out.submitted);
         ASSERT(client->addresses.count > 0);
         if (connection->fd >= 0)
-                (void)close(connection->fd); /* it never connected */
+                io_socket_close(connection->fd);
         connection->fd = -1;
         connection->state = HTTP_CONNECTING;
         uint64_t now = clock_monotonic_ns();
@@ -190,7 +186,7 @@ static void http_connection_next_address(struct http_connection *connection)
         connection->addresses_tried++;
         connection->address_late = false;
         const struct sockaddr *address = (const struct sockaddr *)&client->addresses.storage[connection->address_index];
-        connection->fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+        connection->fd = io_socket(address->sa_family);
         if (connection->fd < 0) {
                 enum err_code code = errno == EMFILE || errno == ENFILE ? ERR_LIMIT : ERR_SYSTEM;
                 (void)err_set_errno(&connection->why, code, errno, "cannot create a socket for %s",
@@ -202,9 +198,6 @@ static void http_connection_next_address(struct http_connection *connection)
                         http_connection_fail(connection);
                 return;
         }
-        int yes = 1;
-        /* Requests are written whole; waiting for the acknowledgement of the one before would only delay them. */
-        (void)setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
         uint64_t share =
                 connection->connect_deadline_ns > now ? (connection->connect_deadline_ns - now) / addresses_left : 0;
         uint64_t deadline = now + (share > HTTP_ADDRESS_NS_MIN ? share : HTTP_ADDRESS_NS_MIN);

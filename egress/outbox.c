@@ -1,8 +1,9 @@
 #include "egress/outbox.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
+#include "io/disk.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -12,10 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 /* Labels of the instants at which the crash test takes a copy of the file. */
 #ifdef OUTBOX_TEST_STEPS
@@ -27,12 +25,13 @@ void outbox_test_step(const char *label);
         } while (0)
 #endif
 
-#define OUTBOX_MAGIC      UINT64_C(0x31626f72646e6573) /* "sendrob1" */
-#define OUTBOX_SEALED     UINT64_C(0x000044454c414553) /* "SEALED" */
-#define OUTBOX_VERSION    2u
-#define OUTBOX_CRC_SEED   0x4f555442u
-#define OUTBOX_IN_FLIGHT  (UINT64_C(1) << 32)
-#define OUTBOX_LOCK_TRIES 100u /* 10 ms apart: a predecessor that was just killed */
+#define OUTBOX_MAGIC       UINT64_C(0x31626f72646e6573) /* "sendrob1" */
+#define OUTBOX_SEALED      UINT64_C(0x000044454c414553) /* "SEALED" */
+#define OUTBOX_VERSION     2u
+#define OUTBOX_CRC_SEED    0x4f555442u
+#define OUTBOX_IN_FLIGHT   (UINT64_C(1) << 32)
+#define OUTBOX_LOCK_TRIES  100u /* a predecessor that was just killed */
+#define OUTBOX_LOCK_NAP_NS (10 * CLOCK_NS_PER_MS)
 
 struct outbox_chunk {
         uint64_t offset;
@@ -135,20 +134,24 @@ bool outbox_path(const char *directory, struct slice key, char *out, size_t out_
 uint32_t outbox_sweep(const char *directory, const struct slice *keys, uint32_t keys_count)
 {
         uint32_t removed = 0;
-        DIR *handle = opendir(directory);
-        if (handle == NULL)
+        int directory_fd = disk_open(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY, 0);
+        struct disk_list *list = directory_fd < 0 ? NULL : disk_list_open(directory_fd, ".");
+        if (directory_fd >= 0 && list == NULL)
+                (void)disk_close(directory_fd); /* a directory */
+        if (list == NULL)
                 return 0; /* no target has made it yet */
-        for (struct dirent *entry = readdir(handle); entry != NULL; entry = readdir(handle)) {
+        for (const char *found = disk_list_next(list); found != NULL; found = disk_list_next(list)) {
                 char name[32];
-                bool wanted = !slice_has_suffix(slice_of_text(entry->d_name), SLICE(".outbox"));
+                bool wanted = !slice_has_suffix(slice_of_text(found), SLICE(".outbox"));
                 for (uint32_t i = 0; i < keys_count && !wanted; i++) {
                         (void)snprintf(name, sizeof(name), "%016" PRIx64 ".outbox",
                                        outbox_key_hash(keys[i])); /* it fits */
-                        wanted = strcmp(name, entry->d_name) == 0;
+                        wanted = strcmp(name, found) == 0;
                 }
-                removed += !wanted && unlinkat(dirfd(handle), entry->d_name, 0) == 0;
+                removed += !wanted && disk_unlink(directory_fd, found) == 0;
         }
-        (void)closedir(handle); /* read only */
+        disk_list_close(list);
+        (void)disk_close(directory_fd); /* a directory */
         return removed;
 }
 
@@ -157,21 +160,21 @@ uint32_t outbox_sweep(const char *directory, const struct slice *keys, uint32_t 
 static enum err_code outbox_lock(struct outbox *outbox, struct err *reterr)
 {
         struct stat status;
-        outbox->fd = open(outbox->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        outbox->fd = disk_open(AT_FDCWD, outbox->path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
         if (outbox->fd < 0)
                 return err_set_errno(reterr, errno == ELOOP ? ERR_CONFIG : ERR_SYSTEM, errno, "cannot open %s",
                                      outbox->path);
-        if (fstat(outbox->fd, &status) < 0)
+        if (disk_stat(outbox->fd, &status) < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot look at %s", outbox->path);
         if (!S_ISREG(status.st_mode))
                 return err_set(reterr, ERR_CONFIG, "%s is no regular file: remove it", outbox->path);
         outbox->file_bytes = (uint64_t)status.st_size;
-        for (uint32_t i = 0; flock(outbox->fd, LOCK_EX | LOCK_NB) < 0; i++) {
+        for (uint32_t i = 0; disk_lock(outbox->fd) < 0; i++) {
                 if (errno != EWOULDBLOCK && errno != EINTR)
                         return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot lock %s", outbox->path);
                 if (i == OUTBOX_LOCK_TRIES)
                         return err_set(reterr, ERR_LOCKED, "%s is in use by another process", outbox->path);
-                (void)usleep(10000); /* a signal only makes it shorter */
+                clock_nap_ns(OUTBOX_LOCK_NAP_NS);
         }
         return ERR_OK;
 }
@@ -228,14 +231,14 @@ enum err_code outbox_open(const struct outbox_options *options, struct outbox **
         if (found_bytes > OUTBOX_HEADER_BYTES + (uint64_t)OUTBOX_DATA_BYTES_MAX)
                 found_bytes = OUTBOX_HEADER_BYTES + (uint64_t)OUTBOX_DATA_BYTES_MAX; /* not ours in full */
         outbox->file_bytes = found_bytes > wanted_bytes ? found_bytes : wanted_bytes;
-        int failed = posix_fallocate(outbox->fd, 0, (off_t)outbox->file_bytes);
+        int failed = disk_allocate(outbox->fd, outbox->file_bytes);
         if (failed != 0) {
                 code = err_set_errno(reterr, ERR_SYSTEM, failed, "cannot reserve %llu bytes for %s",
                                      (unsigned long long)outbox->file_bytes, outbox->path);
                 goto out;
         }
-        void *map = mmap(NULL, outbox->file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, outbox->fd, 0);
-        if (map == MAP_FAILED) {
+        void *map = disk_map(outbox->fd, outbox->file_bytes, true);
+        if (map == NULL) {
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot map %s", outbox->path);
                 goto out;
         }
@@ -272,16 +275,16 @@ void outbox_close(struct outbox *outbox)
         if (outbox == NULL)
                 return;
         if (outbox->bytes != NULL)
-                (void)munmap(outbox->bytes, outbox->file_bytes); /* our own mapping */
+                disk_unmap(outbox->bytes, outbox->file_bytes);
         if (outbox->fd >= 0)
-                (void)close(outbox->fd); /* written through the mapping */
+                (void)disk_close(outbox->fd); /* written through the mapping */
         free(outbox->path);
         free(outbox);
 }
 
 void outbox_remove(struct outbox *outbox)
 {
-        (void)unlink(outbox->path); /* else the next start removes it */
+        (void)disk_unlink(AT_FDCWD, outbox->path); /* else the next start removes it */
         outbox_close(outbox);
 }
 

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "egress/service.h"
+#include "io/disk.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #define TARGET_LOG_INTERVAL_NS (30 * CLOCK_NS_PER_S)
 /* A parked target is probed within this multiple of the longest back-off, and not before half of it. */
@@ -271,12 +271,12 @@ static int target_dead_letter_write(struct egress_worker *worker, const struct e
         if (worker->dead_letter_fd < 0) {
                 (void)file_make_directory(worker->options.dead_letter_directory, &err); /* open() tells it as well */
                 worker->dead_letter_fd =
-                        open(worker->dead_letter_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+                        disk_open(AT_FDCWD, worker->dead_letter_path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
         }
         if (worker->dead_letter_fd < 0)
                 return errno;
-        off_t end = lseek(worker->dead_letter_fd, 0, SEEK_END);
-        if (end < 0)
+        struct stat before;
+        if (disk_stat(worker->dead_letter_fd, &before) < 0)
                 return errno;
         uint8_t key[6 * RULES_TARGET_KEY_BYTES_MAX + 2]; /* every byte may grow to six */
         char head[sizeof(key) + 256];
@@ -288,12 +288,12 @@ static int target_dead_letter_write(struct egress_worker *worker, const struct e
         struct iovec parts[3] = {{.iov_base = head, .iov_len = (size_t)used},
                                  {.iov_base = (void *)(uintptr_t)json.ptr, .iov_len = json.len},
                                  {.iov_base = tail, .iov_len = 2}};
-        ssize_t wrote = writev(worker->dead_letter_fd, parts, 3);
-        if (wrote == (ssize_t)((size_t)used + json.len + 2) && fdatasync(worker->dead_letter_fd) == 0)
+        ssize_t wrote = disk_append(worker->dead_letter_fd, parts, 3);
+        if (wrote == (ssize_t)((size_t)used + json.len + 2) && disk_sync(worker->dead_letter_fd) == 0)
                 return 0;
         int failed = wrote >= 0 && (size_t)wrote < (size_t)used + json.len + 2 ? ENOSPC : errno;
         /* A torn line must not stay. Where this fails too, the next one stands behind it. */
-        int ignored = ftruncate(worker->dead_letter_fd, end);
+        int ignored = disk_truncate(worker->dead_letter_fd, (uint64_t)before.st_size);
         (void)ignored;
         return failed;
 }

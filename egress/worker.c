@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "codecs/redact.h"
+#include "io/disk.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Records looked at before the loop turns to the network again. */
 #define WORKER_LIVE_RECORDS_PER_TURN 4096u
@@ -120,7 +120,7 @@ void egress_worker_free(struct egress_worker *worker)
         if (worker->signer != NULL)
                 sigv4_signer_free(worker->signer);
         if (worker->dead_letter_fd >= 0)
-                (void)close(worker->dead_letter_fd); /* each event was written and synced */
+                (void)disk_close(worker->dead_letter_fd); /* each event was written and synced */
         free(worker->dead_letter_path);
         free(worker->inbox);
         free(worker->feeds);
@@ -502,44 +502,45 @@ static void worker_sleep(struct egress_worker *worker, uint64_t wake_ns)
                                       memory_order_relaxed); /* a late wake is harmless */
 }
 
+bool egress_worker_turn(struct egress_worker *worker)
+{
+        worker->now_ns = clock_monotonic_ns();
+        counter_add(worker->options.counters, COUNTER_egress_turns, 1);
+        worker->live_records = 0;
+        worker_take_orders(worker);
+        bool more = false;
+        for (uint32_t shard = 0; shard < worker->options.shards_count; shard++)
+                more |= worker_feed_live(worker, shard);
+        worker->now_ns = clock_monotonic_ns();
+        uint64_t soonest_ns = worker_targets_turn(worker);
+        if (worker->now_ns >= worker->tick_ns) {
+                worker_tick(worker);
+                worker->tick_ns = worker->now_ns + WORKER_TICK_NS;
+        }
+        /* S2: pairs with S1. */
+        uint64_t deadline_ns = atomic_load_explicit(&worker->stop_deadline_ns, memory_order_acquire);
+        if (deadline_ns != 0) {
+                bool first = !worker->draining;
+                worker->draining = true;
+                if (first)
+                        return true; /* one more look at the ring: the last offers came before the stop */
+                if ((!more && worker->active_count == 0) || worker->now_ns >= deadline_ns)
+                        return false;
+                soonest_ns = soonest_ns < deadline_ns ? soonest_ns : deadline_ns;
+        }
+        if (soonest_ns > worker->tick_ns)
+                soonest_ns = worker->tick_ns;
+        worker_sleep(worker, more ? 0 : soonest_ns);
+        return true;
+}
+
 void egress_worker_run(struct egress_worker *worker)
 {
-        uint64_t deadline_ns = 0;
         char name[16];
         (void)snprintf(name, sizeof(name), "worker-%u", worker->options.index); /* few workers: it fits */
         (void)pthread_setname_np(pthread_self(), name);                         /* for top(1) and benches only */
-        worker->now_ns = clock_monotonic_ns();
-        for (;;) {
-                counter_add(worker->options.counters, COUNTER_egress_turns, 1);
-                worker->live_records = 0;
-                worker_take_orders(worker);
-                bool more = false;
-                for (uint32_t shard = 0; shard < worker->options.shards_count; shard++)
-                        more |= worker_feed_live(worker, shard);
-                worker->now_ns = clock_monotonic_ns();
-                uint64_t soonest_ns = worker_targets_turn(worker);
-                if (worker->now_ns >= worker->tick_ns) {
-                        worker_tick(worker);
-                        worker->tick_ns = worker->now_ns + WORKER_TICK_NS;
-                }
-                /* S2: pairs with S1. */
-                deadline_ns = atomic_load_explicit(&worker->stop_deadline_ns, memory_order_acquire);
-                if (deadline_ns != 0) {
-                        bool first = !worker->draining;
-                        worker->draining = true;
-                        if (first)
-                                continue; /* one more look at the ring: the last offers came before the stop */
-                        if (!more && worker->active_count == 0)
-                                break;
-                        if (worker->now_ns >= deadline_ns)
-                                break;
-                        soonest_ns = soonest_ns < deadline_ns ? soonest_ns : deadline_ns;
-                }
-                if (soonest_ns > worker->tick_ns)
-                        soonest_ns = worker->tick_ns;
-                worker_sleep(worker, more ? 0 : soonest_ns);
-                worker->now_ns = clock_monotonic_ns();
-        }
+        while (egress_worker_turn(worker))
+                ;
         for (uint32_t i = 0; i < worker->all_count; i++)
                 egress_target_tick(worker->all[i]);
         /* Stop, wait until nothing is submitted, close (by the owner of the worker). */

@@ -60,6 +60,9 @@ uint64_t egress_worker_budget_bytes(uint32_t shards_count);
 void egress_worker_free(struct egress_worker *worker);
 /* The body of the worker's thread: returns once egress_worker_stop() was carried out. */
 void egress_worker_run(struct egress_worker *worker);
+/* One turn: looks at the feeds and the targets, then sleeps in the loop until something comes. False: stopped. For
+ * egress_worker_run(), and for who drives a worker by himself (tests/sim). */
+bool egress_worker_turn(struct egress_worker *worker);
 /* Drains: from now on nothing lingers. The thread ends when everything offered is settled, or at the deadline; what is
  * left stays in the journal. Call after the shards' last offer. Any thread. */
 void egress_worker_stop(struct egress_worker *worker, uint64_t deadline_monotonic_ns);

@@ -61,6 +61,14 @@ uint32_t io_loop_pending(const struct io_loop *loop);
  * visible there. The op must not be posted or submitted already. Posts of one thread run in their order. */
 void io_post(struct io_loop *loop, struct io_op *op);
 
+/* A TCP socket that connects, receives and sends through a loop: blocking, and without Nagle's delay, since
+ * requests are written whole. -1 and errno. */
+int io_socket(int family);
+/* No byte comes or goes any more; operations on it end. Does nothing where there is no connection yet. */
+void io_socket_shutdown(int fd);
+/* No operation on it may be submitted. */
+void io_socket_close(int fd);
+
 /* All return at once; the op must not be submitted already (asserted). Queue full: the loop submits and goes on.
  * Sockets must be in blocking mode (no O_NONBLOCK), else the kernel answers -EAGAIN where it should wait. */
 void io_connect(struct io_loop *loop, struct io_op *op, int fd, const struct sockaddr *address,

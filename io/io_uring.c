@@ -19,6 +19,8 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -407,4 +409,25 @@ void io_cancel(struct io_loop *loop, struct io_op *op)
         struct io_uring_sqe *sqe = io_sqe(loop);
         io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)op, 0);
         io_uring_sqe_set_data64(sqe, IO_TAG_IGNORE);
+}
+
+/* ---------------------------------------------------------------------------------------------- sockets */
+
+int io_socket(int family)
+{
+        int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+        int yes = 1;
+        if (fd >= 0)
+                (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes)); /* only slower without */
+        return fd;
+}
+
+void io_socket_shutdown(int fd)
+{
+        (void)shutdown(fd, SHUT_RDWR); /* fails where there is no connection yet: then a cancel works */
+}
+
+void io_socket_close(int fd)
+{
+        (void)close(fd); /* whatever it says, the descriptor is gone */
 }

@@ -8,8 +8,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 /* ------------------------------------------------------------------------------------------------------ options */
 
@@ -39,10 +37,10 @@ static enum err_code journal_check_options(const struct journal_options *options
 
 static enum err_code journal_lock(struct journal *journal, struct err *reterr)
 {
-        journal->lock_fd = openat(journal->directory_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        journal->lock_fd = disk_open(journal->directory_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
         if (journal->lock_fd < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open %s/lock", journal->directory);
-        if (flock(journal->lock_fd, LOCK_EX | LOCK_NB) == 0)
+        if (disk_lock(journal->lock_fd) == 0)
                 return ERR_OK;
         if (errno == EWOULDBLOCK)
                 return err_set(reterr, ERR_LOCKED, "journal %s is in use by another process: stop it first",
@@ -125,11 +123,11 @@ void journal_close(struct journal *journal)
         free(journal->directory);
         (void)pthread_mutex_destroy(&journal->mutex); /* nobody holds it */
         if (journal->quarantine_fd >= 0)
-                (void)close(journal->quarantine_fd); /* a directory */
+                (void)disk_close(journal->quarantine_fd); /* a directory */
         if (journal->directory_fd >= 0)
-                (void)close(journal->directory_fd); /* a directory */
+                (void)disk_close(journal->directory_fd); /* a directory */
         if (journal->lock_fd >= 0)
-                (void)close(journal->lock_fd); /* releases the lock */
+                (void)disk_close(journal->lock_fd); /* releases the lock */
         free(journal);
 }
 
@@ -404,7 +402,7 @@ enum err_code journal_open(const struct journal_options *options, struct journal
                 code = file_make_directory(options->directory, reterr);
         if (code != ERR_OK)
                 goto fail;
-        journal->directory_fd = open(options->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        journal->directory_fd = disk_open(AT_FDCWD, options->directory, O_RDONLY | O_DIRECTORY, 0);
         if (journal->directory_fd < 0) {
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open journal directory %s", options->directory);
                 goto fail;

@@ -3,6 +3,7 @@
 #define SENDRING_JOURNAL_JOURNAL_INTERNAL_H
 
 #include "base/assert.h"
+#include "io/disk.h"
 #include "journal/journal.h"
 
 #include <isa-l/crc.h>

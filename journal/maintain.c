@@ -2,9 +2,6 @@
 #include "journal/journal_internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/falloc.h>
-#include <unistd.h>
 
 /* The position before which nobody needs anything. */
 static uint64_t journal_oldest_needed(struct journal *journal)
@@ -76,7 +73,7 @@ static void journal_remove(struct journal *journal, struct journal_segment *segm
                 journal->mapped_count--;
         journal_segment_unmap(segment);
         journal_segment_name(segment->file_number, JOURNAL_SEGMENT_SUFFIX, name);
-        (void)unlinkat(journal->directory_fd, name, 0); /* if it stays, open finds an old segment and passes it again */
+        (void)disk_unlink(journal->directory_fd, name); /* if it stays, open finds an old segment and passes it again */
         journal_count_segments(journal, -1, -(int64_t)segment->size_bytes);
         JOURNAL_STEP("segment-removed");
 }
@@ -149,19 +146,17 @@ static enum err_code journal_prepare_recycled(struct journal *journal, struct jo
                         return code;
                 }
                 journal->mapped_count++;
-#ifdef FALLOC_FL_ZERO_RANGE
                 /* Only so that its stale pages need not be read from the disk to be overwritten; not all file systems
                  * can. The headers stay. */
-                (void)fallocate(segment->fd, FALLOC_FL_ZERO_RANGE, JOURNAL_DATA_START,
-                                (off_t)(journal_segment_data_end(segment) - JOURNAL_DATA_START));
-#endif
+                (void)disk_zero(segment->fd, JOURNAL_DATA_START,
+                                journal_segment_data_end(segment) - JOURNAL_DATA_START);
         }
         JOURNAL_STEP("recycle-begun");
         journal_segment_write_headers(segment);
         struct journal_start_block *start = (struct journal_start_block *)(void *)(segment->map + JOURNAL_START_OFFSET);
         start->base_sequence = 0;
         JOURNAL_STEP("recycle-written");
-        if (journal->durability == JOURNAL_DURABILITY_HOST && fdatasync(segment->fd) < 0) {
+        if (journal->durability == JOURNAL_DURABILITY_HOST && disk_sync(segment->fd) < 0) {
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync a recycled segment in %s",
                                      journal->directory);
                 journal_remove(journal, segment);
@@ -224,7 +219,7 @@ enum err_code journal_maintain(struct journal *journal, struct err *reterr)
         uint64_t oldest = journal_oldest_needed(journal);
         /* The cursors must be on the disk before what they have passed is overwritten, or a power cut would leave old
          * cursors with nothing to read. */
-        if (journal->durability == JOURNAL_DURABILITY_HOST && fdatasync(journal->targets.fd) < 0)
+        if (journal->durability == JOURNAL_DURABILITY_HOST && disk_sync(journal->targets.fd) < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync %s/targets", journal->directory);
         enum err_code code = ERR_OK;
         for (;;) {
@@ -272,7 +267,7 @@ enum err_code journal_sync(struct journal *journal, struct err *reterr)
                         const struct journal_segment *segment = journal_segment_at(journal, index);
                         if (segment->base_position + segment->size_bytes <= durable || segment->map == NULL)
                                 continue;
-                        if (fdatasync(segment->fd) < 0) {
+                        if (disk_sync(segment->fd) < 0) {
                                 journal->sync_failed = true;
                                 return err_set_errno(reterr, ERR_SYSTEM, errno,
                                                      "cannot sync journal segment %016llx in %s",

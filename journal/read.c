@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 struct journal_reader {
         struct journal *journal;
@@ -51,8 +50,10 @@ enum err_code journal_segment_find(const struct journal *journal, uint64_t posit
 
 void journal_reader_rest(struct journal_reader *reader)
 {
-        if (reader->own_map != NULL)
-                (void)munmap(reader->own_map, reader->own_bytes); /* cannot fail for our own mapping */
+        if (reader->own_map != NULL && reader->journal->read_only)
+                (void)munmap(reader->own_map, reader->own_bytes); /* a copy; cannot fail for our own mapping */
+        else if (reader->own_map != NULL)
+                disk_unmap(reader->own_map, reader->own_bytes);
         if (reader->segment != NULL)
                 /* P1: everything read comes before; pairs with the acquire in journal_segment_is_free(). */
                 atomic_fetch_sub_explicit(&reader->segment->pins, 1, memory_order_release);
@@ -71,7 +72,7 @@ static enum err_code journal_reader_copy(struct journal_reader *reader, int fd, 
         reader->own_bytes = bytes;
         uint64_t done = 0;
         while (done < bytes) {
-                ssize_t got = pread(fd, (uint8_t *)copy + done, bytes - done, (off_t)done);
+                ssize_t got = disk_read(fd, (uint8_t *)copy + done, bytes - done, done);
                 if (got < 0 && errno == EINTR)
                         continue;
                 if (got < 0)
@@ -88,23 +89,23 @@ static enum err_code journal_reader_map(struct journal_reader *reader, uint64_t 
         struct journal *journal = reader->journal;
         char name[JOURNAL_NAME_BYTES];
         journal_segment_name(reader->file_number, JOURNAL_SEGMENT_SUFFIX, name);
-        int fd = openat(journal->directory_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        int fd = disk_open(journal->directory_fd, name, O_RDONLY | O_NOFOLLOW, 0);
         if (fd < 0)
                 return journal->read_only && errno == ENOENT ? ERR_NOT_FOUND : ERR_SYSTEM;
         enum err_code code = ERR_OK;
         if (journal->read_only) {
                 code = journal_reader_copy(reader, fd, bytes);
         } else {
-                void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
-                if (map == MAP_FAILED) {
+                void *map = disk_map(fd, bytes, false);
+                if (map == NULL) {
                         code = errno == ENOMEM ? ERR_MEMORY : ERR_SYSTEM;
                 } else {
-                        (void)madvise(map, bytes, MADV_SEQUENTIAL); /* advice */
+                        disk_will_read_in_order(map, bytes);
                         reader->own_map = map;
                         reader->own_bytes = bytes;
                 }
         }
-        (void)close(fd); /* read only */
+        (void)disk_close(fd); /* read only */
         return code;
 }
 
@@ -228,12 +229,12 @@ static bool journal_reader_is_current(const struct journal_reader *reader)
         char name[JOURNAL_NAME_BYTES];
         struct journal_segment_header header;
         journal_segment_name(reader->file_number, JOURNAL_SEGMENT_SUFFIX, name);
-        int fd = openat(reader->journal->directory_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        int fd = disk_open(reader->journal->directory_fd, name, O_RDONLY | O_NOFOLLOW, 0);
         if (fd < 0)
                 return false;
-        bool same = pread(fd, &header, sizeof(header), 0) == (ssize_t)sizeof(header) && header.seed == reader->seed &&
-                    header.base_position == reader->base_position;
-        (void)close(fd); /* read only */
+        bool same = disk_read(fd, &header, sizeof(header), 0) == (ssize_t)sizeof(header) &&
+                    header.seed == reader->seed && header.base_position == reader->base_position;
+        (void)disk_close(fd); /* read only */
         return same;
 }
 

@@ -2,7 +2,6 @@
  * the files: they may be cut, torn, flipped, or come from elsewhere. */
 #include "journal/journal_internal.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -10,7 +9,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 struct recover_file {
         uint64_t number;
@@ -49,7 +47,7 @@ static enum err_code recover_read(int fd, uint8_t *to, uint64_t bytes, uint64_t 
 {
         uint64_t done = 0;
         while (done < bytes) {
-                ssize_t got = pread(fd, to + done, bytes - done, (off_t)(offset + done));
+                ssize_t got = disk_read(fd, to + done, bytes - done, offset + done);
                 if (got < 0 && errno == EINTR)
                         continue;
                 if (got < 0 && errno == EIO) {
@@ -75,7 +73,7 @@ static enum err_code recover_write(int fd, const void *from, uint64_t bytes, uin
 {
         uint64_t done = 0;
         while (done < bytes) {
-                ssize_t wrote = pwrite(fd, (const uint8_t *)from + done, bytes - done, (off_t)(offset + done));
+                ssize_t wrote = disk_write(fd, (const uint8_t *)from + done, bytes - done, offset + done);
                 if (wrote < 0 && errno == EINTR)
                         continue;
                 if (wrote <= 0)
@@ -89,7 +87,7 @@ static enum err_code recover_open(const struct recover *recover, uint64_t number
 {
         char name[JOURNAL_NAME_BYTES];
         journal_segment_name(number, JOURNAL_SEGMENT_SUFFIX, name);
-        *ret_fd = openat(recover->journal->directory_fd, name, flags | O_CLOEXEC | O_NOFOLLOW);
+        *ret_fd = disk_open(recover->journal->directory_fd, name, flags | O_NOFOLLOW, 0);
         if (*ret_fd >= 0)
                 return ERR_OK;
         return err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot open journal segment %s/%s",
@@ -103,10 +101,10 @@ static bool recover_quarantine_open(struct recover *recover)
         struct journal *journal = recover->journal;
         if (journal->quarantine_fd >= 0)
                 return true;
-        if (mkdirat(journal->directory_fd, JOURNAL_QUARANTINE_NAME, 0700) < 0 && errno != EEXIST)
+        if (disk_make_directory(journal->directory_fd, JOURNAL_QUARANTINE_NAME) < 0 && errno != EEXIST)
                 return false;
         journal->quarantine_fd =
-                openat(journal->directory_fd, JOURNAL_QUARANTINE_NAME, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+                disk_open(journal->directory_fd, JOURNAL_QUARANTINE_NAME, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
         return journal->quarantine_fd >= 0;
 }
 
@@ -117,7 +115,7 @@ static void recover_quarantine_move(struct recover *recover, uint64_t number)
         journal_segment_name(number, JOURNAL_SEGMENT_SUFFIX, name);
         (void)snprintf(away, sizeof(away), "%s.%08x", name, journal_random_seed()); /* it fits */
         if (recover_quarantine_open(recover) &&
-            renameat(recover->journal->directory_fd, name, recover->journal->quarantine_fd, away) == 0)
+            disk_rename(recover->journal->directory_fd, name, recover->journal->quarantine_fd, away, true) == 0)
                 recover->recovery->quarantined_segments++;
         else
                 recover->recovery->quarantine_failures++;
@@ -134,8 +132,8 @@ static void recover_quarantine_copy(struct recover *recover, const struct recove
         (void)snprintf(away, sizeof(away), "%s.%08x", name, journal_random_seed()); /* it fits */
         if (chunk == NULL || !recover_quarantine_open(recover))
                 goto out;
-        from_fd = openat(recover->journal->directory_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-        to_fd = openat(recover->journal->quarantine_fd, away, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        from_fd = disk_open(recover->journal->directory_fd, name, O_RDONLY | O_NOFOLLOW, 0);
+        to_fd = disk_open(recover->journal->quarantine_fd, away, O_WRONLY | O_CREAT | O_EXCL, 0600);
         if (from_fd < 0 || to_fd < 0)
                 goto out;
         for (uint64_t offset = 0; offset < file->file_bytes; offset += (uint64_t)1 << 20) {
@@ -149,12 +147,12 @@ static void recover_quarantine_copy(struct recover *recover, const struct recove
         done = true;
 out:
         if (from_fd >= 0)
-                (void)close(from_fd); /* read only */
+                (void)disk_close(from_fd); /* read only */
         if (to_fd >= 0) {
-                if (close(to_fd) < 0)
+                if (disk_close(to_fd) < 0)
                         done = false;
                 if (!done)
-                        (void)unlinkat(recover->journal->quarantine_fd, away, 0); /* half a copy helps nobody */
+                        (void)disk_unlink(recover->journal->quarantine_fd, away); /* half a copy helps nobody */
         }
         free(chunk);
         if (done)
@@ -193,7 +191,7 @@ static enum err_code recover_identify(struct recover *recover, struct recover_fi
         struct stat status;
         uint8_t head[JOURNAL_START_OFFSET + sizeof(struct journal_start_block)];
         struct journal_segment_header copy = {0};
-        if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode)) {
+        if (disk_stat(fd, &status) < 0 || !S_ISREG(status.st_mode)) {
                 code = ERR_CORRUPT;
                 goto out;
         }
@@ -231,7 +229,7 @@ static enum err_code recover_identify(struct recover *recover, struct recover_fi
                 file->base_sequence = start.base_sequence;
         file->loss_counted = file->base_sequence != 0 && start.loss_counted == ~start.crc;
 out:
-        (void)close(fd); /* read only */
+        (void)disk_close(fd); /* read only */
         return code;
 }
 
@@ -247,25 +245,20 @@ static int recover_compare_files(const void *a, const void *b)
 static enum err_code recover_list(struct recover *recover)
 {
         struct journal *journal = recover->journal;
-        int fd = openat(journal->directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *directory = fd < 0 ? NULL : fdopendir(fd);
-        if (directory == NULL) {
-                int sys_errno = errno;
-                if (fd >= 0)
-                        (void)close(fd); /* a directory: nothing is buffered */
-                return err_set_errno(recover->reterr, ERR_SYSTEM, sys_errno, "cannot list %s", journal->directory);
-        }
+        struct disk_list *list = disk_list_open(journal->directory_fd, ".");
+        if (list == NULL)
+                return err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot list %s", journal->directory);
         enum err_code code = ERR_OK;
         recover->files_count = 0;
-        for (struct dirent *line = readdir(directory); line != NULL && code == ERR_OK; line = readdir(directory)) {
+        for (const char *name = disk_list_next(list); name != NULL && code == ERR_OK; name = disk_list_next(list)) {
                 struct recover_file file = {0};
-                if (strlen(line->d_name) < 16)
+                if (strlen(name) < 16)
                         continue;
-                if (!journal->read_only && recover_parse_name(line->d_name, JOURNAL_UNFINISHED, &file.number)) {
-                        (void)unlinkat(journal->directory_fd, line->d_name, 0); /* best effort: tried at each open */
+                if (!journal->read_only && recover_parse_name(name, JOURNAL_UNFINISHED, &file.number)) {
+                        (void)disk_unlink(journal->directory_fd, name); /* best effort: tried at each open */
                         continue;
                 }
-                if (!recover_parse_name(line->d_name, JOURNAL_SEGMENT_SUFFIX, &file.number))
+                if (!recover_parse_name(name, JOURNAL_SEGMENT_SUFFIX, &file.number))
                         continue;
                 if (file.number >= journal->next_file_number && file.number < UINT64_MAX)
                         journal->next_file_number = file.number + 1;
@@ -291,7 +284,7 @@ static enum err_code recover_list(struct recover *recover)
                 }
                 recover->files[recover->files_count++] = file;
         }
-        (void)closedir(directory); /* read only */
+        disk_list_close(list);
         if (code != ERR_OK)
                 return code;
         if (recover->files_count > 1)
@@ -356,7 +349,7 @@ static enum err_code recover_load(struct recover *recover, size_t index)
         if (recover_read(fd, recover->bytes, recover->files[index].header.segment_bytes, 0) != ERR_OK)
                 code = err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot read journal segment %016llx in %s",
                                      (unsigned long long)recover->files[index].number, recover->journal->directory);
-        (void)close(fd); /* read only */
+        (void)disk_close(fd); /* read only */
         return code;
 }
 
@@ -370,10 +363,10 @@ static enum err_code recover_repair(struct recover *recover, size_t index, const
         if (code != ERR_OK)
                 return code;
         if (recover_write(fd, bytes, count, offset) != ERR_OK ||
-            (recover->journal->durability == JOURNAL_DURABILITY_HOST && fdatasync(fd) < 0))
+            (recover->journal->durability == JOURNAL_DURABILITY_HOST && disk_sync(fd) < 0))
                 code = err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot repair journal segment %016llx in %s",
                                      (unsigned long long)recover->files[index].number, recover->journal->directory);
-        (void)close(fd); /* the write was checked */
+        (void)disk_close(fd); /* the write was checked */
         return code;
 }
 
@@ -644,21 +637,20 @@ static enum err_code recover_lengths(struct recover *recover)
                 enum err_code code = recover_open(recover, file->number, O_RDWR, &fd);
                 if (code != ERR_OK)
                         return code;
-                if (file->file_bytes < file->header.segment_bytes &&
-                    ftruncate(fd, (off_t)file->header.segment_bytes) < 0)
+                if (file->file_bytes < file->header.segment_bytes && disk_truncate(fd, file->header.segment_bytes) < 0)
                         code = err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot extend %s/%016llx.segment",
                                              journal->directory, (unsigned long long)file->number);
                 int failed = 0;
                 if (code == ERR_OK && to_be_written)
-                        failed = posix_fallocate(fd, 0, (off_t)file->header.segment_bytes);
+                        failed = disk_allocate(fd, file->header.segment_bytes);
                 if (failed != 0)
                         code = err_set_errno(recover->reterr, failed == EFBIG ? ERR_DISK_FULL : ERR_SYSTEM, failed,
                                              "cannot allocate %s/%016llx.segment", journal->directory,
                                              (unsigned long long)file->number);
-                if (code == ERR_OK && host && fdatasync(fd) < 0)
+                if (code == ERR_OK && host && disk_sync(fd) < 0)
                         code = err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot sync %s/%016llx.segment",
                                              journal->directory, (unsigned long long)file->number);
-                (void)close(fd); /* nothing was written */
+                (void)disk_close(fd); /* nothing was written */
                 if (code != ERR_OK)
                         return code;
         }

@@ -5,10 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* ------------------------------------------------------------------------------------------------------ records */
 
@@ -150,14 +147,14 @@ enum err_code journal_segment_map(struct journal *journal, struct journal_segmen
 {
         char name[JOURNAL_NAME_BYTES];
         journal_segment_name(segment->file_number, JOURNAL_SEGMENT_SUFFIX, name);
-        int fd = openat(journal->directory_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+        int fd = disk_open(journal->directory_fd, name, O_RDWR | O_NOFOLLOW, 0);
         if (fd < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open journal segment %s/%s", journal->directory,
                                      name);
-        void *map = mmap(NULL, segment->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        if (map == MAP_FAILED) {
+        void *map = disk_map(fd, segment->size_bytes, true);
+        if (map == NULL) {
                 int sys_errno = errno;
-                (void)close(fd); /* nothing was written through it */
+                (void)disk_close(fd); /* nothing was written through it */
                 return err_set_errno(reterr, ERR_SYSTEM, sys_errno, "cannot map journal segment %s/%s",
                                      journal->directory, name);
         }
@@ -170,8 +167,8 @@ void journal_segment_unmap(struct journal_segment *segment)
 {
         if (segment->map == NULL)
                 return;
-        (void)munmap(segment->map, segment->size_bytes); /* cannot fail for our own mapping */
-        (void)close(segment->fd);                        /* written through the mapping only */
+        disk_unmap(segment->map, segment->size_bytes);
+        (void)disk_close(segment->fd); /* written through the mapping only */
         segment->map = NULL;
         segment->fd = -1;
 }
@@ -191,12 +188,8 @@ void journal_segment_warm(const struct journal_segment *segment, uint64_t offset
         uint64_t from = offset & ~(uint64_t)(JOURNAL_PAGE_BYTES - 1);
         if (from >= segment->size_bytes)
                 return;
-#ifdef MADV_POPULATE_WRITE
-        if (madvise(segment->map + from, segment->size_bytes - from, MADV_POPULATE_WRITE) == 0)
-                return;
-        if (errno != EINVAL)
-                return; /* the writer's own faults will do */
-#endif
+        if (disk_populate(segment->map + from, segment->size_bytes - from) == 0 || errno != EINVAL)
+                return; /* else the writer's own faults will do */
         journal_segment_touch(segment, offset);
 }
 
@@ -205,15 +198,15 @@ enum err_code journal_segment_create_file(struct journal *journal, struct journa
         char unfinished[JOURNAL_NAME_BYTES], name[JOURNAL_NAME_BYTES];
         journal_segment_name(segment->file_number, JOURNAL_UNFINISHED, unfinished);
         journal_segment_name(segment->file_number, JOURNAL_SEGMENT_SUFFIX, name);
-        int fd = openat(journal->directory_fd, unfinished, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        int fd = disk_open(journal->directory_fd, unfinished, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
         if (fd < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot create journal segment %s/%s",
                                      journal->directory, unfinished);
         JOURNAL_STEP("file-created");
         enum err_code code = ERR_OK;
-        void *map = MAP_FAILED;
+        void *map = NULL;
         /* Every block is there before the mapping is written, so that a full disk never means SIGBUS. */
-        int failed = posix_fallocate(fd, 0, (off_t)segment->size_bytes);
+        int failed = disk_allocate(fd, segment->size_bytes);
         if (failed != 0) {
                 /* A file size limit is one more way to have no room. */
                 code = err_set_errno(reterr, failed == EFBIG ? ERR_DISK_FULL : ERR_SYSTEM, failed,
@@ -222,8 +215,8 @@ enum err_code journal_segment_create_file(struct journal *journal, struct journa
                 goto out;
         }
         JOURNAL_STEP("file-allocated");
-        map = mmap(NULL, segment->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        if (map == MAP_FAILED) {
+        map = disk_map(fd, segment->size_bytes, true);
+        if (map == NULL) {
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot map journal segment %s/%s", journal->directory,
                                      unfinished);
                 goto out;
@@ -231,29 +224,29 @@ enum err_code journal_segment_create_file(struct journal *journal, struct journa
         segment->map = map;
         segment->fd = fd;
         journal_segment_write_headers(segment);
-        if (journal->durability == JOURNAL_DURABILITY_HOST && fdatasync(fd) < 0) {
+        if (journal->durability == JOURNAL_DURABILITY_HOST && disk_sync(fd) < 0) {
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync journal segment %s/%s", journal->directory,
                                      unfinished);
                 goto out;
         }
-        if (renameat(journal->directory_fd, unfinished, journal->directory_fd, name) < 0) {
+        if (disk_rename(journal->directory_fd, unfinished, journal->directory_fd, name, true) < 0) {
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot rename journal segment %s/%s",
                                      journal->directory, unfinished);
                 goto out;
         }
         JOURNAL_STEP("file-renamed");
-        if (journal->durability == JOURNAL_DURABILITY_HOST && fsync(journal->directory_fd) < 0) {
+        if (journal->durability == JOURNAL_DURABILITY_HOST && disk_sync_directory(journal->directory_fd) < 0) {
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync journal directory %s", journal->directory);
-                (void)unlinkat(journal->directory_fd, name, 0); /* best effort: an empty segment harms nobody */
+                (void)disk_unlink(journal->directory_fd, name); /* best effort: an empty segment harms nobody */
                 goto out;
         }
         return ERR_OK;
 out:
         segment->map = NULL;
         segment->fd = -1;
-        if (map != MAP_FAILED)
-                (void)munmap(map, segment->size_bytes);       /* cannot fail for our own mapping */
-        (void)close(fd);                                      /* the file is thrown away */
-        (void)unlinkat(journal->directory_fd, unfinished, 0); /* best effort: open removes it otherwise */
+        if (map != NULL)
+                disk_unmap(map, segment->size_bytes);
+        (void)disk_close(fd);                                 /* the file is thrown away */
+        (void)disk_unlink(journal->directory_fd, unfinished); /* best effort: open removes it otherwise */
         return code;
 }

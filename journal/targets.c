@@ -6,9 +6,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 /* The file grows by this much; the mapping is as large as the file can become, so it never moves. */
 #define JOURNAL_TARGETS_STEP_BYTES (64u * (uint64_t)sizeof(struct journal_target_entry))
@@ -120,7 +118,7 @@ static enum err_code journal_targets_grow(struct journal *journal, uint32_t coun
         uint64_t bytes = targets->file_bytes;
         while (bytes < need)
                 bytes += bytes < JOURNAL_PAGE_BYTES ? JOURNAL_PAGE_BYTES - bytes : JOURNAL_TARGETS_STEP_BYTES;
-        int failed = posix_fallocate(targets->fd, 0, (off_t)bytes);
+        int failed = disk_allocate(targets->fd, bytes);
         if (failed != 0)
                 return err_set_errno(reterr, failed == EFBIG ? ERR_DISK_FULL : ERR_SYSTEM, failed,
                                      "cannot make room for %u targets in %s/targets", count, journal->directory);
@@ -170,7 +168,7 @@ enum err_code journal_targets_reserve_numbers(struct journal *journal, uint32_t 
 
 static enum err_code journal_targets_sync(struct journal *journal, struct err *reterr)
 {
-        if (journal->durability != JOURNAL_DURABILITY_HOST || fdatasync(journal->targets.fd) == 0)
+        if (journal->durability != JOURNAL_DURABILITY_HOST || disk_sync(journal->targets.fd) == 0)
                 return ERR_OK;
         return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync %s/targets", journal->directory);
 }
@@ -396,7 +394,7 @@ static enum err_code journal_targets_load(struct journal *journal, struct journa
                         count = number + 1;
         }
         /* A restored copy may have holes; a page that the full disk has no block for would be a SIGBUS later. */
-        int failed = targets->file_bytes == 0 ? 0 : posix_fallocate(targets->fd, 0, (off_t)targets->file_bytes);
+        int failed = targets->file_bytes == 0 ? 0 : disk_allocate(targets->fd, targets->file_bytes);
         if (failed != 0)
                 return err_set_errno(reterr, ERR_SYSTEM, failed, "cannot allocate %s/targets", journal->directory);
         enum err_code code = journal_targets_grow(journal, count, reterr);
@@ -432,18 +430,17 @@ enum err_code journal_targets_open(struct journal *journal, struct journal_recov
 {
         struct journal_targets *targets = &journal->targets;
         targets->read_only = journal->read_only;
-        int flags = (journal->read_only ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC | O_NOFOLLOW;
-        targets->fd = openat(journal->directory_fd, "targets", flags, 0600);
+        int flags = (journal->read_only ? O_RDONLY : O_RDWR | O_CREAT) | O_NOFOLLOW;
+        targets->fd = disk_open(journal->directory_fd, "targets", flags, 0600);
         if (targets->fd < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open %s/targets", journal->directory);
         struct stat status;
-        if (fstat(targets->fd, &status) < 0)
+        if (disk_stat(targets->fd, &status) < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot look at %s/targets", journal->directory);
         targets->file_bytes = (uint64_t)status.st_size;
         targets->map_bytes = JOURNAL_TARGETS_BYTES_MAX;
-        int protection = journal->read_only ? PROT_READ : PROT_READ | PROT_WRITE;
-        void *map = mmap(NULL, targets->map_bytes, protection, MAP_SHARED, targets->fd, 0);
-        if (map == MAP_FAILED)
+        void *map = disk_map(targets->fd, targets->map_bytes, !journal->read_only);
+        if (map == NULL)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot map %s/targets", journal->directory);
         targets->map = map;
         return journal_targets_load(journal, recovery, reterr);
@@ -452,7 +449,7 @@ enum err_code journal_targets_open(struct journal *journal, struct journal_recov
 void journal_targets_refresh(struct journal_targets *targets)
 {
         struct stat status;
-        if (fstat(targets->fd, &status) < 0 || (uint64_t)status.st_size < JOURNAL_PAGE_BYTES)
+        if (disk_stat(targets->fd, &status) < 0 || (uint64_t)status.st_size < JOURNAL_PAGE_BYTES)
                 return;
         targets->file_bytes = (uint64_t)status.st_size;
         uint64_t room = (targets->file_bytes - JOURNAL_PAGE_BYTES) / sizeof(struct journal_target_entry);
@@ -466,9 +463,9 @@ void journal_targets_refresh(struct journal_targets *targets)
 void journal_targets_close(struct journal_targets *targets)
 {
         if (targets->map != NULL)
-                (void)munmap(targets->map, targets->map_bytes); /* cannot fail for our own mapping */
+                disk_unmap(targets->map, targets->map_bytes);
         if (targets->fd >= 0)
-                (void)close(targets->fd); /* written through the mapping only */
+                (void)disk_close(targets->fd); /* written through the mapping only */
         targets->map = NULL;
         targets->fd = -1;
 }

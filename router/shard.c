@@ -56,6 +56,7 @@ struct shard {
         uint32_t lanes_count;
         struct shard_feed feeds[LIMIT_WORKERS_MAX];
         uint64_t told_all_position; /* when every worker was last told how far the log is */
+        uint64_t told_ns;
         uint64_t last_event_ns;
         int64_t realtime_ms;
         bool journal_full;
@@ -413,45 +414,51 @@ static void shard_idle(struct shard *shard, uint64_t now_ns)
                             syncing ? CLOCK_NS_PER_MS : SHARD_SLEEP_NS); /* looks around either way */
 }
 
+bool shard_turn(struct shard *shard, uint32_t *ret_events)
+{
+        /* P2: pairs with P1. A quiescent point: no visit is open. */
+        const struct shard_plan *plan = atomic_load_explicit(&shard->plan_wanted, memory_order_acquire);
+        if (plan != shard->plan) {
+                shard->plan = plan;
+                /* P3: pairs with P4. */
+                atomic_store_explicit(&shard->plan_seen, plan, memory_order_release);
+        }
+        bool stop = atomic_load_explicit(&shard->stop, memory_order_acquire); /* X2: pairs with X1 */
+        uint64_t begin_ns = clock_monotonic_ns();
+        shard->realtime_ms = clock_realtime_ms();
+        shard_take_lanes(shard);
+        uint32_t events = shard_sweep(shard);
+        shard_tell_workers(shard, false);
+        shard_maintenance(shard);
+        uint64_t now_ns = clock_monotonic_ns();
+        if (now_ns - shard->told_ns >= CLOCK_NS_PER_S / 4) {
+                shard_tell_workers(shard, true);
+                shard->told_ns = now_ns;
+        }
+        if (events > 0) {
+                uint64_t turn_ns = now_ns - begin_ns;
+                if (turn_ns > counter_get(shard->options.counters, COUNTER_router_turn_max_ns))
+                        counter_set(shard->options.counters, COUNTER_router_turn_max_ns, turn_ns);
+                shard->last_event_ns = now_ns;
+        }
+        *ret_events = events;
+        if (!stop || ((events > 0 || shard->journal_full) && now_ns < shard->stop_deadline_ns))
+                return true;
+        shard_tell_workers(shard, true);
+        return false;
+}
+
 void shard_run(struct shard *shard)
 {
         shard_pin(shard);
-        uint64_t told_ns = 0;
         shard->last_event_ns = clock_monotonic_ns();
-        for (;;) {
-                /* P2: pairs with P1. A quiescent point: no visit is open. */
-                const struct shard_plan *plan = atomic_load_explicit(&shard->plan_wanted, memory_order_acquire);
-                if (plan != shard->plan) {
-                        shard->plan = plan;
-                        /* P3: pairs with P4. */
-                        atomic_store_explicit(&shard->plan_seen, plan, memory_order_release);
-                }
-                bool stop = atomic_load_explicit(&shard->stop, memory_order_acquire); /* X2: pairs with X1 */
-                uint64_t begin_ns = clock_monotonic_ns();
-                shard->realtime_ms = clock_realtime_ms();
-                shard_take_lanes(shard);
-                uint32_t events = shard_sweep(shard);
-                shard_tell_workers(shard, false);
-                shard_maintenance(shard);
-                uint64_t now_ns = clock_monotonic_ns();
-                if (now_ns - told_ns >= CLOCK_NS_PER_S / 4) {
-                        shard_tell_workers(shard, true);
-                        told_ns = now_ns;
-                }
-                if (stop && ((events == 0 && !shard->journal_full) || now_ns >= shard->stop_deadline_ns))
-                        break;
-                if (events > 0) {
-                        uint64_t turn_ns = now_ns - begin_ns;
-                        if (turn_ns > counter_get(shard->options.counters, COUNTER_router_turn_max_ns))
-                                counter_set(shard->options.counters, COUNTER_router_turn_max_ns, turn_ns);
-                        shard->last_event_ns = now_ns;
-                        if (events >= SHARD_BUSY_EVENTS)
-                                continue;
-                }
-                if (!stop)
-                        shard_idle(shard, now_ns);
+        uint32_t events = 0;
+        while (shard_turn(shard, &events)) {
+                if (events >= SHARD_BUSY_EVENTS)
+                        continue;
+                if (!atomic_load_explicit(&shard->stop, memory_order_relaxed))
+                        shard_idle(shard, clock_monotonic_ns());
                 else if (shard->journal_full)
                         clock_nap_ns(SHARD_FULL_NAP_NS); /* the next segment is on its way */
         }
-        shard_tell_workers(shard, true);
 }

@@ -52,8 +52,11 @@ struct shard_options {
 enum err_code shard_create(const struct shard_options *options, const struct shard_plan *plan, struct shard **ret_shard,
                            struct err *reterr);
 void shard_free(struct shard *shard);
-/* The body of the thread. */
+/* The body of the thread: turns until it is stopped. */
 void shard_run(struct shard *shard);
+/* One turn: looks at every lane once, without a wait; *ret_events: taken. False: stopped, and everything is drained.
+ * For shard_run(), and for who drives a shard by himself (tests/sim). */
+bool shard_turn(struct shard *shard, uint32_t *ret_events);
 /* Any thread: drain every lane into the journal once more, then end; at the deadline also when the journal has no room,
  * or a producer goes on all the same. Lanes must have been closed to producers before. */
 void shard_stop(struct shard *shard, uint64_t deadline_monotonic_ns);
