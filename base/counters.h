@@ -70,7 +70,8 @@ struct counters_target_row {
         /* CloudWatch; series_max is 0 for other services. */
         _Atomic uint32_t series_max, series_hour;             /* the budget in an hour; all of this one */
         _Atomic uint64_t series_overflowed;                   /* events that went to the overflow value */
-        _Atomic uint64_t ambiguous_resent, ambiguous_skipped; /* requests without an answer */
+        _Atomic uint64_t ambiguous_resent, ambiguous_skipped; /* requests without an answer of the service */
+        _Atomic uint64_t skipped_counts;                      /* counts in the latter */
         _Atomic int64_t last_period_ms; /* when the newest period was closed of which everything is acknowledged */
         _Atomic uint32_t text_version;
         char key[512];        /* the whole key of the target: JOURNAL_TARGET_KEY_BYTES_MAX and a NUL */
@@ -78,7 +79,7 @@ struct counters_target_row {
 };
 
 struct counters_head {
-        char magic[8]; /* "SRCOUNT3", stored last */
+        char magic[8]; /* "SRCOUNT4", stored last */
         uint32_t counters_count, blocks_count, rows_max;
         uint32_t pid;
         int64_t started_ms;

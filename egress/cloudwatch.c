@@ -372,26 +372,54 @@ static void cloudwatch_error_cbor(struct slice body, struct slice *ret_name, str
         }
 }
 
-enum err_code cloudwatch_answer_read(const struct http_response *response, bool json, int64_t realtime_ms,
-                                     struct aws_error *ret_error)
+static bool cloudwatch_is_success_body(struct slice body, bool json)
+{
+        struct codec_cbor_item item;
+        struct codec_json_reader reader;
+        if (body.len == 0)
+                return true;
+        if (!json)
+                return codec_cbor_next(&body, &item) == CODEC_CBOR_MAP;
+        codec_json_reader_init(&reader, body);
+        struct codec_json_reader first = reader;
+        return codec_json_next(&first) == CODEC_JSON_OBJECT_BEGIN && codec_json_skip(&reader) &&
+               codec_json_next(&reader) == CODEC_JSON_END;
+}
+
+/* Only the service names AWS's errors. What somebody else's JSON says is known by no list. */
+static bool cloudwatch_is_named(const struct http_response *response, bool is_rpc, const struct aws_error *error)
+{
+        return error->name[0] != '\0' &&
+               (is_rpc || response->error_type.len > 0 ||
+                aws_error_classify(slice_of_text(error->name), slice_of_text(error->message)) != ERR_OK);
+}
+
+enum cloudwatch_verdict cloudwatch_answer_read(const struct http_response *response, bool json, int64_t realtime_ms,
+                                               struct aws_error *ret_error)
 {
         bool is_rpc = slice_equal(response->smithy_protocol, SLICE("rpc-v2-cbor"));
         if (response->status >= 200 && response->status < 300) {
-                if (json || is_rpc)
-                        return ERR_OK;
+                if ((json || is_rpc) && cloudwatch_is_success_body(response->body, json))
+                        return CLOUDWATCH_TAKEN;
                 *ret_error = (struct aws_error){.code = ERR_PROTOCOL};
                 (void)snprintf(ret_error->message, sizeof(ret_error->message),
-                               "HTTP %u without 'smithy-protocol: rpc-v2-cbor': not CloudWatch's answer but that of "
-                               "something before it",
-                               response->status); /* short: cannot be cut */
-                return ret_error->code;
+                               "HTTP %u %s: not CloudWatch's answer but that of something before it", response->status,
+                               json || is_rpc ? "with a body that is none of PutMetricData"
+                                              : "without 'smithy-protocol: rpc-v2-cbor'"); /* short: cannot be cut */
+                return CLOUDWATCH_AMBIGUOUS;
         }
         if (json || !is_rpc) {
                 aws_error_read(response, realtime_ms, ret_error); /* a front end may speak JSON, too */
-                return ret_error->code;
+        } else {
+                struct slice name = SLICE_EMPTY, message = SLICE_EMPTY;
+                cloudwatch_error_cbor(response->body, &name, &message);
+                aws_error_read_named(response, name, message, realtime_ms, ret_error);
         }
-        struct slice name = SLICE_EMPTY, message = SLICE_EMPTY;
-        cloudwatch_error_cbor(response->body, &name, &message);
-        aws_error_read_named(response, name, message, realtime_ms, ret_error);
-        return ret_error->code;
+        if (response->status < 500)
+                return CLOUDWATCH_NOT_TAKEN;
+        if (response->status != 502 && response->status != 504 && cloudwatch_is_named(response, is_rpc, ret_error))
+                return CLOUDWATCH_NOT_TAKEN;
+        if (err_class(ret_error->code) != ERR_CLASS_RETRY)
+                ret_error->code = ERR_UNAVAILABLE; /* it says what a refusal does, but nobody knows who says it */
+        return CLOUDWATCH_AMBIGUOUS;
 }

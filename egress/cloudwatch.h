@@ -92,11 +92,20 @@ size_t cloudwatch_gzip_bytes_max(size_t bytes);
 
 /* ---------------------------------------------------------------------------------------------- answers */
 
-/* ERR_OK: every datum is taken. Else ret_error->code, with ret_error as aws_error_read() has it: class RETRY
- * (throttling, 5xx, a 2xx that does not come from CloudWatch: a CBOR answer without `smithy-protocol: rpc-v2-cbor` is a
- * front end's), or REFUSED: nothing of the call was taken, and sending the same again cannot help. Hostile answers are
- * fine. */
-enum err_code cloudwatch_answer_read(const struct http_response *response, bool json, int64_t realtime_ms,
-                                     struct aws_error *ret_error);
+enum cloudwatch_verdict {
+        CLOUDWATCH_TAKEN,     /* every datum */
+        CLOUDWATCH_NOT_TAKEN, /* none: CloudWatch takes a whole request or nothing of it, and this is its own answer */
+        CLOUDWATCH_AMBIGUOUS, /* something between it and us has answered, and may have passed the request on */
+};
+
+/* What an answer says of its request. Save for CLOUDWATCH_TAKEN, ret_error is as aws_error_read() has it: class RETRY,
+ * or, not taken only, REFUSED: sending the same again cannot help.
+ *
+ * Ambiguous are 502 and 504, whatever is in them; a 2xx that is not CloudWatch's (CBOR without `smithy-protocol:
+ * rpc-v2-cbor`, a body that is neither empty nor a map, in JSON an object); and every other 5xx that names no AWS
+ * error: CloudWatch names its own, and a proxy also says 500 or 503 when its connection broke after it had sent the
+ * request on. Of a 5xx with a name, and of all below 500, nothing was taken. Hostile answers are fine. */
+enum cloudwatch_verdict cloudwatch_answer_read(const struct http_response *response, bool json, int64_t realtime_ms,
+                                               struct aws_error *ret_error);
 
 #endif

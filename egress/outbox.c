@@ -38,7 +38,7 @@ struct outbox_chunk {
         uint32_t bytes;
         uint32_t crc;
         uint32_t data;
-        uint32_t zero;
+        uint32_t counts;
 };
 
 struct outbox_header {
@@ -76,6 +76,7 @@ _Static_assert(offsetof(struct outbox_place, settled) == 40, "drawn in outbox.h"
 _Static_assert(sizeof(struct outbox_place) == 72, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_chunk, crc) == 12, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_chunk, data) == 16, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_chunk, counts) == 20, "drawn in outbox.h");
 _Static_assert(sizeof(struct outbox_chunk) == 24, "drawn in outbox.h");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "words in a mapping must be lock-free");
 
@@ -309,7 +310,7 @@ uint8_t *outbox_room(struct outbox *outbox, size_t *ret_bytes)
         return outbox->bytes + outbox->end;
 }
 
-void outbox_add(struct outbox *outbox, size_t body_bytes, uint32_t data)
+void outbox_add(struct outbox *outbox, size_t body_bytes, uint32_t data, uint64_t counts)
 {
         struct outbox_header *header = outbox->header;
         ASSERT(!outbox_is_sealed(outbox));
@@ -321,6 +322,7 @@ void outbox_add(struct outbox *outbox, size_t body_bytes, uint32_t data)
                 .bytes = (uint32_t)body_bytes,
                 .crc = outbox_crc(OUTBOX_CRC_SEED, outbox->bytes + outbox->end, body_bytes),
                 .data = data,
+                .counts = counts < UINT32_MAX ? (uint32_t)counts : UINT32_MAX,
         };
         outbox->end = outbox_align(outbox->end + body_bytes);
         OUTBOX_STEP("chunk-added");
@@ -397,6 +399,13 @@ struct slice outbox_next(const struct outbox *outbox, uint32_t *ret_data)
         if (ret_data != NULL)
                 *ret_data = chunk->data;
         return slice_of(outbox->bytes + chunk->offset, chunk->bytes);
+}
+
+uint32_t outbox_next_counts(const struct outbox *outbox)
+{
+        ASSERT(outbox_is_sealed(outbox));
+        ASSERT(outbox_acknowledged(outbox) < outbox_chunks(outbox));
+        return outbox->header->chunks[outbox_acknowledged(outbox)].counts;
 }
 
 /* Release, for the store's place among the others: what the next process finds is what was true. */

@@ -12,8 +12,8 @@
  *      8 u32 version                                     of this shard; 0: all is 0   8 u32 bytes
  *     12 u32 chunks                                8 u64 begin position: the cursor  12 u32 CRC-32C of the body
  *     16 u64 hash of the target's key             16 u64 begin sequence              16 u32 data (metrics) in it
- *     24 u32 shards                               24 u64 end position: the cursor    20 u32 0
- *     28 u32 CRC-32C of 0..27, 32..47, the               when all is acknowledged
+ *     24 u32 shards                               24 u64 end position: the cursor    20 u32 counts in them, at
+ *     28 u32 CRC-32C of 0..27, 32..47, the               when all is acknowledged           most 2^32-1
  *            places and the chunks in use         32 u64 end sequence
  *     32 i64 real time when closed, in ms         40 u64 delivered, dead-lettered,
  *     40 i64 time of the oldest datum, in ms             shed, expired: what the
@@ -112,7 +112,8 @@ uint64_t outbox_budget_bytes(uint64_t data_bytes_max);
 void outbox_begin(struct outbox *outbox);
 /* Where the next body goes, and how much room there is for it. */
 uint8_t *outbox_room(struct outbox *outbox, size_t *ret_bytes);
-void outbox_add(struct outbox *outbox, size_t body_bytes, uint32_t data);
+/* `data` metrics, which count `counts` in all. */
+void outbox_add(struct outbox *outbox, size_t body_bytes, uint32_t data, uint64_t counts);
 /* `places`: one per shard. At least one chunk (asserted). `closed_ms`: real time. `oldest_ms`: of the oldest datum,
  * which is the start of its period: a backlog's may be days before it was closed. */
 void outbox_seal(struct outbox *outbox, const struct outbox_place *places, int64_t closed_ms, int64_t oldest_ms);
@@ -129,6 +130,7 @@ int64_t outbox_closed_ms(const struct outbox *outbox);
 int64_t outbox_oldest_ms(const struct outbox *outbox);
 /* The next chunk (there must be one) and, if wished, its data count. */
 struct slice outbox_next(const struct outbox *outbox, uint32_t *ret_data);
+uint32_t outbox_next_counts(const struct outbox *outbox);
 /* It goes on the wire; before the request is started. */
 void outbox_sending(struct outbox *outbox);
 /* The service certainly does not have it. */

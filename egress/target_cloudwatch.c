@@ -45,7 +45,8 @@ struct egress_cloudwatch {
         uint64_t first_position[LIMIT_SHARDS_MAX];             /* of the open period */
         struct metrics_stats told;                             /* what of the table's totals the counters have */
         uint32_t found_resent, found_skipped, found_recounted; /* at start; for the worker to count */
-        uint32_t refused_logged, several_logged;               /* dimensions, by bit */
+        uint64_t found_skipped_counts;
+        uint32_t refused_logged, several_logged; /* dimensions, by bit */
         struct log_gate overflow_gate;
 };
 
@@ -142,6 +143,7 @@ static void cloudwatch_recover(struct egress_target *target, const struct outbox
                 outbox_not_taken(own->outbox);
         } else if (found->in_flight) {
                 own->found_skipped = 1;
+                own->found_skipped_counts = outbox_next_counts(own->outbox);
                 outbox_acknowledge(own->outbox);
         }
         cloudwatch_restore(target);
@@ -275,6 +277,16 @@ static void cloudwatch_tell_values(struct egress_target *target, const struct me
         }
 }
 
+/* The chunk is passed over: the events in it count as delivered, and what may be missing is told. */
+static void cloudwatch_count_skipped(struct egress_target *target, uint32_t requests, uint64_t counts)
+{
+        struct counters_block *counters = target->worker->options.counters;
+        counter_add(counters, COUNTER_cloudwatch_ambiguous_skipped, requests);
+        counter_add(counters, COUNTER_cloudwatch_skipped_counts, counts);
+        egress_target_row_add(&target->row->ambiguous_skipped, requests);
+        egress_target_row_add(&target->row->skipped_counts, counts);
+}
+
 /* What an earlier router had left without an answer. */
 static void cloudwatch_tell_found(struct egress_target *target)
 {
@@ -282,10 +294,22 @@ static void cloudwatch_tell_found(struct egress_target *target)
         struct counters_block *counters = target->worker->options.counters;
         counter_add(counters, COUNTER_cloudwatch_recounted, own->found_recounted);
         counter_add(counters, COUNTER_cloudwatch_ambiguous_resent, own->found_resent);
-        counter_add(counters, COUNTER_cloudwatch_ambiguous_skipped, own->found_skipped);
         egress_target_row_add(&target->row->ambiguous_resent, own->found_resent);
-        egress_target_row_add(&target->row->ambiguous_skipped, own->found_skipped);
+        cloudwatch_count_skipped(target, own->found_skipped, own->found_skipped_counts);
         own->found_recounted = own->found_resent = own->found_skipped = 0;
+        own->found_skipped_counts = 0;
+}
+
+/* What the series [from, from + taken) of the sorted table amount to. */
+static uint64_t cloudwatch_counts_of(const struct metrics_table *table, uint32_t from, uint32_t taken)
+{
+        uint64_t counts = 0;
+        for (uint32_t i = from; i < from + taken; i++) {
+                struct metrics_datum datum;
+                metrics_table_get(table, i, &datum);
+                counts += datum.count;
+        }
+        return counts;
 }
 
 /* Puts into the counters what the table has found out since the last time. */
@@ -335,7 +359,7 @@ static enum err_code target_cloudwatch_finish(struct egress_target *target, stru
                 enum err_code code = cloudwatch_body_encode(own->table, from, at, room, &body_bytes, &taken);
                 ASSERT(code == ERR_OK); /* there is room for the largest table */
                 ASSERT(taken > 0);
-                outbox_add(own->outbox, body_bytes, taken);
+                outbox_add(own->outbox, body_bytes, taken, cloudwatch_counts_of(own->table, from, taken));
                 from += taken;
                 batch->len += body_bytes;
         }
@@ -371,23 +395,18 @@ static bool cloudwatch_chunk_done(struct egress_target *target)
         return outbox_acknowledged(outbox) == outbox_chunks(outbox);
 }
 
-/* No answer, and the service may have the request: the setting decides. */
-static void cloudwatch_ambiguous(struct egress_target *target, struct egress_batch *batch, enum err_code code,
-                                 const struct err *why)
+/* No answer of the service, which may have the request: the setting decides. The failure has been told. */
+static void cloudwatch_ambiguous(struct egress_target *target, struct egress_batch *batch)
 {
         struct egress_cloudwatch *own = target->cloudwatch;
         struct counters_block *counters = target->worker->options.counters;
-        if (target->stopping)
-                return; /* the next start finds it on the wire */
-        egress_target_http_unanswered(target, code, true, why);
         if (own->resend_ambiguous) {
                 outbox_not_taken(own->outbox);
                 counter_add(counters, COUNTER_cloudwatch_ambiguous_resent, 1);
                 egress_target_row_add(&target->row->ambiguous_resent, 1);
                 return;
         }
-        counter_add(counters, COUNTER_cloudwatch_ambiguous_skipped, 1);
-        egress_target_row_add(&target->row->ambiguous_skipped, 1);
+        cloudwatch_count_skipped(target, 1, outbox_next_counts(own->outbox));
         if (cloudwatch_chunk_done(target))
                 egress_target_batch_passed_over(target, batch);
 }
@@ -401,7 +420,10 @@ static void target_cloudwatch_done(struct http_exchange *exchange, enum err_code
         struct aws_error error;
         egress_target_batch_ended(target, batch);
         if (code != ERR_OK && maybe_sent) {
-                cloudwatch_ambiguous(target, batch, code, why);
+                if (target->stopping)
+                        return; /* the next start finds it on the wire */
+                egress_target_http_unanswered(target, code, true, why);
+                cloudwatch_ambiguous(target, batch);
                 return;
         }
         if (code != ERR_OK) {
@@ -409,9 +431,16 @@ static void target_cloudwatch_done(struct http_exchange *exchange, enum err_code
                 egress_target_http_unanswered(target, code, false, why);
                 return;
         }
-        if (cloudwatch_answer_read(response, own->json, clock_realtime_ms(), &error) != ERR_OK) {
+        enum cloudwatch_verdict verdict = cloudwatch_answer_read(response, own->json, clock_realtime_ms(), &error);
+        if (verdict == CLOUDWATCH_NOT_TAKEN) {
                 outbox_not_taken(own->outbox);
                 egress_target_http_refused(target, response->status, &error);
+                return;
+        }
+        if (verdict == CLOUDWATCH_AMBIGUOUS) {
+                counter_add(target->worker->options.counters, COUNTER_egress_requests_uncertain, 1);
+                egress_target_http_refused(target, response->status, &error);
+                cloudwatch_ambiguous(target, batch);
                 return;
         }
         uint32_t data = 0;

@@ -51,10 +51,12 @@ static void stat_print_cloudwatch_json(const struct counters_target_row *row)
         if (series_max == 0)
                 return;
         printf(",\"series_hour\":%u,\"series_max\":%u,\"series_overflowed\":%" PRIu64 ",\"ambiguous_resent\":%" PRIu64
-               ",\"ambiguous_skipped\":%" PRIu64 ",\"last_period_ms\":%" PRId64 ",\"monthly_usd\":%.2f",
+               ",\"ambiguous_skipped\":%" PRIu64 ",\"skipped_counts\":%" PRIu64 ",\"last_period_ms\":%" PRId64
+               ",\"monthly_usd\":%.2f",
                series, series_max, atomic_load_explicit(&row->series_overflowed, memory_order_relaxed),
                atomic_load_explicit(&row->ambiguous_resent, memory_order_relaxed),
                atomic_load_explicit(&row->ambiguous_skipped, memory_order_relaxed),
+               atomic_load_explicit(&row->skipped_counts, memory_order_relaxed),
                atomic_load_explicit(&row->last_period_ms, memory_order_relaxed), rules_cloudwatch_monthly_usd(series));
 }
 
@@ -69,9 +71,11 @@ static void stat_print_cloudwatch_text(const struct counters_target_row *row)
                " events under the overflow value\n",
                series, series_max, rules_cloudwatch_monthly_usd(series),
                atomic_load_explicit(&row->series_overflowed, memory_order_relaxed));
-        printf("  unanswered requests: %" PRIu64 " sent again, %" PRIu64 " passed over; last period sent: ",
+        printf("  unanswered requests: %" PRIu64 " sent again, %" PRIu64 " passed over with %" PRIu64
+               " counts; last period sent: ",
                atomic_load_explicit(&row->ambiguous_resent, memory_order_relaxed),
-               atomic_load_explicit(&row->ambiguous_skipped, memory_order_relaxed));
+               atomic_load_explicit(&row->ambiguous_skipped, memory_order_relaxed),
+               atomic_load_explicit(&row->skipped_counts, memory_order_relaxed));
         if (last_ms == 0) {
                 printf("none yet\n");
                 return;

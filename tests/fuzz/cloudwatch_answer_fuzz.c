@@ -41,22 +41,26 @@ static void fuzz_skip(struct slice bytes)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-        static const uint16_t statuses[] = {200, 301, 400, 403, 404, 408, 413, 429, 500, 503};
+        static const uint16_t statuses[] = {200, 301, 400, 403, 404, 408, 413, 429, 500, 503, 502, 504};
         if (size == 0)
                 return 0;
         struct slice body = slice_of(data + 1, size - 1);
         bool json = (data[0] & 16) != 0;
         struct http_response response = {
-                .status = statuses[(data[0] & 15) % 10u],
+                .status = statuses[(data[0] & 15) % 12u],
                 .smithy_protocol = (data[0] & 32) != 0 ? SLICE_EMPTY : SLICE("rpc-v2-cbor"),
                 .error_type = (data[0] & 64) != 0 ? slice_head(body, 20) : SLICE_EMPTY,
                 .body = body,
         };
         struct aws_error error;
         memset(&error, 0x5a, sizeof(error));
-        if (cloudwatch_answer_read(&response, json, INT64_C(1767323045000), &error) != ERR_OK) {
+        enum cloudwatch_verdict verdict = cloudwatch_answer_read(&response, json, INT64_C(1767323045000), &error);
+        if (verdict != CLOUDWATCH_TAKEN) {
                 enum err_class class_ = err_class(error.code);
                 ASSERT(class_ == ERR_CLASS_RETRY || class_ == ERR_CLASS_REFUSED);
+                /* Passed over or sent again it may be: it is never parked. */
+                ASSERT(verdict == CLOUDWATCH_NOT_TAKEN || class_ == ERR_CLASS_RETRY);
+                ASSERT(verdict == CLOUDWATCH_NOT_TAKEN || response.status == 200 || response.status >= 500);
                 ASSERT(fuzz_is_clean(error.name, sizeof(error.name)));
                 ASSERT(fuzz_is_clean(error.message, sizeof(error.message)));
                 ASSERT(error.message[0] != '\0');

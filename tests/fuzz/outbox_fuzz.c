@@ -103,7 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         outbox_begin(outbox);
         memset(outbox_room(outbox, &room), 'x', 100);
         CHECK(room >= 2048);
-        outbox_add(outbox, 100, 1);
+        outbox_add(outbox, 100, 1, 1);
         outbox_seal(outbox, places, 2, 1);
         outbox_close(outbox);
         CHECK(outbox_open(&options, &outbox, &found, &err) == ERR_OK);

@@ -21,6 +21,11 @@ enum cloudwatch_peer_step {
         CLOUDWATCH_PEER_RESET,        /* read whole, nothing taken, then RST */
         CLOUDWATCH_PEER_ACCEPT_RESET, /* taken, but the answer never comes */
         CLOUDWATCH_PEER_SILENT,       /* read whole, nothing taken, never answered */
+        /* What stands before the service answers. */
+        CLOUDWATCH_PEER_ACCEPT_502,  /* taken */
+        CLOUDWATCH_PEER_504,         /* nothing taken */
+        CLOUDWATCH_PEER_ACCEPT_PAGE, /* taken; 200 with a page */
+        CLOUDWATCH_PEER_503_PAGE,    /* nothing taken */
 };
 
 #define CLOUDWATCH_PEER_SETS     4096u
@@ -103,7 +108,8 @@ static inline bool cloudwatch_peer_request(struct http_peer_connection *connecti
                 (void)snprintf(peer->first[peer->requests], sizeof(peer->first[0]), "%s", value == NULL ? "" : value);
         }
         peer->requests++;
-        if (step == CLOUDWATCH_PEER_ACCEPT || step == CLOUDWATCH_PEER_ACCEPT_RESET)
+        if (step == CLOUDWATCH_PEER_ACCEPT || step == CLOUDWATCH_PEER_ACCEPT_RESET ||
+            step == CLOUDWATCH_PEER_ACCEPT_502 || step == CLOUDWATCH_PEER_ACCEPT_PAGE)
                 cloudwatch_peer_take(peer, data);
         (void)pthread_mutex_unlock(&peer->lock);
         json_decref(root);
@@ -123,6 +129,18 @@ static inline bool cloudwatch_peer_request(struct http_peer_connection *connecti
         case CLOUDWATCH_PEER_THROTTLED:
                 cloudwatch_peer_answer(connection, "400 Bad Request",
                                        "{\"__type\":\"ThrottlingException\",\"Message\":\"Rate exceeded\"}");
+                return true;
+        case CLOUDWATCH_PEER_ACCEPT_502:
+                cloudwatch_peer_answer(connection, "502 Bad Gateway", "<html>bad gateway</html>");
+                return true;
+        case CLOUDWATCH_PEER_504:
+                cloudwatch_peer_answer(connection, "504 Gateway Timeout", "");
+                return true;
+        case CLOUDWATCH_PEER_ACCEPT_PAGE:
+                cloudwatch_peer_answer(connection, "200 OK", "<html>Welcome to the network</html>");
+                return true;
+        case CLOUDWATCH_PEER_503_PAGE:
+                cloudwatch_peer_answer(connection, "503 Service Unavailable", "<html>upstream reset</html>");
                 return true;
         case CLOUDWATCH_PEER_RESET:
         case CLOUDWATCH_PEER_ACCEPT_RESET:

@@ -460,45 +460,75 @@ Test(cloudwatch, answers_mean_what_aws_says)
                 const char *body, *protocol;
                 uint16_t status;
                 bool json;
+                enum cloudwatch_verdict verdict;
                 enum err_code code;
                 const char *name, *message;
         } cases[] = {
-                {"", "rpc-v2-cbor", 200, false, ERR_OK, "", ""},
-                {"\xa0", "rpc-v2-cbor", 200, false, ERR_OK, "", ""},
-                {"", "", 200, true, ERR_OK, "", ""},
-                {"{}", "", 200, true, ERR_OK, "", ""},
-                {"<html>", "", 200, false, ERR_PROTOCOL, "", NULL},
-                {"", "rpc-v1", 200, false, ERR_PROTOCOL, "", NULL},
+                {"", "rpc-v2-cbor", 200, false, CLOUDWATCH_TAKEN, ERR_OK, "", ""},
+                {"\xa0", "rpc-v2-cbor", 200, false, CLOUDWATCH_TAKEN, ERR_OK, "", ""},
+                {"", "", 200, true, CLOUDWATCH_TAKEN, ERR_OK, "", ""},
+                {"{}", "", 200, true, CLOUDWATCH_TAKEN, ERR_OK, "", ""},
+                {"<html>", "", 200, false, CLOUDWATCH_AMBIGUOUS, ERR_PROTOCOL, "", NULL},
+                {"", "rpc-v1", 200, false, CLOUDWATCH_AMBIGUOUS, ERR_PROTOCOL, "", NULL},
                 {ERROR_CBOR("com.amazonaws.cloudwatch#InvalidParameterValueException", "\x78\x37",
                             "The value AWS/ for parameter Namespace is invalid.", "\x78\x32"),
-                 "rpc-v2-cbor", 400, false, ERR_REFUSED, "InvalidParameterValueException",
+                 "rpc-v2-cbor", 400, false, CLOUDWATCH_NOT_TAKEN, ERR_REFUSED, "InvalidParameterValueException",
                  "The value AWS/ for parameter Namespace is invalid."},
-                {ERROR_CBOR("x#Throttling", "\x6c", "Rate exceeded", "\x6d"), "rpc-v2-cbor", 400, false, ERR_THROTTLED,
-                 "Throttling", "Rate exceeded"},
-                {ERROR_CBOR("x#InternalServiceFault", "\x76", "", "\x60"), "rpc-v2-cbor", 500, false, ERR_UNAVAILABLE,
-                 "InternalServiceFault", NULL},
+                {ERROR_CBOR("x#Throttling", "\x6c", "Rate exceeded", "\x6d"), "rpc-v2-cbor", 400, false,
+                 CLOUDWATCH_NOT_TAKEN, ERR_THROTTLED, "Throttling", "Rate exceeded"},
+                {ERROR_CBOR("x#InternalServiceFault", "\x76", "", "\x60"), "rpc-v2-cbor", 500, false,
+                 CLOUDWATCH_NOT_TAKEN, ERR_UNAVAILABLE, "InternalServiceFault", NULL},
                 /* Pieces, other members first, indefinite. */
-                {"\xbf\x61x\x82\x01\xa1\x61y\xf6\x66__type\x6aThrottling\xff", "rpc-v2-cbor", 400, false, ERR_THROTTLED,
-                 "Throttling", NULL},
-                {"\xbf\x66__type", "rpc-v2-cbor", 400, false, ERR_REFUSED, "", NULL},
-                {"", "rpc-v2-cbor", 413, false, ERR_REFUSED, "", NULL},
-                {"<html>busy</html>", "", 503, false, ERR_UNAVAILABLE, "", NULL},
+                {"\xbf\x61x\x82\x01\xa1\x61y\xf6\x66__type\x6aThrottling\xff", "rpc-v2-cbor", 400, false,
+                 CLOUDWATCH_NOT_TAKEN, ERR_THROTTLED, "Throttling", NULL},
+                {"\xbf\x66__type", "rpc-v2-cbor", 400, false, CLOUDWATCH_NOT_TAKEN, ERR_REFUSED, "", NULL},
+                {"", "rpc-v2-cbor", 413, false, CLOUDWATCH_NOT_TAKEN, ERR_REFUSED, "", NULL},
+                {"<html>busy</html>", "", 503, false, CLOUDWATCH_AMBIGUOUS, ERR_UNAVAILABLE, "", NULL},
                 {"{\"__type\":\"ExpiredTokenException\",\"message\":\"The security token is expired\"}", "", 403, false,
-                 ERR_CREDENTIALS_EXPIRED, "ExpiredTokenException", "The security token is expired"},
+                 CLOUDWATCH_NOT_TAKEN, ERR_CREDENTIALS_EXPIRED, "ExpiredTokenException",
+                 "The security token is expired"},
                 {"{\"__type\":\"com.amazonaws.cloudwatch#MissingRequiredParameterException\",\"message\":\"m\"}", "",
-                 400, true, ERR_REFUSED, "MissingRequiredParameterException", "m"},
-                {"{\"__type\":\"InternalServiceError\"}", "", 500, true, ERR_UNAVAILABLE, "InternalServiceError", NULL},
-                {"{\"__type\":\"Throttling\"}", "", 400, true, ERR_THROTTLED, "Throttling", NULL},
-                {"", "", 301, true, ERR_REFUSED, "", NULL},
+                 400, true, CLOUDWATCH_NOT_TAKEN, ERR_REFUSED, "MissingRequiredParameterException", "m"},
+                {"{\"__type\":\"InternalServiceError\"}", "", 500, true, CLOUDWATCH_NOT_TAKEN, ERR_UNAVAILABLE,
+                 "InternalServiceError", NULL},
+                {"{\"__type\":\"Throttling\"}", "", 400, true, CLOUDWATCH_NOT_TAKEN, ERR_THROTTLED, "Throttling", NULL},
+                {"", "", 301, true, CLOUDWATCH_NOT_TAKEN, ERR_REFUSED, "", NULL},
+                {"", "", 408, true, CLOUDWATCH_NOT_TAKEN, ERR_UNAVAILABLE, "", NULL},
+                {"<html>slow down</html>", "", 429, true, CLOUDWATCH_NOT_TAKEN, ERR_THROTTLED, "", NULL},
+                {"{\"__type\":\"Throttling\"}", "", 503, true, CLOUDWATCH_NOT_TAKEN, ERR_THROTTLED, "Throttling", NULL},
+                /* Successes of somebody else. */
+                {"<html>Welcome</html>", "", 200, true, CLOUDWATCH_AMBIGUOUS, ERR_PROTOCOL, "", NULL},
+                {"{\"cut", "", 200, true, CLOUDWATCH_AMBIGUOUS, ERR_PROTOCOL, "", NULL},
+                {"{} {}", "", 200, true, CLOUDWATCH_AMBIGUOUS, ERR_PROTOCOL, "", NULL},
+                {"[]", "", 200, true, CLOUDWATCH_AMBIGUOUS, ERR_PROTOCOL, "", NULL},
+                {"{\"Later\":{\"x\":[1]}}", "", 200, true, CLOUDWATCH_TAKEN, ERR_OK, "", ""},
+                {"\xbf\xff", "rpc-v2-cbor", 200, false, CLOUDWATCH_TAKEN, ERR_OK, "", ""},
+                {"\x80", "rpc-v2-cbor", 200, false, CLOUDWATCH_AMBIGUOUS, ERR_PROTOCOL, "", NULL},
+                /* 5xx: a name that is AWS's, or comes as AWS's do, says no; others leave it open. */
+                {"", "", 500, true, CLOUDWATCH_AMBIGUOUS, ERR_UNAVAILABLE, "", NULL},
+                {"", "rpc-v2-cbor", 500, false, CLOUDWATCH_AMBIGUOUS, ERR_UNAVAILABLE, "", NULL},
+                {"{\"message\":\"upstream reset\"}", "", 503, true, CLOUDWATCH_AMBIGUOUS, ERR_UNAVAILABLE, "",
+                 "upstream reset"},
+                {"{\"code\":\"upstream_reset\"}", "", 503, true, CLOUDWATCH_AMBIGUOUS, ERR_UNAVAILABLE,
+                 "upstream_reset", NULL},
+                {"\xa1\x66__type\x65x#New", "rpc-v2-cbor", 500, false, CLOUDWATCH_NOT_TAKEN, ERR_UNAVAILABLE, "New",
+                 NULL},
+                {"{\"__type\":\"ServiceUnavailable\"}", "", 503, false, CLOUDWATCH_NOT_TAKEN, ERR_UNAVAILABLE,
+                 "ServiceUnavailable", NULL},
+                {"{\"__type\":\"InternalServiceError\"}", "", 502, true, CLOUDWATCH_AMBIGUOUS, ERR_UNAVAILABLE,
+                 "InternalServiceError", NULL},
+                {"", "", 504, false, CLOUDWATCH_AMBIGUOUS, ERR_UNAVAILABLE, "", NULL},
+                {"{\"__type\":\"AccessDeniedException\"}", "", 504, true, CLOUDWATCH_AMBIGUOUS, ERR_UNAVAILABLE,
+                 "AccessDeniedException", NULL},
         };
         for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
                 struct http_response response = {.status = cases[i].status,
                                                  .smithy_protocol = slice_of_text(cases[i].protocol),
                                                  .body = slice_of_text(cases[i].body)};
                 struct aws_error error = {.name = "", .message = ""};
-                enum err_code code = cloudwatch_answer_read(&response, cases[i].json, 0, &error);
-                cr_assert_eq(code, cases[i].code, "%zu: %s", i, err_name(code));
-                cr_assert_eq(error.code, cases[i].code);
+                enum cloudwatch_verdict verdict = cloudwatch_answer_read(&response, cases[i].json, 0, &error);
+                cr_assert_eq(verdict, cases[i].verdict, "%zu: %d", i, (int)verdict);
+                cr_assert_eq(error.code, cases[i].code, "%zu: %s", i, err_name(error.code));
                 cr_assert_str_eq(error.name, cases[i].name, "%zu: %s", i, error.name);
                 if (cases[i].message != NULL)
                         cr_assert_str_eq(error.message, cases[i].message);

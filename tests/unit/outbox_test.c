@@ -71,7 +71,7 @@ static void write_period(struct outbox *outbox, uint32_t chunks)
                 uint8_t *at = outbox_room(outbox, &room);
                 cr_assert_geq(room, body_bytes(i));
                 memset(at, 'a' + (int)i, body_bytes(i));
-                outbox_add(outbox, body_bytes(i), 10 + i);
+                outbox_add(outbox, body_bytes(i), 10 + i, 1000 + i);
         }
         outbox_seal(outbox, places, 1767323045678, 1767323040000);
 }
@@ -84,6 +84,7 @@ static void check_next(const struct outbox *outbox, uint32_t index)
         cr_assert_eq(body.ptr[0], 'a' + (int)index);
         cr_assert_eq(body.ptr[body.len - 1], 'a' + (int)index);
         cr_assert_eq(data, 10 + index);
+        cr_assert_eq(outbox_next_counts(outbox), 1000 + index);
 }
 
 /* ---------------------------------------------------------------------------------------------- kills */
@@ -354,7 +355,7 @@ Test(outbox, the_room_is_what_was_asked_for)
         (void)outbox_room(outbox, &room);
         cr_assert_eq(room, 320);
         memset(outbox_room(outbox, &room), 'a', 100);
-        outbox_add(outbox, 100, 10);
+        outbox_add(outbox, 100, 10, UINT64_C(1) << 40);
         (void)outbox_room(outbox, &room);
         cr_assert_eq(room, 320 - 128);
         outbox_close(outbox);

@@ -263,6 +263,8 @@ Test(target_cloudwatch, without_an_answer_skip_may_lose_that_request_only, .time
         cr_assert_eq(egress_rig_state(&rig, 0, target).delivered, 2500);
         cr_assert_eq(counter(COUNTER_cloudwatch_ambiguous_skipped), 1);
         cr_assert_eq(atomic_load(&rig.targets[target].row->ambiguous_skipped), 1);
+        cr_assert_eq(counter(COUNTER_cloudwatch_skipped_counts), 1000);
+        cr_assert_eq(atomic_load(&rig.targets[target].row->skipped_counts), 1000);
         check_sums(-1000);
         rig_end();
 }
@@ -281,6 +283,67 @@ Test(target_cloudwatch, a_skipped_last_request_settles_the_period, .timeout = 90
         check_sums(-(int64_t)peer.data[0]);
         check_balanced();
         rig_end();
+}
+
+/* Nine events of one period, whose first answer comes from something before the service; then it works. */
+static void answer_of_a_front_end(enum cloudwatch_peer_step step, bool resend, uint32_t requests, int64_t extra)
+{
+        rig_begin();
+        rules.resend_ambiguous = resend;
+        rules.period_s = 3600;
+        peer.period_s = 3600;
+        rig.settings.egress.retry_max_ms = 50;
+        cloudwatch_peer_script(&peer, step);
+        rig_open();
+        publish_sets(0, 9);
+        egress_rig_stop(&rig, 10000);
+        cr_assert_eq(egress_rig_state(&rig, 0, target).delivered, 9);
+        cr_assert_eq(peer.requests, requests);
+        bool ambiguous = step != CLOUDWATCH_PEER_500 && step != CLOUDWATCH_PEER_THROTTLED;
+        uint64_t skipped = ambiguous && !resend ? 1 : 0;
+        cr_assert_eq(counter(COUNTER_cloudwatch_ambiguous_resent), ambiguous && resend ? 1 : 0);
+        cr_assert_eq(counter(COUNTER_cloudwatch_ambiguous_skipped), skipped);
+        cr_assert_eq(counter(COUNTER_cloudwatch_skipped_counts), 9 * skipped);
+        cr_assert_eq(counter(COUNTER_egress_requests_uncertain), ambiguous ? 1 : 0);
+        cr_assert_eq(counter(COUNTER_egress_requests_failed), 1);
+        check_sums(extra);
+        check_balanced();
+        rig_end();
+}
+
+Test(target_cloudwatch, a_502_after_all_was_taken_is_ambiguous, .timeout = 90)
+{
+        answer_of_a_front_end(CLOUDWATCH_PEER_ACCEPT_502, true, 2, 9);
+}
+
+Test(target_cloudwatch, a_502_after_all_was_taken_is_passed_over_with_skip, .timeout = 90)
+{
+        answer_of_a_front_end(CLOUDWATCH_PEER_ACCEPT_502, false, 1, 0);
+}
+
+Test(target_cloudwatch, a_504_is_ambiguous, .timeout = 90)
+{
+        answer_of_a_front_end(CLOUDWATCH_PEER_504, false, 1, -9);
+}
+
+Test(target_cloudwatch, a_success_that_is_a_page_is_ambiguous, .timeout = 90)
+{
+        answer_of_a_front_end(CLOUDWATCH_PEER_ACCEPT_PAGE, false, 1, 0);
+}
+
+Test(target_cloudwatch, a_503_without_an_aws_error_is_ambiguous, .timeout = 90)
+{
+        answer_of_a_front_end(CLOUDWATCH_PEER_503_PAGE, true, 2, 0);
+}
+
+Test(target_cloudwatch, errors_with_a_name_are_sent_again_with_skip_too, .timeout = 90)
+{
+        answer_of_a_front_end(CLOUDWATCH_PEER_500, false, 2, 0);
+}
+
+Test(target_cloudwatch, throttling_is_sent_again_with_skip_too, .timeout = 90)
+{
+        answer_of_a_front_end(CLOUDWATCH_PEER_THROTTLED, false, 2, 0);
 }
 
 /* ---------------------------------------------------------------------------------------------- kills */
@@ -347,6 +410,7 @@ Test(target_cloudwatch, after_a_kill_skip_passes_over_what_was_on_the_wire, .tim
         check_sums(-1000);
         check_balanced();
         cr_assert_eq(counter(COUNTER_cloudwatch_ambiguous_skipped), 1);
+        cr_assert_eq(counter(COUNTER_cloudwatch_skipped_counts), 1000);
         rig_end();
 }
 
