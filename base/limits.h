@@ -67,9 +67,10 @@
 /* ---- CloudWatch PutMetricData: API_PutMetricData, cloudwatch_limits.html */
 #define LIMIT_CLOUDWATCH_DATA_PER_CALL_MAX 1000u
 /* Whether 1 MB counts bytes before or after gzip is not said: the body before it stays below. */
-#define LIMIT_CLOUDWATCH_CALL_BYTES_MAX  1000000u
-#define LIMIT_CLOUDWATCH_NAME_BYTES_MAX  255u /* namespace, metric and dimension names */
-#define LIMIT_CLOUDWATCH_VALUE_BYTES_MAX 255u /* dimension values: 1,024 there, 255 for SES's defaults and tags */
+#define LIMIT_CLOUDWATCH_CALL_BYTES_MAX    1000000u
+#define LIMIT_CLOUDWATCH_NAME_BYTES_MAX    255u  /* namespace, metric and dimension names */
+#define LIMIT_CLOUDWATCH_VALUE_BYTES_MAX   1024u /* dimension values that events have */
+#define LIMIT_CLOUDWATCH_DEFAULT_BYTES_MAX 255u  /* those in the configuration: SES's limit for defaults */
 /* Series that one target may make in an hour: what CloudWatch bills, and what a table has room for. */
 #define LIMIT_CLOUDWATCH_SERIES_MAX 10000u
 #define LIMIT_DIMENSIONS_MAX        10u /* SES: of one event destination */

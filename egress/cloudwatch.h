@@ -35,7 +35,7 @@ struct cloudwatch_head cloudwatch_head_of(bool json, bool gzip);
 /* ---------------------------------------------------------------------------------------------- bodies */
 
 /* The smallest room for a body: whatever the namespace, one datum of any table fits. */
-#define CLOUDWATCH_BODY_BYTES_MIN 16384u
+#define CLOUDWATCH_BODY_BYTES_MIN 32768u
 
 struct cloudwatch_body {
         uint8_t *bytes; /* caller's memory */

@@ -19,18 +19,21 @@
 #define METRICS_VALUE_BYTES_USUAL 32u
 /* What bounds the bodies of one table, whatever the configuration. */
 #define METRICS_VALUES_BYTES_MAX (8u * 1024u * 1024u)
-/* One event in all roll-ups, at its worst: a byte of length and twice the largest value for each dimension. */
-#define METRICS_EVENT_BYTES_MAX \
-        (RULES_ROLL_UPS_MAX * RULES_DIMENSIONS_MAX * (2u * LIMIT_CLOUDWATCH_VALUE_BYTES_MAX + 1u))
-_Static_assert(METRICS_EVENT_BYTES_MAX <= METRICS_VALUES_BYTES_MAX, "an empty table takes any event");
+#define METRICS_LENGTH_BYTES     2u
+/* A dimension at its worst: twice the largest value. */
+#define METRICS_COST_MAX (2u * LIMIT_CLOUDWATCH_VALUE_BYTES_MAX + METRICS_LENGTH_BYTES)
+_Static_assert(RULES_ROLL_UPS_MAX *RULES_DIMENSIONS_MAX *METRICS_COST_MAX <= METRICS_VALUES_BYTES_MAX,
+               "an empty table takes any event");
 _Static_assert(RULES_ROLL_UPS_MAX <= 16, "a roll-up is a bit of uint16_t");
-_Static_assert(LIMIT_CLOUDWATCH_VALUE_BYTES_MAX <= UINT8_MAX, "the length of a value is a byte");
+_Static_assert(LIMIT_CLOUDWATCH_VALUE_BYTES_MAX <= UINT16_MAX, "the length of a value has two bytes");
+_Static_assert(RULES_DIMENSIONS_MAX *(LIMIT_CLOUDWATCH_VALUE_BYTES_MAX + METRICS_LENGTH_BYTES) <= UINT16_MAX,
+               "the values of a series have a length of two bytes");
 
 struct metrics_entry {
         uint64_t identity;
         uint64_t count;
         int64_t period;     /* number of the period since 1970 */
-        uint32_t values_at; /* in the arena: for each dimension of the roll-up a length byte and the value */
+        uint32_t values_at; /* in the arena: for each dimension of the roll-up two bytes of length and the value */
         uint16_t values_bytes;
         uint8_t type;
         uint8_t roll_up;
@@ -53,7 +56,6 @@ struct metrics_hour {
 struct metrics_value {
         struct slice text;
         uint32_t cost; /* in the arena's terms */
-        bool refused;
 };
 
 struct metrics_table {
@@ -72,6 +74,7 @@ struct metrics_table {
         uint32_t values_used,
                 values_max;  /* used: with the cost of quotes and backslashes, so never less than the bytes */
         uint32_t values_end; /* bytes */
+        uint32_t event_bytes_max;
 
         struct metrics_hour hours[2]; /* the newest, and all before it */
         uint32_t hour_slots_mask;
@@ -95,11 +98,20 @@ uint32_t metrics_table_series_max(const struct rules_cloudwatch *cloudwatch)
         return series < METRICS_SERIES_MIN ? METRICS_SERIES_MIN : series;
 }
 
+/* One event in all roll-ups, at its worst. */
+static uint32_t metrics_event_bytes_max(const struct rules_cloudwatch *cloudwatch)
+{
+        uint32_t values = 0;
+        for (uint32_t i = 0; i < cloudwatch->roll_ups_count; i++)
+                values += (uint32_t)__builtin_popcount(cloudwatch->roll_ups[i]);
+        return values * METRICS_COST_MAX;
+}
+
 uint32_t metrics_table_values_bytes_max(const struct rules_cloudwatch *cloudwatch)
 {
         uint64_t bytes = (uint64_t)metrics_table_series_max(cloudwatch) * cloudwatch->dimensions_count *
-                         (METRICS_VALUE_BYTES_USUAL + 1);
-        bytes += METRICS_EVENT_BYTES_MAX;
+                         (METRICS_VALUE_BYTES_USUAL + METRICS_LENGTH_BYTES);
+        bytes += metrics_event_bytes_max(cloudwatch);
         return bytes > METRICS_VALUES_BYTES_MAX ? METRICS_VALUES_BYTES_MAX : (uint32_t)bytes;
 }
 
@@ -150,7 +162,7 @@ static bool metrics_copy_config(struct metrics_table *table, const struct rules_
                 codec_wanted_init(&table->wanted[i], sources[dimension->source], dimension->name);
         }
         table->overflow = (struct metrics_value){.text = config->overflow_value,
-                                                 .cost = (uint32_t)config->overflow_value.len + 1};
+                                                 .cost = (uint32_t)config->overflow_value.len + METRICS_LENGTH_BYTES};
         return good;
 }
 
@@ -179,6 +191,7 @@ enum err_code metrics_table_create(const struct rules_cloudwatch *cloudwatch, st
         table->entries_max = sizes.series;
         table->slots_mask = sizes.slots - 1;
         table->values_max = sizes.values_bytes;
+        table->event_bytes_max = metrics_event_bytes_max(cloudwatch);
         table->hour_slots_mask = sizes.hour_slots - 1;
         table->stats.series_max = cloudwatch->series_max;
         if (table->entries == NULL || table->order == NULL || table->order_room == NULL || table->slots == NULL ||
@@ -219,43 +232,53 @@ void metrics_table_clear(struct metrics_table *table)
 
 /* ---------------------------------------------------------------------------------------------- values */
 
-/* Headers as SES has it; of tags, what CloudWatch takes: ASCII with something to see in it. */
-static bool metrics_value_is_allowed(struct slice value, enum rules_dimension_source source, uint32_t *ret_cost)
+/* Headers as SES has it; of tags, what CloudWatch takes: ASCII with something to see in it. METRICS_REFUSALS_COUNT: it
+ * is allowed. */
+static enum metrics_refusal metrics_value_judge(struct slice value, enum rules_dimension_source source,
+                                                uint32_t *ret_cost)
 {
-        uint32_t cost = (uint32_t)value.len + 1, others = 0, spaces = 0;
+        uint32_t cost = (uint32_t)value.len + METRICS_LENGTH_BYTES, others = 0, spaces = 0;
         if (value.len > LIMIT_CLOUDWATCH_VALUE_BYTES_MAX)
-                return false;
+                return METRICS_REFUSED_LENGTH;
         for (size_t i = 0; i < value.len; i++) {
                 uint8_t byte = value.ptr[i];
                 if ((byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || (byte >= '0' && byte <= '9') ||
                     byte == '_' || byte == '-' || byte == '@' || byte == '.')
                         continue;
                 if (byte < ' ' || byte > '~')
-                        return false;
+                        return METRICS_REFUSED_CHARACTERS;
                 others++;
                 spaces += byte == ' ';
                 cost += byte == '"' || byte == '\\';
         }
         *ret_cost = cost;
-        return source == RULES_DIMENSION_EMAIL_HEADER ? others == 0 : spaces < value.len;
+        if (spaces == value.len)
+                return METRICS_REFUSED_BLANK;
+        return source == RULES_DIMENSION_EMAIL_HEADER && others > 0 ? METRICS_REFUSED_CHARACTERS
+                                                                    : METRICS_REFUSALS_COUNT;
 }
 
-/* Resolves every dimension. Returns which were refused, by bit. */
+/* Resolves every dimension. Returns which were refused, by bit; the masks say why. */
 static uint32_t metrics_resolve(struct metrics_table *table, const struct codec_view *view,
                                 const struct codec_json_options *options, struct metrics_value *ret_values,
-                                uint32_t *ret_several)
+                                uint32_t *ret_several, uint32_t ret_why[METRICS_REFUSALS_COUNT])
 {
         const struct rules_cloudwatch *config = &table->config;
         struct codec_found found[RULES_DIMENSIONS_MAX];
         uint32_t refused = 0, several = 0;
+        memset(ret_why, 0, METRICS_REFUSALS_COUNT * sizeof(ret_why[0]));
         codec_view_find(view, options, table->wanted, config->dimensions_count, found);
         for (uint32_t i = 0; i < config->dimensions_count; i++) {
                 struct slice text = found[i].value;
                 if (text.len == 0)
                         text = config->dimensions[i].default_value;
                 ret_values[i] = (struct metrics_value){.text = text};
-                if (!metrics_value_is_allowed(text, config->dimensions[i].source, &ret_values[i].cost))
+                enum metrics_refusal refusal =
+                        metrics_value_judge(text, config->dimensions[i].source, &ret_values[i].cost);
+                if (refusal != METRICS_REFUSALS_COUNT) {
                         refused |= 1u << i;
+                        ret_why[refusal] |= 1u << i;
+                }
                 if (found[i].count > 1)
                         several |= 1u << i;
         }
@@ -270,7 +293,7 @@ struct metrics_key {
         int64_t period;
         uint32_t cost, bytes;
         uint8_t type, roll_up;
-        uint8_t values[RULES_DIMENSIONS_MAX * (LIMIT_CLOUDWATCH_VALUE_BYTES_MAX + 1)];
+        uint8_t values[RULES_DIMENSIONS_MAX * (LIMIT_CLOUDWATCH_VALUE_BYTES_MAX + METRICS_LENGTH_BYTES)];
 };
 
 /* With `values` NULL, the overflow series. */
@@ -281,7 +304,9 @@ static void metrics_key_make(const struct metrics_table *table, struct metrics_k
         uint32_t cost = 0;
         for (uint32_t mask = table->config.roll_ups[roll_up]; mask != 0; mask &= mask - 1) {
                 const struct metrics_value *value = values == NULL ? &table->overflow : &values[__builtin_ctz(mask)];
-                *at++ = (uint8_t)value->text.len;
+                const uint16_t len = (uint16_t)value->text.len;
+                memcpy(at, &len, METRICS_LENGTH_BYTES);
+                at += METRICS_LENGTH_BYTES;
                 memcpy(at, value->text.ptr, value->text.len);
                 at += value->text.len;
                 cost += value->cost;
@@ -435,11 +460,11 @@ enum err_code metrics_table_count(struct metrics_table *table, const struct code
         const struct rules_cloudwatch *config = &table->config;
         /* The most that it can add. A little early is no harm: a single period fits in any case. */
         if (table->entries_max - table->entries_count < config->roll_ups_count ||
-            table->values_max - table->values_used < METRICS_EVENT_BYTES_MAX)
+            table->values_max - table->values_used < table->event_bytes_max)
                 return ERR_FULL;
         struct metrics_value values[RULES_DIMENSIONS_MAX];
-        uint32_t several;
-        uint32_t refused = metrics_resolve(table, view, options, values, &several);
+        uint32_t several, why[METRICS_REFUSALS_COUNT];
+        uint32_t refused = metrics_resolve(table, view, options, values, &several, why);
         if (accepted_ms < 0)
                 accepted_ms = 0;
         uint32_t counted = 0;
@@ -463,6 +488,8 @@ enum err_code metrics_table_count(struct metrics_table *table, const struct code
         if (left_out) {
                 stats->values_refused += copies;
                 stats->refused_mask |= refused;
+                for (size_t i = 0; i < METRICS_REFUSALS_COUNT; i++)
+                        stats->refused_why[i] |= why[i];
         }
         return counted > 0 ? ERR_OK : ERR_NAME;
 }
@@ -525,8 +552,10 @@ void metrics_table_get(const struct metrics_table *table, uint32_t index, struct
         for (uint32_t mask = table->config.roll_ups[entry->roll_up]; mask != 0; mask &= mask - 1) {
                 struct metrics_dimension *dimension = &ret_datum->dimensions[ret_datum->dimensions_count++];
                 dimension->name = table->config.dimensions[__builtin_ctz(mask)].name;
-                dimension->value = slice_of(at + 1, at[0]);
-                at += 1 + (size_t)at[0];
+                uint16_t len;
+                memcpy(&len, at, METRICS_LENGTH_BYTES);
+                dimension->value = slice_of(at + METRICS_LENGTH_BYTES, len);
+                at += METRICS_LENGTH_BYTES + (size_t)len;
         }
         ASSERT(at == table->values + entry->values_at + entry->values_bytes);
 }

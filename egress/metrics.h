@@ -67,6 +67,14 @@ struct metrics_datum {
 /* index < metrics_table_series(), in the order of the last sort. */
 void metrics_table_get(const struct metrics_table *table, uint32_t index, struct metrics_datum *ret_datum);
 
+/* Why a value is none. */
+enum metrics_refusal {
+        METRICS_REFUSED_LENGTH,     /* more than LIMIT_CLOUDWATCH_VALUE_BYTES_MAX bytes */
+        METRICS_REFUSED_CHARACTERS, /* not ASCII, or control characters; of headers, what SES does not take */
+        METRICS_REFUSED_BLANK,      /* spaces only */
+        METRICS_REFUSALS_COUNT
+};
+
 struct metrics_stats {
         uint32_t series_max;     /* the budget */
         uint32_t hour_series;    /* billed in the newest hour: admitted ones, and overflow ones and ones without
@@ -76,7 +84,8 @@ struct metrics_stats {
         uint64_t values_refused; /* events that were left out of one roll-up at least */
         uint64_t several_values; /* events with several values of one dimension: the first was taken */
         uint32_t refused_mask;   /* dimensions, by bit, that values_refused came from: to log each once */
-        uint32_t several_mask;   /* the same of several_values */
+        uint32_t refused_why[METRICS_REFUSALS_COUNT]; /* the same by reason */
+        uint32_t several_mask;                        /* the same of several_values */
 };
 void metrics_table_get_stats(const struct metrics_table *table, struct metrics_stats *ret_stats);
 

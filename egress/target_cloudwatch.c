@@ -46,7 +46,7 @@ struct egress_cloudwatch {
         struct metrics_stats told;                             /* what of the table's totals the counters have */
         uint32_t found_resent, found_skipped, found_recounted; /* at start; for the worker to count */
         uint64_t found_skipped_counts;
-        uint32_t refused_logged, several_logged; /* dimensions, by bit */
+        uint32_t refused_logged[METRICS_REFUSALS_COUNT], several_logged; /* dimensions, by bit */
         struct log_gate overflow_gate;
 };
 
@@ -256,25 +256,47 @@ static enum err_code target_cloudwatch_append(struct egress_target *target, stru
         return code;
 }
 
-/* Once for each dimension: what is silent in SES. */
+static const char *cloudwatch_refusal_text(enum metrics_refusal refusal, enum rules_dimension_source source)
+{
+        switch (refusal) {
+        case METRICS_REFUSED_LENGTH:
+                return "it is longer than 1024 bytes";
+        case METRICS_REFUSED_CHARACTERS:
+                return source == RULES_DIMENSION_EMAIL_HEADER ? "it has other characters than A-Za-z0-9_@-."
+                                                              : "it has other characters than those of printable ASCII";
+        case METRICS_REFUSED_BLANK:
+                return "it is blank";
+        case METRICS_REFUSALS_COUNT:
+                break;
+        }
+        ASSERT(false); /* no refusal */
+        return "";
+}
+_Static_assert(LIMIT_CLOUDWATCH_VALUE_BYTES_MAX == 1024, "as cloudwatch_refusal_text() says");
+
+/* Once for each dimension and reason: what is silent in SES. */
 static void cloudwatch_tell_values(struct egress_target *target, const struct metrics_stats *now)
 {
         struct egress_cloudwatch *own = target->cloudwatch;
         const struct rules_cloudwatch *rules = metrics_table_config(own->table);
-        uint32_t refused = now->refused_mask & ~own->refused_logged, several = now->several_mask & ~own->several_logged;
-        own->refused_logged |= refused;
+        uint32_t several = now->several_mask & ~own->several_logged;
         own->several_logged |= several;
-        for (uint32_t i = 0; i < rules->dimensions_count; i++) {
-                if ((refused & 1u << i) != 0)
+        for (uint32_t why = 0; why < METRICS_REFUSALS_COUNT; why++) {
+                uint32_t refused = now->refused_why[why] & ~own->refused_logged[why];
+                own->refused_logged[why] |= refused;
+                for (; refused != 0; refused &= refused - 1) {
+                        const struct rules_dimension *dimension = &rules->dimensions[__builtin_ctz(refused)];
                         log_warning("a dimension has a value that is none: no metric, as in SES",
-                                    "target=%s dimension=%.*s reason=\"other characters than A-Za-z0-9_@-.\" "
+                                    "target=%s dimension=%.*s reason=\"%s\" "
                                     "now=\"counted in cloudwatch_values_refused\"",
-                                    target->log_key, SLICE_PRINTF(rules->dimensions[i].name));
-                if ((several & 1u << i) != 0)
-                        log_info("a dimension has several values: the first is taken",
-                                 "target=%s dimension=%.*s now=\"counted in cloudwatch_several_values\"",
-                                 target->log_key, SLICE_PRINTF(rules->dimensions[i].name));
+                                    target->log_key, SLICE_PRINTF(dimension->name),
+                                    cloudwatch_refusal_text((enum metrics_refusal)why, dimension->source));
+                }
         }
+        for (; several != 0; several &= several - 1)
+                log_info("a dimension has several values: the first is taken",
+                         "target=%s dimension=%.*s now=\"counted in cloudwatch_several_values\"", target->log_key,
+                         SLICE_PRINTF(rules->dimensions[__builtin_ctz(several)].name));
 }
 
 /* The chunk is passed over: the events in it count as delivered, and what may be missing is told. */

@@ -77,7 +77,7 @@ static bool cloudwatch_dimension(struct rules_reader *reader, const struct rules
                         good = false;
                 }
         if (values[2] == NULL ||
-            !rules_yaml_text(reader, values[2], names[2], 1, LIMIT_CLOUDWATCH_VALUE_BYTES_MAX, &value)) {
+            !rules_yaml_text(reader, values[2], names[2], 1, LIMIT_CLOUDWATCH_DEFAULT_BYTES_MAX, &value)) {
                 good = false;
         } else if (!rules_is_made_of(value, CLOUDWATCH_VALUE_OTHERS)) {
                 rules_error(reader, values[2],
@@ -231,7 +231,7 @@ static bool cloudwatch_roll_ups(struct rules_reader *reader, const struct rules_
 static bool cloudwatch_overflow_value(struct rules_reader *reader, const struct rules_yaml_node *node,
                                       struct slice *ret_value)
 {
-        if (!rules_yaml_text(reader, node, "Sendring.OverflowValue", 1, LIMIT_CLOUDWATCH_VALUE_BYTES_MAX, ret_value))
+        if (!rules_yaml_text(reader, node, "Sendring.OverflowValue", 1, LIMIT_CLOUDWATCH_DEFAULT_BYTES_MAX, ret_value))
                 return false;
         if (rules_is_made_of(*ret_value, CLOUDWATCH_VALUE_OTHERS))
                 return true;

@@ -9,12 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define CLOUDWATCH_DIMENSIONS_MAX  30u
-#define CLOUDWATCH_VALUES_MAX      150u
-#define CLOUDWATCH_PAST_S          (INT64_C(14) * 86400)
-#define CLOUDWATCH_FUTURE_S        (INT64_C(2) * 3600)
-#define CLOUDWATCH_VALUE_BYTES_MAX 1024u
-#define CLOUDWATCH_DEPTH_MAX       16u
+#define CLOUDWATCH_DIMENSIONS_MAX 30u
+#define CLOUDWATCH_VALUES_MAX     150u
+#define CLOUDWATCH_PAST_S         (INT64_C(14) * 86400)
+#define CLOUDWATCH_FUTURE_S       (INT64_C(2) * 3600)
+#define CLOUDWATCH_DEPTH_MAX      16u
 
 struct sink_cloudwatch {
         struct inflate_state inflate;
@@ -289,7 +288,7 @@ static bool cloudwatch_dimensions(const json_t *list, uint32_t place, json_t *re
                         return cloudwatch_refuse(refusal, "InvalidParameterValue",
                                                  "No Metric Datum can have multiple dimensions with the same name");
                 (void)snprintf(where, sizeof(where), "MetricData.member.%u.Dimensions.member.%zu.Value", place, i + 1);
-                if (!cloudwatch_text(value, where, CLOUDWATCH_VALUE_BYTES_MAX, refusal))
+                if (!cloudwatch_text(value, where, LIMIT_CLOUDWATCH_VALUE_BYTES_MAX, refusal))
                         return false;
                 if (json_object_set(ret_dimensions, json_string_value(name), value) != 0)
                         return cloudwatch_refuse(refusal, "InternalServiceError", "out of memory");

@@ -67,14 +67,14 @@ static void fuzz_target(const struct rules_target *target)
         ASSERT(cloudwatch->namespace.len >= 1 && cloudwatch->namespace.len <= LIMIT_CLOUDWATCH_NAME_BYTES_MAX);
         ASSERT(!slice_has_prefix(cloudwatch->namespace, SLICE("AWS/")));
         ASSERT(cloudwatch->overflow_value.len >= 1 &&
-               cloudwatch->overflow_value.len <= LIMIT_CLOUDWATCH_VALUE_BYTES_MAX);
+               cloudwatch->overflow_value.len <= LIMIT_CLOUDWATCH_DEFAULT_BYTES_MAX);
         for (uint32_t i = 0; i < cloudwatch->roll_ups_count; i++)
                 ASSERT(cloudwatch->roll_ups[i] >> cloudwatch->dimensions_count == 0);
         for (uint32_t i = 0; i < cloudwatch->dimensions_count; i++) {
                 const struct rules_dimension *dimension = &cloudwatch->dimensions[i];
                 ASSERT(dimension->name.len >= 1 && dimension->name.len <= LIMIT_CLOUDWATCH_NAME_BYTES_MAX);
                 ASSERT(dimension->default_value.len >= 1 &&
-                       dimension->default_value.len <= LIMIT_CLOUDWATCH_VALUE_BYTES_MAX);
+                       dimension->default_value.len <= LIMIT_CLOUDWATCH_DEFAULT_BYTES_MAX);
         }
 }
 

@@ -249,6 +249,9 @@ def unkilled(build, quick):
         without, small = check_moto(stack, moto, proxy, load["published"], 0)
         check_books(stack, load["published"], without)
         system.check("events without a metric: their header's value is not one", without["mailers"], lambda n: n > 100)
+        told = [line for line in stack.log("router", lines=100000).splitlines() if "a value that is none" in line]
+        system.check("the log says why, once", [re.search(r"dimension=(\S+) reason=\"(.*?)\"", line).groups() for line in told],
+                     [("X-Mailer", "it has other characters than A-Za-z0-9_@-.")])
         series = targets(stack)["small"]
         # A router that was started anew has a new budget.
         system.check("series of the small budget, overflow ones beside it", len(small),

@@ -287,10 +287,10 @@ Test(cloudwatch, a_call_has_at_most_1000000_bytes)
         }
 }
 
-/* 10 dimensions of 255 and 255 bytes, each byte of the values doubled by JSON, in the smallest room there is. */
+/* 10 dimensions of 255 and 1,024 bytes, each byte of the values doubled by JSON, in the smallest room there is. */
 Test(cloudwatch, the_largest_datum_fits_the_smallest_body)
 {
-        static char name[255], value[255];
+        static char name[255], value[LIMIT_CLOUDWATCH_VALUE_BYTES_MAX];
         memset(name, 'n', sizeof(name));
         memset(value, '"', sizeof(value));
         for (int json = 0; json < 2; json++) {
@@ -299,7 +299,7 @@ Test(cloudwatch, the_largest_datum_fits_the_smallest_body)
                 uint64_t sum = 0;
                 datum.count = UINT64_C(1) << 53;
                 for (int i = 0; i < 10; i++)
-                        dimension(&datum, slice_of(name, 255), slice_of(value, 255));
+                        dimension(&datum, slice_of(name, 255), slice_of(value, sizeof(value)));
                 cloudwatch_body_begin(&body, &config, body_bytes, CLOUDWATCH_BODY_BYTES_MIN);
                 cr_assert_eq(cloudwatch_body_add(&body, &datum), ERR_OK);
                 struct slice got = slice_of(body_bytes, cloudwatch_body_finish(&body));

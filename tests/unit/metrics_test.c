@@ -190,12 +190,15 @@ static void expect_value(const char *value, size_t len, enum err_code header_cod
 
 Test(metrics, values_that_may_not_be_one_leave_the_event_out)
 {
-        static char longest[256];
+        static char longest[LIMIT_CLOUDWATCH_VALUE_BYTES_MAX + 1];
         memset(longest, 'v', sizeof(longest));
         expect_value("A-z_0@9.", 8, ERR_OK, ERR_OK);
         expect_value("", 0, ERR_OK, ERR_OK);
         expect_value(longest, 255, ERR_OK, ERR_OK);
-        expect_value(longest, 256, ERR_NAME, ERR_NAME);
+        expect_value(longest, 256, ERR_OK, ERR_OK); /* more than a length of 8 bits has */
+        expect_value(longest, 257, ERR_OK, ERR_OK);
+        expect_value(longest, 1024, ERR_OK, ERR_OK);
+        expect_value(longest, 1025, ERR_NAME, ERR_NAME);
         expect_value("two words", 9, ERR_NAME, ERR_OK); /* CloudWatch takes it, SES does not from a header */
         expect_value("a:b", 3, ERR_NAME, ERR_OK);
         expect_value("  ", 2, ERR_NAME, ERR_NAME);
@@ -207,6 +210,45 @@ Test(metrics, values_that_may_not_be_one_leave_the_event_out)
                 bool in_header = (byte >= '0' && byte <= '9') || (byte >= 'A' && byte <= 'Z') ||
                                  (byte >= 'a' && byte <= 'z') || strchr("_-@.", byte) != NULL;
                 expect_value(value, 2, in_header ? ERR_OK : ERR_NAME, byte >= ' ' && byte < 127 ? ERR_OK : ERR_NAME);
+        }
+}
+
+Test(metrics, the_reason_of_a_refusal_is_known_for_each_dimension)
+{
+        static char longest[LIMIT_CLOUDWATCH_VALUE_BYTES_MAX + 1];
+        memset(longest, 'v', sizeof(longest));
+        const struct {
+                struct sendring_str header, caller;
+                uint32_t why[METRICS_REFUSALS_COUNT]; /* bit 0: the header, bit 1: the tag */
+        } cases[] = {
+                {SENDRING_STR("good"), SENDRING_STR("good"), {0, 0, 0}},
+                {{longest, sizeof(longest)}, SENDRING_STR("good"), {1, 0, 0}},
+                {SENDRING_STR("good"), {longest, sizeof(longest)}, {2, 0, 0}},
+                {SENDRING_STR("a b"), SENDRING_STR("a b"), {0, 1, 0}},
+                {SENDRING_STR("good"), SENDRING_STR("\xc3\xa9"), {0, 2, 0}},
+                {SENDRING_STR("good"), SENDRING_STR("tab\t"), {0, 2, 0}},
+                {SENDRING_STR(" "), SENDRING_STR("good"), {0, 0, 1}},
+                {SENDRING_STR("good"), SENDRING_STR("   "), {0, 0, 2}},
+                {{longest, sizeof(longest)}, SENDRING_STR(" "), {1, 0, 2}},
+        };
+        struct rules_cloudwatch config = config_of(10);
+        add_dimension(&config, RULES_DIMENSION_EMAIL_HEADER, "x-team");
+        add_dimension(&config, RULES_DIMENSION_MESSAGE_TAG, "ses:caller-identity");
+        for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+                struct metrics_table *table = create(&config);
+                struct sendring_pair header = {SENDRING_STR("X-Team"), cases[i].header};
+                struct sendring_event event;
+                codec_events_fill(&event, SENDRING_SEND);
+                event.mail.headers = (struct sendring_pairs){&header, 1};
+                event.mail.caller_identity = cases[i].caller;
+                struct codec_view view = view_of(&event);
+                uint32_t all = cases[i].why[0] | cases[i].why[1] | cases[i].why[2];
+                cr_assert_eq(metrics_table_count(table, &view, NULL, NOON_MS, 1), all == 0 ? ERR_OK : ERR_NAME);
+                struct metrics_stats stats = stats_of(table);
+                cr_assert_eq(stats.refused_mask, all, "%zu", i);
+                for (size_t k = 0; k < METRICS_REFUSALS_COUNT; k++)
+                        cr_assert_eq(stats.refused_why[k], cases[i].why[k], "%zu: %zu", i, k);
+                metrics_table_free(table);
         }
 }
 
