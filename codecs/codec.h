@@ -88,9 +88,13 @@ enum err_code codec_view_load(const uint8_t stored[CODEC_VIEW_STORED_BYTES], str
 /* Only where the parts lie, for those who want to look at the event themselves. */
 enum err_code codec_view_split(struct slice payload, struct slice *ret_event, struct slice *ret_set);
 
-/* The domain that a default configuration set is chosen by: the session's from-domain, else that of mail.source; empty
- * when there is none. `view` as for codec_json_encode(). */
+/* The domain that a default configuration set is chosen by: the one published as ses:from-domain (the session's, else
+ * that of the From header, else, of an event without headers, that of mail.source); empty when there is none. `view` as
+ * for codec_json_encode(). */
 struct slice codec_view_from_domain(const struct codec_view *view);
+/* The domain of the first address that has one in the value of a From header, or of any header with addresses: a part
+ * of it, at most 255 bytes; empty when there is none. Takes time in proportion to the text. */
+struct slice codec_address_domain(struct slice addresses);
 
 /* Reads an event back into the public struct, with lists in the arena: for tools (decode, feeds' tests), never on the
  * hot path. */

@@ -283,4 +283,9 @@ uint32_t codec_headers_kept(const struct codec_view *view, const uint8_t *p);
 /* The domain of an address or of "Name <address>"; empty when there is none. */
 struct slice codec_domain_of(struct slice source);
 
+/* ses:from-domain of an event whose session gives none, by the one rule that all who publish, filter or choose by it
+ * share: the domain of the From header, of commonHeaders first; only without either of them (NULL, else as they lie in
+ * mail) that of mail.source, which bulk senders make an address of their bounces. Empty: there is none. */
+struct slice codec_from_domain(const uint8_t *headers, const uint8_t *common_headers, struct slice source_domain);
+
 #endif

@@ -93,8 +93,11 @@ static void field_know_session(struct codec_field_reader *reader)
                         reader->session[key] = codec_trusted_text(&p);
                 }
         }
-        if (reader->session[CODEC_SESSION_FROM_DOMAIN].len == 0)
-                reader->session[CODEC_SESSION_FROM_DOMAIN] = field_domain(reader);
+        if (reader->session[CODEC_SESSION_FROM_DOMAIN].len > 0)
+                return;
+        struct slice source_domain = field_domain(reader); /* knows mail then */
+        reader->session[CODEC_SESSION_FROM_DOMAIN] = codec_from_domain(
+                reader->mail[CODEC_MAIL_HEADERS], reader->mail[CODEC_MAIL_COMMON_HEADERS], source_domain);
 }
 
 /* ---------------------------------------------------------------------------------------------- visiting */

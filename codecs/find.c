@@ -84,11 +84,8 @@ static void find_auto_tags(const struct codec_view *view, const struct codec_jso
         for (; mask != 0; mask &= mask - 1) {
                 uint32_t i = (uint32_t)__builtin_ctz(mask);
                 if (wanted[i].auto_tag == CODEC_SESSION_FROM_DOMAIN && !type->short_tags &&
-                    texts[CODEC_SESSION_FROM_DOMAIN].len == 0) {
-                        const uint8_t *source = find_in_mail(view, CODEC_MAIL_SOURCE);
-                        if (source != NULL) /* it is required, and so always there */
-                                texts[CODEC_SESSION_FROM_DOMAIN] = codec_domain_of(codec_trusted_text(&source));
-                }
+                    texts[CODEC_SESSION_FROM_DOMAIN].len == 0)
+                        texts[CODEC_SESSION_FROM_DOMAIN] = codec_view_from_domain(view);
                 find_text(&found[i], texts[wanted[i].auto_tag]);
         }
 }

@@ -22,7 +22,8 @@ struct json_event {
         const uint8_t *readable; /* end of the event's bytes */
         const struct codec_view *view;
         const struct codec_json_options *options;
-        struct slice domain; /* of mail.source, once that has passed */
+        struct slice domain;                     /* of mail.source, once that has passed */
+        const uint8_t *headers, *common_headers; /* in mail, once they have passed */
         const struct codec_redaction *redaction;
         uint32_t tokens_left;
         bool message_tags; /* those of mail are being written */
@@ -519,6 +520,10 @@ static uint8_t *json_mail(struct json_event *event, uint8_t *at)
                         const uint8_t *source = p;
                         event->domain = codec_domain_of(codec_trusted_text(&source));
                 }
+                if (key == CODEC_MAIL_HEADERS)
+                        event->headers = p;
+                else if (key == CODEC_MAIL_COMMON_HEADERS)
+                        event->common_headers = p;
                 if (json_mail_dropped(event, key)) {
                         headers |= key == CODEC_MAIL_HEADERS;
                         common |= key == CODEC_MAIL_COMMON_HEADERS;

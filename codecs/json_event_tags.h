@@ -255,7 +255,8 @@ static uint8_t *json_mail_tags(struct json_event *event, uint8_t *at)
         }
         if (!type->short_tags) {
                 if (session[CODEC_SESSION_FROM_DOMAIN].len == 0)
-                        session[CODEC_SESSION_FROM_DOMAIN] = event->domain;
+                        session[CODEC_SESSION_FROM_DOMAIN] =
+                                codec_from_domain(event->headers, event->common_headers, event->domain);
                 at = json_auto_tag(event, at, session, CODEC_SESSION_SOURCE_IP);
                 at = json_auto_tag(event, at, session, CODEC_SESSION_FROM_DOMAIN);
                 at = json_auto_tag(event, at, session, CODEC_SESSION_CALLER_IDENTITY);

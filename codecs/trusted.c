@@ -42,6 +42,20 @@ static struct slice trusted_member_text(struct slice map, unsigned key)
 
 struct slice codec_view_from_domain(const struct codec_view *view)
 {
-        struct slice domain = trusted_member_text(view->session, CODEC_SESSION_FROM_DOMAIN);
-        return domain.len > 0 ? domain : codec_domain_of(trusted_member_text(view->mail, CODEC_MAIL_SOURCE));
+        struct slice given = trusted_member_text(view->session, CODEC_SESSION_FROM_DOMAIN), source = SLICE_EMPTY;
+        const uint8_t *headers = NULL, *common_headers = NULL, *p = view->mail.ptr;
+        if (given.len > 0)
+                return given;
+        for (uint32_t count = codec_trusted_count(&p); count > 0 && *p <= CODEC_MAIL_COMMON_HEADERS; count--) {
+                unsigned key = *p++;
+                const uint8_t *value = p;
+                if (key == CODEC_MAIL_SOURCE)
+                        source = codec_domain_of(codec_trusted_text(&value));
+                else if (key == CODEC_MAIL_HEADERS)
+                        headers = p;
+                else if (key == CODEC_MAIL_COMMON_HEADERS)
+                        common_headers = p;
+                codec_trusted_skip(&p);
+        }
+        return codec_from_domain(headers, common_headers, source);
 }

@@ -329,15 +329,7 @@ static enum err_code postfix_line_header(struct line *line, struct slice whole)
         } else if (slice_equal_ignore_case(header.name, SLICE("X-SES-MESSAGE-TAGS"))) {
                 postfix_tags(postfix, message, header.value, header.cut);
         } else if (slice_equal_ignore_case(header.name, SLICE("From")) && message->from_domain.len == 0) {
-                struct slice domain = header.value;
-                size_t at = domain.len;
-                while (at > 0 && domain.ptr[at - 1] != '@')
-                        at--;
-                domain = at == 0 ? SLICE_EMPTY : slice_from(domain, at);
-                size_t end = 0;
-                while (end < domain.len && (codec_tag_bytes[domain.ptr[end]] != 0) && domain.ptr[end] != '@')
-                        end++;
-                message->from_domain = postfix_keep(message, slice_head(domain, end));
+                message->from_domain = postfix_keep(message, codec_address_domain(header.value));
         }
         message->headers_cut |= header.cut;
         postfix_keep_header(message, header.name, header.value);

@@ -175,7 +175,7 @@ struct sendring_mail {
         struct sendring_str caller_identity;      /* ses:caller-identity: SASL user or submitting service */
         struct sendring_str source_ip;            /* ses:source-ip: the SMTP client that submitted */
         struct sendring_str source_tls_version;   /* ses:source-tls-version: "TLSv1.3" */
-        struct sendring_str from_domain;          /* ses:from-domain: of the From header; else taken from source */
+        struct sendring_str from_domain;          /* ses:from-domain; else of From in the headers, of source if none */
         struct sendring_str operation;            /* ses:operation: "SMTP" or the injector's name */
         struct sendring_str outgoing_ip;          /* ses:outgoing-ip, Delivery only: the egress address */
         struct sendring_str outgoing_tls_version; /* ses:outgoing-tls-version, Delivery only */

@@ -1,5 +1,6 @@
-/* Headers and attributes that mail programs hand over: X-SES-MESSAGE-TAGS, X-SES-CONFIGURATION-SET, ses:tags. What is
- * accepted is valid by the rules of tags, points into the input, and makes the same list when it is written again. */
+/* Headers and attributes that mail programs hand over: X-SES-MESSAGE-TAGS, X-SES-CONFIGURATION-SET, ses:tags, From.
+ * What is accepted is valid by the rules of tags, points into the input, and makes the same list when it is written
+ * again. The domain of a From header is one, and what stands in quotes or comments beside it does not change it. */
 #include "base/assert.h"
 #include "codecs/codec.h"
 
@@ -44,8 +45,57 @@ static void check(parse_function parse, char between, char behind, const uint8_t
                                    slice_of(again[i].value.ptr, again[i].value.len)));
 }
 
+static bool is_domain(struct slice domain)
+{
+        if (domain.len > 2 && domain.ptr[0] == '[' && domain.ptr[domain.len - 1] == ']')
+                domain = slice_of(domain.ptr + 1, domain.len - 2);
+        for (size_t i = 0; i < domain.len; i++)
+                if (domain.ptr[i] <= ' ' || strchr("@<>()[],;\"\\", domain.ptr[i]) != NULL)
+                        return false;
+        return true;
+}
+
+static void check_address(struct slice header)
+{
+        static uint8_t text[2 * (1 << 16) + 64];
+        static const char behind[] = " <a@b.example>, c@d.example";
+        struct slice domain = codec_address_domain(header);
+        ASSERT(domain.len <= 255 && is_domain(domain));
+        if (header.len > (1 << 16))
+                return;
+        if (domain.len > 0) { /* alone it is the same one */
+                ASSERT(domain.ptr > header.ptr && domain.ptr + domain.len <= header.ptr + header.len);
+                memcpy(text, "a@", 2);
+                memcpy(text + 2, domain.ptr, domain.len);
+                ASSERT(slice_equal(codec_address_domain(slice_of(text, 2 + domain.len)), domain));
+        }
+        /* In a comment none of it counts. */
+        size_t used = 0;
+        text[used++] = '(';
+        for (size_t i = 0; i < header.len; i++) {
+                if (header.ptr[i] == '\\' || header.ptr[i] == '(' || header.ptr[i] == ')')
+                        text[used++] = '\\';
+                text[used++] = header.ptr[i];
+        }
+        text[used++] = ')';
+        memcpy(text + used, behind, sizeof(behind));
+        ASSERT(slice_equal(codec_address_domain(slice_of(text, used + sizeof(behind) - 1)), SLICE("b.example")));
+        /* And in quotes, as a name. */
+        used = 0;
+        text[used++] = '"';
+        for (size_t i = 0; i < header.len; i++) {
+                if (header.ptr[i] == '\\' || header.ptr[i] == '"')
+                        text[used++] = '\\';
+                text[used++] = header.ptr[i];
+        }
+        text[used++] = '"';
+        memcpy(text + used, behind, sizeof(behind));
+        ASSERT(slice_equal(codec_address_domain(slice_of(text, used + sizeof(behind) - 1)), SLICE("b.example")));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+        check_address(slice_of(data, size));
         check(codec_message_tags_parse, '=', ',', data, size);
         check(codec_link_tags_parse, ':', ';', data, size);
         struct slice name = SLICE_EMPTY;

@@ -228,7 +228,7 @@ static inline size_t egress_rig_encode_to(uint32_t set, uint32_t id, uint32_t pa
 {
         static _Thread_local char subject[LIMIT_EVENT_BYTES_MAX];
         struct sendring_event event;
-        struct sendring_str to = SENDRING_STR("rcpt@example.com");
+        struct sendring_str from = SENDRING_STR("sender@example.com"), to = SENDRING_STR("rcpt@example.com");
         char message_id[32], set_name[32];
         size_t bytes = 0;
         codec_event_init(&event, SENDRING_SEND);
@@ -238,12 +238,14 @@ static inline size_t egress_rig_encode_to(uint32_t set, uint32_t id, uint32_t pa
                 event.mail.configuration_set = sendring_strn(set_name, strlen(set_name));
         event.mail.timestamp_ms = 1767323045678;
         event.mail.message_id = sendring_strn(message_id, strlen(message_id));
-        event.mail.source = SENDRING_STR("sender@example.com");
+        event.mail.source = from;
         event.mail.destination.items = &to;
         event.mail.destination.count = 1;
         if (padding > 0) {
                 memset(subject, 'x', padding);
                 event.mail.headers_present = 1;
+                event.mail.common_headers.from.items = &from;
+                event.mail.common_headers.from.count = 1;
                 event.mail.common_headers.subject = sendring_strn(subject, padding);
         }
         struct err err = {.text = ""};

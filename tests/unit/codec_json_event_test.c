@@ -279,6 +279,9 @@ Test(codec_json_event, the_router_fills_in_account_arn_and_set)
         event.mail.source_arn = event.mail.sending_account_id = (struct sendring_str){NULL, 0};
         event.mail.configuration_set = event.mail.from_domain = (struct sendring_str){NULL, 0};
         event.mail.source = SENDRING_STR("News <news@a.example>");
+        event.mail.headers = (struct sendring_pairs){NULL, 0};
+        event.mail.headers_present = 0;
+        event.mail.common_headers = (struct sendring_common_headers){.subject = {NULL, 0}};
         json_t *root = publish(&event, &options);
         expect_json(root, "mail.sourceArn", "\"arn:aws:ses:eu-west-1:999999999999:identity/a.example\"");
         expect_json(root, "mail.sendingAccountId", "\"999999999999\"");
@@ -291,6 +294,76 @@ Test(codec_json_event, the_router_fills_in_account_arn_and_set)
         expect_json(root, "mail.sendingAccountId", "\"" CODEC_EVENTS_ACCOUNT "\"");
         expect_json(root, "mail.tags.ses:configuration-set", "[\"bulk-a\"]");
         json_decref(root);
+}
+
+/* Publishes, and asks the others that go by the domain: filters, dimensions, default sets. NULL: there is none. */
+static void expect_from_domain(const struct sendring_event *event, const char *domain)
+{
+        struct codec_view view;
+        struct codec_wanted wanted;
+        struct codec_found found;
+        char text[320];
+        struct slice expected = domain == NULL ? SLICE_EMPTY : slice_of_text(domain);
+        json_t *root = publish(event, NULL);
+        (void)snprintf(text, sizeof(text), "[\"%s\"]", domain == NULL ? "" : domain);
+        if (domain != NULL)
+                expect_json(root, "mail.tags.ses:from-domain", text);
+        else
+                cr_assert_null(
+                        json_object_get(json_object_get(json_object_get(root, "mail"), "tags"), "ses:from-domain"));
+        json_decref(root);
+        encode(event, &view);
+        cr_assert(slice_equal(codec_view_from_domain(&view), expected), "%s", text);
+        codec_wanted_init(&wanted, CODEC_SOURCE_TAG, SLICE("ses:from-domain"));
+        codec_view_find(&view, NULL, &wanted, 1, &found);
+        cr_assert(slice_equal(found.value, expected) && found.count == (domain != NULL), "%s", text);
+}
+
+Test(codec_json_event, the_from_domain_is_the_from_headers_and_only_without_headers_the_sources)
+{
+        static const struct {
+                const char *from, *domain;
+        } froms[] = {
+                {"Name <a@b.example>", "b.example"},
+                {"\"x@y.example, inc\" <a@b.example>, c@d.example", "b.example"},
+                {"nobody", NULL},
+                {"", NULL},
+        };
+        struct sendring_str mails[] = {SENDRING_STR("Common <a@common.example>"), SENDRING_STR("b@second.example")};
+        struct sendring_pair headers[] = {{SENDRING_STR("Subject"), SENDRING_STR("a@subject.example")},
+                                          {SENDRING_STR("fROM"), SENDRING_STR("Name <a@header.example>")}};
+        struct sendring_event event;
+        codec_events_fill(&event, SENDRING_SEND);
+        event.mail.source = SENDRING_STR("bounce+1@verp.example");
+        event.mail.from_domain = SENDRING_STR("given.example");
+        event.mail.headers = (struct sendring_pairs){headers, 2};
+        event.mail.common_headers.from = (struct sendring_strs){mails, 2};
+        expect_from_domain(&event, "given.example");
+        event.mail.from_domain = SENDRING_STR("");
+        expect_from_domain(&event, "common.example");
+        event.mail.from_domain = (struct sendring_str){NULL, 0};
+        event.mail.headers = (struct sendring_pairs){NULL, 0};
+        expect_from_domain(&event, "common.example");
+        mails[0] = SENDRING_STR("Nobody");
+        expect_from_domain(&event, "second.example");
+        mails[1] = SENDRING_STR("");
+        expect_from_domain(&event, NULL);
+        event.mail.common_headers = (struct sendring_common_headers){.subject = SENDRING_STR("x@y.example")};
+        event.mail.headers = (struct sendring_pairs){headers, 2};
+        expect_from_domain(&event, "header.example");
+        for (size_t i = 0; i < sizeof(froms) / sizeof(froms[0]); i++) {
+                headers[1].value = (struct sendring_str){froms[i].from, strlen(froms[i].from)};
+                expect_from_domain(&event, froms[i].domain);
+        }
+        event.mail.headers = (struct sendring_pairs){headers, 1};
+        expect_from_domain(&event, NULL);
+        event.mail.headers = (struct sendring_pairs){NULL, 0};
+        expect_from_domain(&event, NULL); /* commonHeaders alone */
+        event.mail.common_headers = (struct sendring_common_headers){.subject = {NULL, 0}};
+        event.mail.headers_present = 1;
+        expect_from_domain(&event, NULL);
+        event.mail.headers_present = 0;
+        expect_from_domain(&event, "verp.example");
 }
 
 Test(codec_json_event, tags_of_one_name_are_gathered_in_order)
