@@ -33,12 +33,13 @@
 /* SES: identities per account and region, each with a default configuration set. */
 #define LIMIT_DEFAULT_SETS_MAX 10000u
 /* Delivery targets of one daemon over the life of its journal directory; 64 bytes of cursor state each. */
-#define LIMIT_TARGETS_MAX       4096u
-#define LIMIT_NAME_BYTES_MAX    64u    /* SES: configuration set and event destination names */
-#define LIMIT_TAG_BYTES_MAX     255u   /* SES: message tag names and values, by its API */
-#define LIMIT_LIST_ITEMS_MAX    1024u  /* mirrors SENDRING_LIST_ITEMS_MAX */
-#define LIMIT_HEADERS_BYTES_MAX 10240u /* SES: above 10 KB headersTruncated is true */
-#define LIMIT_MSGPACK_DEPTH_MAX 16u    /* nesting of an event; known fields need 6 */
+#define LIMIT_TARGETS_MAX        4096u
+#define LIMIT_NAME_BYTES_MAX     64u    /* SES: configuration set and event destination names */
+#define LIMIT_TAG_BYTES_MAX      255u   /* SES: message tag names and values, by its API: what may be set */
+#define LIMIT_TAG_READ_BYTES_MAX 256u   /* the same by its documentation: what others may have set is read */
+#define LIMIT_LIST_ITEMS_MAX     1024u  /* mirrors SENDRING_LIST_ITEMS_MAX */
+#define LIMIT_HEADERS_BYTES_MAX  10240u /* SES: above 10 KB headersTruncated is true */
+#define LIMIT_MSGPACK_DEPTH_MAX  16u    /* nesting of an event; known fields need 6 */
 
 /* ---- filters of event destinations. EventBridge allows a pattern 2,048 characters and 1,000 combinations of $or;
  * these bound what one filter may cost an event. */

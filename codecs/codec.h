@@ -52,6 +52,10 @@ void codec_event_init(struct sendring_event *event, enum sendring_event_type typ
  * *ret_bytes may hold garbage; `out` is garbage on failure. ERR_VERSION: event->size is smaller than any header's. */
 enum err_code codec_event_encode(const struct sendring_event *event, uint8_t *out, size_t out_bytes, size_t *ret_bytes,
                                  struct err *reterr);
+/* The same for an event that was read from others' records: tag names and values may have 256 bytes, one more than may
+ * be set, as SES's documentation has it. codec_view_decode() takes them, too. */
+enum err_code codec_event_encode_read(const struct sendring_event *event, uint8_t *out, size_t out_bytes,
+                                      size_t *ret_bytes, struct err *reterr);
 
 /* ---------------------------------------------------------------------------------------------- decode (router side)
  */

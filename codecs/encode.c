@@ -20,6 +20,7 @@ struct encoder {
         uint8_t *end;
         struct err *reterr;
         enum err_code code;
+        uint32_t tag_bytes_max;
 };
 
 /* ---------------------------------------------------------------------------------------------- size */
@@ -391,8 +392,9 @@ static __attribute__((noinline, cold)) uint8_t *encode_check_tags(struct encoder
                 const struct sendring_pair *tag = &tags.items[i];
                 struct err why;
                 enum err_code code =
-                        codec_tag_check(slice_of(tag->name.ptr, tag->name.ptr == NULL ? 0 : tag->name.len),
-                                        slice_of(tag->value.ptr, tag->value.ptr == NULL ? 0 : tag->value.len), &why);
+                        codec_tag_check_within(slice_of(tag->name.ptr, tag->name.ptr == NULL ? 0 : tag->name.len),
+                                               slice_of(tag->value.ptr, tag->value.ptr == NULL ? 0 : tag->value.len),
+                                               encoder->tag_bytes_max, &why);
                 if (code != ERR_OK)
                         return encode_fail(encoder, code, "%s[%zu]: %s", name, i, why.text);
         }
@@ -411,7 +413,7 @@ static bool tag_text_is_good(struct sendring_str text, uint8_t bit)
 /* Writes any text that can be one of a tag; *good turns false when it may not. */
 static uint8_t *put_tag_text(struct encoder *encoder, uint8_t *at, struct sendring_str text, uint8_t bit, bool *good)
 {
-        if (text.len > LIMIT_TAG_BYTES_MAX || text.ptr == NULL) {
+        if (text.len > encoder->tag_bytes_max || text.ptr == NULL) {
                 *good = false;
                 return at;
         }
@@ -778,8 +780,8 @@ static uint8_t *put_object(struct encoder *encoder, uint8_t *at, const struct se
 
 /* ---------------------------------------------------------------------------------------------- event */
 
-enum err_code codec_event_encode(const struct sendring_event *event, uint8_t *out, size_t out_bytes, size_t *ret_bytes,
-                                 struct err *reterr)
+static enum err_code encode_event(const struct sendring_event *event, uint8_t *out, size_t out_bytes, size_t *ret_bytes,
+                                  struct err *reterr, uint32_t tag_bytes_max)
 {
         if (event->size < sizeof(*event))
                 return err_set(reterr, ERR_VERSION,
@@ -794,7 +796,8 @@ enum err_code codec_event_encode(const struct sendring_event *event, uint8_t *ou
                 out_bytes = SENDRING_EVENT_BYTES_MAX;
 
         const struct sendring_mail *mail = &event->mail;
-        struct encoder encoder = {.end = out + out_bytes, .reterr = reterr, .code = ERR_OK};
+        struct encoder encoder = {
+                .end = out + out_bytes, .reterr = reterr, .code = ERR_OK, .tag_bytes_max = tag_bytes_max};
         uint8_t count = 3; /* version, type, mail */
         uint8_t *at = out;
         at[1] = CODEC_TOP_VERSION;
@@ -820,6 +823,18 @@ enum err_code codec_event_encode(const struct sendring_event *event, uint8_t *ou
         out[0] = (uint8_t)(0x80 | count);
         *ret_bytes = (size_t)(at - out);
         return ERR_OK;
+}
+
+enum err_code codec_event_encode(const struct sendring_event *event, uint8_t *out, size_t out_bytes, size_t *ret_bytes,
+                                 struct err *reterr)
+{
+        return encode_event(event, out, out_bytes, ret_bytes, reterr, LIMIT_TAG_BYTES_MAX);
+}
+
+enum err_code codec_event_encode_read(const struct sendring_event *event, uint8_t *out, size_t out_bytes,
+                                      size_t *ret_bytes, struct err *reterr)
+{
+        return encode_event(event, out, out_bytes, ret_bytes, reterr, LIMIT_TAG_READ_BYTES_MAX);
 }
 
 void codec_event_init(struct sendring_event *event, enum sendring_event_type type)

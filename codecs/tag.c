@@ -1,5 +1,6 @@
 #include "codecs/tag.h"
 
+#include "base/limits.h"
 #include "codecs/codec.h"
 
 #define N (CODEC_TAG_NAME | CODEC_TAG_VALUE)
@@ -28,26 +29,31 @@ static bool codec_tag_bytes_are(struct slice text, uint8_t bit)
         return true;
 }
 
-enum err_code codec_tag_check(struct slice name, struct slice value, struct err *reterr)
+enum err_code codec_tag_check_within(struct slice name, struct slice value, uint32_t bytes_max, struct err *reterr)
 {
         if (name.len == 0)
                 return err_set(reterr, ERR_NAME, "The tag name must be specified.");
-        if (name.len > 255)
-                return err_set(reterr, ERR_NAME, "Tag name cannot exceed 255 characters.");
+        if (name.len > bytes_max)
+                return err_set(reterr, ERR_NAME, "Tag name cannot exceed %u characters.", bytes_max);
         if (!codec_tag_bytes_are(name, CODEC_TAG_NAME) && !codec_tag_is_feedback_id(name.ptr, name.len))
                 return err_set(reterr, ERR_NAME,
                                "Invalid tag name <%.*s>: only alphanumeric ASCII characters, '_', and '-' are allowed.",
                                SLICE_PRINTF(name));
         if (value.len == 0)
                 return err_set(reterr, ERR_NAME, "The tag value must be specified.");
-        if (value.len > 255)
-                return err_set(reterr, ERR_NAME, "Tag value cannot exceed 255 characters.");
+        if (value.len > bytes_max)
+                return err_set(reterr, ERR_NAME, "Tag value cannot exceed %u characters.", bytes_max);
         if (!codec_tag_bytes_are(value, CODEC_TAG_VALUE))
                 return err_set(
                         reterr, ERR_NAME,
                         "Invalid tag value <%.*s>: only alphanumeric ASCII characters, '_', '-', '.', '@' are allowed.",
                         SLICE_PRINTF(value));
         return ERR_OK;
+}
+
+enum err_code codec_tag_check(struct slice name, struct slice value, struct err *reterr)
+{
+        return codec_tag_check_within(name, value, LIMIT_TAG_BYTES_MAX, reterr);
 }
 
 enum err_code codec_message_tags_parse(struct slice header, struct sendring_pair *items, size_t items_max,

@@ -2,6 +2,9 @@
 #ifndef SENDRING_CODECS_TAG_H
 #define SENDRING_CODECS_TAG_H
 
+#include "base/err.h"
+#include "base/slice.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -46,5 +49,7 @@ static inline __attribute__((target("avx2"))) __m256i codec_tag_bad(__m256i name
 
 /* "ses:feedback-id-a" or "ses:feedback-id-b": the only names that a sender may begin with "ses:". */
 bool codec_tag_is_feedback_id(const uint8_t *name, size_t name_bytes);
+/* codec_tag_check() with another limit: LIMIT_TAG_READ_BYTES_MAX for tags that others have set. */
+enum err_code codec_tag_check_within(struct slice name, struct slice value, uint32_t bytes_max, struct err *reterr);
 
 #endif

@@ -257,10 +257,10 @@ static __attribute__((noinline, cold)) const uint8_t *decode_tag_bad(struct deco
         if (text.len == 0)
                 return decode_fail(decoder, at, ERR_NAME,
                                    is_value ? "The tag value must be specified." : "The tag name must be specified.");
-        if (text.len > LIMIT_TAG_BYTES_MAX)
+        if (text.len > LIMIT_TAG_READ_BYTES_MAX)
                 return decode_fail(decoder, at, ERR_NAME,
-                                   is_value ? "Tag value cannot exceed 255 characters."
-                                            : "Tag name cannot exceed 255 characters.");
+                                   is_value ? "Tag value cannot exceed 256 characters."
+                                            : "Tag name cannot exceed 256 characters.");
         return decode_fail(decoder, at, ERR_NAME,
                            is_value ? "tag value: only alphanumeric ASCII characters, '_', '-', '.', '@' are allowed"
                                     : "tag name: only alphanumeric ASCII characters, '_', and '-' are allowed");
@@ -316,8 +316,8 @@ static const uint8_t *decode_tags(struct decoder *decoder, const uint8_t *at)
                 if (at == NULL)
                         return NULL;
                 struct slice name = decoder->text;
-                if (__builtin_expect(name.len - 1 >= LIMIT_TAG_BYTES_MAX || !tag_text_is_good(name, CODEC_TAG_NAME),
-                                     0) &&
+                if (__builtin_expect(
+                            name.len - 1 >= LIMIT_TAG_READ_BYTES_MAX || !tag_text_is_good(name, CODEC_TAG_NAME), 0) &&
                     !codec_tag_is_feedback_id(name.ptr, name.len))
                         return decode_tag_bad(decoder, name_at, name, false);
                 const uint8_t *value_at = at;
@@ -325,8 +325,8 @@ static const uint8_t *decode_tags(struct decoder *decoder, const uint8_t *at)
                 if (at == NULL)
                         return NULL;
                 struct slice value = decoder->text;
-                if (__builtin_expect(value.len - 1 >= LIMIT_TAG_BYTES_MAX || !tag_text_is_good(value, CODEC_TAG_VALUE),
-                                     0))
+                if (__builtin_expect(
+                            value.len - 1 >= LIMIT_TAG_READ_BYTES_MAX || !tag_text_is_good(value, CODEC_TAG_VALUE), 0))
                         return decode_tag_bad(decoder, value_at, value, true);
         }
         return at;

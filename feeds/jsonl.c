@@ -492,7 +492,7 @@ static enum err_code jsonl_encode(struct reading *reading, const struct sendring
         if (out == NULL)
                 return err_set(reading->reterr, ERR_MEMORY, "out of memory");
         size_t bytes = 0;
-        enum err_code code = codec_event_encode(event, out, room, &bytes, reading->reterr);
+        enum err_code code = codec_event_encode_read(event, out, room, &bytes, reading->reterr);
         if (code != ERR_OK)
                 return code;
         ret_event->encoded = slice_of(out, bytes);

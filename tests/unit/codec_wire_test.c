@@ -461,6 +461,57 @@ Test(codec_wire, the_encoder_names_what_is_wrong)
         cr_expect_eq(encode_code(&event, text, sizeof(text)), ERR_TYPE);
 }
 
+/* SES's API allows 255 bytes, its documentation 256: the one is for setting, the other for reading what others set. */
+Test(codec_wire, tags_of_256_bytes_are_read_but_not_set)
+{
+        char text[512];
+        static char longest[257];
+        struct sendring_event event, back;
+        struct sendring_pair tag = {SENDRING_STR("n"), SENDRING_STR("v")};
+        struct codec_view view;
+        struct arena arena;
+        struct err err;
+        size_t bytes;
+        memset(longest, 'x', sizeof(longest));
+        codec_events_fill(&event, SENDRING_CLICK);
+        for (int i = 0; i < 4; i++) { /* names and values, of the message and of the link */
+                struct sendring_pairs *tags = i < 2 ? &event.mail.tags : &event.click.link_tags, before = *tags;
+                struct sendring_str *part = i % 2 == 0 ? &tag.name : &tag.value, short_part = *part;
+                const char *name = i < 2 ? "mail.tags" : "click.linkTags", *what = i % 2 == 0 ? "name" : "value";
+                char expected[128];
+                *tags = (struct sendring_pairs){&tag, 1};
+                *part = (struct sendring_str){longest, 255};
+                cr_expect_eq(encode_code(&event, text, sizeof(text)), ERR_OK);
+                part->len = 256;
+                cr_expect_eq(encode_code(&event, text, sizeof(text)), ERR_NAME);
+                (void)snprintf(expected, sizeof(expected), "%s[0]: Tag %s cannot exceed 255 characters.", name, what);
+                cr_expect_str_eq(text, expected);
+                cr_assert_eq(codec_event_encode_read(&event, wire, sizeof(wire), &bytes, &err), ERR_OK);
+                cr_assert_eq(codec_view_decode(slice_of(wire, bytes), &view, &err), ERR_OK, "%s", err.text);
+                arena_init(&arena, 0, 0);
+                cr_assert_eq(codec_event_decode(slice_of(wire, bytes), &arena, &back, &err), ERR_OK);
+                const struct sendring_pair *read = i < 2 ? back.mail.tags.items : back.click.link_tags.items;
+                cr_expect_eq(i % 2 == 0 ? read->name.len : read->value.len, 256);
+                arena_release(&arena);
+                part->len = 257;
+                cr_expect_eq(codec_event_encode_read(&event, wire, sizeof(wire), &bytes, &err), ERR_NAME);
+                (void)snprintf(expected, sizeof(expected), "%s[0]: Tag %s cannot exceed 256 characters.", name, what);
+                cr_expect_str_eq(err.text, expected);
+                *part = short_part;
+                *tags = before;
+        }
+        /* The router's own check of the 257th byte: the value of {1: 1, 3: ["n", ...]}, its length one more. */
+        event.mail.tags = (struct sendring_pairs){&tag, 1};
+        tag.value = (struct sendring_str){longest, 256};
+        cr_assert_eq(codec_event_encode_read(&event, wire, sizeof(wire), &bytes, &err), ERR_OK);
+        size_t at = slice_find(slice_of(wire, bytes), SLICE("\xda\x01\x00"));
+        cr_assert_lt(at, bytes);
+        memmove(wire + at + 4, wire + at + 3, bytes - at - 3);
+        wire[at + 2] = 1;
+        cr_expect_eq(codec_view_decode(slice_of(wire, bytes + 1), &view, &err), ERR_NAME);
+        cr_expect_not_null(strstr(err.text, "Tag value cannot exceed 256 characters."), "%s", err.text);
+}
+
 /* Every byte in every place of tags of every length up to 40: the vector checks agree with codec_tag_check(). */
 Test(codec_wire, tag_bytes_are_checked_wherever_they_stand)
 {

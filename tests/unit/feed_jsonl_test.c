@@ -67,6 +67,28 @@ Test(feed_jsonl, all_ten_types_come_back_byte_for_byte)
         "\"mail\":{\"timestamp\":\"2026-01-02T03:04:05.678Z\",\"source\":\"a@b.example\",\"messageId\":\"m1\"," \
         "\"destination\":[\"c@d.example\"],\"headersTruncated\":false"
 
+/* One more than may be set: SES's documentation says 256, its API 255. */
+Test(feed_jsonl, tags_of_256_bytes_are_read)
+{
+        char line[1200], part[258];
+        struct jsonl_event event;
+        struct err err;
+        memset(part, 'x', 256);
+        for (int i = 0; i < 4; i++) {
+                part[256] = i < 2 ? '\0' : 'x';
+                part[257] = '\0';
+                (void)snprintf(line, sizeof(line),
+                               "{\"eventType\":\"Send\"," MAIL ",\"tags\":{\"%s\":[\"%s\"]}},\"send\":{}}",
+                               i % 2 == 0 ? part : "n", i % 2 == 0 ? "v" : part);
+                enum err_code code = jsonl_parse(slice_of_text(line), &arena, &event, &err);
+                cr_assert_eq(code, i < 2 ? ERR_OK : ERR_NAME);
+                if (i < 2)
+                        cr_expect_not_null(strstr(publish(event.encoded), part));
+                else
+                        cr_expect_not_null(strstr(err.text, "cannot exceed 256 characters."), "%s", err.text);
+        }
+}
+
 Test(feed_jsonl, older_notifications_are_read_too)
 {
         struct jsonl_event event;
