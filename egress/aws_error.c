@@ -8,6 +8,9 @@
 
 /* A wrong signature is put down to the clock when Date differs from ours by more than this: AWS allows 5 minutes. */
 #define AWS_ERROR_SKEW_MS (INT64_C(4) * 60 * 1000)
+/* Of a Date that is to be believed: 2025 to 2100. */
+#define AWS_ERROR_DATE_MS_MIN INT64_C(1735689600000)
+#define AWS_ERROR_DATE_MS_MAX INT64_C(4102444800000)
 
 /* ---------------------------------------------------------------------------------------------- names */
 
@@ -289,7 +292,8 @@ static void aws_error_judge(const struct http_response *response, struct slice n
         enum err_code code = aws_error_classify(name, slice_of_text(ret_error->message));
         int64_t server_ms;
         int64_t offset_ms = 0;
-        if (aws_error_date_parse(response->date, &server_ms))
+        if (aws_error_date_parse(response->date, &server_ms) && server_ms >= AWS_ERROR_DATE_MS_MIN &&
+            server_ms < AWS_ERROR_DATE_MS_MAX)
                 offset_ms = server_ms + 500 - realtime_ms; /* Date has whole seconds: half a second is its mean error */
         if (aws_error_is_signature(name) && (offset_ms > AWS_ERROR_SKEW_MS || offset_ms < -AWS_ERROR_SKEW_MS))
                 code = ERR_CLOCK_SKEW;

@@ -21,11 +21,12 @@ struct aws_error {
          *                ERR_CREDENTIALS_EXPIRED (load credentials again, sign again).
          * Class REFUSED: ERR_ACCESS_DENIED, ERR_NOT_FOUND, ERR_REFUSED: sending the same again cannot help. */
         enum err_code code;
-        int64_t clock_offset_ms; /* for ERR_CLOCK_SKEW: server time minus ours, from Date; 0 when it has none */
+        int64_t clock_offset_ms; /* for ERR_CLOCK_SKEW: server time minus `realtime_ms`, from Date; 0 when it has none
+                                  * that is to be believed */
         uint32_t retry_after_ms; /* the server's wish, at most AWS_ERROR_RETRY_AFTER_MS_MAX; 0: none */
 };
 
-/* `realtime_ms` is our own clock when the answer came. */
+/* `realtime_ms` is the clock that the request was signed by, when the answer came. */
 void aws_error_read(const struct http_response *response, int64_t realtime_ms, struct aws_error *ret_error);
 
 /* The same of an answer whose body is no JSON: `name` ("ns#Name" is cut, too) and `message` are what its reader found

@@ -34,6 +34,7 @@ struct egress_batch {
         bool patient;    /* while it is BUILDING, the worker need not wake up for more events */
         uint32_t events; /* on the wire */
         uint32_t attempts;
+        uint64_t number;    /* of its newest request, by flow_begin() */
         bool partly_done;   /* some records were accepted: never build it anew */
         uint32_t resending; /* entries of this attempt that were refused in an earlier one */
 
@@ -48,6 +49,7 @@ struct egress_batch {
         uint8_t *bytes;
         size_t bytes_max;
         size_t len;
+        uint64_t paid_records, paid_bytes; /* what the newest request costs of the target's rates */
         struct firehose_body firehose;
 
         struct http_exchange exchange;

@@ -13,9 +13,7 @@
 #include <sys/uio.h>
 
 #define TARGET_LOG_INTERVAL_NS (30 * CLOCK_NS_PER_S)
-/* A parked target is probed within this multiple of the longest back-off, and not before half of it. */
-#define TARGET_PARKED_HOLDS  6u
-#define TARGET_BUSY_RETRY_NS (5 * CLOCK_NS_PER_MS)
+#define TARGET_BUSY_RETRY_NS   (5 * CLOCK_NS_PER_MS)
 /* A dead-letter file that could not be written is tried again after this. */
 #define TARGET_DEAD_LETTER_RETRY_NS CLOCK_NS_PER_S
 
@@ -83,7 +81,7 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
         target->service = target_service(spec->service);
         target->row = row;
         target->queue_last = &target->queue_first;
-        target->in_flight_limit = 1;
+        target->ended = FLOW_NEVER_SENT;
         target->spec = *spec;
         target->spec.key = arena_copy(&target->arena, spec->key);
         char key[RULES_TARGET_KEY_BYTES_MAX + 1], quoted[4 * sizeof(key) + 3];
@@ -125,6 +123,14 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
                         .lagging = true, /* until the worker finds that nothing lies between */
                 };
         }
+        const struct flow_options flow = {
+                .in_flight_max = target->service->one_at_a_time ? 1 : settings->egress.in_flight_max,
+                .retry_base_ms = settings->egress.retry_base_ms,
+                .retry_throttle_base_ms = settings->egress.retry_throttle_base_ms,
+                .retry_max_ms = settings->egress.retry_max_ms,
+                .retry_budget_percent = settings->egress.retry_budget_percent,
+        };
+        flow_init(&target->flow, &flow);
         enum err_code code = target_create_batches(target, reterr);
         if (code == ERR_OK)
                 code = target->service->create(target, reterr);
@@ -437,14 +443,14 @@ static void target_row_turn(struct egress_target *target)
 {
         struct counters_target_row *row = target->row;
         bool removed = atomic_load_explicit(&target->life, memory_order_relaxed) != EGRESS_TARGET_KEPT;
-        uint32_t status = removed                            ? COUNTERS_TARGET_REMOVED
-                          : target->parked                   ? COUNTERS_TARGET_PARKED
-                          : target->consecutive_failures > 0 ? COUNTERS_TARGET_RETRYING
-                                                             : COUNTERS_TARGET_OK;
+        uint32_t status = removed                     ? COUNTERS_TARGET_REMOVED
+                          : target->flow.parked       ? COUNTERS_TARGET_PARKED
+                          : target->flow.failures > 0 ? COUNTERS_TARGET_RETRYING
+                                                      : COUNTERS_TARGET_OK;
         /* Relaxed: figures for people; each stands alone. */
         atomic_store_explicit(&row->status, status, memory_order_relaxed);
         atomic_store_explicit(&row->in_flight, target->in_flight, memory_order_relaxed);
-        atomic_store_explicit(&row->consecutive_failures, target->consecutive_failures, memory_order_relaxed);
+        atomic_store_explicit(&row->consecutive_failures, target->flow.failures, memory_order_relaxed);
 }
 
 void egress_target_row_add(_Atomic uint64_t *word, uint64_t amount)
@@ -454,93 +460,70 @@ void egress_target_row_add(_Atomic uint64_t *word, uint64_t amount)
         atomic_store_explicit(word, now + amount, memory_order_relaxed);
 }
 
-/* The target as a whole waits: full jitter, from `base_ms`, doubled with each failure in a row. */
-static void target_hold(struct egress_target *target, uint32_t base_ms)
-{
-        const struct rules_settings *settings = target->worker->options.settings;
-        uint32_t doublings = target->consecutive_failures == 0 ? 0 : target->consecutive_failures - 1;
-        double delay_ms = base_ms;
-        for (uint32_t i = 0; i < doublings && delay_ms < settings->egress.retry_max_ms; i++)
-                delay_ms *= 2;
-        if (delay_ms > settings->egress.retry_max_ms)
-                delay_ms = settings->egress.retry_max_ms;
-        delay_ms *= random_unit(&target->worker->random);
-        target->hold_until_ns = target->worker->now_ns + (uint64_t)(delay_ms * (double)CLOCK_NS_PER_MS);
-}
-
 static void target_succeeded(struct egress_target *target)
 {
-        if (target->consecutive_failures > 0)
-                log_info("target delivers again", "target=%s after_failures=%u", target->log_key,
-                         target->consecutive_failures);
-        target->consecutive_failures = 0;
-        target->parked = false;
-        target->hold_until_ns = 0;
-        double max = target->worker->options.settings->egress.in_flight_max;
-        target->in_flight_limit += 1 / target->in_flight_limit;
-        if (target->in_flight_limit > max)
-                target->in_flight_limit = max;
+        uint32_t failures = target->flow.failures;
+        flow_succeeded(&target->flow, target->ended);
+        target->ended = FLOW_NEVER_SENT;
+        if (failures > 0 && target->flow.failures == 0)
+                log_info("target delivers again", "target=%s after_failures=%u", target->log_key, failures);
         atomic_store_explicit(&target->row->last_success_ms, clock_realtime_ms(), memory_order_relaxed);
 }
 
-/* A request, or a write, failed as a whole. The class decides; the events stay where they are. */
-void egress_target_batch_failed(struct egress_target *target, enum err_code code, const char *text)
+static enum flow_failure target_failure(enum err_code code)
 {
-        struct egress_worker *worker = target->worker;
-        const struct rules_settings *settings = worker->options.settings;
-        uint64_t repeats = 0;
-        target->consecutive_failures++;
-        counter_add(worker->options.counters, COUNTER_egress_requests_failed, 1);
-        egress_target_row_add(&target->row->failures, 1);
-        atomic_store_explicit(&target->row->last_failure_ms, clock_realtime_ms(), memory_order_relaxed);
-        counters_row_set_error(target->row, text);
-
-        const char *doing = "tries again";
         switch (err_class(code)) {
         case ERR_CLASS_REFUSED:
         case ERR_CLASS_CONFIG:
         case ERR_CLASS_INPUT:
-                /* Refused for good: only the operator can help. Nothing is thrown away; a probe now and then notices.
-                 */
-                target->parked = true;
-                target->in_flight_limit = 1;
-                target->hold_until_ns =
-                        worker->now_ns + (uint64_t)((0.5 + 0.5 * random_unit(&worker->random)) * TARGET_PARKED_HOLDS *
-                                                    settings->egress.retry_max_ms * (double)CLOCK_NS_PER_MS);
-                /* Relaxed: only compared. */
-                target->parked_credentials =
-                        atomic_load_explicit(&worker->options.credentials->current, memory_order_relaxed);
-                doing = "parked: probes until somebody acts; events wait in the journal";
-                break;
+                /* Only the operator can help. Nothing is thrown away. */
+                return FLOW_REFUSED;
         case ERR_CLASS_NONE:
         case ERR_CLASS_AGAIN:
         case ERR_CLASS_RETRY:
         case ERR_CLASS_SYSTEM:
         case ERR_CLASS_CORRUPT:
         case ERR_CLASS_BUG:
-                if (code == ERR_THROTTLED) {
-                        counter_add(worker->options.counters, COUNTER_egress_requests_throttled, 1);
-                        target->in_flight_limit = target->in_flight_limit > 2 ? target->in_flight_limit / 2 : 1;
-                        target_hold(target, settings->egress.retry_throttle_base_ms);
-                } else if (code == ERR_CREDENTIALS_EXPIRED) {
-                        /* C1: relaxed; the helper thread looks once a second. */
-                        atomic_store_explicit(&worker->options.credentials->refresh_wanted, true, memory_order_relaxed);
-                        target->in_flight_limit = 1;
-                        target_hold(target, settings->egress.retry_throttle_base_ms);
-                } else if (code == ERR_CLOCK_SKEW && target->consecutive_failures == 1) {
-                        target->hold_until_ns = 0; /* signed anew at once, with the offset learnt */
-                } else {
-                        target->in_flight_limit = 1;
-                        target_hold(target, settings->egress.retry_base_ms);
-                }
                 break;
         }
+        return code == ERR_THROTTLED             ? FLOW_THROTTLED
+               : code == ERR_CREDENTIALS_EXPIRED ? FLOW_CREDENTIALS
+               : code == ERR_CLOCK_SKEW          ? FLOW_MENDED /* signed anew, with the offset learnt */
+                                                 : FLOW_FAILED;
+}
+
+/* A request, or a write, failed as a whole. The class decides; the events stay where they are. */
+void egress_target_batch_failed(struct egress_target *target, enum err_code code, const char *text)
+{
+        struct egress_worker *worker = target->worker;
+        struct egress_credentials *credentials = worker->options.credentials;
+        uint64_t repeats = 0;
+        counter_add(worker->options.counters, COUNTER_egress_requests_failed, 1);
+        egress_target_row_add(&target->row->failures, 1);
+        atomic_store_explicit(&target->row->last_failure_ms, clock_realtime_ms(), memory_order_relaxed);
+        counters_row_set_error(target->row, text);
+
+        enum flow_failure failure = target_failure(code);
+        if (failure == FLOW_THROTTLED)
+                counter_add(worker->options.counters, COUNTER_egress_requests_throttled, 1);
+        if (failure == FLOW_CREDENTIALS) /* C1: relaxed; the helper thread looks once a second. */
+                atomic_store_explicit(&credentials->refresh_wanted, true, memory_order_relaxed);
+        target->needs_credentials = failure == FLOW_CREDENTIALS || failure == FLOW_REFUSED;
+        /* Relaxed: only compared. */
+        target->failed_credentials = atomic_load_explicit(&credentials->current, memory_order_relaxed);
+        if (target->remove_at_known && err_class(code) == ERR_CLASS_REFUSED)
+                target->refused = true;
+        (void)flow_failed(&target->flow, target->ended, failure, 1, worker->now_ns, &worker->random);
+        target->ended = FLOW_NEVER_SENT;
         if (log_gate_open(&target->failure_gate, worker->now_ns, TARGET_LOG_INTERVAL_NS, &repeats)) {
                 char quoted[400];
-                log_write(target->parked ? LOG_ERROR : LOG_WARNING, "target failed",
+                const char *doing = target->flow.parked
+                                            ? "parked: probes until somebody acts; events wait in the journal"
+                                            : "tries again";
+                log_write(target->flow.parked ? LOG_ERROR : LOG_WARNING, "target failed",
                           "target=%s class=%s error=%s now=\"%s\" in_a_row=%u repeats=%" PRIu64, target->log_key,
                           err_class_name(err_class(code)), log_quote(text, quoted, sizeof(quoted)), doing,
-                          target->consecutive_failures, repeats);
+                          target->flow.failures, repeats);
         }
 }
 
@@ -550,6 +533,7 @@ void egress_target_batch_sending(struct egress_target *target, struct egress_bat
 {
         ASSERT(batch->state == EGRESS_BATCH_READY);
         batch->state = EGRESS_BATCH_SENDING;
+        batch->number = flow_begin(&target->flow);
         target->in_flight++;
 }
 
@@ -564,6 +548,7 @@ void egress_target_batch_ended(struct egress_target *target, struct egress_batch
 {
         ASSERT(target->in_flight > 0);
         egress_target_batch_not_sent(target, batch); /* until an answer settles it */
+        target->ended = batch->number;
         target->worker->now_ns = clock_monotonic_ns();
         egress_target_activate(target);
 }
@@ -593,23 +578,17 @@ void egress_target_batch_refused(struct egress_target *target, struct egress_bat
                                  uint32_t refused, bool throttled, const char *first_error)
 {
         struct counters_block *counters = target->worker->options.counters;
-        const struct rules_settings *settings = target->worker->options.settings;
+        struct egress_worker *worker = target->worker;
         counter_add(counters, COUNTER_egress_entries_refused, refused);
         egress_target_row_add(&target->row->entries_refused, refused);
         counters_row_set_error(target->row, first_error);
-        if (accepted > 0) {
-                batch->partly_done = true;
-                target->consecutive_failures = 0;
-                target->parked = false;
-        } else {
-                target->consecutive_failures++;
-        }
+        batch->partly_done |= accepted > 0;
         batch->resending = refused;
-        if (throttled) {
-                target->in_flight_limit = target->in_flight_limit > 2 ? target->in_flight_limit / 2 : 1;
+        if (throttled)
                 counter_add(counters, COUNTER_egress_requests_throttled, 1);
-        }
-        target_hold(target, throttled ? settings->egress.retry_throttle_base_ms : settings->egress.retry_base_ms);
+        (void)flow_failed(&target->flow, target->ended, throttled ? FLOW_THROTTLED : FLOW_FAILED,
+                          (double)refused / (accepted + refused), worker->now_ns, &worker->random);
+        target->ended = FLOW_NEVER_SENT;
 }
 
 static enum err_code target_send(struct egress_target *target, struct egress_batch *batch)
@@ -619,6 +598,7 @@ static enum err_code target_send(struct egress_target *target, struct egress_bat
         if (code != ERR_OK)
                 return code;
         batch->attempts++;
+        flow_pay(&target->flow, target->worker->now_ns, batch->paid_records, batch->paid_bytes);
         counter_add(counters, COUNTER_egress_requests, 1);
         counter_add(counters, COUNTER_egress_request_bytes, batch->len);
         egress_target_row_add(&target->row->requests, 1);
@@ -633,45 +613,48 @@ static enum err_code target_send(struct egress_target *target, struct egress_bat
 
 /* ---------------------------------------------------------------------------------------------- the turn */
 
-static uint32_t target_in_flight_limit(const struct egress_target *target)
+/* Sends what is ready and may go, the oldest first. When the next may: 0, nothing waits; UINT64_MAX, a completion calls
+ * again. */
+static uint64_t target_send_ready(struct egress_target *target)
 {
-        if (target->service->one_at_a_time || target->consecutive_failures > 0)
-                return 1; /* one probe */
-        return (uint32_t)target->in_flight_limit;
+        uint64_t now_ns = target->worker->now_ns;
+        for (struct egress_batch *batch = target->queue_first; batch != NULL; batch = batch->next) {
+                if (batch->state != EGRESS_BATCH_READY || target->stopping)
+                        continue;
+                uint64_t may_ns = flow_may_send_ns(&target->flow, target->in_flight, now_ns);
+                if (may_ns > now_ns)
+                        return may_ns;
+                enum err_code code = target_send(target, batch);
+                if (code == ERR_BUSY)
+                        return now_ns + TARGET_BUSY_RETRY_NS;
+                if (code != ERR_OK)
+                        return target->flow.hold_until_ns > now_ns ? target->flow.hold_until_ns : now_ns + 1;
+        }
+        return 0;
 }
 
 uint64_t egress_target_turn(struct egress_target *target)
 {
         struct egress_worker *worker = target->worker;
         uint64_t now_ns = worker->now_ns;
-        uint64_t wish_ns = UINT64_MAX;
+        target_settle(target);
+        uint64_t send_ns = target_send_ready(target);
+        uint64_t wish_ns = send_ns == 0 ? UINT64_MAX : send_ns;
         struct egress_batch *building = target->building;
         if (building != NULL) {
-                bool due = worker->draining || target->remove_at_known || building->full || now_ns >= building->due_ns;
-                if (!due)
-                        wish_ns = building->due_ns;
-                else
-                        (void)target_close_batch(target, building); /* else when the batch before it has ended */
-        }
-        target_settle(target);
-        for (struct egress_batch *batch = target->queue_first; batch != NULL; batch = batch->next) {
-                if (batch->state != EGRESS_BATCH_READY || target->stopping)
-                        continue;
-                if (now_ns < target->hold_until_ns) {
-                        wish_ns = target->hold_until_ns < wish_ns ? target->hold_until_ns : wish_ns;
-                        break;
-                }
-                if (target->in_flight >= target_in_flight_limit(target))
-                        break; /* a completion calls again */
-                enum err_code code = target_send(target, batch);
-                if (code == ERR_BUSY) {
-                        uint64_t again_ns = now_ns + TARGET_BUSY_RETRY_NS;
-                        wish_ns = again_ns < wish_ns ? again_ns : wish_ns;
-                        break;
-                }
-                if (code != ERR_OK) {
-                        wish_ns = target->hold_until_ns < wish_ns ? target->hold_until_ns : wish_ns;
-                        break;
+                bool due = worker->draining || target->remove_at_known || now_ns >= building->due_ns;
+                uint64_t may_ns = !due           ? building->due_ns
+                                  : send_ns != 0 ? send_ns
+                                                 : flow_may_send_ns(&target->flow, target->in_flight, now_ns);
+                /* One that could not go yet, and may take more, is worth more when it goes. A period ends when it ends,
+                 * and where nothing is to be sent there is nothing to wait for. */
+                bool closes = due && (may_ns <= now_ns || building->patient || building->events == 0);
+                if (!closes && !building->full) {
+                        wish_ns = may_ns < wish_ns ? may_ns : wish_ns;
+                } else if (target_close_batch(target, building)) { /* else when the batch before it has ended */
+                        target_settle(target);
+                        send_ns = target_send_ready(target);
+                        wish_ns = send_ns == 0 ? UINT64_MAX : send_ns;
                 }
         }
         target_row_turn(target);
@@ -687,10 +670,11 @@ void egress_target_tick(struct egress_target *target)
         if (target->service->tick != NULL && !target->stopping)
                 target->service->tick(target);
         /* Relaxed: only compared. Somebody has acted, perhaps on this: the next probe is now. */
-        if (target->parked && (worker->probing ||
-                               target->parked_credentials != atomic_load_explicit(&worker->options.credentials->current,
-                                                                                  memory_order_relaxed))) {
-                target->hold_until_ns = 0;
+        bool fresh_credentials = target->failed_credentials !=
+                                 atomic_load_explicit(&worker->options.credentials->current, memory_order_relaxed);
+        if ((target->flow.parked && worker->probing) ||
+            (target->flow.failures > 0 && target->needs_credentials && fresh_credentials)) {
+                flow_hold_at_most(&target->flow, worker->now_ns);
                 egress_target_activate(target);
         }
         for (uint32_t shard = 0; shard < worker->options.shards_count && !target->stopping; shard++) {
@@ -709,19 +693,24 @@ void egress_target_tick(struct egress_target *target)
                                                &nothing);
         }
         int life = atomic_load_explicit(&target->life, memory_order_relaxed);
-        if (life == EGRESS_TARGET_KEPT)
+        if (life == EGRESS_TARGET_KEPT) {
                 target->remove_at_known = false;
+                target->refused = false;
+        }
         if (life != EGRESS_TARGET_REMOVED || !target->remove_at_known || target->stopping)
                 return;
-        bool through = target->queue_first == NULL || target->parked;
-        for (uint32_t shard = 0; shard < worker->options.shards_count && !target->parked; shard++)
+        /* What the service itself refuses for good, asked again since the removal, nobody will ever take: it would hold
+         * the log for ever. Whoever only lacks credentials, or cannot be reached, goes on trying. */
+        bool hopeless = target->flow.parked && target->refused;
+        bool through = target->queue_first == NULL || hopeless;
+        for (uint32_t shard = 0; shard < worker->options.shards_count && !hopeless; shard++)
                 through &= target->place[shard].position >= target->remove_at[shard];
         if (!through || !atomic_compare_exchange_strong_explicit(&target->life, &life, EGRESS_TARGET_ENDING,
                                                                  memory_order_relaxed, memory_order_relaxed))
                 return;
         log_info("target removed", "target=%s reason=\"%s\"", target->log_key,
-                 target->parked ? "in no configuration set any more, and refused: what waited is shed"
-                                : "in no configuration set any more, and all delivered");
+                 hopeless ? "in no configuration set any more, and refused: what waited is shed"
+                          : "in no configuration set any more, and all delivered");
         atomic_store_explicit(&target->row->status, COUNTERS_TARGET_UNUSED, memory_order_relaxed);
         target->stopping = true; /* the control thread retires its cursors once it is gone */
 }

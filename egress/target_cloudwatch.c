@@ -453,7 +453,8 @@ static void target_cloudwatch_done(struct http_exchange *exchange, enum err_code
                 egress_target_http_unanswered(target, code, false, why);
                 return;
         }
-        enum cloudwatch_verdict verdict = cloudwatch_answer_read(response, own->json, clock_realtime_ms(), &error);
+        enum cloudwatch_verdict verdict =
+                cloudwatch_answer_read(response, own->json, egress_target_http_realtime_ms(target), &error);
         if (verdict == CLOUDWATCH_NOT_TAKEN) {
                 outbox_not_taken(own->outbox);
                 egress_target_http_refused(target, response->status, &error);
@@ -524,6 +525,8 @@ static enum err_code target_cloudwatch_send(struct egress_target *target, struct
                 .done = target_cloudwatch_done,
         };
         batch->len = body.len;
+        batch->paid_records = data;
+        batch->paid_bytes = body.len;
         outbox_sending(own->outbox);
         enum err_code code = egress_target_http_send(target, batch, &request);
         if (code == ERR_OK)

@@ -37,7 +37,15 @@ static enum err_code target_firehose_append(struct egress_target *target, struct
                                             const struct egress_event *event, uint32_t copies)
 {
         (void)copies; /* 1: a body may be full between two */
-        return firehose_body_append(&batch->firehose, &target->firehose, event->json);
+        /* With a rate, a request is no larger than what may go in a moment: the service's own bucket would overflow. */
+        if (batch->firehose.events > 0 &&
+            batch->firehose.raw_bytes + event->json.len >= flow_request_bytes_max(&target->flow))
+                return ERR_FULL;
+        uint64_t records_max = flow_request_records_max(&target->flow);
+        struct firehose_limits limits = target->firehose;
+        if (limits.records_max > records_max)
+                limits.records_max = (uint32_t)records_max;
+        return firehose_body_append(&batch->firehose, &limits, event->json);
 }
 
 static enum err_code target_firehose_finish(struct egress_target *target, struct egress_batch *batch)
@@ -82,6 +90,8 @@ static void target_firehose_done(struct http_exchange *exchange, enum err_code c
 
 static enum err_code target_firehose_send(struct egress_target *target, struct egress_batch *batch)
 {
+        batch->paid_records = batch->firehose.records;
+        batch->paid_bytes = batch->firehose.raw_bytes;
         struct egress_request request = {
                 .signing_name = SLICE("firehose"),
                 .path = slice_of_text(target->url.path),

@@ -5,9 +5,11 @@
 #include "base/assert.h"
 #include "base/clock.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 #define TARGET_NO_KEYS_RETRY_NS CLOCK_NS_PER_S
+#define TARGET_CLOCK_LOG_NS     (300 * CLOCK_NS_PER_S)
 /* OpenSSL takes some 100 KiB a connection by itself. */
 #define TARGET_OPENSSL_BYTES (128u * 1024u)
 
@@ -65,6 +67,11 @@ bool egress_target_http_stop(struct egress_target *target)
         return http_client_stop(target->client);
 }
 
+int64_t egress_target_http_realtime_ms(const struct egress_target *target)
+{
+        return clock_realtime_ms() + target->clock_offset_ms;
+}
+
 static enum err_code target_http_head(struct egress_target *target, struct egress_batch *batch,
                                       const struct egress_request *request, struct err *reterr)
 {
@@ -104,7 +111,7 @@ static enum err_code target_http_head(struct egress_target *target, struct egres
         };
         struct sigv4_signature signature;
         enum err_code code = sigv4_sign(worker->signer, &signing, &keys, target->spec.region, request->signing_name,
-                                        clock_realtime_ms() + target->clock_offset_ms, &signature, reterr);
+                                        egress_target_http_realtime_ms(target), &signature, reterr);
         if (code != ERR_OK)
                 return code;
         bool token = keys.session_token.len > 0;
@@ -131,8 +138,8 @@ enum err_code egress_target_http_send(struct egress_target *target, struct egres
         if (code != ERR_OK) {
                 egress_target_batch_failed(target, code, err.text);
                 /* To look for credentials again costs nothing: no need to wait for the longest interval. */
-                if (code == ERR_CREDENTIALS && target->hold_until_ns > target->worker->now_ns + TARGET_NO_KEYS_RETRY_NS)
-                        target->hold_until_ns = target->worker->now_ns + TARGET_NO_KEYS_RETRY_NS;
+                if (code == ERR_CREDENTIALS)
+                        flow_hold_at_most(&target->flow, target->worker->now_ns + TARGET_NO_KEYS_RETRY_NS);
                 return code;
         }
         batch->exchange.body = request->body;
@@ -162,18 +169,28 @@ void egress_target_http_unanswered(struct egress_target *target, enum err_code c
 void egress_target_http_error(struct egress_target *target, const struct http_response *response)
 {
         struct aws_error error;
-        aws_error_read(response, clock_realtime_ms(), &error);
+        aws_error_read(response, egress_target_http_realtime_ms(target), &error);
         egress_target_http_refused(target, response->status, &error);
 }
 
 void egress_target_http_refused(struct egress_target *target, uint16_t status, const struct aws_error *error)
 {
-        if (error->code == ERR_CLOCK_SKEW)
-                target->clock_offset_ms = error->clock_offset_ms;
+        uint64_t repeats = 0;
+        if (error->code == ERR_CLOCK_SKEW) {
+                /* What is learnt is undone the same way, once the host's clock is set right. Without a Date to go by,
+                 * that clock is the best there is. */
+                target->clock_offset_ms =
+                        error->clock_offset_ms == 0 ? 0 : target->clock_offset_ms + error->clock_offset_ms;
+                if (log_gate_open(&target->clock_gate, target->worker->now_ns, TARGET_CLOCK_LOG_NS, &repeats))
+                        log_warning("the service's clock differs from this host's",
+                                    "target=%s offset_ms=%" PRId64
+                                    " now=\"requests are signed by the service's clock\" "
+                                    "help=\"set this host's clock\" repeats=%" PRIu64,
+                                    target->log_key, target->clock_offset_ms, repeats);
+        }
         char text[ERR_TEXT_BYTES_MAX];
         (void)snprintf(text, sizeof(text), "HTTP %u %s: %s", status, error->name, error->message); /* cut */
         egress_target_batch_failed(target, error->code, text);
-        uint64_t wished_ns = target->worker->now_ns + (uint64_t)error->retry_after_ms * CLOCK_NS_PER_MS;
-        if (error->retry_after_ms > 0 && target->hold_until_ns < wished_ns)
-                target->hold_until_ns = wished_ns; /* the service knows better */
+        if (error->retry_after_ms > 0) /* the service knows better */
+                flow_hold(&target->flow, target->worker->now_ns + (uint64_t)error->retry_after_ms * CLOCK_NS_PER_MS);
 }

@@ -10,6 +10,7 @@
 #include "codecs/redact.h"
 #include "egress/batch.h"
 #include "egress/file.h"
+#include "egress/flow.h"
 #include "egress/sigv4.h"
 #include "egress/worker.h"
 
@@ -62,14 +63,14 @@ struct egress_target {
 
         /* Sending. */
         uint32_t in_flight;
-        double in_flight_limit; /* AIMD: 1..settings.egress.in_flight_max */
-        uint32_t consecutive_failures;
-        uint64_t hold_until_ns;             /* nothing is sent before */
-        bool parked;                        /* refused for good: probed at the longest interval */
-        const void *parked_credentials;     /* that were in use then; only compared */
+        struct flow flow;                   /* when what may go */
+        uint64_t ended;                     /* number of the request that has ended; FLOW_NEVER_SENT: none has */
+        const void *failed_credentials;     /* in use when the last request failed; only compared */
+        bool needs_credentials;             /* it failed for them: others are news */
+        bool refused;                       /* since it was removed the service itself has refused it for good */
         uint64_t dead_letter_hold_until_ns; /* the dead-letter file could not be written: nothing is taken before */
         int64_t clock_offset_ms;            /* the service's clock minus ours */
-        struct log_gate failure_gate;
+        struct log_gate failure_gate, clock_gate;
         struct log_gate dead_letter_gate;
         struct codec_json_options json;   /* what producers left out */
         struct codec_redaction redaction; /* of `json`, where the destination has a policy */

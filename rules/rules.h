@@ -63,6 +63,13 @@ struct rules_endpoint { /* egress.endpoints.*: "https://host:port" or "http://12
         char url[512];
 };
 
+/* What a target may send a second; 0: no limit of its own. */
+struct rules_rates {
+        uint64_t records;  /* Firehose's records, CloudWatch's data */
+        uint64_t bytes;    /* of them: what Firehose counts, before base64; CloudWatch's bodies */
+        uint64_t requests; /* calls */
+};
+
 struct rules_default_set { /* of default_configuration_sets */
         const char *domain, *set;
 };
@@ -112,10 +119,12 @@ struct rules_settings {
                 uint32_t request_timeout_ms; /* 30000 */
                 uint32_t idle_timeout_ms;    /* 60000: keep-alive */
                 uint32_t retry_base_ms, retry_throttle_base_ms,
-                        retry_max_ms;     /* 50, 1000, 5000: full jitter; the longest is also how long after an outage a
-                                             target may take to notice */
-                uint64_t event_age_max_s; /* 0: for ever; older events expire, counted */
-                const char *ca_bundle;    /* "" : AWS_CA_BUNDLE, else the system's */
+                        retry_max_ms; /* 50, 1000, 5000: full jitter; the longest is also how long after an outage a
+                                         target may take to notice */
+                uint32_t retry_budget_percent; /* 20: of the requests that succeed: what may fail before it is tried
+                                                  again at the longest interval only */
+                uint64_t event_age_max_s;      /* 0: for ever; older events expire, counted */
+                const char *ca_bundle;         /* "" : AWS_CA_BUNDLE, else the system's */
                 struct rules_endpoint firehose, cloudwatch;
         } egress;
         struct {

@@ -103,6 +103,7 @@ static const struct settings_key settings_keys[] = {
         U32(EGRESS, egress., retry_base_ms, ms, 1, 600000, 50),
         U32(EGRESS, egress., retry_throttle_base_ms, ms, 1, 600000, 1000),
         U32(EGRESS, egress., retry_max_ms, ms, 1, 3600000, 5000),
+        U32(EGRESS, egress., retry_budget_percent, none, 1, 100, 20),
         U64(EGRESS, egress., event_age_max_s, s, 0, UINT64_C(366) * 86400, 0),
         PATH(EGRESS, egress., ca_bundle, ""),
         OTHER(EGRESS, "endpoints"),

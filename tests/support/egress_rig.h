@@ -78,6 +78,7 @@ static inline void egress_rig_defaults(struct egress_rig *rig)
         rig->settings.egress.retry_base_ms = 5;
         rig->settings.egress.retry_throttle_base_ms = 10;
         rig->settings.egress.retry_max_ms = 200;
+        rig->settings.egress.retry_budget_percent = 20;
         rig->settings.egress.ca_bundle = "";
         (void)snprintf(rig->keys.access_key_id, sizeof(rig->keys.access_key_id), "AKIDEXAMPLE");
         (void)snprintf(rig->keys.secret_access_key, sizeof(rig->keys.secret_access_key), "secret");

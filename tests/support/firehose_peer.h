@@ -25,6 +25,7 @@ enum firehose_peer_step {
         FIREHOSE_PEER_NOT_FOUND,     /* 400 ResourceNotFoundException */
         FIREHOSE_PEER_EXPIRED_TOKEN, /* 400 ExpiredTokenException */
         FIREHOSE_PEER_SKEW,          /* 403 InvalidSignatureException, with a Date one hour ahead */
+        FIREHOSE_PEER_SKEW_GONE,     /* the same with a right Date, and a text that says nothing of the clock */
         FIREHOSE_PEER_THROTTLED,     /* 400 ThrottlingException */
         FIREHOSE_PEER_PARTIAL,       /* every third record refused */
         FIREHOSE_PEER_REFUSE_ALL,    /* every record refused */
@@ -196,6 +197,13 @@ static inline bool firehose_peer_request(struct http_peer_connection *connection
                 (void)strftime(fields, sizeof(fields), "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &when);
                 firehose_peer_answer(connection, "403 Forbidden", fields,
                                      "{\"__type\":\"InvalidSignatureException\",\"message\":\"Signature expired\"}");
+                break;
+        case FIREHOSE_PEER_SKEW_GONE:
+                ahead -= 3600;
+                (void)gmtime_r(&ahead, &when);
+                (void)strftime(fields, sizeof(fields), "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &when);
+                firehose_peer_answer(connection, "403 Forbidden", fields,
+                                     "{\"__type\":\"InvalidSignatureException\",\"message\":\"does not match\"}");
                 break;
         case FIREHOSE_PEER_THROTTLED:
                 firehose_peer_answer(connection, "400 Bad Request", error_fields,

@@ -188,6 +188,20 @@ Test(aws_error, dates)
                 cr_assert_not(aws_error_date_parse(guard_page_copy(slice_of_text(bad[i])), &ms), "%s", bad[i]);
 }
 
+Test(aws_error, a_date_that_nobody_can_mean_moves_no_clock)
+{
+        static const char *const dates[] = {"Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT",
+                                            "Tue, 31 Dec 2024 23:59:59 GMT", "Fri, 01 Jan 2100 00:00:00 GMT"};
+        for (size_t i = 0; i < sizeof(dates) / sizeof(dates[0]); i++) {
+                struct http_response response = {
+                        .status = 403, .error_type = SLICE("RequestTimeTooSkewed"), .date = slice_of_text(dates[i])};
+                struct aws_error error;
+                aws_error_read(&response, NOW_MS, &error);
+                cr_assert_eq(error.code, ERR_CLOCK_SKEW);
+                cr_assert_eq(error.clock_offset_ms, 0, "%s", dates[i]);
+        }
+}
+
 Test(aws_error, retry_after_in_either_form_is_bounded)
 {
         static const struct {

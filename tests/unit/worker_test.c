@@ -343,6 +343,30 @@ Test(worker, a_skewed_clock_is_learnt_and_the_request_signed_at_once, .timeout =
         rig_end();
 }
 
+Test(worker, a_clock_that_is_set_right_is_unlearnt, .timeout = 90)
+{
+        rig_begin();
+        rig.settings.egress.retry_base_ms = 5000;
+        rig.settings.egress.retry_max_ms = 5000;
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        firehose_peer_script(stream, FIREHOSE_PEER_SKEW);
+        firehose_peer_script(stream, FIREHOSE_PEER_ACCEPT);
+        firehose_peer_script(stream, FIREHOSE_PEER_SKEW_GONE);
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        publish_many(0, 0, 10, 100, target);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 10, 40000));
+        publish_many(0, 10, 20, 100, target);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 20, 40000));
+        cr_assert_eq(stream->requests, 4);
+        cr_assert_lt(stream->request_ns[3] - stream->request_ns[2], 500 * CLOCK_NS_PER_MS);
+        int64_t ahead_ms = stream->last_request_ms - clock_realtime_ms();
+        cr_assert(ahead_ms > -10 * 1000 && ahead_ms < 10 * 1000, "%lld", (long long)ahead_ms);
+        rig_end();
+}
+
 /* A copy of the journal at any instant, opened again: everything not yet delivered is delivered then, and what was in
  * flight at most comes twice. */
 Test(worker, the_cursor_never_passes_an_unsettled_event, .timeout = 90)
@@ -687,6 +711,50 @@ Test(worker, credentials_that_come_late_are_used_within_seconds, .timeout = 90)
         rig_end();
 }
 
+Test(worker, credentials_that_are_replaced_are_used_at_once, .timeout = 90)
+{
+        rig_begin();
+        rig.settings.egress.retry_throttle_base_ms = 60000;
+        rig.settings.egress.retry_max_ms = 60000;
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        firehose_peer_script(stream, FIREHOSE_PEER_EXPIRED_TOKEN);
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        publish_many(0, 0, 10, 100, target);
+        uint32_t status = COUNTERS_TARGET_RETRYING;
+        cr_assert(wait_until(status_is, &status, 5000));
+        cr_assert(atomic_load(&rig.credentials.refresh_wanted));
+        static struct credentials others;
+        others = rig.keys;
+        atomic_store(&rig.credentials.current, &others);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 10, 5000));
+        rig_end();
+}
+
+/* While a target cannot send, its batch goes on filling instead of being closed when its linger is over: what waits
+ * goes out in few large requests. */
+Test(worker, what_gathers_while_a_target_waits_goes_out_together, .timeout = 90)
+{
+        rig_begin();
+        rig.settings.egress.linger_ms = 5;
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        firehose_peer_script(stream, FIREHOSE_PEER_RETRY_AFTER);
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        for (uint32_t id = 0; id < 40; id++) {
+                egress_rig_publish(&rig, 0, id, 100, target);
+                clock_sleep_ns(10 * CLOCK_NS_PER_MS);
+        }
+        cr_assert(egress_rig_wait_delivered(&rig, target, 40, 40000));
+        cr_assert_leq(stream->requests, 4, "%u requests", stream->requests);
+        check_set(stream->ids, stream->count, 40);
+        rig_end();
+}
+
 Test(worker, a_service_that_asks_for_time_gets_it, .timeout = 90)
 {
         rig_begin();
@@ -800,6 +868,57 @@ Test(worker, a_removal_is_taken_back_or_comes_to_its_end, .timeout = 90)
         egress_target_free(rig.targets[target].target);
         check_balanced(0, target, 0);
         rig_end();
+}
+
+Test(worker, a_removed_target_without_credentials_keeps_what_waits, .timeout = 90)
+{
+        rig_begin();
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        egress_rig_open(&rig);
+        atomic_store(&rig.credentials.current, NULL);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        publish_many(0, 0, 100, 100, target);
+        uint32_t status = COUNTERS_TARGET_PARKED;
+        cr_assert(wait_until(status_is, &status, 5000));
+        cr_assert(egress_worker_remove_target(rig.workers[0], rig.targets[target].target));
+        clock_sleep_ns(1700 * CLOCK_NS_PER_MS); /* three ticks */
+        cr_assert_not(egress_target_is_gone(rig.targets[target].target));
+        check_balanced(0, target, 100);
+        atomic_store(&rig.credentials.current, &rig.keys);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 100, 10000));
+        cr_assert(wait_until(target_is_gone, &target, 5000));
+        cr_assert_eq(firehose_peer_count(&peer, stream), 100);
+        egress_target_free(rig.targets[target].target);
+        rig_end();
+}
+
+Test(worker, a_removed_target_is_given_up_only_when_it_is_refused_again, .timeout = 90)
+{
+        for (uint32_t mended = 0; mended < 2; mended++) {
+                memset(&rig, 0, sizeof(rig));
+                memset(&peer, 0, sizeof(peer));
+                rig_begin();
+                rig.settings.egress.retry_max_ms = 60000; /* a parked one is not probed by itself in this test */
+                peer_begin();
+                struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+                atomic_store(&stream->always, FIREHOSE_PEER_NOT_FOUND);
+                egress_rig_open(&rig);
+                uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+                egress_rig_run(&rig);
+                publish_many(0, 0, 100, 100, target);
+                uint32_t status = COUNTERS_TARGET_PARKED;
+                cr_assert(wait_until(status_is, &status, 5000));
+                if (mended)
+                        atomic_store(&stream->always, FIREHOSE_PEER_ACCEPT);
+                cr_assert(egress_worker_remove_target(rig.workers[0], rig.targets[target].target));
+                cr_assert(wait_until(target_is_gone, &target, 5000));
+                cr_assert_eq(firehose_peer_requests(&peer, stream), 2, "asked once more");
+                cr_assert_eq(egress_rig_state(&rig, 0, target).delivered, mended ? 100 : 0);
+                egress_target_free(rig.targets[target].target);
+                rig_end();
+        }
 }
 
 /* ---------------------------------------------------------------------------------------------- bulkheads */
