@@ -54,7 +54,7 @@
 #define LIMIT_SEGMENT_BYTES_MAX     (1024u * 1024u * 1024u)
 #define LIMIT_SEGMENT_BYTES_DEFAULT (16u * 1024u * 1024u)
 /* Payload of one record: the largest event, what the router found in it (CODEC_VIEW_STORED_BYTES), and the name of the
- * configuration set that it took for it (LIMIT_NAME_BYTES_MAX). */
+ * configuration set that it took for it (LIMIT_NAME_BYTES_MAX); of a replayed event also where it comes from. */
 #define LIMIT_RECORD_BYTES_MAX (LIMIT_EVENT_BYTES_MAX + 192u)
 
 /* ---- Firehose: https://docs.aws.amazon.com/firehose/latest/dev/limits.html */

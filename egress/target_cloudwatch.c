@@ -245,7 +245,8 @@ static enum err_code target_cloudwatch_append(struct egress_target *target, stru
         struct egress_cloudwatch *own = target->cloudwatch;
         const struct journal_record *record = event->record;
         int64_t at_ms;
-        enum err_code code = cloudwatch_time_of(record->entry.accepted_ms, own->period_ms, clock_realtime_ms(), &at_ms);
+        enum err_code code =
+                cloudwatch_time_of(record->origin.accepted_ms, own->period_ms, clock_realtime_ms(), &at_ms);
         if (code != ERR_OK)
                 return code;
         code = metrics_table_count(own->table, event->view, &target->json, at_ms, copies);

@@ -282,8 +282,8 @@ static bool worker_dispatch(struct egress_worker *worker, uint32_t shard, const 
                                 codec_json_encode(&view, &target->json, worker->json, worker->json_bytes_max);
                         if (target->json.event_id)
                                 json_bytes = codec_json_add_event_id(worker->json, json_bytes, worker->json_bytes_max,
-                                                                     record->entry.lane_id, record->entry.lane_position,
-                                                                     record->sequence);
+                                                                     record->origin.lane_id,
+                                                                     record->origin.lane_position, record->sequence);
                         ASSERT(json_bytes > 0);
                         event.json = slice_of(worker->json, json_bytes);
                         encoded_for = &target->json;

@@ -1,6 +1,7 @@
 #include "feeds/publisher.h"
 
 #include "base/clock.h"
+#include "producer/replay.h"
 
 #define PUBLISHER_NAP_MIN_NS (200 * CLOCK_NS_PER_US)
 #define PUBLISHER_NAP_MAX_NS (20 * CLOCK_NS_PER_MS)
@@ -92,14 +93,15 @@ void publisher_close(struct publisher *publisher)
         publisher->ring = NULL;
 }
 
-/* Exactly one of `event` and `encoded` is given. */
+/* Exactly one of `event` and `encoded` is given; with the latter perhaps where it comes from. */
 static enum err_code publisher_publish(struct publisher *publisher, const struct sendring_event *event,
-                                       struct slice encoded, struct err *reterr)
+                                       const struct ring_replay *replay, struct slice encoded, struct err *reterr)
 {
         struct wait wait = {.publisher = publisher};
         for (;;) {
-                int result = event != NULL ? sendring_publish(publisher->ring, event)
-                                           : sendring_publish_encoded(publisher->ring, encoded.ptr, encoded.len);
+                int result = replay != NULL  ? sendring_replay(publisher->ring, replay, encoded)
+                             : event != NULL ? sendring_publish(publisher->ring, event)
+                                             : sendring_publish_encoded(publisher->ring, encoded.ptr, encoded.len);
                 if (result == SENDRING_OK) {
                         publisher_waited(&wait);
                         publisher->counts.published++;
@@ -114,12 +116,18 @@ static enum err_code publisher_publish(struct publisher *publisher, const struct
 
 enum err_code publisher_event(struct publisher *publisher, const struct sendring_event *event, struct err *reterr)
 {
-        return publisher_publish(publisher, event, SLICE_EMPTY, reterr);
+        return publisher_publish(publisher, event, NULL, SLICE_EMPTY, reterr);
 }
 
 enum err_code publisher_encoded(struct publisher *publisher, struct slice event, struct err *reterr)
 {
-        return publisher_publish(publisher, NULL, event, reterr);
+        return publisher_publish(publisher, NULL, NULL, event, reterr);
+}
+
+enum err_code publisher_replay(struct publisher *publisher, const struct ring_replay *replay, struct slice event,
+                               struct err *reterr)
+{
+        return publisher_publish(publisher, NULL, replay, event, reterr);
 }
 
 enum err_code publisher_flush(struct publisher *publisher, uint32_t timeout_ms, struct err *reterr)

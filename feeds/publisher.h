@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/slice.h"
+#include "ring/ring.h"
 #include "sendring/sendring.h"
 
 #include <signal.h>
@@ -41,6 +42,9 @@ void publisher_close(struct publisher *publisher);
  * ERR_TOO_BIG: it is too big; neither will ever be published. ERR_SYSTEM: the handle is of no more use. */
 enum err_code publisher_event(struct publisher *publisher, const struct sendring_event *event, struct err *reterr);
 enum err_code publisher_encoded(struct publisher *publisher, struct slice event, struct err *reterr);
+/* An event that was accepted before (producer/replay.h). */
+enum err_code publisher_replay(struct publisher *publisher, const struct ring_replay *replay, struct slice event,
+                               struct err *reterr);
 /* Everything published is in the journal. ERR_TIMEOUT, ERR_DETACHED: not yet, ask again; ERR_SYSTEM. */
 enum err_code publisher_flush(struct publisher *publisher, uint32_t timeout_ms, struct err *reterr);
 

@@ -40,6 +40,9 @@
  *     32 u64 bits 0..47 accepted_ms (signed), 48..55 event type, 56..59 route count, 60..63 flags
  *     40 u16 routes[12]; unused ones are 0
  *
+ * The payload of a record with flag 2 begins with where the event comes from, 24 bytes: u64 lane id, u64 lane position,
+ * i64 accepted_ms of its first time; the record's own are those of the lane and the time that it was accepted anew by.
+ *
  * A gap is a header with flag 8 whose length spans bytes without records and whose sequence is that of the next record.
  * Its CRC covers the header only. It ends a segment (the writer found no room for the next record) or covers what
  * recovery found damaged.
@@ -151,6 +154,14 @@ struct journal_entry {
         uint16_t routes[LIMIT_ROUTES_PER_EVENT_MAX]; /* target numbers; one may be there twice */
 };
 #define JOURNAL_FLAG_REJECTED 1u /* malformed: payload dropped (length 0), kept for the lane position and the count */
+#define JOURNAL_FLAG_REPLAYED 2u /* accepted anew: a payload, if there is one, begins with a struct journal_origin */
+
+/* An event's first time: its id, and when it was accepted. */
+struct journal_origin {
+        uint64_t lane_id, lane_position;
+        int64_t accepted_ms;
+};
+_Static_assert(sizeof(struct journal_origin) == 24, "drawn above");
 
 /* Room for a record of `payload_bytes`; *ret_payload is where to copy it (64-byte aligned behind its header). Nothing
  * is visible before commit; journal_commit() or journal_abort() must follow. ERR_FULL: size_bytes_max is reached, the
@@ -230,7 +241,8 @@ struct journal_record {
         uint64_t next_position;
         uint64_t sequence;
         struct journal_entry entry;
-        struct slice payload; /* in the mapping: valid until the reader moves to another segment */
+        struct journal_origin origin; /* of a replayed record what it says, else the same as in `entry` */
+        struct slice payload; /* behind the origin; in the mapping: valid until the reader moves to another segment */
 };
 
 struct journal_reader; /* one thread each; keeps the segment it reads from being recycled or unmapped */

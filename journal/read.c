@@ -194,6 +194,16 @@ enum err_code journal_read(struct journal_reader *reader, uint64_t position, uin
                 ret_record->sequence = header.sequence;
                 journal_entry_of_header(&header, &ret_record->entry);
                 ret_record->payload = slice_of(at + sizeof(header), header.payload_bytes);
+                ret_record->origin = (struct journal_origin){
+                        .lane_id = header.lane_id,
+                        .lane_position = header.lane_position,
+                        .accepted_ms = ret_record->entry.accepted_ms,
+                };
+                if (__builtin_expect((journal_header_flags(&header) & JOURNAL_FLAG_REPLAYED) != 0, 0) &&
+                    header.payload_bytes >= sizeof(ret_record->origin)) {
+                        memcpy(&ret_record->origin, ret_record->payload.ptr, sizeof(ret_record->origin));
+                        ret_record->payload = slice_from(ret_record->payload, sizeof(ret_record->origin));
+                }
                 return ERR_OK;
         }
         return ERR_EMPTY;

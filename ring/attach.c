@@ -247,16 +247,16 @@ static enum err_code ring_carry_over(const struct ring_producer *producer, uint6
                 uint64_t header;
                 uint8_t *payload;
                 memcpy(&header, record, sizeof(header));
-                uint32_t payload_bytes = (uint32_t)header;
-                if (payload_bytes == 0 || payload_bytes > producer->payload_bytes_max)
+                uint32_t payload_bytes = (uint32_t)header, kind = (uint32_t)(header >> 32);
+                if (payload_bytes == 0 || payload_bytes > ring_replay_bytes_max(producer->lane_bytes))
                         return ERR_BUG;
-                enum err_code code = ring_reserve(fresh, payload_bytes, &payload);
+                enum err_code code = ring_reserve_kind(fresh, kind, payload_bytes, &payload);
                 if (code == ERR_FULL || code == ERR_TOO_BIG)
                         return ERR_LIMIT;
                 if (code != ERR_OK)
                         return code;
                 memcpy(payload, record + RING_HEADER_BYTES, payload_bytes);
-                code = ring_stage(fresh, payload_bytes);
+                code = ring_stage_kind(fresh, kind, payload_bytes);
                 if (code != ERR_OK)
                         return code;
                 tail += ring_record_bytes(payload_bytes);

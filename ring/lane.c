@@ -98,6 +98,7 @@ static struct ring_lane *ring_lane_alloc(uint64_t lane_id, uint64_t lane_bytes)
         lane->lane_bytes = lane_bytes;
         lane->mask = lane_bytes - 1;
         lane->payload_bytes_max = ring_payload_bytes_max(lane_bytes);
+        lane->own_uid = geteuid();
         lane->info.lane_id = lane_id;
         lane->info.lane_bytes = lane_bytes;
         lane->data_fd = -1;
@@ -237,17 +238,30 @@ uint64_t ring_visit_begin(struct ring_lane *lane)
         return ring_visit_begin_budget(lane, RING_VISIT_BYTES_DEFAULT);
 }
 
-bool ring_visit_next(struct ring_lane *lane, struct slice *ret_payload, uint64_t *ret_position)
+/* The longest payload of a record of another kind than RING_KIND_EVENT; 0: there is no such kind in this lane. */
+static uint32_t ring_lane_kind_bytes_max(const struct ring_lane *lane, uint32_t kind)
+{
+        bool trusted = lane->info.uid == 0 || lane->info.uid == lane->own_uid;
+        return kind == RING_KIND_REPLAY && trusted ? ring_replay_bytes_max(lane->lane_bytes) : 0;
+}
+
+_Static_assert((uint32_t)RING_VISIT_EVENT == RING_KIND_EVENT && (uint32_t)RING_VISIT_REPLAY == RING_KIND_REPLAY,
+               "a visit tells the kind as it stands in the lane");
+
+enum ring_visit ring_visit_next(struct ring_lane *lane, struct slice *ret_payload, uint64_t *ret_position)
 {
         if (RING_UNLIKELY(!lane->visiting || lane->visit_over) || (int64_t)(lane->visit_limit - lane->read) <= 0)
-                return false;
+                return RING_VISIT_NOTHING;
         const uint8_t *record = lane->data + (lane->read & lane->mask);
         /* Loaded once, relaxed: the acquire of head came before. Length and kind are used from this copy only. */
         uint64_t header = atomic_load_explicit((const _Atomic uint64_t *)(const void *)record, memory_order_relaxed);
         uint32_t payload_bytes = (uint32_t)header;
         uint32_t kind = (uint32_t)(header >> 32);
         uint64_t available = lane->visit_head - lane->read;
-        if (RING_UNLIKELY(payload_bytes == 0 || payload_bytes > lane->payload_bytes_max || kind != RING_KIND_EVENT ||
+        uint32_t payload_bytes_max = lane->payload_bytes_max;
+        if (RING_UNLIKELY(kind != RING_KIND_EVENT))
+                payload_bytes_max = ring_lane_kind_bytes_max(lane, kind);
+        if (RING_UNLIKELY(payload_bytes == 0 || payload_bytes > payload_bytes_max ||
                           ring_record_bytes(payload_bytes) > available)) {
                 ring_lane_violation(lane);
                 /* Relaxed: only the shard writes. */
@@ -255,12 +269,36 @@ bool ring_visit_next(struct ring_lane *lane, struct slice *ret_payload, uint64_t
                 lane->last = lane->read;
                 lane->read = lane->visit_head;
                 lane->visit_over = true;
-                return false;
+                return RING_VISIT_NOTHING;
         }
         lane->last = lane->read;
         lane->read += ring_record_bytes(payload_bytes);
         *ret_payload = slice_of(record + RING_HEADER_BYTES, payload_bytes);
         *ret_position = lane->read;
+        return (enum ring_visit)kind;
+}
+
+bool ring_replay_read(struct slice payload, struct ring_replayed *ret_replayed, struct slice *ret_event)
+{
+        struct ring_replay_head head;
+        if (payload.len <= sizeof(head))
+                return false;
+        /* Copied once; from here on only the copy is looked at. */
+        memcpy(&head, payload.ptr, sizeof(head));
+        size_t texts_bytes = (size_t)head.destination_bytes + head.set_bytes;
+        if (head.destination_bytes > RING_REPLAY_DESTINATION_BYTES_MAX || head.set_bytes > LIMIT_NAME_BYTES_MAX ||
+            head.zero != 0 || payload.len - sizeof(head) <= texts_bytes ||
+            payload.len - sizeof(head) - texts_bytes > LIMIT_EVENT_BYTES_MAX)
+                return false;
+        const uint8_t *at = payload.ptr + sizeof(head);
+        memcpy(ret_replayed->destination, at, head.destination_bytes);
+        memcpy(ret_replayed->set, at + head.destination_bytes, head.set_bytes);
+        ret_replayed->lane_id = head.lane_id;
+        ret_replayed->lane_position = head.lane_position;
+        ret_replayed->accepted_ms = head.accepted_ms;
+        ret_replayed->destination_bytes = head.destination_bytes;
+        ret_replayed->set_bytes = head.set_bytes;
+        *ret_event = slice_from(payload, sizeof(head) + texts_bytes);
         return true;
 }
 

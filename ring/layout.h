@@ -22,6 +22,13 @@
  *   A record is valid when it ends at or before head. Everything between head and tail + lane_bytes belongs to the
  *   producer and means nothing.
  *
+ *   payload of RING_KIND_REPLAY: an event that was accepted before, with where it comes from in front. In the lanes of
+ *   other users than root and the daemon's own the kind does not exist.
+ *      0  u64 lane id   8  u64 position behind it in that lane   16  i64 accepted_ms      (of the first time)
+ *     24  u16 destination bytes, at most RING_REPLAY_DESTINATION_BYTES_MAX   26  u16 set bytes, at most
+ *         LIMIT_NAME_BYTES_MAX   28  u32 0
+ *     32  destination, set, then the event
+ *
  * Daemon page memfd, one page, sealed SHRINK|GROW|FUTURE_WRITE|SEAL after the daemon mapped it: read-only for the
  * producer for ever. One per lane and router incarnation.
  *      0  u32 magic "SRDP"   4  u32 version   8  u64 lane_id   16  u32 flags (RING_PAGE_DURABLE)
@@ -87,6 +94,7 @@
 #define SENDRING_RING_LAYOUT_H
 
 #include "base/limits.h"
+#include "ring/ring.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
@@ -100,6 +108,7 @@
 #define RING_MAGIC_MESSAGE    0x474d5253u /* "SRMG" */
 #define RING_HEADER_BYTES     8u
 #define RING_KIND_EVENT       1u
+#define RING_KIND_REPLAY      2u
 #define RING_PAGE_DURABLE     1u /* flushes wait for `durable`, not for `tail` */
 #define RING_BED_FENCED       1u /* the daemon may not use membarrier: producers fence */
 #define RING_ATTENTION_NONE   0u
@@ -142,6 +151,17 @@ struct ring_bed_page {
         uint8_t gap_1[3964];
 };
 
+struct ring_replay_head {
+        uint64_t lane_id;
+        uint64_t lane_position;
+        int64_t accepted_ms;
+        uint16_t destination_bytes;
+        uint16_t set_bytes;
+        uint32_t zero;
+};
+_Static_assert(sizeof(struct ring_replay_head) == 32, "drawn above");
+_Static_assert(offsetof(struct ring_replay_head, destination_bytes) == 24, "drawn above");
+
 _Static_assert(offsetof(struct ring_head_page, lane_id) == 8, "drawn above");
 _Static_assert(offsetof(struct ring_head_page, lane_bytes) == 16, "drawn above");
 _Static_assert(offsetof(struct ring_head_page, head) == 128, "drawn above");
@@ -176,6 +196,15 @@ static inline uint32_t ring_payload_bytes_max(uint64_t lane_bytes)
 {
         uint64_t half = lane_bytes / 2 - RING_HEADER_BYTES;
         return half < LIMIT_EVENT_BYTES_MAX ? (uint32_t)half : LIMIT_EVENT_BYTES_MAX;
+}
+
+/* The same of a replayed record, so that the largest event has room behind its head. */
+static inline uint32_t ring_replay_bytes_max(uint64_t lane_bytes)
+{
+        const uint32_t most = LIMIT_EVENT_BYTES_MAX + (uint32_t)sizeof(struct ring_replay_head) +
+                              RING_REPLAY_DESTINATION_BYTES_MAX + LIMIT_NAME_BYTES_MAX;
+        uint64_t half = lane_bytes / 2 - RING_HEADER_BYTES;
+        return half < most ? (uint32_t)half : most;
 }
 
 /* ---------------------------------------------------------------------------------------------- messages

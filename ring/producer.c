@@ -51,7 +51,8 @@ static enum err_code ring_producer_make_room(struct ring_producer *producer, uin
         return ERR_FULL;
 }
 
-enum err_code ring_reserve(struct ring_producer *producer, uint32_t payload_bytes, uint8_t **ret_payload)
+static inline enum err_code ring_reserve_up_to(struct ring_producer *producer, uint32_t payload_bytes,
+                                               uint32_t payload_bytes_max, uint8_t **ret_payload)
 {
         if (RING_UNLIKELY(producer->reserved))
                 return ERR_BUG;
@@ -59,7 +60,7 @@ enum err_code ring_reserve(struct ring_producer *producer, uint32_t payload_byte
                 return ERR_DETACHED;
         if (RING_UNLIKELY(payload_bytes == 0))
                 return ERR_RANGE;
-        if (RING_UNLIKELY(payload_bytes > producer->payload_bytes_max))
+        if (RING_UNLIKELY(payload_bytes > payload_bytes_max))
                 return ERR_TOO_BIG;
         uint64_t need = ring_record_bytes(payload_bytes);
         if (RING_UNLIKELY(producer->staged + need - producer->tail_seen > producer->lane_bytes)) {
@@ -73,6 +74,21 @@ enum err_code ring_reserve(struct ring_producer *producer, uint32_t payload_byte
         return ERR_OK;
 }
 
+enum err_code ring_reserve(struct ring_producer *producer, uint32_t payload_bytes, uint8_t **ret_payload)
+{
+        return ring_reserve_up_to(producer, payload_bytes, producer->payload_bytes_max, ret_payload);
+}
+
+enum err_code ring_reserve_kind(struct ring_producer *producer, uint32_t kind, uint32_t payload_bytes,
+                                uint8_t **ret_payload)
+{
+        if (kind == RING_KIND_EVENT)
+                return ring_reserve(producer, payload_bytes, ret_payload);
+        if (kind != RING_KIND_REPLAY)
+                return ERR_BUG;
+        return ring_reserve_up_to(producer, payload_bytes, ring_replay_bytes_max(producer->lane_bytes), ret_payload);
+}
+
 void ring_discard(struct ring_producer *producer)
 {
         producer->reserved = false;
@@ -81,7 +97,7 @@ void ring_discard(struct ring_producer *producer)
 
 /* ---------------------------------------------------------------------------------------------- commit */
 
-enum err_code ring_stage(struct ring_producer *producer, uint32_t payload_bytes)
+static inline enum err_code ring_stage_as(struct ring_producer *producer, uint32_t kind, uint32_t payload_bytes)
 {
         if (RING_UNLIKELY(!producer->reserved))
                 return ERR_BUG;
@@ -91,10 +107,20 @@ enum err_code ring_stage(struct ring_producer *producer, uint32_t payload_bytes)
                 return ERR_BUG;
         uint8_t *record = producer->data + (producer->staged & (producer->lane_bytes - 1));
         /* Relaxed: H1 publishes it. Atomic because a daemon may look at any byte of a lane at any time. */
-        atomic_store_explicit((_Atomic uint64_t *)(void *)record,
-                              (uint64_t)RING_KIND_EVENT << 32 | (uint64_t)payload_bytes, memory_order_relaxed);
+        atomic_store_explicit((_Atomic uint64_t *)(void *)record, (uint64_t)kind << 32 | (uint64_t)payload_bytes,
+                              memory_order_relaxed);
         producer->staged += ring_record_bytes(payload_bytes);
         return ERR_OK;
+}
+
+enum err_code ring_stage(struct ring_producer *producer, uint32_t payload_bytes)
+{
+        return ring_stage_as(producer, RING_KIND_EVENT, payload_bytes);
+}
+
+enum err_code ring_stage_kind(struct ring_producer *producer, uint32_t kind, uint32_t payload_bytes)
+{
+        return ring_stage_as(producer, kind, payload_bytes);
 }
 
 /* Attention was seen right after head had moved from `before`. A new page: taken, the records stand. The end of the
@@ -163,6 +189,38 @@ enum err_code ring_commit(struct ring_producer *producer, uint32_t payload_bytes
 {
         enum err_code code = ring_stage(producer, payload_bytes);
         return RING_LIKELY(code == ERR_OK) ? ring_publish_staged(producer) : code;
+}
+
+enum err_code ring_publish_replay(struct ring_producer *producer, const struct ring_replay *replay, struct slice event)
+{
+        if (replay->destination.len > RING_REPLAY_DESTINATION_BYTES_MAX || replay->set.len > LIMIT_NAME_BYTES_MAX)
+                return ERR_NAME;
+        if (event.len > LIMIT_EVENT_BYTES_MAX)
+                return ERR_TOO_BIG;
+        if (event.len == 0)
+                return ERR_RANGE;
+        struct ring_replay_head head = {
+                .lane_id = replay->lane_id,
+                .lane_position = replay->lane_position,
+                .accepted_ms = replay->accepted_ms,
+                .destination_bytes = (uint16_t)replay->destination.len,
+                .set_bytes = (uint16_t)replay->set.len,
+        };
+        const struct slice parts[] = {slice_of(&head, sizeof(head)), replay->destination, replay->set, event};
+        uint32_t payload_bytes = 0;
+        for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+                payload_bytes += (uint32_t)parts[i].len;
+        uint8_t *payload = NULL;
+        enum err_code code = ring_reserve_kind(producer, RING_KIND_REPLAY, payload_bytes, &payload);
+        if (code != ERR_OK)
+                return code;
+        for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+                if (parts[i].len > 0)
+                        memcpy(payload, parts[i].ptr, parts[i].len);
+                payload += parts[i].len;
+        }
+        code = ring_stage_kind(producer, RING_KIND_REPLAY, payload_bytes);
+        return code == ERR_OK ? ring_publish_staged(producer) : code;
 }
 
 /* ---------------------------------------------------------------------------------------------- slow path */

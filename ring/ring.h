@@ -26,6 +26,7 @@
 #define SENDRING_RING_RING_H
 
 #include "base/err.h"
+#include "base/limits.h"
 #include "base/slice.h"
 
 #include <stdbool.h>
@@ -113,6 +114,19 @@ enum err_code ring_publish_staged(struct ring_producer *producer);
 /* Gives the reservation back. */
 void ring_discard(struct ring_producer *producer);
 
+/* An event that was accepted before and is to be accepted anew: for our own tools. The daemon takes it from lanes of
+ * root and of its own user only; in others it is a violation. */
+#define RING_REPLAY_DESTINATION_BYTES_MAX 511u
+struct ring_replay {
+        uint64_t lane_id, lane_position; /* of the first time: the event's id */
+        int64_t accepted_ms;             /* of the first time */
+        struct slice destination;        /* only this one gets it: an event destination's name in the event's set, or
+                                          * a target's key; empty: all that match */
+        struct slice set;                /* the configuration set, for an event that names none; may be empty */
+};
+/* Reserves, writes and commits one such record. Errors as reserve and commit; ERR_NAME: a text of it is too long. */
+enum err_code ring_publish_replay(struct ring_producer *producer, const struct ring_replay *replay, struct slice event);
+
 /* The slow path, for a lane that stays full: looks at the connection and takes new pages if they wait there (two system
  * calls). reserve and commit do it by themselves when attention is raised; call it, at most now and then, to learn
  * whether the daemon has died without a word. ERR_OK: look again. ERR_DETACHED: the daemon and its keeper are gone, or
@@ -147,7 +161,7 @@ void ring_lane_get_info(const struct ring_lane *lane, struct ring_lane_info *ret
 /* ---- visits: the one shard thread that owns the lane.
  *
  *     ring_visit_begin(lane);
- *     while (ring_visit_next(lane, &payload, &position)) {
+ *     while (ring_visit_next(lane, &payload, &position) != RING_VISIT_NOTHING) {
  *             copy payload out; then look only at the copy
  *     }
  *     ... journal commit ...
@@ -161,12 +175,28 @@ void ring_lane_get_info(const struct ring_lane *lane, struct ring_lane_info *ret
 uint64_t ring_visit_begin(struct ring_lane *lane);
 /* The same with another budget: no record is offered that begins `budget_bytes` or more behind the first. */
 uint64_t ring_visit_begin_budget(struct ring_lane *lane, uint64_t budget_bytes);
+enum ring_visit {
+        RING_VISIT_NOTHING = 0, /* false, so that a visitor may ask with `if` */
+        RING_VISIT_EVENT = 1,
+        RING_VISIT_REPLAY = 2, /* ring_replay_read() takes it apart */
+};
 /* The next record of this visit. *ret_payload (1..LIMIT_EVENT_BYTES_MAX bytes, 8-aligned) points into hostile shared
  * memory that may change under the reader: copy it once, look only at the copy. *ret_position is the lane position
- * behind the record (what the journal stores). False: nothing more in this visit, or a bad header: a violation, then
- * everything up to head is skipped and counted in skipped_bytes. */
-bool ring_visit_next(struct ring_lane *lane, struct slice *ret_payload, uint64_t *ret_position);
-/* Undoes the last ring_visit_next() (which returned true) and ends the offering: the record comes again in the next
+ * behind the record (what the journal stores). RING_VISIT_NOTHING: nothing more in this visit, or a bad header: a
+ * violation, then everything up to head is skipped and counted in skipped_bytes. */
+enum ring_visit ring_visit_next(struct ring_lane *lane, struct slice *ret_payload, uint64_t *ret_position);
+
+/* What stands before the event in a replayed record, copied out of the lane. */
+struct ring_replayed {
+        uint64_t lane_id, lane_position;
+        int64_t accepted_ms;
+        uint32_t destination_bytes, set_bytes;
+        char destination[RING_REPLAY_DESTINATION_BYTES_MAX];
+        char set[LIMIT_NAME_BYTES_MAX];
+};
+/* *ret_event points into the same shared memory as `payload`. False: malformed; both are untouched then. */
+bool ring_replay_read(struct slice payload, struct ring_replayed *ret_replayed, struct slice *ret_event);
+/* Undoes the last ring_visit_next() (which returned a record) and ends the offering: the record comes again in the next
  * visit (the journal was full). */
 void ring_visit_undo(struct ring_lane *lane);
 /* Gives back what was taken. Without a visit, or with nothing taken, it does nothing. */

@@ -40,6 +40,10 @@ enum err_code ring_message_receive(int socket_fd, struct ring_message *ret_messa
 void ring_fds_close(int *fds, size_t count);
 
 /* producer.c */
+/* ring_reserve() and ring_stage() of any kind that layout.h knows. ERR_BUG: another. */
+enum err_code ring_reserve_kind(struct ring_producer *producer, uint32_t kind, uint32_t payload_bytes,
+                                uint8_t **ret_payload);
+enum err_code ring_stage_kind(struct ring_producer *producer, uint32_t kind, uint32_t payload_bytes);
 /* Makes the producer use these pages (mapped, read-only) instead of the ones it has, which are unmapped. On failure
  * nothing has changed and the pages are the caller's. lane_id, lane_bytes, staged and fence_always must be set. */
 enum err_code ring_producer_use_pages(struct ring_producer *producer, const void *page, const void *bed_page,
@@ -73,6 +77,7 @@ struct ring_lane {
         uint64_t lane_bytes;
         uint64_t mask;
         uint32_t payload_bytes_max;
+        uid_t own_uid; /* of this daemon */
         bool visiting;
         bool visit_over;      /* nothing more in this visit: undone, or a violation */
         uint64_t cursor;      /* taken and given back: equals the tail */

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 /* What a record may need besides the event. */
-#define SHARD_RECORD_EXTRA_BYTES (CODEC_VIEW_STORED_BYTES + LIMIT_NAME_BYTES_MAX)
+#define SHARD_RECORD_EXTRA_BYTES (sizeof(struct journal_origin) + CODEC_VIEW_STORED_BYTES + LIMIT_NAME_BYTES_MAX)
 _Static_assert(LIMIT_EVENT_BYTES_MAX + SHARD_RECORD_EXTRA_BYTES <= LIMIT_RECORD_BYTES_MAX,
                "the journal takes the largest event that a lane can hold");
 
@@ -62,6 +62,7 @@ struct shard {
         bool journal_full;
         bool maintenance_told;
         struct log_gate full_gate;
+        struct ring_replayed replayed; /* what stood before the event of the record in hand */
 };
 
 static struct rte_ring *shard_ring_create(uint32_t elements)
@@ -167,12 +168,17 @@ static void shard_call_control(struct shard *shard)
 /* ---------------------------------------------------------------------------------------------- one visit */
 
 /* For an event that names no configuration set: writes the name of the default one behind the event and lets the view
- * say so, for routing now and for whoever reads the record. Returns its bytes, at most LIMIT_NAME_BYTES_MAX. */
-static uint32_t shard_default_set(const struct shard *shard, struct codec_view *view, uint8_t *behind)
+ * say so, for routing now and for whoever reads the record. A replayed event has the one that it was given the first
+ * time. Returns its bytes, at most LIMIT_NAME_BYTES_MAX. */
+static uint32_t shard_default_set(const struct shard *shard, const struct ring_replayed *replayed,
+                                  struct codec_view *view, uint8_t *behind)
 {
         const struct rules_plan *plan = shard->plan->plan;
-        struct slice domain = rules_plan_asks_domain(plan) ? codec_view_from_domain(view) : SLICE_EMPTY;
-        struct slice set = rules_plan_default_set(plan, domain);
+        struct slice set = replayed != NULL ? slice_of(replayed->set, replayed->set_bytes) : SLICE_EMPTY;
+        if (set.len == 0) {
+                struct slice domain = rules_plan_asks_domain(plan) ? codec_view_from_domain(view) : SLICE_EMPTY;
+                set = rules_plan_default_set(plan, domain);
+        }
         if (set.len == 0)
                 return 0;
         memcpy(behind, set.ptr, set.len);
@@ -180,13 +186,18 @@ static uint32_t shard_default_set(const struct shard *shard, struct codec_view *
         return (uint32_t)set.len;
 }
 
-/* Routes one validated event: fills entry->routes. */
-static void shard_route(struct shard *shard, const struct codec_view *view, struct journal_entry *entry,
-                        uint32_t *ret_workers)
+/* Routes one validated event: fills entry->routes. A replayed one goes where it would go now, or to less. */
+static void shard_route(struct shard *shard, const struct ring_replayed *replayed, const struct codec_view *view,
+                        struct journal_entry *entry, uint32_t *ret_workers)
 {
         struct counters_block *counters = shard->options.counters;
         struct rules_match match;
-        uint32_t count = rules_plan_match(shard->plan->plan, view, &shard->json, &match);
+        uint32_t count;
+        if (__builtin_expect(replayed != NULL && replayed->destination_bytes > 0, 0))
+                count = rules_plan_match_only(shard->plan->plan, view, &shard->json,
+                                              slice_of(replayed->destination, replayed->destination_bytes), &match);
+        else
+                count = rules_plan_match(shard->plan->plan, view, &shard->json, &match);
         if (match.filter_exhausted)
                 counter_add(counters, COUNTER_router_filter_limits, 1);
         if (count == 0) {
@@ -205,6 +216,33 @@ static void shard_route(struct shard *shard, const struct codec_view *view, stru
         counter_add(counters, COUNTER_router_routes, count);
 }
 
+/* Takes a replayed record apart: *shared becomes the event in it, empty when the record is malformed. */
+static __attribute__((noinline, cold)) const struct ring_replayed *shard_take_replayed(struct shard *shard,
+                                                                                       struct slice *shared)
+{
+        struct ring_replayed *replayed = &shard->replayed;
+        if (!ring_replay_read(*shared, replayed, shared)) {
+                shared->len = 0;
+                return NULL;
+        }
+        /* Nothing was accepted in the future. */
+        if (replayed->accepted_ms > shard->realtime_ms)
+                replayed->accepted_ms = shard->realtime_ms;
+        counter_add(shard->options.counters, COUNTER_router_replayed, 1);
+        return replayed;
+}
+
+/* The record says where its event comes from. */
+static __attribute__((noinline, cold)) void shard_put_origin(const struct ring_replayed *replayed, uint8_t *payload)
+{
+        struct journal_origin origin = {
+                .lane_id = replayed->lane_id,
+                .lane_position = replayed->lane_position,
+                .accepted_ms = replayed->accepted_ms,
+        };
+        memcpy(payload, &origin, sizeof(origin));
+}
+
 /* Takes what one lane holds, within the visit's budget. Returns the events taken. */
 static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
 {
@@ -218,8 +256,15 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
         struct slice shared;
         uint64_t position = 0, bytes = 0;
         uint32_t events = 0;
-        while (ring_visit_next(lane, &shared, &position)) {
+        enum ring_visit kind;
+        while ((kind = ring_visit_next(lane, &shared, &position)) != RING_VISIT_NOTHING) {
                 uint8_t *payload = NULL;
+                uint32_t record_bytes = (uint32_t)shared.len, origin_bytes = 0;
+                const struct ring_replayed *replayed = NULL;
+                if (__builtin_expect(kind == RING_VISIT_REPLAY, 0)) {
+                        replayed = shard_take_replayed(shard, &shared);
+                        origin_bytes = sizeof(struct journal_origin);
+                }
                 if (journal_reserve(journal, SHARD_RECORD_EXTRA_BYTES + (uint32_t)shared.len, &payload) != ERR_OK) {
                         ring_visit_undo(lane);
                         shard->journal_full = true;
@@ -227,7 +272,7 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                         break;
                 }
                 /* The lane's bytes may change under us: copied once; from here on only the copy is looked at. */
-                uint8_t *event = payload + CODEC_VIEW_STORED_BYTES;
+                uint8_t *stored = payload + origin_bytes, *event = stored + CODEC_VIEW_STORED_BYTES;
                 memcpy(event, shared.ptr, shared.len);
                 struct journal_entry entry = {
                         .lane_id = info.lane_id,
@@ -236,7 +281,7 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                 };
                 struct codec_view view;
                 uint32_t workers = 0;
-                uint32_t payload_bytes = CODEC_VIEW_STORED_BYTES + (uint32_t)shared.len;
+                uint32_t payload_bytes = origin_bytes + CODEC_VIEW_STORED_BYTES + (uint32_t)shared.len;
                 if (codec_view_decode(slice_of(event, shared.len), &view, NULL) != ERR_OK) {
                         counter_add(counters, COUNTER_router_rejected, 1);
                         entry.flags = JOURNAL_FLAG_REJECTED;
@@ -245,14 +290,17 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                         payload_bytes = 0;
                 } else {
                         entry.event_type = (uint8_t)view.type;
+                        entry.flags = replayed != NULL ? JOURNAL_FLAG_REPLAYED : 0;
                         if (view.configuration_set.len == 0)
-                                payload_bytes += shard_default_set(shard, &view, event + shared.len);
-                        shard_route(shard, &view, &entry, &workers);
+                                payload_bytes += shard_default_set(shard, replayed, &view, event + shared.len);
+                        shard_route(shard, replayed, &view, &entry, &workers);
                         if (workers != 0)
-                                codec_view_store(&view, payload);
+                                codec_view_store(&view, stored);
                         else
                                 payload_bytes =
                                         0; /* nobody will read it: only the lane position and the count matter */
+                        if (replayed != NULL && workers != 0)
+                                shard_put_origin(replayed, payload);
                 }
                 journal_commit(journal, &entry, payload_bytes);
                 for (uint32_t left = workers; left != 0; left &= left - 1) {
@@ -260,7 +308,7 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                         if (feed->begin_position == UINT64_MAX)
                                 feed->begin_position = journal_last_position(journal);
                 }
-                bytes += shared.len;
+                bytes += record_bytes;
                 events++;
         }
         if (events > 0) {

@@ -7,7 +7,7 @@
  *
  * The payload of a journal record is the stored view of the event (CODEC_VIEW_STORED_BYTES), then the event as the
  * producer wrote it, then the name of the default configuration set when the event names none; events that go nowhere
- * have none.
+ * have none. Before all that stands where a replayed event comes from (journal/journal.h, JOURNAL_FLAG_REPLAYED).
  *
  * Idle by stages: spin, short naps (producers pay nothing), then sleep until a producer wakes the bed. The thread
  * neither allocates nor frees, takes no lock, and makes no blocking call but the naps and the sleep.

@@ -130,21 +130,52 @@ static __attribute__((noinline)) uint32_t plan_filter(const struct rules_plan *p
         return mask;
 }
 
-uint32_t rules_plan_match(const struct rules_plan *plan, const struct codec_view *view,
-                          const struct codec_json_options *options, struct rules_match *ret_match)
+/* Which destinations of *ret_set want it: one bit each. Fills ret_match but for its targets. */
+static inline uint32_t plan_match(const struct rules_plan *plan, const struct codec_view *view,
+                                  const struct codec_json_options *options, struct rules_match *ret_match,
+                                  const struct plan_set **ret_set)
 {
         struct slice set = view->configuration_set;
         const struct plan_set *found = plan_set_of(plan, set);
-        uint32_t type = (uint32_t)view->type - 1u, count = 0;
+        uint32_t type = (uint32_t)view->type - 1u;
         ret_match->set_known = found != NULL || set.len == 0;
         ret_match->filter_exhausted = false;
+        *ret_set = found;
         if (found == NULL || type >= PLAN_TYPES)
                 return 0;
         uint32_t mask = found->masks[type];
         if (__builtin_expect((mask & found->filtered) != 0, 0))
                 mask = plan_filter(plan, found, mask, view, options, &ret_match->filter_exhausted);
-        for (; mask != 0; mask &= mask - 1)
-                ret_match->targets[count++] = found->targets[__builtin_ctz(mask)];
+        return mask;
+}
+
+uint32_t rules_plan_match(const struct rules_plan *plan, const struct codec_view *view,
+                          const struct codec_json_options *options, struct rules_match *ret_match)
+{
+        const struct plan_set *set;
+        uint32_t count = 0;
+        for (uint32_t mask = plan_match(plan, view, options, ret_match, &set); mask != 0; mask &= mask - 1)
+                ret_match->targets[count++] = set->targets[__builtin_ctz(mask)];
+        return count;
+}
+
+uint32_t rules_plan_match_only(const struct rules_plan *plan, const struct codec_view *view,
+                               const struct codec_json_options *options, struct slice destination,
+                               struct rules_match *ret_match)
+{
+        const struct plan_set *set;
+        uint32_t count = 0;
+        bool by_key = false;
+        for (uint32_t mask = plan_match(plan, view, options, ret_match, &set); mask != 0; mask &= mask - 1) {
+                uint32_t place = (uint32_t)__builtin_ctz(mask);
+                uint16_t target = set->targets[place];
+                bool is_key = slice_equal(plan->targets[target].key, destination);
+                bool is_name = slice_equal(plan->destinations[plan->places[set->number].first_destination + place].name,
+                                           destination);
+                if (is_name || (is_key && !by_key))
+                        ret_match->targets[count++] = target;
+                by_key |= is_key;
+        }
         return count;
 }
 
@@ -485,7 +516,10 @@ bool rules_plan_builder_destination(struct rules_plan_builder *builder, struct s
                 return true;
         set->targets[bit] = (uint16_t)target_index;
         struct rules_target *target = &builder->targets[target_index].target;
-        target->destinations_count++;
+        if (target->destinations_count++ == 0)
+                target->destination = destination.name;
+        else if (!slice_equal(target->destination, name))
+                target->destination = SLICE_EMPTY;
         if (!enabled)
                 return true;
         target->destinations_enabled_count++;

@@ -229,8 +229,9 @@ struct rules_target {
         uint64_t rotate_bytes;                     /* file: 0 = never */
         uint32_t rotate_seconds;                   /* file: 0 = never */
         const struct rules_cloudwatch *cloudwatch; /* CloudWatch; else NULL. Its texts belong to the plan, too */
-        uint32_t destinations_count;               /* that name it */
-        uint32_t destinations_enabled_count;       /* 0: nothing new will be routed to it */
+        struct slice destination;            /* the name that all destinations have which name it; empty: they differ */
+        uint32_t destinations_count;         /* that name it */
+        uint32_t destinations_enabled_count; /* 0: nothing new will be routed to it */
 };
 #define RULES_TARGET_KEY_BYTES_MAX 511u
 
@@ -282,6 +283,12 @@ struct rules_match {
  * configuration set are read. `options` are those that the event is published with, or NULL. Any number of threads. */
 uint32_t rules_plan_match(const struct rules_plan *plan, const struct codec_view *view,
                           const struct codec_json_options *options, struct rules_match *ret_match);
+
+/* The same, narrowed to one destination: those of the event's set with this name, or the first that goes to the target
+ * with this key. For replayed events. */
+uint32_t rules_plan_match_only(const struct rules_plan *plan, const struct codec_view *view,
+                               const struct codec_json_options *options, struct slice destination,
+                               struct rules_match *ret_match);
 
 /* ---------------------------------------------------------------------------------------------- why */
 

@@ -51,7 +51,7 @@ static const char decode_help[] =
         "Prints events as SES's JSON, one a line.\n"
         "  msgpack  FILEs (default: standard input) hold encoded events, one behind the other\n"
         "  journal  the router's journal, beside a running router or without one; an object for each record:\n"
-        "           shard, sequence, lane, accepted, type, routes (the delivery targets), event\n"
+        "           shard, sequence, lane, accepted, type, routes (the delivery targets), replayed, event\n"
         "           (null where no destination wants it: then it is only counted)\n"
         "\n"
         "  --settings FILE      the daemon's settings: where the journal is, and the account for sourceArn\n"
@@ -264,6 +264,7 @@ static bool decode_record(struct decode *decode, const struct decode_shard *shar
 {
         uint8_t accepted[32];
         size_t accepted_bytes = codec_time_write(record->entry.accepted_ms, accepted);
+        bool replayed = (record->entry.flags & JOURNAL_FLAG_REPLAYED) != 0;
         const char *type = codec_event_type_name((enum sendring_event_type)record->entry.event_type);
         bool rejected = (record->entry.flags & JOURNAL_FLAG_REJECTED) != 0;
         printf("{\"shard\":%u,\"sequence\":%" PRIu64 ",\"lane\":%" PRIu64 ",\"accepted\":\"%.*s\",\"type\":",
@@ -281,7 +282,14 @@ static bool decode_record(struct decode *decode, const struct decode_shard *shar
                 else
                         printf("%u", record->entry.routes[i]);
         }
-        printf("],\"event\":");
+        printf("],");
+        if (replayed) {
+                accepted_bytes = codec_time_write(record->origin.accepted_ms, accepted);
+                printf("\"replayed\":{\"event_id\":\"%016" PRIx64 "-%016" PRIx64 "\",\"accepted\":\"%.*s\"},",
+                       record->origin.lane_id, record->origin.lane_position, (int)accepted_bytes,
+                       (const char *)accepted);
+        }
+        printf("\"event\":");
         struct codec_view view;
         struct err err = {.text = ""};
         /* The router's findings lie in front of the event (router/shard.h). They are looked for again here: a tool that

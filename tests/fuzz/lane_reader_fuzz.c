@@ -67,8 +67,13 @@ static void act(struct ring_lane *lane, struct script *script)
                 break;
         case 3: { /* a record as an honest producer writes it */
                 uint64_t payload_bytes = 1 + script_take(script, 1);
-                uint64_t header = (uint64_t)RING_KIND_EVENT << 32 | payload_bytes;
+                uint64_t kind = (what & 8) != 0 ? RING_KIND_REPLAY : RING_KIND_EVENT;
+                uint64_t header = kind << 32 | payload_bytes;
                 memcpy(lane->data + (head & lane->mask & ~UINT64_C(7)), &header, 8);
+                if (kind == RING_KIND_REPLAY) {
+                        uint64_t lengths = script_take(script, 4);
+                        memcpy(lane->data + ((head + 32) & lane->mask & ~UINT64_C(7)), &lengths, 8);
+                }
                 atomic_store(&lane->head_page->head, head + ring_record_bytes((uint32_t)payload_bytes));
                 break;
         }
@@ -101,7 +106,8 @@ static void act(struct ring_lane *lane, struct script *script)
 
 static void visit(struct ring_lane *lane, struct script *script)
 {
-        static uint8_t copy[LIMIT_EVENT_BYTES_MAX];
+        static uint8_t copy[LIMIT_EVENT_BYTES_MAX + 1024];
+        static struct ring_replayed replayed;
         uint64_t before = ring_lane_position(lane);
         bool broken = ring_lane_is_broken(lane);
         uint64_t how = script_take(script, 1);
@@ -112,8 +118,17 @@ static void visit(struct ring_lane *lane, struct script *script)
         uint64_t last = before;
         REQUIRE(ready <= lane->lane_bytes);
         REQUIRE(!broken || ready == 0);
-        while (ready > 0 && ring_visit_next(lane, &payload, &position)) {
-                REQUIRE(payload.len >= 1 && payload.len <= lane->payload_bytes_max);
+        enum ring_visit kind;
+        while (ready > 0 && (kind = ring_visit_next(lane, &payload, &position)) != RING_VISIT_NOTHING) {
+                struct slice event = SLICE_EMPTY;
+                REQUIRE(payload.len >= 1 && (payload.len <= lane->payload_bytes_max || kind == RING_VISIT_REPLAY));
+                REQUIRE(payload.len <= ring_replay_bytes_max(lane->lane_bytes));
+                if (kind == RING_VISIT_REPLAY && ring_replay_read(payload, &replayed, &event)) {
+                        REQUIRE(event.ptr > payload.ptr && event.ptr + event.len == payload.ptr + payload.len);
+                        REQUIRE(event.len >= 1 && event.len <= LIMIT_EVENT_BYTES_MAX);
+                        REQUIRE(replayed.destination_bytes <= sizeof(replayed.destination));
+                        REQUIRE(replayed.set_bytes <= sizeof(replayed.set));
+                }
                 REQUIRE(payload.ptr >= lane->data + RING_HEADER_BYTES);
                 REQUIRE(payload.ptr + payload.len <= lane->data + 2 * lane->lane_bytes);
                 REQUIRE(((uintptr_t)payload.ptr & 7) == 0);

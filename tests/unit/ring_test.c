@@ -131,6 +131,92 @@ static void expect_nothing(struct ring_lane *lane)
         cr_assert_not(ring_visit_next(lane, &payload, &position));
 }
 
+/* A replayed record comes out as it went in. */
+Test(ring, a_replayed_record_carries_its_origin, .timeout = 20)
+{
+        struct house house;
+        struct ring_producer producer;
+        house_open_with_producer(&house, &producer);
+        static char longest[RING_REPLAY_DESTINATION_BYTES_MAX + 1];
+        static uint8_t event[LIMIT_EVENT_BYTES_MAX + 1];
+        memset(longest, 'd', sizeof(longest));
+        memset(event, 7, sizeof(event));
+        struct ring_replay replay = {.lane_id = 0x1234567890abcdef,
+                                     .lane_position = 4096,
+                                     .accepted_ms = -5,
+                                     .destination = slice_of(longest, sizeof(longest) - 1),
+                                     .set = SLICE("bulk-a")};
+        /* What the lane has room for. */
+        size_t largest = ring_replay_bytes_max(producer.lane_bytes) - sizeof(struct ring_replay_head) -
+                         replay.destination.len - replay.set.len;
+        largest = largest > LIMIT_EVENT_BYTES_MAX ? LIMIT_EVENT_BYTES_MAX : largest;
+        cr_assert_eq(ring_publish_replay(&producer, &replay, slice_of(event, largest)), ERR_OK);
+        publish_text(&producer, "between");
+        cr_assert_eq(ring_publish_replay(&producer, &(struct ring_replay){0}, slice_of(event, 3)), ERR_OK);
+        struct slice payload, taken;
+        struct ring_replayed replayed;
+        uint64_t position;
+        cr_assert_gt(ring_visit_begin_budget(house.lanes[0], UINT32_MAX), 0);
+        cr_assert_eq(ring_visit_next(house.lanes[0], &payload, &position), RING_VISIT_REPLAY);
+        cr_assert(ring_replay_read(payload, &replayed, &taken));
+        cr_assert_eq(replayed.lane_id, replay.lane_id);
+        cr_assert_eq(replayed.lane_position, replay.lane_position);
+        cr_assert_eq(replayed.accepted_ms, -5);
+        cr_assert(slice_equal(slice_of(replayed.destination, replayed.destination_bytes), replay.destination));
+        cr_assert(slice_equal(slice_of(replayed.set, replayed.set_bytes), replay.set));
+        cr_assert(slice_equal(taken, slice_of(event, largest)));
+        /* A head that promises more than there is. */
+        for (size_t cut = 0; cut <= payload.len - taken.len; cut += 8)
+                cr_assert_not(ring_replay_read(slice_head(payload, cut), &replayed, &taken), "%zu bytes", cut);
+        expect_text(house.lanes[0], "between");
+        cr_assert_eq(ring_visit_next(house.lanes[0], &payload, &position), RING_VISIT_REPLAY);
+        cr_assert(ring_replay_read(payload, &replayed, &taken));
+        cr_assert_eq(replayed.destination_bytes + replayed.set_bytes, 0);
+        cr_assert_eq(taken.len, 3);
+        ring_visit_end(house.lanes[0]);
+        cr_assert_eq(ring_lane_violations(house.lanes[0]), 0);
+        cr_assert_eq(ring_publish_replay(&producer, &replay, slice_of(event, sizeof(event))), ERR_TOO_BIG);
+        cr_assert_eq(ring_publish_replay(&producer, &replay, SLICE_EMPTY), ERR_RANGE);
+        replay.destination.len++;
+        cr_assert_eq(ring_publish_replay(&producer, &replay, slice_of(event, 3)), ERR_NAME);
+        replay.destination = SLICE_EMPTY;
+        replay.set = slice_of(longest, LIMIT_NAME_BYTES_MAX + 1);
+        cr_assert_eq(ring_publish_replay(&producer, &replay, slice_of(event, 3)), ERR_NAME);
+        ring_producer_detach(&producer);
+        house_close(&house);
+}
+
+/* Only root and the daemon's own user may say when an event was accepted. */
+Test(ring, a_replayed_record_of_another_user_is_a_violation, .timeout = 20)
+{
+        struct house house;
+        struct ring_producer producer;
+        house_open_with_producer(&house, &producer);
+        struct ring_lane *lane = house.lanes[0];
+        lane->own_uid = 1000;
+        lane->info.uid = 1001;
+        publish_text(&producer, "good");
+        cr_assert_eq(ring_publish_replay(&producer, &(struct ring_replay){0}, SLICE("x")), ERR_OK);
+        cr_assert_gt(ring_visit_begin(lane), 0);
+        expect_text(lane, "good");
+        expect_nothing(lane);
+        ring_visit_end(lane);
+        cr_assert_eq(ring_lane_violations(lane), 1);
+        const uid_t trusted[] = {0, 1000};
+        for (size_t i = 0; i < 2; i++) {
+                struct slice payload;
+                uint64_t position;
+                lane->info.uid = trusted[i];
+                cr_assert_eq(ring_publish_replay(&producer, &(struct ring_replay){0}, SLICE("x")), ERR_OK);
+                cr_assert_gt(ring_visit_begin(lane), 0);
+                cr_assert_eq(ring_visit_next(lane, &payload, &position), RING_VISIT_REPLAY);
+                ring_visit_end(lane);
+        }
+        cr_assert_eq(ring_lane_violations(lane), 1);
+        ring_producer_detach(&producer);
+        house_close(&house);
+}
+
 Test(ring, attach_tells_who_it_is, .timeout = 20)
 {
         struct house house;
@@ -321,7 +407,8 @@ Test(ring, a_bad_length_skips_to_head_and_is_counted, .timeout = 20)
                 UINT64_C(1) << 32,              /* length 0 */
                 UINT64_C(1) << 32 | 0xffffffff, /* absurd */
                 UINT64_C(1) << 32 | 33,         /* one more than is published */
-                UINT64_C(2) << 32 | 32,         /* another kind */
+                UINT64_C(3) << 32 | 32,         /* another kind */
+                UINT64_C(2) << 32 | 33,         /* as above, of a replayed one */
                 UINT64_C(1) << 32 | (LIMIT_LANE_BYTES_MIN / 2),
         };
         for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
@@ -661,6 +748,7 @@ Test(ring, reattach_carries_over_what_was_not_taken, .timeout = 20)
                 (void)snprintf(text, sizeof(text), "event %d", i);
                 publish_text(&producer, text);
         }
+        cr_assert_eq(ring_publish_replay(&producer, &(struct ring_replay){.lane_id = 77}, SLICE("again")), ERR_OK);
         cr_assert_gt(ring_visit_begin(house.lanes[0]), 0);
         for (int i = 0; i < 40; i++) {
                 (void)snprintf(text, sizeof(text), "event %d", i);
@@ -682,6 +770,15 @@ Test(ring, reattach_carries_over_what_was_not_taken, .timeout = 20)
         publish_text(&producer, "event 100");
         cr_assert_gt(ring_visit_begin(house.lanes[0]), 0);
         for (int i = 40; i <= 100; i++) {
+                struct slice payload, event;
+                struct ring_replayed replayed;
+                uint64_t position;
+                if (i == 100) {
+                        cr_assert_eq(ring_visit_next(house.lanes[0], &payload, &position), RING_VISIT_REPLAY);
+                        cr_assert(ring_replay_read(payload, &replayed, &event));
+                        cr_assert_eq(replayed.lane_id, 77);
+                        cr_assert(slice_equal(event, SLICE("again")));
+                }
                 (void)snprintf(text, sizeof(text), "event %d", i);
                 expect_text(house.lanes[0], text);
         }

@@ -339,3 +339,113 @@ Test(shard, a_stop_takes_what_lies_in_the_lanes, .timeout = 90)
         egress_rig_close(&rig);
         egress_rig_remove(&rig);
 }
+
+/* ---------------------------------------------------------------------------------------------- replayed events */
+
+static void replay_wait(struct ring_producer *producer, const struct ring_replay *replay, uint32_t set, uint32_t id)
+{
+        static uint8_t event[LIMIT_EVENT_BYTES_MAX];
+        size_t bytes = egress_rig_encode_to(set, id, 100, event, sizeof(event));
+        enum err_code code;
+        while ((code = ring_publish_replay(producer, replay, slice_of(event, bytes))) == ERR_FULL)
+                clock_nap_ns(CLOCK_NS_PER_MS / 10);
+        cr_assert_eq(code, ERR_OK);
+}
+
+/* What the log says of the last record: its place, and where its event comes from. */
+static struct journal_record last_record(void)
+{
+        struct journal_reader *reader = NULL;
+        struct journal_record record = {.next_position = 0}, found = {.next_position = 0};
+        cr_assert_eq(journal_reader_create(rig.journals[0], &reader, NULL), ERR_OK);
+        while (journal_read(reader, found.next_position, journal_committed_position(rig.journals[0]), &record) ==
+               ERR_OK)
+                found = record;
+        journal_reader_free(reader);
+        found.payload = slice_of(NULL, found.payload.len); /* not mapped any more */
+        return found;
+}
+
+/* Accepted anew where it would go now, or to less: never to more. */
+Test(shard, a_replayed_event_keeps_its_origin_and_goes_where_it_is_told, .timeout = 90)
+{
+        begin(2);
+        egress_rig_run(&rig);
+        struct ring_producer producer;
+        shard_rig_attach(&shard, &producer);
+        struct ring_replay replay = {.lane_id = 0xabc, .lane_position = 64, .accepted_ms = 1700000000000};
+        replay_wait(&producer, &replay, 0, 0);
+        cr_assert(wait_counter(COUNTER_router_replayed, 1, 5000));
+        cr_assert(egress_rig_wait_delivered(&rig, 0, 1, 40000));
+        struct journal_record record = last_record();
+        cr_assert_eq(record.entry.flags, JOURNAL_FLAG_REPLAYED);
+        cr_assert_eq(record.origin.lane_id, 0xabc);
+        cr_assert_eq(record.origin.lane_position, 64);
+        cr_assert_eq(record.origin.accepted_ms, 1700000000000);
+        cr_assert_neq(record.entry.lane_id, 0xabc, "the hand-over of its lane goes by its own");
+        cr_assert_gt(record.entry.accepted_ms, 1700000000000);
+        replay.destination = SLICE("file"); /* the name of the destination in every set */
+        replay_wait(&producer, &replay, 0, 1);
+        replay.destination = SLICE("file 0.ndjson"); /* not the plan's key, which has the whole path */
+        replay_wait(&producer, &replay, 0, 99);
+        char key[600];
+        (void)snprintf(key, sizeof(key), "file %s/0.ndjson", rig.directory);
+        replay.destination = slice_of_text(key);
+        replay_wait(&producer, &replay, 0, 2);
+        replay_wait(&producer, &replay, 1, 99); /* that set's is another */
+        replay.destination = SLICE("other");
+        replay_wait(&producer, &replay, 0, 99);
+        /* The set of the first time, for an event that names none; never instead of its own. */
+        replay.destination = SLICE_EMPTY;
+        replay.set = SLICE("set-0");
+        replay_wait(&producer, &replay, EGRESS_RIG_NO_SET, 3);
+        replay_wait(&producer, &replay, 1, 0);
+        /* Nothing was accepted in the future. */
+        replay.accepted_ms = INT64_MAX;
+        replay_wait(&producer, &replay, 0, 4);
+        cr_assert(egress_rig_wait_delivered(&rig, 0, 5, 40000));
+        cr_assert(egress_rig_wait_delivered(&rig, 1, 1, 40000));
+        record = last_record();
+        cr_assert_eq(record.origin.accepted_ms, record.entry.accepted_ms);
+        cr_assert_eq(counter(COUNTER_router_replayed), 9);
+        cr_assert_eq(counter(COUNTER_router_unmatched), 3);
+        cr_assert_eq(accepted(rig.targets[0].numbers[0]), 5);
+        check_file(0, 5);
+        check_file(1, 1);
+        ring_producer_detach(&producer);
+        end();
+}
+
+Test(shard, a_replayed_record_that_is_malformed_is_rejected, .timeout = 90)
+{
+        begin(1);
+        egress_rig_run(&rig);
+        struct ring_producer producer;
+        shard_rig_attach(&shard, &producer);
+        static uint8_t event[4096];
+        size_t bytes = egress_rig_encode_to(0, 0, 0, event, sizeof(event));
+        struct ring_replay replay = {.destination = SLICE("file"), .set = SLICE("set-0")};
+        for (unsigned at = 24; at < 32; at++) {
+                /* Written while the shard looks elsewhere: before it is published. */
+                uint8_t *record = producer.data + (producer.staged & (producer.lane_bytes - 1));
+                uint64_t header = (uint64_t)RING_KIND_REPLAY << 32 | (32 + 9 + bytes);
+                struct ring_replay_head head = {.destination_bytes = 4, .set_bytes = 5};
+                uint8_t *payload = NULL;
+                cr_assert_eq(ring_reserve(&producer, 32 + 9 + (uint32_t)bytes, &payload), ERR_OK);
+                memcpy(payload, &head, sizeof(head));
+                memcpy(payload + 32, "fileset-0", 9);
+                memcpy(payload + 41, event, bytes);
+                payload[at] = 0xff;
+                cr_assert_eq(ring_stage(&producer, 32 + 9 + (uint32_t)bytes), ERR_OK);
+                memcpy(record, &header, sizeof(header));
+                cr_assert_eq(ring_publish_staged(&producer), ERR_OK);
+        }
+        replay_wait(&producer, &replay, 0, 0);
+        cr_assert(egress_rig_wait_delivered(&rig, 0, 1, 40000));
+        cr_assert_eq(counter(COUNTER_router_rejected), 8);
+        cr_assert_eq(accepted(shard.rejected), 8);
+        cr_assert_eq(counter(COUNTER_lanes_violations), 0);
+        check_file(0, 1);
+        ring_producer_detach(&producer);
+        end();
+}
