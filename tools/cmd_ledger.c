@@ -40,10 +40,11 @@ struct ledger {
 
 static void ledger_usage(void)
 {
-        (void)printf("usage: sendring ledger [--settings FILE] [--json]\n\n"
+        (void)printf("usage: sendring ledger [--settings FILE] [--check | --json]\n\n"
                      "For every delivery target: events accepted = delivered + dead-lettered + shed +\n"
                      "expired + waiting. What waits is counted from the journal itself.\n\n"
                      "  -s, --settings FILE  the daemon's settings (default /etc/sendring/sendring.yaml)\n"
+                     "  -c, --check          only what does not balance; for scripts and monitors\n"
                      "  -j, --json           one JSON object\n"
                      "  -h, --help           this text\n\n"
                      "Exit status: 0 when every line balances, 1 when one does not, 69 without a journal.\n");
@@ -140,6 +141,22 @@ static void ledger_print(const struct ledger *ledger)
         printf("ledger: %s\n", ledger->balanced ? "balanced" : "MISMATCH");
 }
 
+/* For scripts: nothing when all is well, which the exit status says. */
+static void ledger_print_wrong(const struct ledger *ledger)
+{
+        for (uint32_t i = 0; i < ledger->rows_count; i++) {
+                const struct ledger_row *row = &ledger->rows[i];
+                if (!row->balanced)
+                        (void)fprintf(stderr,
+                                      "sendring ledger: %s: accepted %" PRIu64 ", but delivered %" PRIu64
+                                      " + dead %" PRIu64 " + shed %" PRIu64 " + expired %" PRIu64 " + waiting %" PRIu64
+                                      " = %" PRIu64 "\n",
+                                      row->key, row->accepted, row->delivered, row->dead_lettered, row->shed,
+                                      row->expired, row->waiting,
+                                      row->delivered + row->dead_lettered + row->shed + row->expired + row->waiting);
+        }
+}
+
 static void ledger_print_json(const struct ledger *ledger)
 {
         printf("{\"balanced\":%s,\"unmatched\":%" PRIu64 ",\"rejected\":%" PRIu64 ",\"targets\":[",
@@ -161,18 +178,22 @@ int cmd_ledger(int argc, char **argv)
 {
         static const struct option options[] = {
                 {"settings", required_argument, NULL, 's'},
+                {"check", no_argument, NULL, 'c'},
                 {"json", no_argument, NULL, 'j'},
                 {"help", no_argument, NULL, 'h'},
                 {NULL, 0, NULL, 0},
         };
         const char *settings_path = "/etc/sendring/sendring.yaml";
-        bool json = false;
+        bool json = false, check = false;
         opterr = 0;
-        for (int option = getopt_long(argc, argv, ":s:jh", options, NULL); option != -1;
-             option = getopt_long(argc, argv, ":s:jh", options, NULL)) {
+        for (int option = getopt_long(argc, argv, ":s:cjh", options, NULL); option != -1;
+             option = getopt_long(argc, argv, ":s:cjh", options, NULL)) {
                 switch (option) {
                 case 's':
                         settings_path = optarg;
+                        break;
+                case 'c':
+                        check = true;
                         break;
                 case 'j':
                         json = true;
@@ -217,6 +238,8 @@ int cmd_ledger(int argc, char **argv)
         if (status == CMD_EXIT_OK) {
                 if (json)
                         ledger_print_json(&ledger);
+                else if (check)
+                        ledger_print_wrong(&ledger);
                 else
                         ledger_print(&ledger);
                 status = ledger.balanced ? CMD_EXIT_OK : CMD_EXIT_FAILED;

@@ -72,7 +72,8 @@ static const char loadgen_help[] =
         "  --json                 the report as one JSON object\n"
         "\n"
         "For kill tests:\n"
-        "  --kill-test            a producer that dies by SIGKILL is no failure\n"
+        "  --kill-test            a producer that dies by SIGKILL is no failure, and a router that is away is waited "
+        "for\n"
         "  --counts FILE          u64 per producer number, stored after each publish: what a killed producer had\n"
         "                         committed (it may have committed one more)\n"
         "  --kills N              kill a random producer N times and put a new one in its place (implies --kill-test)\n"
@@ -324,6 +325,7 @@ static int loadgen_parse(struct loadgen *loadgen, int argc, char **argv)
         }
         if (!seconds_given && options->events_max == 0)
                 options->duration_ns = 10 * CLOCK_NS_PER_S;
+        options->patient = loadgen->kill_test;
         loadgen->slots_count = options->producers_count + loadgen->kills_max;
         if (options->producer_first + loadgen->slots_count > LOADGEN_SLOTS_MAX) {
                 (void)fprintf(stderr, "sendring loadgen: producer numbers end at 65535\n");

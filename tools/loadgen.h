@@ -25,6 +25,7 @@ struct loadgen_options {
         uint64_t burst_off_ns;
         uint32_t flush_timeout_ms; /* 0: no flush at the end */
         uint64_t stall_timeout_ns; /* a producer that gets nothing published for so long gives up */
+        bool patient;              /* a router that is not there yet is waited for as well */
 };
 
 enum loadgen_end {

@@ -156,12 +156,17 @@ void loadgen_producer_run(const struct loadgen_options *options, struct loadgen_
                 .size = sizeof(open_options), .socket_path = options->socket_path, .name = name, .timeout_ms = 5000};
         uint64_t asked_ns = clock_monotonic_ns();
         int result = sendring_open(&open_options, &ring);
-        /* Somebody listens, and nobody answers: a router that is being started again. A stall like any other. Relaxed:
-         * seen soon enough. */
-        while (result == SENDRING_E_TIMEOUT && !atomic_load_explicit(stop, memory_order_relaxed) &&
-               clock_monotonic_ns() - asked_ns < options->stall_timeout_ns && clock_monotonic_ns() < end_ns)
+        /* Somebody listens, and nobody answers: a router that is being started again. A stall like any other, as is a
+         * whole service that is, where it may be. Relaxed: seen soon enough. */
+        while ((result == SENDRING_E_TIMEOUT || (result == SENDRING_E_DETACHED && options->patient)) &&
+               !atomic_load_explicit(stop, memory_order_relaxed) &&
+               clock_monotonic_ns() - asked_ns < options->stall_timeout_ns && clock_monotonic_ns() < end_ns) {
+                if (result == SENDRING_E_DETACHED)
+                        clock_nap_ns(LOADGEN_DETACHED_NAP_NS);
                 result = sendring_open(&open_options, &ring);
-        if (result == SENDRING_E_TIMEOUT && atomic_load_explicit(stop, memory_order_relaxed)) {
+        }
+        if ((result == SENDRING_E_TIMEOUT || (result == SENDRING_E_DETACHED && options->patient)) &&
+            atomic_load_explicit(stop, memory_order_relaxed)) {
                 atomic_store_explicit(&slot->end, LOADGEN_END_DONE, memory_order_release); /* it published nothing */
                 loadgen_events_free(events);
                 return;
