@@ -66,6 +66,12 @@ struct counters_target_row {
         _Atomic uint32_t target; /* number in the journal */
         _Atomic uint32_t consecutive_failures;
         _Atomic uint64_t requests, failures, entries_refused, entries_resent;
+        _Atomic uint64_t records, bytes;                          /* sent in those requests, as rates count them */
+        _Atomic uint64_t rate_records, rate_bytes, rate_requests; /* a second; 0: no limit. Written by control */
+        _Atomic uint64_t paced_ms;                                /* that requests waited for them */
+        _Atomic uint32_t in_flight_max;                           /* requests at a time, while it does not fail */
+        _Atomic uint32_t retries_left;                            /* of the retry budget */
+        _Atomic int64_t clock_offset_ms;                          /* the service's clock minus ours, where learnt */
         _Atomic int64_t last_success_ms, last_failure_ms;
         /* CloudWatch; series_max is 0 for other services. */
         _Atomic uint32_t series_max, series_hour;             /* the budget in an hour; all of this one */
@@ -79,7 +85,7 @@ struct counters_target_row {
 };
 
 struct counters_head {
-        char magic[8]; /* "SRCOUNT4", stored last */
+        char magic[8]; /* "SRCOUNT5", stored last */
         uint32_t counters_count, blocks_count, rows_max;
         uint32_t pid;
         int64_t started_ms;

@@ -91,8 +91,9 @@ struct egress_batch *egress_target_restore_batch(struct egress_target *target);
 
 /* ---- target_http.c: AWS services */
 
-/* Makes target->client for https://<host>.<region>.amazonaws.com, or the operator's endpoint where `endpoint` is not
- * empty. `connections_max` 0: as many as requests may be in flight; `idle_timeout_ms_max` 0: as the settings say. */
+/* Makes target->client for the destination's own endpoint, or the operator's where `endpoint` is not empty, else for
+ * https://<host>.<region>.amazonaws.com. `connections_max` 0: as many as requests may be in flight;
+ * `idle_timeout_ms_max` 0: as the settings say. */
 enum err_code egress_target_http_create(struct egress_target *target, const char *host, const char *endpoint,
                                         uint32_t connections_max, uint32_t idle_timeout_ms_max, struct err *reterr);
 /* What that takes. */

@@ -66,6 +66,24 @@ static enum err_code target_create_batches(struct egress_target *target, struct 
         return ERR_OK;
 }
 
+void egress_target_set_rates(struct egress_target *target, const struct rules_rates *rates)
+{
+        /* Relaxed: each number stands alone, and the worker looks again with its next tick. */
+        atomic_store_explicit(&target->row->rate_records, rates->records, memory_order_relaxed);
+        atomic_store_explicit(&target->row->rate_bytes, rates->bytes, memory_order_relaxed);
+        atomic_store_explicit(&target->row->rate_requests, rates->requests, memory_order_relaxed);
+}
+
+static void target_take_rates(struct egress_target *target)
+{
+        const struct rules_rates rates = {
+                .records = atomic_load_explicit(&target->row->rate_records, memory_order_relaxed),
+                .bytes = atomic_load_explicit(&target->row->rate_bytes, memory_order_relaxed),
+                .requests = atomic_load_explicit(&target->row->rate_requests, memory_order_relaxed),
+        };
+        flow_set_rates(&target->flow, &rates);
+}
+
 enum err_code egress_target_create(const struct rules_target *spec, const uint16_t *numbers,
                                    struct egress_worker *worker, uint32_t targets_count,
                                    struct counters_target_row *row, struct egress_target **ret_target,
@@ -97,6 +115,7 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
         target->spec.region = arena_copy(&target->arena, spec->region);
         target->spec.account_id = arena_copy(&target->arena, spec->account_id);
         target->spec.partition = arena_copy(&target->arena, spec->partition);
+        target->spec.endpoint = arena_copy(&target->arena, spec->endpoint);
         /* What producers left out: the sender's own account, not the stream's. */
         target->json = (struct codec_json_options){
                 .account_id = slice_of_text(settings->account_id),
@@ -131,6 +150,8 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
                 .retry_budget_percent = settings->egress.retry_budget_percent,
         };
         flow_init(&target->flow, &flow);
+        egress_target_set_rates(target, &spec->rates);
+        target_take_rates(target);
         enum err_code code = target_create_batches(target, reterr);
         if (code == ERR_OK)
                 code = target->service->create(target, reterr);
@@ -451,6 +472,10 @@ static void target_row_turn(struct egress_target *target)
         atomic_store_explicit(&row->status, status, memory_order_relaxed);
         atomic_store_explicit(&row->in_flight, target->in_flight, memory_order_relaxed);
         atomic_store_explicit(&row->consecutive_failures, target->flow.failures, memory_order_relaxed);
+        atomic_store_explicit(&row->in_flight_max, (uint32_t)target->flow.limit, memory_order_relaxed);
+        atomic_store_explicit(&row->retries_left, (uint32_t)target->flow.budget, memory_order_relaxed);
+        atomic_store_explicit(&row->paced_ms, target->flow.paced_ns / CLOCK_NS_PER_MS, memory_order_relaxed);
+        atomic_store_explicit(&row->clock_offset_ms, target->clock_offset_ms, memory_order_relaxed);
 }
 
 void egress_target_row_add(_Atomic uint64_t *word, uint64_t amount)
@@ -599,6 +624,8 @@ static enum err_code target_send(struct egress_target *target, struct egress_bat
                 return code;
         batch->attempts++;
         flow_pay(&target->flow, target->worker->now_ns, batch->paid_records, batch->paid_bytes);
+        egress_target_row_add(&target->row->records, batch->paid_records);
+        egress_target_row_add(&target->row->bytes, batch->paid_bytes);
         counter_add(counters, COUNTER_egress_requests, 1);
         counter_add(counters, COUNTER_egress_request_bytes, batch->len);
         egress_target_row_add(&target->row->requests, 1);
@@ -667,6 +694,7 @@ void egress_target_tick(struct egress_target *target)
 {
         struct egress_worker *worker = target->worker;
         const struct journal_settled nothing = {0};
+        target_take_rates(target);
         if (target->service->tick != NULL && !target->stopping)
                 target->service->tick(target);
         /* Relaxed: only compared. Somebody has acted, perhaps on this: the next probe is now. */

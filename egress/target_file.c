@@ -71,7 +71,8 @@ static enum err_code target_file_append(struct egress_target *target, struct egr
 static enum err_code target_file_finish(struct egress_target *target, struct egress_batch *batch)
 {
         (void)target;
-        (void)batch;
+        batch->paid_records = batch->events;
+        batch->paid_bytes = batch->len;
         return ERR_OK;
 }
 

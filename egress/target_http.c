@@ -28,7 +28,9 @@ enum err_code egress_target_http_create(struct egress_target *target, const char
 {
         const struct rules_settings *settings = target->worker->options.settings;
         char text[512];
-        if (endpoint[0] != '\0')
+        if (target->spec.endpoint.len > 0)
+                (void)snprintf(text, sizeof(text), "%.*s", SLICE_PRINTF(target->spec.endpoint)); /* the same size */
+        else if (endpoint[0] != '\0')
                 (void)snprintf(text, sizeof(text), "%s", endpoint); /* the same size */
         else
                 (void)snprintf(text, sizeof(text), "https://%s.%.*s.amazonaws.com%s", host,

@@ -86,6 +86,8 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
                                    struct egress_worker *worker, uint32_t targets_count,
                                    struct counters_target_row *row, struct egress_target **ret_target,
                                    struct err *reterr);
+/* What it may send a second; takes effect within half a second. */
+void egress_target_set_rates(struct egress_target *target, const struct rules_rates *rates);
 /* False: the worker's inbox is full, try again. */
 bool egress_worker_add_target(struct egress_worker *worker, struct egress_target *target);
 /* No plan names it any more: it delivers what waits up to now, then retires. False as above. */

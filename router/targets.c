@@ -72,6 +72,7 @@ static enum err_code router_open_target(struct router *router, const struct rule
 {
         struct router_target *own = router_find_target(router, spec->key);
         if (own != NULL) {
+                egress_target_set_rates(own->target, &spec->rates);
                 *ret_target = own;
                 return ERR_OK;
         }

@@ -436,6 +436,7 @@ static bool plan_target_copy(struct arena *arena, const struct rules_target *wan
         ret_target->region = arena_copy(arena, wanted->region);
         ret_target->account_id = arena_copy(arena, wanted->account_id);
         ret_target->partition = arena_copy(arena, wanted->partition);
+        ret_target->endpoint = arena_copy(arena, wanted->endpoint);
         if (wanted->redaction != NULL) {
                 struct codec_redaction *redaction = arena_alloc(arena, sizeof(*redaction));
                 if (redaction == NULL)
@@ -446,8 +447,9 @@ static bool plan_target_copy(struct arena *arena, const struct rules_target *wan
         if (wanted->cloudwatch != NULL)
                 ret_target->cloudwatch = rules_cloudwatch_copy(arena, wanted->cloudwatch);
         return (wanted->cloudwatch == NULL) == (ret_target->cloudwatch == NULL) && ret_target->key.ptr != NULL &&
-               ret_target->resource.ptr != NULL && ret_target->arn.ptr != NULL && ret_target->region.ptr != NULL &&
-               ret_target->account_id.ptr != NULL && ret_target->partition.ptr != NULL;
+               ret_target->resource.ptr != NULL && ret_target->endpoint.ptr != NULL && ret_target->arn.ptr != NULL &&
+               ret_target->region.ptr != NULL && ret_target->account_id.ptr != NULL &&
+               ret_target->partition.ptr != NULL;
 }
 
 enum err_code rules_plan_builder_target(struct rules_plan_builder *builder, const struct rules_target *wanted,

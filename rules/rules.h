@@ -126,6 +126,7 @@ struct rules_settings {
                 uint64_t event_age_max_s;      /* 0: for ever; older events expire, counted */
                 const char *ca_bundle;         /* "" : AWS_CA_BUNDLE, else the system's */
                 struct rules_endpoint firehose, cloudwatch;
+                struct rules_rates firehose_rates, cloudwatch_rates; /* rates: of each target; none */
         } egress;
         struct {
                 const char *profile;                               /* "" : AWS_PROFILE, else default */
@@ -223,17 +224,22 @@ struct rules_target {
         struct slice arn, region, account_id, partition; /* Firehose, CloudWatch (no arn; the settings'
                                                              region and account, which may be unknown); else empty */
         bool packed; /* Firehose: several newline-ended events in a record (Sendring: {Packing: none} turns it off) */
-        uint32_t packed_events_max;                /* Sendring: {PackingEventsMax: 500}; 1 when not packed */
-        const struct codec_redaction *redaction;   /* Sendring: {Redaction: ...}, codecs/redact.h; NULL: none */
-        bool event_id;                             /* Sendring: {EventId: true}: records have a `sendring` member */
-        uint64_t rotate_bytes;                     /* file: 0 = never */
-        uint32_t rotate_seconds;                   /* file: 0 = never */
+        uint32_t packed_events_max;              /* Sendring: {PackingEventsMax: 500}; 1 when not packed */
+        const struct codec_redaction *redaction; /* Sendring: {Redaction: ...}, codecs/redact.h; NULL: none */
+        bool event_id;                           /* Sendring: {EventId: true}: records have a `sendring` member */
+        struct rules_rates
+                rates; /* Firehose, CloudWatch: Sendring: {Rate: {Records, Bytes, Requests}}, else the settings' */
+        bool rates_given;
+        struct slice endpoint;   /* Sendring: {Endpoint: "https://..."}; empty: the settings', or AWS's own */
+        uint64_t rotate_bytes;   /* file: 0 = never */
+        uint32_t rotate_seconds; /* file: 0 = never */
         const struct rules_cloudwatch *cloudwatch; /* CloudWatch; else NULL. Its texts belong to the plan, too */
         struct slice destination;            /* the name that all destinations have which name it; empty: they differ */
         uint32_t destinations_count;         /* that name it */
         uint32_t destinations_enabled_count; /* 0: nothing new will be routed to it */
 };
 #define RULES_TARGET_KEY_BYTES_MAX 511u
+#define RULES_ENDPOINT_BYTES_MAX   511u
 
 struct rules_plan;
 

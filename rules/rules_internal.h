@@ -176,6 +176,24 @@ void rules_published_clear(struct rules_published *published);
 bool rules_redaction_read(struct rules_reader *reader, const struct rules_yaml_node *node,
                           struct codec_redaction *redaction);
 
+/* ---------------------------------------------------------------------------------------------- on the wire */
+
+/* scheme://host[:port][/]. What is wrong with it, or NULL. */
+const char *rules_url_wrong(struct slice url);
+
+#define RULES_RATES_COUNT    3u
+#define RULES_RATE_BYTES_MIN 4096u
+/* Reads the members that are given (records, bytes, requests, by these names) into *rates. */
+bool rules_rates_read(struct rules_reader *reader, const struct rules_yaml_node *node, const char *what,
+                      const char *const members[RULES_RATES_COUNT], struct rules_rates *rates);
+/* Reads `Rate`, over the defaults of the service, and `Endpoint` of a destination; NULL where not given. */
+bool rules_wire_read(struct rules_reader *reader, const struct rules_yaml_node *rate,
+                     const struct rules_yaml_node *endpoint, const struct rules_rates *defaults,
+                     struct rules_target *target);
+/* Adds what this destination says to the target that it shares; what differs is a finding. */
+bool rules_wire_join(struct rules_reader *reader, const struct rules_yaml_node *node, struct arena *arena,
+                     const struct rules_target *wanted, uint32_t first_line, struct rules_target *target);
+
 /* ---------------------------------------------------------------------------------------------- default sets by
  * domain */
 

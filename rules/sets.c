@@ -32,6 +32,20 @@ struct sets_reader {
         struct sets_filter filters[SETS_FILTERS];
 };
 
+/* Members of ours under `Sendring`; those of CloudWatch stand together behind the others. */
+enum sets_extension {
+        SETS_FILE,
+        SETS_PACKING,
+        SETS_PACKING_EVENTS_MAX,
+        SETS_EVENT_ID,
+        SETS_REDACTION,
+        SETS_RATE, /* of services on the wire */
+        SETS_ENDPOINT,
+        SETS_FILTER, /* of any destination */
+        SETS_CLOUDWATCH_FIRST,
+        SETS_EXTENSIONS = SETS_CLOUDWATCH_FIRST + RULES_CLOUDWATCH_EXTENSIONS,
+};
+
 /* A key of a target is at most RULES_TARGET_KEY_BYTES_MAX: "file ", what is published and a space, and the path. */
 #define SETS_PATH_BYTES_MAX (RULES_TARGET_KEY_BYTES_MAX - 5)
 
@@ -113,6 +127,17 @@ static bool sets_target(struct sets_reader *sets, const struct rules_yaml_node *
         return code == ERR_OK;
 }
 
+/* What the target has on the wire besides. */
+static bool sets_join(struct sets_reader *sets, const struct rules_yaml_node *const *extensions,
+                      const struct rules_yaml_node *node, const struct rules_target *wanted, uint32_t first_line,
+                      struct rules_target *target)
+{
+        const struct rules_yaml_node *given =
+                extensions[SETS_RATE] != NULL ? extensions[SETS_RATE] : extensions[SETS_ENDPOINT];
+        return rules_wire_join(&sets->reader, given != NULL ? given : node, rules_plan_builder_arena(sets->builder),
+                               wanted, first_line, target);
+}
+
 /* The parts of a key are checked, so that it cannot be longer than its room: an ARN's region, name and so on are. */
 static void sets_key_append(struct slice *key, uint8_t *room, struct slice part)
 {
@@ -153,14 +178,17 @@ static bool sets_packing(struct rules_reader *reader, const struct rules_yaml_no
 }
 
 static bool sets_firehose(struct sets_reader *sets, const struct rules_yaml_node *node,
-                          const struct rules_yaml_node *packing, const struct rules_yaml_node *events_max,
-                          uint32_t *ret_target_index)
+                          const struct rules_yaml_node *const *extensions, uint32_t *ret_target_index)
 {
+        const struct rules_yaml_node *events_max = extensions[SETS_PACKING_EVENTS_MAX];
         struct rules_reader *reader = &sets->reader;
         static const char *const names[] = {"IamRoleArn", "DeliveryStreamArn"};
         const struct rules_yaml_node *values[COUNT(names)];
         struct rules_target wanted = {.service = RULES_SERVICE_FIREHOSE};
-        bool good = sets_packing(reader, packing, events_max, &wanted);
+        bool good = sets_packing(reader, extensions[SETS_PACKING], events_max, &wanted);
+        good = rules_wire_read(reader, extensions[SETS_RATE], extensions[SETS_ENDPOINT],
+                               sets->settings == NULL ? NULL : &sets->settings->egress.firehose_rates, &wanted) &&
+               good;
         if (!rules_yaml_members(reader, node, "KinesisFirehoseDestination", names, COUNT(names), values))
                 return false;
         struct rules_arn role, stream;
@@ -208,6 +236,8 @@ static bool sets_firehose(struct sets_reader *sets, const struct rules_yaml_node
                             wanted.packed_events_max, target->packed_events_max, first_line);
                 return false;
         }
+        if (!sets_join(sets, extensions, values[1], &wanted, first_line, target))
+                return false;
         *ret_target_index = target->index;
         return true;
 }
@@ -292,7 +322,7 @@ static bool sets_cloudwatch(struct sets_reader *sets, const struct sets_destinat
         struct rules_reader *reader = &sets->reader;
         const struct rules_settings *settings = sets->settings;
         struct rules_cloudwatch cloudwatch;
-        if (!rules_cloudwatch_read(reader, node, extensions, &cloudwatch))
+        if (!rules_cloudwatch_read(reader, node, extensions + SETS_CLOUDWATCH_FIRST, &cloudwatch))
                 return false;
         if (settings != NULL && settings->region[0] == '\0') {
                 if (!destination->enabled)
@@ -312,6 +342,9 @@ static bool sets_cloudwatch(struct sets_reader *sets, const struct sets_destinat
                 .packed_events_max = 1,
                 .cloudwatch = &cloudwatch,
         };
+        if (!rules_wire_read(reader, extensions[SETS_RATE], extensions[SETS_ENDPOINT],
+                             settings == NULL ? NULL : &settings->egress.cloudwatch_rates, &wanted))
+                return false;
         wanted.key = rules_cloudwatch_key(&wanted, key);
         struct rules_target *target;
         uint32_t first_line;
@@ -324,6 +357,8 @@ static bool sets_cloudwatch(struct sets_reader *sets, const struct sets_destinat
                             first_line);
                 return false;
         }
+        if (!sets_join(sets, extensions, node, &wanted, first_line, target))
+                return false;
         *ret_target_index = target->index;
         return true;
 }
@@ -418,18 +453,6 @@ static void sets_not_published(struct rules_reader *reader, const struct sets_de
                 rules_warning(reader, node, "%s: this version does not publish to it yet; no event goes there", member);
 }
 
-/* Members of ours under `Sendring`; those of CloudWatch stand together behind the others. */
-enum sets_extension {
-        SETS_FILE,
-        SETS_PACKING,
-        SETS_PACKING_EVENTS_MAX,
-        SETS_EVENT_ID,
-        SETS_REDACTION,
-        SETS_FILTER, /* of any destination */
-        SETS_CLOUDWATCH_FIRST,
-        SETS_EXTENSIONS = SETS_CLOUDWATCH_FIRST + RULES_CLOUDWATCH_EXTENSIONS,
-};
-
 /* Each belongs to one kind of destination. */
 static bool sets_extensions_belong(struct rules_reader *reader, const char *const *names,
                                    const struct rules_yaml_node *const *extensions,
@@ -449,8 +472,13 @@ static bool sets_extensions_belong(struct rules_reader *reader, const char *cons
                         good = false;
                         continue;
                 }
+                bool is_wire = i == SETS_RATE || i == SETS_ENDPOINT;
+                if (is_wire && values[SETS_CLOUDWATCH] != NULL)
+                        continue;
                 rules_error(reader, extensions[i], "Sendring.%s belongs to a %s destination", names[i],
-                            is_cloudwatch ? "CloudWatch" : "Firehose");
+                            is_wire         ? "Firehose or CloudWatch"
+                            : is_cloudwatch ? "CloudWatch"
+                                            : "Firehose");
                 good = false;
         }
         return good;
@@ -460,8 +488,8 @@ static bool sets_definition(struct sets_reader *sets, struct sets_destination *d
                             const struct rules_yaml_node *const *values, uint32_t *ret_target_index)
 {
         struct rules_reader *reader = &sets->reader;
-        const char *ours[SETS_EXTENSIONS] = {"FileDestination", "Packing",   "PackingEventsMax",
-                                             "EventId",         "Redaction", "Filter"};
+        const char *ours[SETS_EXTENSIONS] = {"FileDestination", "Packing", "PackingEventsMax", "EventId",
+                                             "Redaction",       "Rate",    "Endpoint",         "Filter"};
         for (size_t i = 0; i < RULES_CLOUDWATCH_EXTENSIONS; i++)
                 ours[SETS_CLOUDWATCH_FIRST + i] = rules_cloudwatch_extensions[i];
         const struct rules_yaml_node *extensions[SETS_EXTENSIONS] = {NULL};
@@ -500,14 +528,11 @@ static bool sets_definition(struct sets_reader *sets, struct sets_destination *d
         const struct rules_yaml_node *node;
         *ret_target_index = RULES_TARGET_NONE;
         if ((node = values[SETS_FIREHOSE]) != NULL)
-                return sets_firehose(sets, node, extensions[SETS_PACKING], extensions[SETS_PACKING_EVENTS_MAX],
-                                     ret_target_index) &&
-                       good;
+                return sets_firehose(sets, node, extensions, ret_target_index) && good;
         if ((node = extensions[SETS_FILE]) != NULL)
                 return sets_file(sets, node, ret_target_index) && good;
         if ((node = values[SETS_CLOUDWATCH]) != NULL) {
-                return sets_cloudwatch(sets, destination, node, extensions + SETS_CLOUDWATCH_FIRST, ret_target_index) &&
-                       good;
+                return sets_cloudwatch(sets, destination, node, extensions, ret_target_index) && good;
         }
         if ((node = values[SETS_SNS]) != NULL) {
                 sets_not_published(reader, destination, node, sets_members[SETS_SNS]);

@@ -3,7 +3,6 @@
 #include "base/limits.h"
 #include "rules/rules_internal.h"
 
-#include <arpa/inet.h>
 #include <grp.h>
 #include <pwd.h>
 #include <sched.h>
@@ -107,6 +106,7 @@ static const struct settings_key settings_keys[] = {
         U64(EGRESS, egress., event_age_max_s, s, 0, UINT64_C(366) * 86400, 0),
         PATH(EGRESS, egress., ca_bundle, ""),
         OTHER(EGRESS, "endpoints"),
+        OTHER(EGRESS, "rates"),
         TEXT(CREDENTIALS, credentials., profile, 1, 255, ""),
         PATH(CREDENTIALS, credentials., shared_credentials_file, ""),
         PATH(CREDENTIALS, credentials., config_file, ""),
@@ -390,50 +390,6 @@ static void settings_default_sets(struct settings_reader *reader, const struct r
                 settings_default_map(reader, map, seen);
 }
 
-static bool settings_is_ipv6(struct slice host)
-{
-        char text[64];
-        struct in6_addr address;
-        return host.len > 2 && host.ptr[0] == '[' && host.ptr[host.len - 1] == ']' &&
-               slice_to_text(slice_of(host.ptr + 1, host.len - 2), text, sizeof(text)) &&
-               inet_pton(AF_INET6, text, &address) == 1;
-}
-
-static bool settings_is_loopback(struct slice host)
-{
-        char text[64];
-        struct in_addr address;
-        if (slice_equal(host, SLICE("localhost")) || slice_equal(host, SLICE("[::1]")))
-                return true;
-        return slice_to_text(host, text, sizeof(text)) && inet_pton(AF_INET, text, &address) == 1 &&
-               ntohl(address.s_addr) >> 24 == 127;
-}
-
-/* scheme://host[:port][/]. What is wrong with it, or NULL. */
-static const char *settings_url_wrong(struct slice url)
-{
-        bool is_https = slice_has_prefix(url, SLICE("https://"));
-        if (!is_https && !slice_has_prefix(url, SLICE("http://")))
-                return "it does not begin with https:// or http://";
-        struct slice host = slice_from(url, is_https ? 8 : 7);
-        if (slice_has_suffix(host, SLICE("/")))
-                host.len--;
-        size_t end = host.len > 0 && host.ptr[0] == '[' ? slice_find_byte(host, ']') : slice_find_byte(host, ':');
-        if (end < host.len && host.ptr[end] == ']')
-                end++;
-        struct slice port = slice_from(host, end);
-        host = slice_head(host, end);
-        bool is_bracketed = host.len > 0 && host.ptr[0] == '[';
-        if (host.len == 0 || (is_bracketed ? !settings_is_ipv6(host) : !rules_is_made_of(host, ".-")))
-                return "its host is not a name or an address (no user, path or query is allowed)";
-        uint64_t number;
-        if (port.len > 0 && (port.ptr[0] != ':' || !slice_to_u64(slice_from(port, 1), 65535, &number) || number == 0))
-                return "its port is not 1 to 65535";
-        if (!is_https && !settings_is_loopback(host))
-                return "http:// is allowed to this host itself only; use https://";
-        return NULL;
-}
-
 static void settings_endpoints(struct settings_reader *reader, const struct rules_yaml_node *node)
 {
         static const char *const names[] = {"firehose", "cloudwatch"};
@@ -450,13 +406,31 @@ static void settings_endpoints(struct settings_reader *reader, const struct rule
                 if (values[i] == NULL ||
                     !rules_yaml_text(&reader->reader, values[i], what, 1, sizeof(endpoints[i]->url) - 1, &url))
                         continue;
-                const char *wrong = settings_url_wrong(url);
+                const char *wrong = rules_url_wrong(url);
                 if (wrong != NULL)
                         rules_error(&reader->reader, values[i],
                                     "%s: %s: %s; it should be like https://host:8443 or http://127.0.0.1:4573", what,
                                     rules_quote(&reader->reader, url), wrong);
                 else
                         (void)slice_to_text(url, endpoints[i]->url, sizeof(endpoints[i]->url)); /* measured above */
+        }
+}
+
+static void settings_rates(struct settings_reader *reader, const struct rules_yaml_node *node)
+{
+        static const char *const names[] = {"firehose", "cloudwatch"};
+        static const char *const members[] = {"records", "bytes", "requests"};
+        struct rules_rates *const rates[] = {&reader->settings->egress.firehose_rates,
+                                             &reader->settings->egress.cloudwatch_rates};
+        _Static_assert(COUNT(names) == COUNT(rates), "one name for each service");
+        const struct rules_yaml_node *values[COUNT(names)];
+        if (node == NULL || !rules_yaml_members(&reader->reader, node, "egress.rates", names, COUNT(names), values))
+                return;
+        for (size_t i = 0; i < COUNT(names); i++) {
+                char what[64];
+                (void)snprintf(what, sizeof(what), "egress.rates.%s", names[i]); /* short */
+                if (values[i] != NULL) /* else no limit; what is wrong was said */
+                        (void)rules_rates_read(&reader->reader, values[i], what, members, rates[i]);
         }
 }
 
@@ -645,6 +619,7 @@ static void settings_interpret(struct settings_reader *reader)
         settings_ids(reader, settings_value(reader, ALLOW, "groups"), false);
         settings_cores(reader, settings_value(reader, ROUTER, "cores"));
         settings_endpoints(reader, settings_value(reader, EGRESS, "endpoints"));
+        settings_rates(reader, settings_value(reader, EGRESS, "rates"));
         settings_choices(reader);
         if (settings->journal.directory == NULL) {
                 settings->journal.directory = arena_printf(&settings->arena, "%s/journal", settings->state_directory);

@@ -85,6 +85,43 @@ static void stat_print_cloudwatch_text(const struct counters_target_row *row)
         printf("%04d-%02u-%02uT%02u:%02u:%02uZ\n", at.year, at.month, at.day, at.hour, at.minute, at.second);
 }
 
+static uint64_t stat_word(const _Atomic uint64_t *word)
+{
+        return atomic_load_explicit(word, memory_order_relaxed); /* a figure for people */
+}
+
+static void stat_print_flow_json(const struct counters_target_row *row)
+{
+        printf(",\"in_flight_max\":%u,\"retries_left\":%u,\"records\":%" PRIu64 ",\"bytes\":%" PRIu64
+               ",\"rate_records\":%" PRIu64 ",\"rate_bytes\":%" PRIu64 ",\"rate_requests\":%" PRIu64
+               ",\"paced_ms\":%" PRIu64 ",\"clock_offset_ms\":%" PRId64,
+               atomic_load_explicit(&row->in_flight_max, memory_order_relaxed),
+               atomic_load_explicit(&row->retries_left, memory_order_relaxed), stat_word(&row->records),
+               stat_word(&row->bytes), stat_word(&row->rate_records), stat_word(&row->rate_bytes),
+               stat_word(&row->rate_requests), stat_word(&row->paced_ms),
+               atomic_load_explicit(&row->clock_offset_ms, memory_order_relaxed));
+}
+
+static void stat_print_flow_text(const struct counters_target_row *row)
+{
+        const uint64_t rates[] = {stat_word(&row->rate_records), stat_word(&row->rate_bytes),
+                                  stat_word(&row->rate_requests)};
+        static const char *const names[] = {"records", "bytes", "requests"};
+        const char *before = "  at most ";
+        for (size_t i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
+                if (rates[i] == 0)
+                        continue;
+                printf("%s%" PRIu64 " %s", before, rates[i], names[i]);
+                before = ", ";
+        }
+        if (before[0] == ',')
+                printf(" a second; waited %.1f s for that\n", (double)stat_word(&row->paced_ms) / 1000);
+        int64_t offset_ms = atomic_load_explicit(&row->clock_offset_ms, memory_order_relaxed);
+        if (offset_ms != 0)
+                printf("  the service's clock is %+.0f s from this host's: requests are signed by it\n",
+                       (double)offset_ms / 1000);
+}
+
 static void stat_print_json(const struct counters *counters)
 {
         const struct counters_head *head = counters->head;
@@ -119,6 +156,7 @@ static void stat_print_json(const struct counters *counters)
                        atomic_load_explicit(&row->last_success_ms, memory_order_relaxed),
                        atomic_load_explicit(&row->last_failure_ms, memory_order_relaxed));
                 cmd_print_json_text(error, strlen(error));
+                stat_print_flow_json(row);
                 stat_print_cloudwatch_json(row);
                 printf("}");
                 first = false;
@@ -158,6 +196,7 @@ static void stat_print_text(const struct counters *counters, const uint64_t *bef
                        atomic_load_explicit(&row->failures, memory_order_relaxed),
                        atomic_load_explicit(&row->entries_refused, memory_order_relaxed),
                        atomic_load_explicit(&row->entries_resent, memory_order_relaxed));
+                stat_print_flow_text(row);
                 stat_print_cloudwatch_text(row);
                 if (error[0] != '\0')
                         printf("  last error: %s\n", error);

@@ -229,6 +229,9 @@ Test(rules, settings_reach_their_members, .timeout = 10)
         cr_assert_str_eq(s.egress.ca_bundle, TEST_DATA_DIRECTORY "/config/good/ca.pem");
         cr_assert_str_eq(s.egress.firehose.url, "https://[::1]:8443/");
         cr_assert_str_eq(s.egress.cloudwatch.url, "http://127.0.0.1:4573");
+        cr_assert(s.egress.firehose_rates.records == 500000 && s.egress.firehose_rates.bytes == 5u << 20);
+        cr_assert(s.egress.firehose_rates.requests == 2000 && s.egress.cloudwatch_rates.requests == 150);
+        cr_assert(s.egress.cloudwatch_rates.records == 0 && s.egress.cloudwatch_rates.bytes == 0);
         cr_assert_str_eq(s.credentials.profile, "mail");
         cr_assert_str_eq(s.credentials.shared_credentials_file, TEST_DATA_DIRECTORY "/config/good/creds");
         cr_assert_str_eq(s.credentials.config_file, "/etc/aws");

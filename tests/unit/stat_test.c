@@ -105,3 +105,31 @@ Test(stat, tells_a_live_router_from_a_dead_one, .timeout = 30)
         cr_assert(page_output_has(&page, "NOT RUNNING"));
         page_release(&page);
 }
+
+Test(stat, tells_of_rates_and_of_a_clock_that_is_off, .timeout = 30)
+{
+        struct page page;
+        page_make(&page);
+        cr_assert_eq(counters_create(page.counters_path, 2, 4, "0.1", &page.counters, NULL), ERR_OK);
+        struct counters_target_row *row = &page.counters.rows[0];
+        atomic_store(&page.counters.head->rows_used, 1);
+        atomic_store(&row->status, COUNTERS_TARGET_OK);
+        (void)snprintf(row->key, sizeof(row->key), "firehose mail");
+        cr_assert_eq(page_show(&page, false), CMD_EXIT_OK);
+        cr_assert_not(page_output_has(&page, "at most"));
+        cr_assert_not(page_output_has(&page, "clock"));
+        atomic_store(&row->rate_bytes, 5242880);
+        atomic_store(&row->rate_requests, 2000);
+        atomic_store(&row->paced_ms, 12345);
+        atomic_store(&row->clock_offset_ms, -3600000);
+        atomic_store(&row->retries_left, 10);
+        cr_assert_eq(page_show(&page, false), CMD_EXIT_OK);
+        cr_assert(page_output_has(&page, "  at most 5242880 bytes, 2000 requests a second; waited 12.3 s for that\n"));
+        cr_assert(page_output_has(&page, "the service's clock is -3600 s from this host's"));
+        cr_assert_eq(page_show(&page, true), CMD_EXIT_OK);
+        cr_assert(page_output_has(
+                &page, "\"rate_records\":0,\"rate_bytes\":5242880,\"rate_requests\":2000,\"paced_ms\":12345"));
+        cr_assert(page_output_has(&page, "\"retries_left\":10"));
+        cr_assert(page_output_has(&page, "\"clock_offset_ms\":-3600000"));
+        page_release(&page);
+}

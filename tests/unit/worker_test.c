@@ -755,6 +755,36 @@ Test(worker, what_gathers_while_a_target_waits_goes_out_together, .timeout = 90)
         rig_end();
 }
 
+/* 2,000 events of some 900 bytes at 400 KiB a second take 4.4 s; then the limit is taken away. */
+Test(worker, a_target_keeps_its_rate, .timeout = 90)
+{
+        rig_begin();
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_target_set_rates(rig.targets[target].target, &(struct rules_rates){.bytes = 400 * 1024});
+        egress_rig_run(&rig);
+        clock_sleep_ns(600 * CLOCK_NS_PER_MS); /* a tick: the rate is taken */
+        publish_many(0, 0, 2000, 600, target);
+        uint64_t begun_ns = clock_monotonic_ns();
+        uint64_t bytes = atomic_load(&rig.targets[target].row->bytes), turns = counter(COUNTER_egress_turns);
+        clock_sleep_ns(2 * CLOCK_NS_PER_S);
+        double seconds = (double)(clock_monotonic_ns() - begun_ns) / 1e9;
+        double rate = (double)(atomic_load(&rig.targets[target].row->bytes) - bytes) / seconds / (400 * 1024);
+        /* Requests of 100 KiB: one more or less in two seconds is an eighth. */
+        cr_assert(rate > 0.87 && rate < 1.13, "%.3f of it", rate);
+        cr_assert_lt(counter(COUNTER_egress_turns) - turns, 200, "no busy loop");
+        cr_assert_gt(atomic_load(&rig.targets[target].row->paced_ms), 1000);
+        cr_assert_lt(egress_rig_state(&rig, 0, target).delivered, 2000);
+        egress_target_set_rates(rig.targets[target].target, &(struct rules_rates){0});
+        begun_ns = clock_monotonic_ns();
+        cr_assert(egress_rig_wait_delivered(&rig, target, 2000, 10000));
+        cr_assert_lt(clock_monotonic_ns() - begun_ns, 1500 * CLOCK_NS_PER_MS);
+        check_set(stream->ids, stream->count, 2000);
+        rig_end();
+}
+
 Test(worker, a_service_that_asks_for_time_gets_it, .timeout = 90)
 {
         rig_begin();
