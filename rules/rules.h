@@ -88,7 +88,7 @@ struct rules_settings {
         struct rules_default_set *default_configuration_sets; /* before it, by the event's from-domain */
         size_t default_configuration_sets_count;
 
-        const char *region;     /* "" : from AWS_REGION / AWS_DEFAULT_REGION / the profile */
+        const char *region;     /* "": no sourceArn is made, and CloudWatch is refused; the environment is not asked */
         const char *account_id; /* 12 digits, or "" */
         const char *partition;  /* "aws" */
 
