@@ -1223,13 +1223,14 @@ Test(keeper, starts_again_what_dies, .timeout = 30)
 
 Test(keeper, passes_signals_on_and_waits, .timeout = 60)
 {
-        const char *ready = "/tmp/sendring-keeper-ready";
-        (void)unlink(ready);
-        cr_assert_eq(
-                keeper_status(SHELL("trap 'exit 5' TERM; : >/tmp/sendring-keeper-ready; while :; do sleep 0.05; done"),
-                              ready),
-                5);
-        cr_assert_eq(keeper_status(SHELL(": >/tmp/sendring-keeper-ready; exec sleep 20"), ready), 128 + SIGTERM);
+        char ready[64];
+        char script[160];
+        (void)snprintf(ready, sizeof(ready), "/tmp/sendring-keeper-ready-%d", (int)getpid());
+        (void)unlink(ready); /* of an earlier process of this number */
+        (void)snprintf(script, sizeof(script), "trap 'exit 5' TERM; : >%s; while :; do sleep 0.05; done", ready);
+        cr_assert_eq(keeper_status(SHELL(script), ready), 5);
+        (void)snprintf(script, sizeof(script), ": >%s; exec sleep 20", ready);
+        cr_assert_eq(keeper_status(SHELL(script), ready), 128 + SIGTERM);
 }
 
 static void read_text(const char *path, char *text, size_t text_bytes)
@@ -1246,10 +1247,12 @@ static void read_text(const char *path, char *text, size_t text_bytes)
 Test(keeper, survives_whatever_a_router_sends, .timeout = 60)
 {
         struct random_state random;
-        struct ring_keeper_options options = {.socket_path = "/tmp/sendring-vandal-test",
-                                              .socket_mode = 0600,
-                                              .argv = SHELL("exec sleep 20"),
-                                              .back_off_step_ms = 1};
+        char socket_path[64];
+        char lock_path[80];
+        (void)snprintf(socket_path, sizeof(socket_path), "/tmp/sendring-vandal-%d", (int)getpid());
+        (void)snprintf(lock_path, sizeof(lock_path), "%s.lock", socket_path);
+        struct ring_keeper_options options = {
+                .socket_path = socket_path, .socket_mode = 0600, .argv = SHELL("exec sleep 20"), .back_off_step_ms = 1};
         /* The keeper's end is taken from its router, which sleeps, by pidfd: the test is the vandal. */
         pid_t keeper = fork();
         if (keeper == 0)
@@ -1314,5 +1317,5 @@ Test(keeper, survives_whatever_a_router_sends, .timeout = 60)
         cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGTERM);
         (void)close(line);
         (void)close(pidfd);
-        (void)unlink("/tmp/sendring-vandal-test.lock");
+        (void)unlink(lock_path);
 }
