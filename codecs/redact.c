@@ -5,6 +5,7 @@
 #include "codecs/redact.h"
 
 #include "codecs/codec_internal.h"
+#include "codecs/redact_text.h"
 
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
@@ -193,9 +194,10 @@ void codec_redaction_token(const struct codec_redaction *redaction, struct slice
         memcpy(&context, redaction->inner, sizeof(context));
         for (size_t i = 0; i < address.len; i++) {
                 uint8_t byte = address.ptr[i];
-                if (byte == '%' && address.len - i >= 3 && address.ptr[i + 1] == '4' && address.ptr[i + 2] == '0') {
-                        byte = '@'; /* in a link */
-                        i += 2;
+                size_t spelled = redact_spelled_sign(address.ptr + i, address.ptr + address.len);
+                if (spelled > 0) {
+                        byte = '@'; /* one token, however a link or a keyboard spells the sign */
+                        i += spelled - 1;
                 }
                 small[used++] = byte >= 'A' && byte <= 'Z' ? byte | 0x20 : byte;
                 if (used == sizeof(small)) {

@@ -4,9 +4,10 @@
  * addresses also stand in headers, tags, links, and what remote servers answer. Events without a policy pass through
  * code that knows nothing of it.
  *
- * What is an address: an '@' (in links, "%40") with a local part before it, quoted or not, ASCII or UTF-8. Members that
- * hold nothing but an address are replaced as a whole when there is no '@' in them. Not found: what a header hides in
- * base64 or quoted-printable, and names beside an address; leave those headers out.
+ * What is an address: an '@' with a local part before it, quoted or not, ASCII or UTF-8. The sign may also be spelled
+ * "%40", "%2540" and so on (links in links), U+FF20 or U+FE6B (before a domain with a dot: they stand in prose, too).
+ * Members that hold nothing but an address are replaced as a whole when there is no '@' in them. Not found:
+ * configuration-sets.yaml(5) says what; leave those members and headers out.
  *
  * A policy is filled in once, then read by any number of threads. It is plain bytes: copying it copies all, the key's
  * state too, so whoever owns a copy wipes it with codec_redaction_clear(). Nothing here allocates. */
@@ -77,7 +78,7 @@ void codec_redaction_clear(struct codec_redaction *redaction);
 enum codec_redact_kind {
         CODEC_REDACT_TEXT,    /* any text: addresses anywhere in it */
         CODEC_REDACT_ADDRESS, /* nothing but an address, maybe with a name before it */
-        CODEC_REDACT_URL,     /* '/', '?', '&', ';' and '#' end a local part, a first '=' begins it */
+        CODEC_REDACT_URL,     /* '/', '?', '&', ';' and '#' end a local part; the first '=' of a field begins it */
 };
 
 /* Writes `text` as a JSON string with quotes, as codec_json_string() does, with its addresses replaced; `tokens_max` of

@@ -3,7 +3,7 @@
 /* What replaces a local part. */
 #define REDACT_MASK "***"
 
-/* One address in a text: [local, separator) '@' or "%40" [domain, end). */
+/* One address in a text: [local, separator), a sign, [domain, end). */
 struct redact_found {
         const uint8_t *local, *separator, *domain, *end;
 };
@@ -24,29 +24,81 @@ static bool redact_is_domain(uint8_t byte)
         return redact_is_alnum(byte) || byte == '-' || byte == '.' || byte == '_';
 }
 
+/* Fullwidth and small '@' (U+FF20, U+FE6B), as East Asian keyboards write it. */
+static bool redact_is_wide_sign(const uint8_t *at, const uint8_t *end)
+{
+        return end - at >= 3 && at[0] == 0xef && ((at[1] == 0xbc && at[2] == 0xa0) || (at[1] == 0xb9 && at[2] == 0xab));
+}
+
+size_t redact_spelled_sign(const uint8_t *at, const uint8_t *end)
+{
+        if (redact_is_wide_sign(at, end))
+                return 3;
+        if (at == end || *at != '%')
+                return 0;
+        const uint8_t *digits = at + 1; /* "%25" is '%' itself: a link in a link in a link */
+        while (end - digits >= 2 && digits[0] == '2' && digits[1] == '5')
+                digits += 2;
+        return end - digits >= 2 && digits[0] == '4' && digits[1] == '0' ? (size_t)(digits + 2 - at) : 0;
+}
+
+static const uint8_t *redact_domain_end(const uint8_t *domain, const uint8_t *end)
+{
+        if (domain < end && *domain == '[') { /* [192.0.2.1], [IPv6:2001:db8::1] */
+                const uint8_t *close = domain + 1;
+                while (close < end && (redact_is_domain(*close) || *close == ':') && !redact_is_wide_sign(close, end))
+                        close++;
+                if (close < end && *close == ']')
+                        return close + 1;
+        }
+        const uint8_t *at = domain;
+        while (at < end && redact_is_domain(*at) && !redact_is_wide_sign(at, end))
+                at++;
+        while (at > domain && (at[-1] == '.' || at[-1] == '-'))
+                at--;
+        return at;
+}
+
+/* A wide sign stands in prose, too ("at Tokyo"): it is one only before a domain with a dot, which may be wide (U+FF0E).
+ */
+static bool redact_has_dot(const uint8_t *domain, const uint8_t *end)
+{
+        const uint8_t *domain_end = redact_domain_end(domain, end);
+        size_t bytes = (size_t)(domain_end - domain);
+        return memchr(domain, '.', bytes) != NULL || memmem(domain, bytes, "\xef\xbc\x8e", 3) != NULL;
+}
+
+/* Bytes of the sign at `at`, 0: there is none. */
 static size_t redact_sign_bytes(const uint8_t *at, const uint8_t *end)
 {
         if (at < end && *at == '@')
                 return 1;
-        return end - at >= 3 && memcmp(at, "%40", 3) == 0 ? 3 : 0;
+        size_t bytes = redact_spelled_sign(at, end);
+        return bytes > 0 && redact_is_wide_sign(at, end) && !redact_has_dot(at + bytes, end) ? 0 : bytes;
 }
 
-/* The next '@' or "%40"; NULL: none. In steps, so that many of one do not mean looking for the other again and again.
- */
+/* The next sign that begins with `head` and lies before `last`; `last`: there is none. */
+static const uint8_t *redact_sign_of(uint8_t head, const uint8_t *from, const uint8_t *last, const uint8_t *end)
+{
+        for (const uint8_t *at = from; (at = memchr(at, head, (size_t)(last - at))) != NULL; at++)
+                if (redact_sign_bytes(at, end) > 0)
+                        return at;
+        return last;
+}
+
+/* The next sign; NULL: none. In steps, so that many of one kind do not mean looking for the others again and again. */
 #define REDACT_STEP_BYTES 256
 static const uint8_t *redact_sign(const uint8_t *from, const uint8_t *end, size_t *ret_bytes)
 {
         while (from < end) {
                 size_t step = end - from < REDACT_STEP_BYTES ? (size_t)(end - from) : REDACT_STEP_BYTES;
                 const uint8_t *sign = memchr(from, '@', step), *last = sign == NULL ? from + step : sign;
-                for (const uint8_t *at = from; (at = memchr(at, '%', (size_t)(last - at))) != NULL; at++)
-                        if (end - at >= 3 && at[1] == '4' && at[2] == '0') {
-                                *ret_bytes = 3;
-                                return at;
-                        }
-                *ret_bytes = 1;
-                if (sign != NULL)
-                        return sign;
+                last = redact_sign_of('%', from, last, end);
+                last = redact_sign_of(0xef, from, last, end);
+                if (last != from + step) {
+                        *ret_bytes = redact_sign_bytes(last, end);
+                        return last;
+                }
                 from += step;
         }
         return NULL;
@@ -69,6 +121,12 @@ static const uint8_t *redact_quote(const uint8_t *begin, const uint8_t *separato
         return NULL;
 }
 
+/* A field's name in a link has no sign of a bounce's address ("bounce+ana=x.example"). */
+static bool redact_is_field(const uint8_t *name, const uint8_t *end)
+{
+        return memchr(name, '+', (size_t)(end - name)) == NULL;
+}
+
 static const uint8_t *redact_local(const uint8_t *begin, const uint8_t *separator, enum codec_redact_kind kind)
 {
         const uint8_t *at = separator, *equals = NULL;
@@ -83,29 +141,14 @@ static const uint8_t *redact_local(const uint8_t *begin, const uint8_t *separato
                 if (*at == '=')
                         equals = at;
         }
-        if (kind == CODEC_REDACT_URL && equals != NULL)
+        /* The name of a field stays; in paths and in "mailto:" an '=' is the address's own, as in that of a bounce. */
+        if (kind == CODEC_REDACT_URL && equals != NULL && at > begin && memchr("?&;#", at[-1], 4) != NULL &&
+            redact_is_field(at, equals))
                 at = equals + 1;
         /* Quotes and signs that stand before an address in prose are no part of it. */
         while (at < separator && !redact_is_alnum(*at) && *at != '_')
                 at++;
         return at == separator && separator > begin && redact_is_local(separator[-1]) ? separator - 1 : at;
-}
-
-static const uint8_t *redact_domain_end(const uint8_t *domain, const uint8_t *end)
-{
-        if (domain < end && *domain == '[') { /* [192.0.2.1], [IPv6:2001:db8::1] */
-                const uint8_t *close = domain + 1;
-                while (close < end && (redact_is_domain(*close) || *close == ':'))
-                        close++;
-                if (close < end && *close == ']')
-                        return close + 1;
-        }
-        const uint8_t *at = domain;
-        while (at < end && redact_is_domain(*at))
-                at++;
-        while (at > domain && (at[-1] == '.' || at[-1] == '-'))
-                at--;
-        return at;
 }
 
 /* The first address between `begin` and `end`. */

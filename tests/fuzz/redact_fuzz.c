@@ -1,5 +1,5 @@
-/* Any text through a redaction policy: the result is a JSON string, and before every '@' and "%40" of it stands a mask
- * or nothing that could be part of a local part. The first byte chooses the kind of text. */
+/* Any text through a redaction policy: the result is a JSON string, and before every '@' of it, however it is spelled,
+ * stands a mask or nothing that could be part of a local part. The first byte chooses the kind of text. */
 #include "base/assert.h"
 #include "codecs/redact.h"
 
@@ -9,6 +9,38 @@ static bool is_local(uint8_t byte)
 {
         return byte >= 0x80 || (byte >= '0' && byte <= '9') || ((byte | 0x20) >= 'a' && (byte | 0x20) <= 'z') ||
                (byte != '\0' && strchr("!#$%&'+-/=?^_`{|}~.\"", byte) != NULL);
+}
+
+static bool is_wide(const uint8_t *text, size_t len)
+{
+        return len >= 3 && (memcmp(text, "\xef\xbc\xa0", 3) == 0 || memcmp(text, "\xef\xb9\xab", 3) == 0);
+}
+
+/* Signs by another way than redact_text.c's: "%40" behind any number of "%25", wide ones before a name with a dot. */
+static bool is_sign(const uint8_t *text, size_t len)
+{
+        if (len > 0 && *text == '@')
+                return true;
+        if (len >= 3 && *text == '%') {
+                size_t i = 1;
+                while (i + 4 <= len && memcmp(text + i, "25", 2) == 0)
+                        i += 2;
+                return i + 2 <= len && memcmp(text + i, "40", 2) == 0;
+        }
+        if (!is_wide(text, len))
+                return false;
+        bool dot = false;
+        for (size_t i = 3; i < len && !is_wide(text + i, len - i); i++) {
+                uint8_t byte = text[i];
+                bool is_name = byte >= 0x80 || (byte >= '0' && byte <= '9') ||
+                               ((byte | 0x20) >= 'a' && (byte | 0x20) <= 'z') || byte == '_';
+                if (dot && is_name)
+                        return true;
+                dot |= byte == '.';
+                if (!is_name && byte != '.' && byte != '-')
+                        break;
+        }
+        return false;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -26,8 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         size_t len = codec_json_unescape(slice_of(json + 1, bytes - 2), text, sizeof(text));
         ASSERT(len != SIZE_MAX);
         for (size_t i = 1; i < len; i++) {
-                bool is_sign = text[i] == '@' || (len - i >= 3 && memcmp(text + i, "%40", 3) == 0);
-                if (is_sign && is_local(text[i - 1]))
+                if (is_sign(text + i, len - i) && is_local(text[i - 1]))
                         ASSERT(kind == CODEC_REDACT_URL && strchr("/?&;#=", text[i - 1]) != NULL);
         }
         /* Exactly enough room is enough; tokens are what stands there instead. */

@@ -72,6 +72,41 @@ static const struct text_case text_cases[] = {
         {CODEC_REDACT_URL, "https://x.example/u/ana%40y.example/off", "https://x.example/u/***%40y.example/off"},
         {CODEC_REDACT_URL, "https://x.example/?r=b+ana=z.example@y.example", "https://x.example/?r=***@y.example"},
         {CODEC_REDACT_URL, "mailto:ana@y.example", "mailto:***@y.example"},
+        /* An address of a bounce tells the recipient. */
+        {CODEC_REDACT_URL, "mailto:b+ana=z.example@y.example", "mailto:***@y.example"},
+        {CODEC_REDACT_URL, "https://x.example/u/b+ana=z.example@y.example/", "https://x.example/u/***@y.example/"},
+        {CODEC_REDACT_URL, "https://x.example/?b+ana=z.example@y.example", "https://x.example/?***@y.example"},
+        {CODEC_REDACT_URL, "https://x.example/?a=1;e=ana@y.example", "https://x.example/?a=1;e=***@y.example"},
+        {CODEC_REDACT_URL, "ana=z.example@y.example", "***@y.example"},
+        {CODEC_REDACT_TEXT, "<b+ana=z.example@y.example>", "<***@y.example>"},
+        {CODEC_REDACT_TEXT, "b+ana=z.example, no address", "b+ana=z.example, no address"},
+        /* A link in a link. */
+        {CODEC_REDACT_URL, "https://x.example/?u=/a/ana%2540y.example", "https://x.example/?u=/a/***%2540y.example"},
+        {CODEC_REDACT_URL, "https://x.example/?u=ana%2540y.example%26b=1",
+         "https://x.example/?u=***%2540y.example%26b=1"},
+        {CODEC_REDACT_URL, "/?u=ana%252525252540y.example", "/?u=***%252525252540y.example"},
+        {CODEC_REDACT_TEXT, "ana%2540y.example", "***%2540y.example"},
+        {CODEC_REDACT_TEXT, "a%2540b%40c.example", "***%40c.example"},
+        {CODEC_REDACT_TEXT, "ana%2541y.example %25 %254 %25", "ana%2541y.example %25 %254 %25"},
+        {CODEC_REDACT_ADDRESS, "ana%2540y.example", "***"},
+        /* Wide signs. */
+        {CODEC_REDACT_TEXT, "an ana\xef\xbc\xa0x.example!", "an ***\xef\xbc\xa0x.example!"},
+        {CODEC_REDACT_TEXT, "ana\xef\xb9\xabx.example", "***\xef\xb9\xabx.example"},
+        {CODEC_REDACT_TEXT, "\xef\xbd\x81\xef\xbc\xa0\xef\xbd\x98\xef\xbc\x8e\xef\xbd\x99",
+         "***\xef\xbc\xa0\xef\xbd\x98\xef\xbc\x8e\xef\xbd\x99"},
+        {CODEC_REDACT_TEXT, "ana\xef\xbc\xa0[192.0.2.1]", "***\xef\xbc\xa0[192.0.2.1]"},
+        {CODEC_REDACT_TEXT, "a\xef\xbc\xa0 ana@b\xef\xbc\xa0x.example", "a\xef\xbc\xa0 ***\xef\xbc\xa0x.example"},
+        {CODEC_REDACT_TEXT, "ana@b\xef\xbc\xa0x", "***@b\xef\xbc\xa0x"},
+        {CODEC_REDACT_TEXT,
+         "ana\xef\xbc\xa0"
+         "b@x",
+         "***@x"},
+        {CODEC_REDACT_TEXT, "\xe7\x94\xb0\xe4\xb8\xad\xef\xbc\xa0\xe6\x9d\xb1\xe4\xba\xac.",
+         "\xe7\x94\xb0\xe4\xb8\xad\xef\xbc\xa0\xe6\x9d\xb1\xe4\xba\xac."}, /* someone, at Tokyo */
+        {CODEC_REDACT_TEXT, "\xef\xbc\xa0x.example", "\xef\xbc\xa0x.example"},
+        {CODEC_REDACT_TEXT, "\xef\xbc\x81 \xef\xbc", "\xef\xbc\x81 \xef\xbf\xbd"},
+        {CODEC_REDACT_ADDRESS, "Ana <ana\xef\xbc\xa0x.example>", "Ana <***>"},
+        {CODEC_REDACT_ADDRESS, "ana\xef\xbc\xa0x.example, bob@y.example", "***\xef\xbc\xa0x.example, ***@y.example"},
         {CODEC_REDACT_ADDRESS, "ana@x.example", "***@x.example"},
         {CODEC_REDACT_ADDRESS, "ana", "***"},
         {CODEC_REDACT_ADDRESS, "<>", "<>"},
@@ -142,6 +177,12 @@ Test(codec_redact, tokens_are_openssls_hmac_of_the_small_letters)
         cr_assert_eq(bytes, 3 + 32 + 5);
         cr_assert(slice_equal(slice_of(json_bytes + 3, 32), slice_of(token, 32)), "%%40 stands for the sign");
         cr_assert_arr_eq(json_bytes + 35, "/ ***", 5, "out of tokens: masked, and the domain stays away");
+        static const char *const spelled[] = {"Ana%40y.example", "ana%2540y.example", "ana%252540Y.example",
+                                              "ana\xef\xbc\xa0y.example", "ana\xef\xb9\xaby.example"};
+        for (size_t i = 0; i < sizeof(spelled) / sizeof(spelled[0]); i++) {
+                bytes = redact(&dropped, spelled[i], CODEC_REDACT_TEXT, 1);
+                cr_expect(slice_equal(slice_of(json_bytes, bytes), slice_of(token, 32)), "%s", spelled[i]);
+        }
 }
 
 Test(codec_redact, keys_are_bounded_and_tell_policies_apart)
@@ -210,13 +251,18 @@ static struct sendring_str make(struct maker *maker, const char *shape, const ch
 
 static struct sendring_str make_address(struct maker *maker)
 {
-        static const char *const shapes[] = {
-                "zq%u@x.example",   "A.zq%u+tag@X.Example",   "\"a zq%u\"@x.example",      "zq%u@[192.0.2.7]",
-                "o'zq%u@y.example", "\xc3\xa4zq%u@x.example", "v+zq%u=z.example@m.example"};
+        static const char *const shapes[] = {"zq%u@x.example",
+                                             "A.zq%u+tag@X.Example",
+                                             "\"a zq%u\"@x.example",
+                                             "zq%u@[192.0.2.7]",
+                                             "o'zq%u@y.example",
+                                             "\xc3\xa4zq%u@x.example",
+                                             "v+zq%u=z.example@m.example",
+                                             "zq%u\xef\xbc\xa0x.example"};
         char number[16];
         (void)snprintf(number, sizeof(number), "%u", (unsigned)random_below(&maker->random, 100));
         const char *values[] = {number};
-        return make(maker, shapes[random_below(&maker->random, 7)], values);
+        return make(maker, shapes[random_below(&maker->random, 8)], values);
 }
 
 static struct sendring_str make_text(struct maker *maker)
@@ -301,7 +347,8 @@ static void make_event(struct maker *maker, struct sendring_event *event, enum s
         if (type == SENDRING_OPEN)
                 event->open.user_agent = make_text(maker);
         if (type == SENDRING_CLICK) {
-                event->click.link = SENDRING_STR("https://x.example/a/zq4@x.example?u=zq5%40y.example&v=zq6@z.example");
+                event->click.link = SENDRING_STR(
+                        "https://x.example/a/zq4@x.example?u=zq5%40y.example&v=zq6@z.example&w=zq7%2540z.example");
                 event->click.user_agent = make_text(maker);
                 event->click.link_tags = (struct sendring_pairs){link_tags, 1};
         }
@@ -520,7 +567,20 @@ Test(codec_redact, unknown_members_are_redacted_or_dropped)
 Test(codec_redact, the_size_bound_holds_with_the_shortest_addresses, .timeout = 20)
 {
         static char text[SENDRING_EVENT_BYTES_MAX];
-        static const char *const pieces[] = {"a@ ", "a%40 ", "\x01@", "\"@", "@", "%40", "a@[", "!@", "<a@>,"};
+        static const char *const pieces[] = {"a@ ",
+                                             "a%40 ",
+                                             "\x01@",
+                                             "\"@",
+                                             "@",
+                                             "%40",
+                                             "a@[",
+                                             "!@",
+                                             "<a@>,",
+                                             "a%2540 ",
+                                             "%25",
+                                             "\xef\xbc\xa0",
+                                             "a\xef\xbc\xa0.",
+                                             "a\xef\xbc\xa0xy"};
         for (size_t i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
                 struct codec_redaction redaction;
                 struct sendring_event event;
