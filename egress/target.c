@@ -1,16 +1,11 @@
 #include "base/assert.h"
 #include "base/clock.h"
-#include "base/file.h"
 #include "egress/service.h"
-#include "io/disk.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
 
 #define TARGET_LOG_INTERVAL_NS (30 * CLOCK_NS_PER_S)
 #define TARGET_BUSY_RETRY_NS   (5 * CLOCK_NS_PER_MS)
@@ -111,6 +106,7 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
                 return err_set(reterr, ERR_MEMORY, "out of memory for target %.*s", SLICE_PRINTF(spec->key));
         }
         target->spec.resource = arena_copy(&target->arena, spec->resource);
+        target->spec.destination = arena_copy(&target->arena, spec->destination);
         target->spec.arn = arena_copy(&target->arena, spec->arn);
         target->spec.region = arena_copy(&target->arena, spec->region);
         target->spec.account_id = arena_copy(&target->arena, spec->account_id);
@@ -290,52 +286,29 @@ static bool target_close_batch(struct egress_target *target, struct egress_batch
         return true;
 }
 
-/* One line of the dead-letter file, whole or not at all, and synced. Returns errno. */
-static int target_dead_letter_write(struct egress_worker *worker, const struct egress_target *target, struct slice json,
-                                    const char *reason)
-{
-        struct err err = {.text = ""};
-        if (worker->dead_letter_fd < 0) {
-                (void)file_make_directory(worker->options.dead_letter_directory, &err); /* open() tells it as well */
-                worker->dead_letter_fd =
-                        disk_open(AT_FDCWD, worker->dead_letter_path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
-        }
-        if (worker->dead_letter_fd < 0)
-                return errno;
-        struct stat before;
-        if (disk_stat(worker->dead_letter_fd, &before) < 0)
-                return errno;
-        uint8_t key[6 * RULES_TARGET_KEY_BYTES_MAX + 2]; /* every byte may grow to six */
-        char head[sizeof(key) + 256];
-        char tail[] = "}\n";
-        size_t key_bytes = codec_json_string(target->spec.key, key, sizeof(key));
-        int used = snprintf(head, sizeof(head), "{\"target\":%.*s,\"reason\":\"%s\",\"event\":", (int)key_bytes,
-                            (const char *)key, reason);
-        ASSERT(used > 0 && (size_t)used < sizeof(head));
-        struct iovec parts[3] = {{.iov_base = head, .iov_len = (size_t)used},
-                                 {.iov_base = (void *)(uintptr_t)json.ptr, .iov_len = json.len},
-                                 {.iov_base = tail, .iov_len = 2}};
-        ssize_t wrote = disk_append(worker->dead_letter_fd, parts, 3);
-        if (wrote == (ssize_t)((size_t)used + json.len + 2) && disk_sync(worker->dead_letter_fd) == 0)
-                return 0;
-        int failed = wrote >= 0 && (size_t)wrote < (size_t)used + json.len + 2 ? ENOSPC : errno;
-        /* A torn line must not stay. Where this fails too, the next one stands behind it. */
-        int ignored = disk_truncate(worker->dead_letter_fd, (uint64_t)before.st_size);
-        (void)ignored;
-        return failed;
-}
-
-/* One event that no request can ever carry goes to the dead-letter file, with its reason: it is rare. False: it could
- * not be written, and the event is settled only when it can. */
-static bool target_dead_letter(struct egress_target *target, struct slice json, const char *reason)
+/* One event that no request can ever carry becomes a dead letter, with its cause: it is rare. False: it could not be
+ * written, and the event is settled only when it can. */
+static bool target_dead_letter(struct egress_target *target, const struct egress_event *event, const char *cause)
 {
         struct egress_worker *worker = target->worker;
+        struct err err = {.text = ""};
+        char text[ERR_TEXT_BYTES_MAX + 40], quoted[ERR_TEXT_BYTES_MAX + 80] = "";
         uint64_t repeats = 0;
-        int failed = target_dead_letter_write(worker, target, json, reason);
-        if (failed != 0) {
-                char text[160];
-                (void)snprintf(text, sizeof(text), "cannot write the dead-letter file: %s",
-                               strerror(failed)); /* fits */
+        struct dead_letter letter = {
+                .cause = slice_of_text(cause),
+                .destination = target->spec.destination,
+                .target = target->spec.key,
+                .set = event->view->configuration_set,
+                .type = event->view->type,
+                .lane_id = event->record->origin.lane_id,
+                .lane_position = event->record->origin.lane_position,
+                .accepted_ms = event->record->origin.accepted_ms,
+                .json = event->json,
+                .msgpack = event->view->event,
+        };
+        enum err_code code = dead_letters_append(worker->dead_letters, &letter, &err);
+        if (code != ERR_OK) {
+                (void)snprintf(text, sizeof(text), "cannot write a dead letter: %s", err.text); /* fits */
                 counters_row_set_error(target->row, text);
                 target->dead_letter_hold_until_ns = worker->now_ns + TARGET_DEAD_LETTER_RETRY_NS;
         } else {
@@ -343,11 +316,11 @@ static bool target_dead_letter(struct egress_target *target, struct slice json, 
         }
         if (log_gate_open(&target->dead_letter_gate, worker->now_ns, TARGET_LOG_INTERVAL_NS, &repeats))
                 log_error("an event can never be delivered",
-                          "target=%s reason=\"%s\" dead_letter_file=%s written=%s%s%s repeats=%" PRIu64,
-                          target->log_key, reason, worker->dead_letter_path,
-                          failed == 0 ? "yes" : "\"no: ", failed == 0 ? "" : strerror(failed),
-                          failed == 0 ? "" : "\" now=\"tries again; the target waits\"", repeats);
-        return failed == 0;
+                          "target=%s cause=\"%s\" dead_letters=%s written=%s%s%s repeats=%" PRIu64, target->log_key,
+                          cause, dead_letters_directory(worker->dead_letters), code == ERR_OK ? "yes" : "no error=",
+                          code == ERR_OK ? "" : log_quote(err.text, quoted, sizeof(quoted)),
+                          code == ERR_OK ? "" : " now=\"tries again; the target waits\"", repeats);
+        return code == ERR_OK;
 }
 
 static bool target_event_expired(const struct egress_target *target, const struct journal_record *record)
@@ -378,7 +351,7 @@ bool egress_target_take(struct egress_target *target, uint32_t shard, const stru
                         continue;
                 bool never =
                         code != ERR_OK && code != ERR_BUSY && code != ERR_FULL && code != ERR_RANGE && code != ERR_NAME;
-                bool held = never && !target_dead_letter(target, event->json, target->service->too_big);
+                bool held = never && !target_dead_letter(target, event, target->service->too_big);
                 if (code == ERR_BUSY || code == ERR_FULL || held) {
                         if (batch != NULL && !held)
                                 batch->full = true; /* its turn tries to close it again */

@@ -2,9 +2,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
-#include "base/file.h"
 #include "codecs/redact.h"
-#include "io/disk.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -46,20 +44,25 @@ enum err_code egress_worker_create(const struct egress_worker_options *options, 
         if (worker == NULL)
                 return err_set(reterr, ERR_MEMORY, "out of memory for egress worker %u", options->index);
         worker->options = *options;
-        worker->dead_letter_fd = -1;
         random_init(&worker->random, 0);
         worker->json_bytes_max = LIMIT_EVENT_JSON_BYTES_MAX;
         worker->json = malloc(worker->json_bytes_max);
         worker->feeds = calloc(options->shards_count, sizeof(*worker->feeds));
         worker->inbox = worker_ring_create(EGRESS_INBOX_ORDERS, sizeof(struct egress_order));
-        if (asprintf(&worker->dead_letter_path, "%s/worker-%u.ndjson", options->dead_letter_directory, options->index) <
-            0)
-                worker->dead_letter_path = NULL;
-        if (worker->json == NULL || worker->feeds == NULL || worker->inbox == NULL ||
-            worker->dead_letter_path == NULL) {
+        if (worker->json == NULL || worker->feeds == NULL || worker->inbox == NULL) {
                 code = err_set(reterr, ERR_MEMORY, "out of memory for egress worker %u", options->index);
                 goto out;
         }
+        struct dead_letters_options letters = {
+                .directory = options->dead_letter_directory,
+                .worker = options->index,
+                .bytes_max =
+                        options->settings->egress.dead_letter_bytes_max /
+                        (options->settings->egress.workers_count > 0 ? options->settings->egress.workers_count : 1),
+        };
+        code = dead_letters_create(&letters, &worker->dead_letters, reterr);
+        if (code != ERR_OK)
+                goto out;
         code = sigv4_signer_create(&worker->signer, reterr);
         if (code != ERR_OK)
                 goto out;
@@ -94,7 +97,8 @@ out:
 uint64_t egress_worker_budget_bytes(uint32_t shards_count)
 {
         uint64_t feed_bytes = sizeof(struct egress_shard_feed) + EGRESS_FEED_RANGES * sizeof(struct egress_range);
-        return sizeof(struct egress_worker) + LIMIT_EVENT_JSON_BYTES_MAX + shards_count * feed_bytes;
+        return sizeof(struct egress_worker) + LIMIT_EVENT_JSON_BYTES_MAX + dead_letters_budget_bytes() +
+               shards_count * feed_bytes;
 }
 
 void egress_worker_free(struct egress_worker *worker)
@@ -119,9 +123,7 @@ void egress_worker_free(struct egress_worker *worker)
                 io_loop_free(worker->loop);
         if (worker->signer != NULL)
                 sigv4_signer_free(worker->signer);
-        if (worker->dead_letter_fd >= 0)
-                (void)disk_close(worker->dead_letter_fd); /* each event was written and synced */
-        free(worker->dead_letter_path);
+        dead_letters_free(worker->dead_letters);
         free(worker->inbox);
         free(worker->feeds);
         free(worker->json);

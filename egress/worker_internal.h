@@ -9,6 +9,7 @@
 #include "codecs/codec.h"
 #include "codecs/redact.h"
 #include "egress/batch.h"
+#include "egress/dead_letter.h"
 #include "egress/file.h"
 #include "egress/flow.h"
 #include "egress/sigv4.h"
@@ -122,8 +123,7 @@ struct egress_worker {
         bool probing; /* in this tick parked targets are probed */
         _Atomic bool probe_wanted;
         struct log_gate read_gate;
-        int dead_letter_fd;
-        char *dead_letter_path;
+        struct dead_letters *dead_letters;
 };
 
 /* ---- target.c, on the worker's thread */

@@ -121,10 +121,12 @@ struct rules_settings {
                 uint32_t retry_base_ms, retry_throttle_base_ms,
                         retry_max_ms; /* 50, 1000, 5000: full jitter; the longest is also how long after an outage a
                                          target may take to notice */
-                uint32_t retry_budget_percent; /* 20: of the requests that succeed: what may fail before it is tried
-                                                  again at the longest interval only */
-                uint64_t event_age_max_s;      /* 0: for ever; older events expire, counted */
-                const char *ca_bundle;         /* "" : AWS_CA_BUNDLE, else the system's */
+                uint32_t retry_budget_percent;  /* 20: of the requests that succeed: what may fail before it is tried
+                                                   again at the longest interval only */
+                uint64_t event_age_max_s;       /* 0: for ever; older events expire, counted */
+                uint64_t dead_letter_bytes_max; /* 1 GiB, all workers' together; 0: no bound. When reached, a target
+                                                 * that has another one waits */
+                const char *ca_bundle;          /* "" : AWS_CA_BUNDLE, else the system's */
                 struct rules_endpoint firehose, cloudwatch;
                 struct rules_rates firehose_rates, cloudwatch_rates; /* rates: of each target; none */
         } egress;

@@ -104,6 +104,7 @@ static const struct settings_key settings_keys[] = {
         U32(EGRESS, egress., retry_max_ms, ms, 1, 3600000, 5000),
         U32(EGRESS, egress., retry_budget_percent, none, 1, 100, 20),
         U64(EGRESS, egress., event_age_max_s, s, 0, UINT64_C(366) * 86400, 0),
+        U64(EGRESS, egress., dead_letter_bytes_max, bytes, 0, 64 * 1024 * GIB, GIB),
         PATH(EGRESS, egress., ca_bundle, ""),
         OTHER(EGRESS, "endpoints"),
         OTHER(EGRESS, "rates"),
@@ -532,6 +533,19 @@ static void settings_allow_relations(struct settings_reader *reader)
                               settings->socket_mode);
 }
 
+/* Files of dead letters are a quarter of a worker's part, and one letter may have 2 MiB. */
+#define SETTINGS_DEAD_LETTER_BYTES_MIN (16 * MIB)
+
+static void settings_dead_letter_relations(struct settings_reader *reader)
+{
+        struct rules_settings *settings = reader->settings;
+        uint64_t least = SETTINGS_DEAD_LETTER_BYTES_MIN * settings->egress.workers_count;
+        if (settings->egress.dead_letter_bytes_max != 0 && settings->egress.dead_letter_bytes_max < least)
+                rules_error(&reader->reader, settings_value(reader, EGRESS, "dead_letter_bytes_max"),
+                            "egress.dead_letter_bytes_max must be at least 16MiB for each worker: %s, or 0",
+                            rules_quantity_text(&reader->reader, &rules_units_bytes, least));
+}
+
 static void settings_relations(struct settings_reader *reader)
 {
         struct rules_reader *rules = &reader->reader;
@@ -543,6 +557,7 @@ static void settings_relations(struct settings_reader *reader)
         uint64_t size_min = 4 * (uint64_t)settings->journal.segment_bytes * settings->router.shards_count;
         settings_lane_relations(reader);
         settings_allow_relations(reader);
+        settings_dead_letter_relations(reader);
         if (!settings_is_power_of_two(settings->journal.segment_bytes))
                 rules_error(rules, segment,
                             "journal.segment_bytes must be a power of two, such as 16MiB or 32MiB, not %s",

@@ -181,6 +181,7 @@ Test(rules, settings_have_their_documented_defaults, .timeout = 10)
         cr_assert_eq(s.egress.idle_timeout_ms, 60000);
         cr_assert(s.egress.retry_base_ms == 50 && s.egress.retry_throttle_base_ms == 1000);
         cr_assert(s.egress.retry_max_ms == 5000 && s.egress.event_age_max_s == 0);
+        cr_assert_eq(s.egress.dead_letter_bytes_max, UINT64_C(1) << 30);
         cr_assert_eq(s.egress.retry_budget_percent, 20);
         cr_assert_str_empty(s.egress.ca_bundle);
         cr_assert_str_empty(s.egress.firehose.url);
@@ -225,6 +226,7 @@ Test(rules, settings_reach_their_members, .timeout = 10)
         cr_assert_eq(s.egress.idle_timeout_ms, 3600000);
         cr_assert(s.egress.retry_base_ms == 1 && s.egress.retry_throttle_base_ms == 2 && s.egress.retry_max_ms == 3);
         cr_assert_eq(s.egress.event_age_max_s, 86400);
+        cr_assert_eq(s.egress.dead_letter_bytes_max, UINT64_C(512) << 20);
         cr_assert_eq(s.egress.retry_budget_percent, 100);
         cr_assert_str_eq(s.egress.ca_bundle, TEST_DATA_DIRECTORY "/config/good/ca.pem");
         cr_assert_str_eq(s.egress.firehose.url, "https://[::1]:8443/");

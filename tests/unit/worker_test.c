@@ -493,7 +493,7 @@ Test(worker, an_event_larger_than_a_record_goes_to_the_dead_letter_file, .timeou
         cr_assert_eq(counter(COUNTER_egress_dead_lettered), 1);
         check_balanced(0, target, 0);
         char path[400];
-        (void)snprintf(path, sizeof(path), "%s/worker-0.ndjson", rig.dead_letters);
+        (void)snprintf(path, sizeof(path), "%s/worker-0-1.ndjson", rig.dead_letters);
         json_error_t error;
         json_t *line = json_load_file(path, 0, &error);
         cr_assert_not_null(line, "%s", error.text);
