@@ -386,7 +386,9 @@ static enum err_code journal_open_for_writing(struct journal *journal, struct jo
          * count them again. A full log says it later. */
         if (journal->writer.loss_counted && journal->writer.segment != NULL && journal_writer_switch(journal) == ERR_OK)
                 journal_publish(journal);
-        atomic_store_explicit(&journal->durable_position, journal_committed_position(journal), memory_order_relaxed);
+        if (!journal->sync_failed)
+                atomic_store_explicit(&journal->durable_position, journal_committed_position(journal),
+                                      memory_order_relaxed);
         return ERR_OK;
 }
 

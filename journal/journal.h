@@ -128,6 +128,7 @@ struct journal_recovery {
         uint64_t cut_bytes;                /* of a record at the tail that began but is not whole */
         uint64_t quarantined_segments;     /* copied or moved to quarantine/ */
         uint64_t quarantine_failures;      /* could not be copied (full disk): recovered all the same */
+        uint64_t rewritten_segments;       /* written anew, since a sync had failed (durability host) */
         uint64_t lost_records; /* sequence numbers that no whole record carries; those that an earlier open has counted
                                 * and covered are not counted again */
         uint64_t targets_repaired; /* one slot was torn, the other was taken */
@@ -276,10 +277,22 @@ void journal_use_drain_room(struct journal *journal);
 /* Set by the writer when it took a prepared segment or found none: one relaxed load. */
 bool journal_wants_maintenance(const struct journal *journal);
 
-/* Durability host: grouped sync. journal_sync() makes everything published before the call durable (fdatasync of the
- * touched segments, by the caller's thread) and moves journal_durable_position(). With durability process it only moves
- * the position. After a failed fdatasync the kernel may have dropped what it could not write: the durable position then
- * stays where it is, and every further call fails, until the journal is opened again. */
+/* Durability host: grouped sync. begin() says which files must be fdatasync()ed so that what was published before the
+ * call is durable, and may be called again only after done() was told how that went; meanwhile maintenance goes on, and
+ * these files stay open and as they are. *ret_count 0: nothing is to be done, and no done() follows; with durability
+ * process the position is moved at once. Files beyond JOURNAL_SYNC_FILES_MAX are left to the next round.
+ *
+ * A failed fdatasync is never taken back by a later one that succeeds: the kernel may have dropped what it could not
+ * write, and say so only once. The durable position stays where it is. Each further begin() writes every page behind it
+ * anew, and when those syncs succeed, done() checks every record there before it believes them. The targets file
+ * remembers it for the next open, which writes the whole log anew. ERR_CORRUPT from done(): records were dropped.
+ * begin() fails when it cannot map what is to be written anew: ERR_SYSTEM, ERR_MEMORY; tried again by the next. */
+#define JOURNAL_SYNC_FILES_MAX 16u
+enum err_code journal_sync_begin(struct journal *journal, int ret_fds[JOURNAL_SYNC_FILES_MAX], uint32_t *ret_count,
+                                 struct err *reterr);
+/* `sys_errno`: 0 when every fdatasync succeeded, else of one that failed. */
+enum err_code journal_sync_done(struct journal *journal, int sys_errno, struct err *reterr);
+/* All of it by the caller's thread, until everything published before the call is durable. */
 enum err_code journal_sync(struct journal *journal, struct err *reterr);
 uint64_t journal_durable_position(const struct journal *journal);
 

@@ -125,6 +125,8 @@ struct journal_targets_header {
         uint32_t entry_bytes;
         uint32_t crc;           /* of the fields above */
         _Atomic uint32_t count; /* stored after the line it adds is whole */
+        /* An fdatasync of a segment failed, and what it was to write has not been written anew since. */
+        _Atomic uint32_t sync_failed;
 };
 
 /* ------------------------------------------------------------------------------------------------------ segments */
@@ -193,6 +195,8 @@ void journal_segment_unmap(struct journal_segment *segment);
 void journal_segment_warm(const struct journal_segment *segment, uint64_t offset);
 /* The same for pages that are mostly warm already: cheaper then, dearer when they are not. */
 void journal_segment_touch(const struct journal_segment *segment, uint64_t offset);
+/* Marks the pages of [from, to), offsets, as changed without changing them: the next sync writes them. Mapped. */
+void journal_segment_dirty(const struct journal_segment *segment, uint64_t from, uint64_t to);
 /* Makes a new file with headers and adds nothing to the table. The fields but map and fd must be set. */
 enum err_code journal_segment_create_file(struct journal *journal, struct journal_segment *segment, struct err *reterr);
 void journal_segment_name(uint64_t file_number, const char *suffix, char out[JOURNAL_NAME_BYTES]);
@@ -213,6 +217,11 @@ enum err_code journal_targets_open(struct journal *journal, struct journal_recov
 void journal_targets_close(struct journal_targets *targets);
 /* The numbers below `count` are taken by records of the log: nobody may get them. */
 enum err_code journal_targets_reserve_numbers(struct journal *journal, uint32_t count, struct err *reterr);
+/* Durability host: the cursors and counts of now are on the disk. */
+enum err_code journal_targets_sync(struct journal *journal, struct err *reterr);
+/* Whether an fdatasync of a segment failed since the log was last written whole. */
+bool journal_targets_sync_failed(const struct journal_targets *targets);
+void journal_targets_note_sync(struct journal_targets *targets, bool failed);
 /* Read-only: looks at the file's count again. */
 void journal_targets_refresh(struct journal_targets *targets);
 
@@ -308,7 +317,13 @@ struct journal {
         _Atomic uint64_t stat_segments, stat_segments_recycled, stat_size_bytes, stat_oldest_position;
         uint64_t next_file_number, next_base_position;
         uint64_t mapped_count;
-        bool sync_failed;
+        bool syncing;              /* between journal_sync_begin() and journal_sync_done() */
+        uint64_t sync_begin_index; /* the segments that it concerns */
+        uint64_t sync_end_index;
+        uint64_t sync_position;       /* durable when it succeeds */
+        bool sync_failed;             /* what lies behind durable_position must be written anew */
+        bool targets_sync_failed;     /* the same of the targets file */
+        uint64_t cursors_durable_end; /* segments of a smaller index are passed by cursors that are on the disk */
 
         /* Under the mutex. */
         alignas(128) pthread_mutex_t mutex;

@@ -30,6 +30,8 @@ static bool journal_segment_is_free(const struct journal *journal, uint64_t inde
         /* Pairs with the release in journal_writer_switch(): the end of a segment before the current one is there. */
         if (index >= atomic_load_explicit(&journal->current_index, memory_order_acquire))
                 return false;
+        if (journal->syncing && index >= journal->sync_begin_index && index < journal->sync_end_index)
+                return false; /* it must stay open, and what it is */
         const struct journal_segment *segment = journal_segment_at(journal, index);
         /* Acquire: pairs with P1 in journal_reader_rest(). No new pin comes while the mutex is held. */
         return atomic_load_explicit(&segment->end_position, memory_order_acquire) <= oldest &&
@@ -211,23 +213,50 @@ static enum err_code journal_prepare_one(struct journal *journal, uint64_t oldes
         return journal_prepare_new(journal, reterr);
 }
 
+/* Durability host: the cursors must be on the disk before what they have passed is overwritten, or a power cut would
+ * leave old cursors with nothing to read. They are synced once for each segment that they pass, not at each call. Where
+ * that fails, *oldest is put back to where it was true. */
+static enum err_code journal_make_cursors_durable(struct journal *journal, uint64_t *oldest, struct err *reterr)
+{
+        if (journal->durability != JOURNAL_DURABILITY_HOST)
+                return ERR_OK;
+        uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_acquire);
+        uint64_t end = journal->cursors_durable_end;
+        if (end < journal->first_index)
+                end = journal->first_index;
+        while (end < current &&
+               atomic_load_explicit(&journal_segment_at(journal, end)->end_position, memory_order_acquire) <= *oldest)
+                end++;
+        if (end <= journal->cursors_durable_end || end == journal->first_index)
+                return ERR_OK;
+        enum err_code code = journal_targets_sync(journal, reterr);
+        if (code == ERR_OK)
+                journal->cursors_durable_end = end;
+        else if (journal->cursors_durable_end <= journal->first_index)
+                *oldest = 0;
+        else
+                *oldest = journal_segment_at(journal, journal->cursors_durable_end - 1)->base_position +
+                          journal_segment_at(journal, journal->cursors_durable_end - 1)->size_bytes;
+        return code;
+}
+
 enum err_code journal_maintain(struct journal *journal, struct err *reterr)
 {
         ASSERT(!journal->read_only);
         /* Relaxed: a hint; when it is raised again meanwhile, the next call comes sooner. */
         atomic_store_explicit(&journal->wants_maintenance, false, memory_order_relaxed);
         uint64_t oldest = journal_oldest_needed(journal);
-        /* The cursors must be on the disk before what they have passed is overwritten, or a power cut would leave old
-         * cursors with nothing to read. */
-        if (journal->durability == JOURNAL_DURABILITY_HOST && disk_sync(journal->targets.fd) < 0)
-                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync %s/targets", journal->directory);
-        enum err_code code = ERR_OK;
+        enum err_code code = journal_make_cursors_durable(journal, &oldest, reterr);
         for (;;) {
                 uint64_t end = atomic_load_explicit(&journal->prepared_end, memory_order_relaxed);
                 uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_acquire);
-                if (code != ERR_OK || end >= current + 1 + journal->ahead)
+                if (end >= current + 1 + journal->ahead)
                         break;
-                code = journal_prepare_one(journal, oldest, reterr);
+                enum err_code prepared = journal_prepare_one(journal, oldest, code == ERR_OK ? reterr : NULL);
+                if (prepared == ERR_OK)
+                        continue;
+                code = code == ERR_OK ? prepared : code;
+                break;
         }
         /* What an outage has piled up goes back to the disk. */
         struct journal_segment segment;
@@ -247,40 +276,4 @@ void journal_use_drain_room(struct journal *journal)
 bool journal_wants_maintenance(const struct journal *journal)
 {
         return atomic_load_explicit(&journal->wants_maintenance, memory_order_relaxed);
-}
-
-/* ------------------------------------------------------------------------------------------------------ sync */
-
-enum err_code journal_sync(struct journal *journal, struct err *reterr)
-{
-        uint64_t position = journal_committed_position(journal);
-        uint64_t durable = journal_durable_position(journal);
-        if (position == durable)
-                return ERR_OK;
-        if (journal->durability == JOURNAL_DURABILITY_HOST) {
-                if (journal->sync_failed)
-                        return err_set(reterr, ERR_SYSTEM,
-                                       "journal %s could not be synced before: restart to recover what is on the disk",
-                                       journal->directory);
-                uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_acquire);
-                for (uint64_t index = journal->first_index; index <= current; index++) {
-                        const struct journal_segment *segment = journal_segment_at(journal, index);
-                        if (segment->base_position + segment->size_bytes <= durable || segment->map == NULL)
-                                continue;
-                        if (disk_sync(segment->fd) < 0) {
-                                journal->sync_failed = true;
-                                return err_set_errno(reterr, ERR_SYSTEM, errno,
-                                                     "cannot sync journal segment %016llx in %s",
-                                                     (unsigned long long)segment->file_number, journal->directory);
-                        }
-                }
-        }
-        /* Release: a flush that sees it may say so. */
-        atomic_store_explicit(&journal->durable_position, position, memory_order_release);
-        return ERR_OK;
-}
-
-uint64_t journal_durable_position(const struct journal *journal)
-{
-        return atomic_load_explicit(&journal->durable_position, memory_order_acquire);
 }

@@ -362,8 +362,8 @@ static enum err_code recover_repair(struct recover *recover, size_t index, const
         enum err_code code = recover_open(recover, recover->files[index].number, O_WRONLY, &fd);
         if (code != ERR_OK)
                 return code;
-        if (recover_write(fd, bytes, count, offset) != ERR_OK ||
-            (recover->journal->durability == JOURNAL_DURABILITY_HOST && disk_sync(fd) < 0))
+        /* Synced with the whole file, in recover_lengths(). */
+        if (recover_write(fd, bytes, count, offset) != ERR_OK)
                 code = err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot repair journal segment %016llx in %s",
                                      (unsigned long long)recover->files[index].number, recover->journal->directory);
         (void)disk_close(fd); /* the write was checked */
@@ -622,11 +622,34 @@ static enum err_code recover_scan_all(struct recover *recover)
         return code;
 }
 
+/* After a failed sync: what the page cache has of a segment may never have come to the disk, although the kernel takes
+ * it for written. */
+static enum err_code recover_write_anew(struct recover *recover, const struct recover_file *file, int fd)
+{
+        const uint64_t chunk_bytes = (uint64_t)1 << 20;
+        enum err_code code = ERR_OK;
+        uint8_t *chunk = malloc(chunk_bytes);
+        if (chunk == NULL)
+                return ERR_MEMORY;
+        for (uint64_t offset = 0; offset < file->header.segment_bytes && code == ERR_OK; offset += chunk_bytes) {
+                uint64_t bytes = file->header.segment_bytes - offset;
+                if (bytes > chunk_bytes)
+                        bytes = chunk_bytes;
+                code = recover_read(fd, chunk, bytes, offset);
+                if (code == ERR_OK)
+                        code = recover_write(fd, chunk, bytes, offset);
+        }
+        free(chunk);
+        recover->recovery->rewritten_segments += code == ERR_OK;
+        return code;
+}
+
 /* Files that were cut get their length back, and blocks where the writer will come. Durability host: what a killed
  * process left in the page cache goes to the disk, so that all that was recovered is durable. */
 static enum err_code recover_lengths(struct recover *recover)
 {
         struct journal *journal = recover->journal;
+        const bool write_anew = journal_targets_sync_failed(&journal->targets);
         for (size_t i = 0; i < recover->files_count; i++) {
                 const struct recover_file *file = &recover->files[i];
                 bool to_be_written = !recover->any || i >= recover->last_index;
@@ -647,13 +670,16 @@ static enum err_code recover_lengths(struct recover *recover)
                         code = err_set_errno(recover->reterr, failed == EFBIG ? ERR_DISK_FULL : ERR_SYSTEM, failed,
                                              "cannot allocate %s/%016llx.segment", journal->directory,
                                              (unsigned long long)file->number);
-                if (code == ERR_OK && host && disk_sync(fd) < 0)
-                        code = err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot sync %s/%016llx.segment",
-                                             journal->directory, (unsigned long long)file->number);
+                /* What fails here is tried again by journal_sync_begin(), and not durable before. */
+                if (code == ERR_OK && host &&
+                    ((write_anew && recover_write_anew(recover, file, fd) != ERR_OK) || disk_sync(fd) < 0))
+                        journal->sync_failed = true;
                 (void)disk_close(fd); /* nothing was written */
                 if (code != ERR_OK)
                         return code;
         }
+        if (journal->durability == JOURNAL_DURABILITY_HOST)
+                journal_targets_note_sync(&journal->targets, journal->sync_failed);
         return ERR_OK;
 }
 

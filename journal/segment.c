@@ -183,6 +183,14 @@ void journal_segment_touch(const struct journal_segment *segment, uint64_t offse
         }
 }
 
+void journal_segment_dirty(const struct journal_segment *segment, uint64_t from, uint64_t to)
+{
+        for (uint64_t at = from & ~(uint64_t)(JOURNAL_PAGE_BYTES - 1); at < to; at += JOURNAL_PAGE_BYTES)
+                /* One operation: the writer may be storing here. Relaxed: nothing changes. */
+                (void)atomic_fetch_add_explicit((_Atomic uint64_t *)(void *)(segment->map + at), 0,
+                                                memory_order_relaxed);
+}
+
 void journal_segment_warm(const struct journal_segment *segment, uint64_t offset)
 {
         uint64_t from = offset & ~(uint64_t)(JOURNAL_PAGE_BYTES - 1);

@@ -166,9 +166,37 @@ enum err_code journal_targets_reserve_numbers(struct journal *journal, uint32_t 
         return ERR_OK;
 }
 
-static enum err_code journal_targets_sync(struct journal *journal, struct err *reterr)
+static struct journal_targets_header *journal_targets_head(const struct journal_targets *targets)
 {
-        if (journal->durability != JOURNAL_DURABILITY_HOST || disk_sync(journal->targets.fd) == 0)
+        return (struct journal_targets_header *)(void *)targets->map;
+}
+
+bool journal_targets_sync_failed(const struct journal_targets *targets)
+{
+        /* Relaxed: one thread at a time. */
+        return atomic_load_explicit(&journal_targets_head(targets)->sync_failed, memory_order_relaxed) != 0;
+}
+
+void journal_targets_note_sync(struct journal_targets *targets, bool failed)
+{
+        atomic_store_explicit(&journal_targets_head(targets)->sync_failed, failed, memory_order_relaxed); /* as above */
+}
+
+enum err_code journal_targets_sync(struct journal *journal, struct err *reterr)
+{
+        struct journal_targets *targets = &journal->targets;
+        if (journal->durability != JOURNAL_DURABILITY_HOST)
+                return ERR_OK;
+        uint32_t count = atomic_load_explicit(&targets->count, memory_order_acquire);
+        /* After a failure the kernel may believe that pages are written which are not: they are changed again first.
+         * One operation each, since their owners store here. Relaxed: nothing changes. */
+        for (uint32_t number = 0; number < count && journal->targets_sync_failed; number++)
+                (void)atomic_fetch_add_explicit(&journal_target_entry(targets, number)->owner_active, 0,
+                                                memory_order_relaxed);
+        if (journal->targets_sync_failed)
+                (void)atomic_fetch_add_explicit(&journal_targets_head(targets)->count, 0, memory_order_relaxed);
+        journal->targets_sync_failed = disk_sync(targets->fd) < 0;
+        if (!journal->targets_sync_failed)
                 return ERR_OK;
         return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync %s/targets", journal->directory);
 }

@@ -222,6 +222,7 @@ static void router_release(struct router *router)
         free(router->targets);
         for (uint32_t i = 0; i < router->workers_count; i++)
                 egress_worker_free(router->workers[i]); /* its targets as well */
+        router_helper_free(router->helper);
         for (uint32_t i = 0; i < router->journals_count; i++)
                 if (router->journals[i] != NULL)
                         journal_close(router->journals[i]);

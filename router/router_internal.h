@@ -28,6 +28,8 @@ struct router_target {
         bool removing; /* the worker was told to let it go */
 };
 
+struct router_helper;
+
 struct router {
         const struct router_options *options;
         struct rules_settings settings;
@@ -61,6 +63,7 @@ struct router {
         uint32_t targets_count, targets_room;
 
         int epoll_fd, signal_fd, timer_fd, event_fd;
+        struct router_helper *helper; /* helper.c */
         pthread_t helper_thread;
         bool helper_started;
         int helper_event_fd;
@@ -110,6 +113,9 @@ void router_sweep_outboxes(struct router *router);
 /* Loads the AWS credentials and puts them in force; logs. Before the threads start, then on the helper thread. */
 void router_load_credentials(struct router *router);
 bool router_uses_credentials(const struct router *router);
+/* After the journals; the thread is started later. free() after it has ended, before them. */
+enum err_code router_helper_create(struct router *router, struct err *reterr);
+void router_helper_free(struct router_helper *helper);
 /* The body of the thread; `argument` is the router. Ends soon after helper_stop was set and helper_event_fd written. */
 void *router_helper(void *argument);
 /* Reads an eventfd or timerfd empty; writes to an eventfd. Neither blocks. */

@@ -61,6 +61,7 @@ struct shard {
         int64_t realtime_ms;
         bool journal_full;
         bool maintenance_told;
+        bool sync_told; /* something waits to be synced, and nothing was since control was told */
         struct log_gate full_gate;
         struct ring_replayed replayed; /* what stood before the event of the record in hand */
 };
@@ -371,12 +372,16 @@ static void shard_sync_lane(struct shard *shard, struct shard_lane *own)
         if (own->sync_waiting && journal_durable_position(shard->options.journal) >= own->sync_position) {
                 ring_lane_set_durable(own->lane, own->sync_lane_position);
                 own->sync_waiting = false;
+                shard->sync_told = false;
         }
         uint64_t lane_position = ring_lane_position(own->lane);
         if (!own->sync_waiting && lane_position != own->sync_lane_position) {
                 own->sync_position = journal_committed_position(shard->options.journal);
                 own->sync_lane_position = lane_position;
                 own->sync_waiting = true;
+                if (!shard->sync_told)
+                        shard_call_control(shard);
+                shard->sync_told = true;
         }
 }
 

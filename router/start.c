@@ -291,7 +291,9 @@ enum err_code router_start(struct router *router, struct err *reterr)
                 return code;
         router->own_counters = &router->counters.blocks[0];
         router->helper_counters = &router->counters.blocks[1];
-        code = router_start_workers(router, reterr);
+        code = router_helper_create(router, reterr);
+        if (code == ERR_OK)
+                code = router_start_workers(router, reterr);
         if (code == ERR_OK)
                 code = router_kept_open(router, reterr);
         if (code == ERR_OK)

@@ -1,0 +1,137 @@
+/* Durability host: which files a grouped sync concerns, and what is durable when it went well, or did not. The syncing
+ * itself is the caller's: the router's helper has an io_uring for it. */
+#include "journal/journal_internal.h"
+
+#include <errno.h>
+
+uint64_t journal_durable_position(const struct journal *journal)
+{
+        return atomic_load_explicit(&journal->durable_position, memory_order_acquire);
+}
+
+/* After a failure: the pages of this segment that hold anything between `from` and `to` will be written again. */
+static enum err_code journal_sync_write_anew(struct journal *journal, struct journal_segment *segment, uint64_t from,
+                                             uint64_t to, struct err *reterr)
+{
+        if (segment->map == NULL) {
+                struct journal_segment mapped = {
+                        .file_number = segment->file_number,
+                        .size_bytes = segment->size_bytes,
+                };
+                enum err_code code = journal_segment_map(journal, &mapped, reterr);
+                if (code != ERR_OK)
+                        return code;
+                (void)pthread_mutex_lock(&journal->mutex); /* cannot fail: a plain mutex, never taken twice */
+                segment->map = mapped.map;
+                segment->fd = mapped.fd;
+                (void)pthread_mutex_unlock(&journal->mutex);
+                journal->mapped_count++;
+        }
+        const uint64_t base = segment->base_position, end = base + segment->size_bytes;
+        journal_segment_dirty(segment, from > base ? from - base : 0, (to < end ? to : end) - base);
+        return ERR_OK;
+}
+
+enum err_code journal_sync_begin(struct journal *journal, int ret_fds[JOURNAL_SYNC_FILES_MAX], uint32_t *ret_count,
+                                 struct err *reterr)
+{
+        ASSERT(!journal->syncing);
+        uint64_t position = journal_committed_position(journal);
+        const uint64_t durable = journal_durable_position(journal);
+        *ret_count = 0;
+        if (position == durable)
+                return ERR_OK;
+        if (journal->durability != JOURNAL_DURABILITY_HOST) {
+                atomic_store_explicit(&journal->durable_position, position, memory_order_release);
+                return ERR_OK;
+        }
+        uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_acquire);
+        uint64_t index = journal->first_index;
+        /* Pairs with the release in journal_writer_switch(). What journal_unmap_cold() may close is passed here. */
+        while (index < current &&
+               atomic_load_explicit(&journal_segment_at(journal, index)->end_position, memory_order_acquire) <= durable)
+                index++;
+        journal->sync_begin_index = index;
+        for (; index <= current && *ret_count < JOURNAL_SYNC_FILES_MAX; index++) {
+                struct journal_segment *segment = journal_segment_at(journal, index);
+                if (segment->base_position >= position)
+                        break; /* the writer came to it after we had looked */
+                if (journal->sync_failed) {
+                        enum err_code code = journal_sync_write_anew(journal, segment, durable, position, reterr);
+                        if (code != ERR_OK) {
+                                *ret_count = 0;
+                                return code;
+                        }
+                }
+                ret_fds[(*ret_count)++] = segment->fd;
+        }
+        const struct journal_segment *last = journal_segment_at(journal, index - 1);
+        if (position > last->base_position + last->size_bytes)
+                position = last->base_position + last->size_bytes;
+        journal->sync_end_index = index;
+        journal->sync_position = position;
+        journal->syncing = *ret_count > 0;
+        return ERR_OK;
+}
+
+/* Whether every record of the segments just synced that lies between the two positions is as it was written. */
+static bool journal_sync_check(struct journal *journal, uint64_t from, uint64_t to)
+{
+        for (uint64_t index = journal->sync_begin_index; index < journal->sync_end_index; index++) {
+                const struct journal_segment *segment = journal_segment_at(journal, index);
+                uint64_t offset = from > segment->base_position + JOURNAL_DATA_START ? from - segment->base_position
+                                                                                     : JOURNAL_DATA_START;
+                const uint64_t data_end = journal_segment_data_end(segment);
+                while (offset < data_end && segment->base_position + offset < to) {
+                        struct journal_record_header header;
+                        if (!journal_record_is_whole(segment->map + offset, data_end - offset, segment->seed, &header))
+                                return false;
+                        offset += journal_record_bytes(header.payload_bytes);
+                }
+        }
+        return true;
+}
+
+enum err_code journal_sync_done(struct journal *journal, int sys_errno, struct err *reterr)
+{
+        ASSERT(journal->syncing);
+        journal->syncing = false;
+        if (sys_errno != 0) {
+                journal->sync_failed = true;
+                journal_targets_note_sync(&journal->targets, true);
+                return err_set_errno(reterr, ERR_SYSTEM, sys_errno, "cannot sync segments of journal %s",
+                                     journal->directory);
+        }
+        if (journal->sync_failed &&
+            !journal_sync_check(journal, journal_durable_position(journal), journal->sync_position))
+                return err_set(reterr, ERR_CORRUPT,
+                               "journal %s: after a failed sync the kernel has dropped events that it could not write",
+                               journal->directory);
+        /* Release: a flush that sees it may say so. */
+        atomic_store_explicit(&journal->durable_position, journal->sync_position, memory_order_release);
+        if (journal->sync_failed && journal->sync_position == journal_committed_position(journal)) {
+                journal->sync_failed = false;
+                journal_targets_note_sync(&journal->targets, false);
+        }
+        return ERR_OK;
+}
+
+enum err_code journal_sync(struct journal *journal, struct err *reterr)
+{
+        const uint64_t position = journal_committed_position(journal);
+        while (journal_durable_position(journal) < position) {
+                int fds[JOURNAL_SYNC_FILES_MAX];
+                uint32_t count = 0;
+                int failed = 0;
+                enum err_code code = journal_sync_begin(journal, fds, &count, reterr);
+                if (code != ERR_OK || count == 0)
+                        return code;
+                for (uint32_t i = 0; i < count; i++)
+                        if (disk_sync(fds[i]) < 0)
+                                failed = errno;
+                code = journal_sync_done(journal, failed, reterr);
+                if (code != ERR_OK)
+                        return code;
+        }
+        return ERR_OK;
+}
