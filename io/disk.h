@@ -7,6 +7,7 @@
 #ifndef SENDRING_IO_DISK_H
 #define SENDRING_IO_DISK_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -45,7 +46,17 @@ int disk_sync_directory(int directory_fd);
 /* MAP_SHARED of the whole file from its beginning; NULL and errno. A read-only mapping is not writable. */
 void *disk_map(int fd, uint64_t bytes, bool writable);
 void disk_unmap(void *map, uint64_t bytes);
-/* The pages are present and writable afterwards. EINVAL: this kernel cannot. */
+/* A page of a mapping may turn out not to be there: the file was cut behind our back, the disk cannot be read, a file
+ * system in trouble takes no more writes. The kernel says so by SIGBUS at a load or a store. For mappings made by
+ * disk_map(), and those named to disk_guard(), it does not end the process: the page is replaced by one of zeros that
+ * belongs to no file, the access goes on, and the mapping's count of lost pages goes up. Whoever owns the mapping looks
+ * at that count before it believes what it read, and before it says that what it wrote is kept. *disk_lost() of a
+ * mapping: relaxed loads by any thread; the pointer is valid while it is mapped. */
+const _Atomic uint32_t *disk_lost(const void *map);
+/* The same for a mapping made elsewhere; false: no room in the table. Forget it before it is unmapped. */
+bool disk_guard(void *map, uint64_t bytes, bool writable);
+void disk_guard_forget(const void *map);
+/* The pages are present and writable afterwards. EINVAL: this kernel cannot; EFAULT: there is nothing behind them. */
 int disk_populate(void *map, uint64_t bytes);
 /* They will be read in order: advice. */
 void disk_will_read_in_order(void *map, uint64_t bytes);

@@ -95,11 +95,18 @@ int disk_sync_directory(int directory_fd)
 void *disk_map(int fd, uint64_t bytes, bool writable)
 {
         void *map = mmap(NULL, bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
-        return map == MAP_FAILED ? NULL : map;
+        if (map == MAP_FAILED)
+                return NULL;
+        if (disk_guard(map, bytes, writable))
+                return map;
+        (void)munmap(map, bytes); /* cannot fail for our own mapping */
+        errno = ENOMEM;
+        return NULL;
 }
 
 void disk_unmap(void *map, uint64_t bytes)
 {
+        disk_guard_forget(map);
         (void)munmap(map, bytes); /* cannot fail for our own mapping */
 }
 

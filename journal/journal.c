@@ -37,7 +37,7 @@ static enum err_code journal_check_options(const struct journal_options *options
 
 static enum err_code journal_lock(struct journal *journal, struct err *reterr)
 {
-        journal->lock_fd = disk_open(journal->directory_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+        journal->lock_fd = disk_open(journal->directory_fd, JOURNAL_LOCK_NAME, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
         if (journal->lock_fd < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open %s/lock", journal->directory);
         if (disk_lock(journal->lock_fd) == 0)
@@ -82,27 +82,47 @@ static void journal_writer_enter(struct journal *journal, struct journal_segment
         struct journal_writer *writer = &journal->writer;
         writer->segment = segment;
         writer->map = segment->map;
+        writer->lost = segment->lost;
+        writer->given_up = false;
         writer->base_position = segment->base_position;
         writer->data_end = journal_segment_data_end(segment);
         writer->seed = segment->seed;
         writer->offset = offset;
 }
 
-/* Maps the segments from the writer's on and those before it that readers will want first. */
+/* A segment that waits for the writer and cannot be written, and those behind it, are no loss: they are empty. */
+static void journal_drop_prepared(struct journal *journal, uint64_t index)
+{
+        uint64_t end = atomic_load_explicit(&journal->prepared_end, memory_order_relaxed);
+        journal->next_base_position = journal_segment_at(journal, index)->base_position;
+        while (end-- > index)
+                journal_remove(journal, journal_segment_at(journal, end));
+        atomic_store_explicit(&journal->prepared_end, index, memory_order_relaxed);
+}
+
+/* Maps the segments from the writer's on and those before it that readers will want first. What cannot be mapped is
+ * read cold, or not written; ERR_MEMORY alone is no matter of one file. */
 static enum err_code journal_map_warm(struct journal *journal, struct err *reterr)
 {
         uint64_t end = atomic_load_explicit(&journal->prepared_end, memory_order_relaxed);
         uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_relaxed);
         for (uint64_t index = end; index-- > 0 && journal->mapped_count < journal->segments_mapped_max;) {
                 struct journal_segment *segment = journal_segment_at(journal, index);
-                enum err_code code = journal_segment_map(journal, segment, reterr);
-                if (code != ERR_OK)
-                        return code;
-                journal->mapped_count++;
-                if (index > current || journal->writer.segment == NULL)
-                        journal_segment_warm(segment, 0);
-                else if (index == current)
-                        journal_segment_warm(segment, journal->writer.offset);
+                bool ahead = index > current || journal->writer.segment == NULL;
+                bool usable = !segment->unusable;
+                if (usable) {
+                        enum err_code code = journal_segment_map(journal, segment, reterr);
+                        if (code == ERR_MEMORY)
+                                return code;
+                        usable = code == ERR_OK;
+                        journal->mapped_count += usable;
+                }
+                if (usable && ahead)
+                        usable = journal_segment_warm(segment, 0);
+                else if (usable && index == current)
+                        (void)journal_segment_warm(segment, journal->writer.offset); /* the writer finds it, too */
+                if (!usable && ahead)
+                        journal_drop_prepared(journal, index);
         }
         return ERR_OK;
 }
@@ -149,6 +169,58 @@ static inline void journal_header_store(struct journal_record_header *to, const 
         atomic_store_explicit((_Atomic uint64_t *)(void *)to, first, memory_order_release);
 }
 
+/* Whether every published record of the current segment is as it was written. */
+static bool journal_writer_published_whole(const struct journal_writer *writer, uint64_t published)
+{
+        uint64_t offset = JOURNAL_DATA_START;
+        while (offset < published) {
+                struct journal_record_header header;
+                if (!journal_record_is_whole(writer->map + offset, writer->data_end - offset, writer->seed, &header))
+                        return false;
+                offset += journal_record_bytes(header.payload_bytes);
+        }
+        return true;
+}
+
+/* Pages of the current segment are gone. What was not published is taken back: zeroed, so that no recovery finds it,
+ * and covered with the gap that ends the segment. Its sequences are not used again: a power cut could bring old pages
+ * back. What was published stays where it is; readers check it from now on. */
+static __attribute__((noinline, cold)) enum err_code journal_writer_give_up(struct journal *journal)
+{
+        struct journal_writer *writer = &journal->writer;
+        const uint64_t committed = atomic_load_explicit(&journal->committed_position, memory_order_relaxed);
+        const uint64_t published = committed > writer->base_position + JOURNAL_DATA_START
+                                           ? committed - writer->base_position
+                                           : JOURNAL_DATA_START;
+        for (uint32_t i = 0; i < writer->touched_count; i++)
+                writer->accepted[writer->touched[i]] = 0;
+        writer->touched_count = 0;
+        writer->reserved_bytes = 0;
+        /* Relaxed: only this thread stores them. */
+        writer->records = atomic_load_explicit(&journal->stat_records, memory_order_relaxed);
+        writer->rejected_records = atomic_load_explicit(&journal->stat_rejected_records, memory_order_relaxed);
+        memset(writer->map + published, 0, writer->offset - published);
+        writer->offset = published;
+        if (published < writer->data_end) {
+                struct journal_record_header gap;
+                journal_gap_fill(&gap, writer->data_end - published, writer->sequence, writer->seed);
+                journal_header_store(journal_writer_header(writer), &gap);
+        }
+        /* The numbers that are skipped are no loss; where published records are damaged, recovery shall count. */
+        if (journal_writer_published_whole(writer, published))
+                writer->loss_counted = true;
+        writer->given_up = true;
+        writer->data_end = published; /* no room: the next reservation goes to the next segment */
+        atomic_fetch_add_explicit(&journal->stat_segments_given_up, 1, memory_order_relaxed); /* for people */
+        return ERR_CORRUPT;
+}
+
+/* Relaxed: the fault was this thread's own. */
+static inline bool journal_writer_has_lost(const struct journal_writer *writer)
+{
+        return !writer->given_up && atomic_load_explicit(writer->lost, memory_order_relaxed) != 0;
+}
+
 /* Ends the current segment and goes to the next prepared one. */
 static __attribute__((noinline, cold)) enum err_code journal_writer_switch(struct journal *journal)
 {
@@ -164,6 +236,10 @@ static __attribute__((noinline, cold)) enum err_code journal_writer_switch(struc
                 return ERR_FULL;
         }
         if (writer->segment != NULL) {
+                /* What is given up later must lie in one segment. */
+                enum err_code code = journal_publish(journal);
+                if (code != ERR_OK)
+                        return code;
                 if (writer->offset < writer->data_end) {
                         struct journal_record_header gap;
                         journal_gap_fill(&gap, writer->data_end - writer->offset, writer->sequence, writer->seed);
@@ -202,6 +278,9 @@ enum err_code journal_reserve(struct journal *journal, uint32_t payload_bytes, u
         if (payload_bytes > LIMIT_RECORD_BYTES_MAX)
                 return ERR_TOO_BIG;
         ASSERT(writer->reserved_bytes == 0);
+        /* Relaxed: seen by a coming call at the latest. */
+        if (__builtin_expect(atomic_load_explicit(&journal->removed, memory_order_relaxed), 0))
+                return ERR_FULL;
         uint64_t bytes = journal_record_bytes(payload_bytes);
         if (writer->data_end - writer->offset < bytes) {
                 enum err_code code = journal_writer_switch(journal);
@@ -276,11 +355,13 @@ void journal_publish_pair(struct journal *journal, uint64_t position, uint64_t s
         atomic_store_explicit(&journal->committed_version, version + 2, memory_order_release);
 }
 
-void journal_publish(struct journal *journal)
+enum err_code journal_publish(struct journal *journal)
 {
         struct journal_writer *writer = &journal->writer;
         if (writer->segment == NULL)
-                return;
+                return ERR_OK;
+        if (__builtin_expect(journal_writer_has_lost(writer), 0))
+                return journal_writer_give_up(journal);
         uint64_t position = writer->base_position + writer->offset;
         for (uint32_t i = 0; i < writer->touched_count; i++) {
                 uint16_t target = writer->touched[i];
@@ -299,6 +380,7 @@ void journal_publish(struct journal *journal)
         atomic_store_explicit(&journal->stat_rejected_records, writer->rejected_records, memory_order_relaxed);
         journal_publish_pair(journal, position, writer->sequence);
         JOURNAL_STEP("published");
+        return ERR_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------------ looking */
@@ -349,6 +431,7 @@ void journal_get_stats(const struct journal *journal, struct journal_stats *ret_
                 .durable_position = journal_durable_position(journal),
                 .oldest_position = atomic_load_explicit(&journal->stat_oldest_position, memory_order_relaxed),
                 .segments = atomic_load_explicit(&journal->stat_segments, memory_order_relaxed),
+                .segments_given_up = atomic_load_explicit(&journal->stat_segments_given_up, memory_order_relaxed),
                 .segments_recycled = atomic_load_explicit(&journal->stat_segments_recycled, memory_order_relaxed),
                 .size_bytes = atomic_load_explicit(&journal->stat_size_bytes, memory_order_relaxed),
                 .size_bytes_max = journal->size_bytes_max,
@@ -378,6 +461,11 @@ static enum err_code journal_open_for_writing(struct journal *journal, struct jo
                 return code;
         if (journal->writer.segment != NULL)
                 journal_writer_enter(journal, journal->writer.segment, journal->writer.offset);
+        if (journal->writer.segment != NULL && journal->writer.map == NULL) {
+                /* The segment can only be read: what comes goes to the next one. */
+                journal->writer.given_up = true;
+                journal->writer.data_end = journal->writer.offset;
+        }
         /* A full disk or a full log is no reason not to start when the log holds something: it has to be delivered. */
         code = journal_maintain(journal, reterr);
         if (code != ERR_OK && atomic_load_explicit(&journal->prepared_end, memory_order_relaxed) == 0)
@@ -385,7 +473,7 @@ static enum err_code journal_open_for_writing(struct journal *journal, struct jo
         /* The numbers that recovery skipped are said at once where there was no room to say it, lest the next open
          * count them again. A full log says it later. */
         if (journal->writer.loss_counted && journal->writer.segment != NULL && journal_writer_switch(journal) == ERR_OK)
-                journal_publish(journal);
+                (void)journal_publish(journal); /* a page lost already is found by the next one */
         if (!journal->sync_failed)
                 atomic_store_explicit(&journal->durable_position, journal_committed_position(journal),
                                       memory_order_relaxed);

@@ -128,6 +128,8 @@ struct journal_recovery {
         uint64_t cut_bytes;                /* of a record at the tail that began but is not whole */
         uint64_t quarantined_segments;     /* copied or moved to quarantine/ */
         uint64_t quarantine_failures;      /* could not be copied (full disk): recovered all the same */
+        uint64_t unreadable_segments;      /* of which nothing could be read: all their records are lost */
+        uint64_t repair_failures;          /* damage that could not be covered: the next open finds it again */
         uint64_t rewritten_segments;       /* written anew, since a sync had failed (durability host) */
         uint64_t lost_records; /* sequence numbers that no whole record carries; those that an earlier open has counted
                                 * and covered are not counted again */
@@ -166,8 +168,8 @@ _Static_assert(sizeof(struct journal_origin) == 24, "drawn above");
 
 /* Room for a record of `payload_bytes`; *ret_payload is where to copy it (64-byte aligned behind its header). Nothing
  * is visible before commit; journal_commit() or journal_abort() must follow. ERR_FULL: size_bytes_max is reached, the
- * disk is full, or the next segment is not prepared yet (call again later). ERR_TOO_BIG: above LIMIT_RECORD_BYTES_MAX.
- */
+ * disk is full, the directory is gone, or the next segment is not prepared yet (call again later). ERR_TOO_BIG: above
+ * LIMIT_RECORD_BYTES_MAX. ERR_CORRUPT: see journal_publish(). */
 enum err_code journal_reserve(struct journal *journal, uint32_t payload_bytes, uint8_t **ret_payload);
 /* Finishes it: header, CRC-32C, sequence; recovery finds it from now on, readers from the next journal_publish() on.
  * `payload_bytes` may be smaller than reserved. The routes must be registered targets. */
@@ -175,8 +177,13 @@ void journal_commit(struct journal *journal, const struct journal_entry *entry, 
 /* Gives the reservation back. */
 void journal_abort(struct journal *journal);
 /* Persists the accepted counts of the touched targets and release-stores `committed`: once per lane visit. A kill
- * before it loses nothing: recovery finds every committed record by its header. */
-void journal_publish(struct journal *journal);
+ * before it loses nothing: recovery finds every committed record by its header.
+ *
+ * ERR_CORRUPT: pages of the segment could not be backed (io/disk.h). Everything since the last journal_publish() that
+ * returned ERR_OK is taken back, as if it had never been appended: whoever has it elsewhere must keep it. The segment
+ * is given up, and the next reservation goes to the next one. journal_reserve() may return it too, with the same
+ * meaning, and no reservation: it publishes what was committed when it goes to the next segment. */
+enum err_code journal_publish(struct journal *journal);
 
 /* Position behind the last published record, and the sequence of the next one (acquire). To get both of the same
  * instant use journal_committed(). */
@@ -299,6 +306,7 @@ uint64_t journal_durable_position(const struct journal *journal);
 struct journal_stats {
         uint64_t committed_position, durable_position, oldest_position; /* oldest: of the slowest cursor */
         uint64_t segments, segments_recycled, size_bytes, size_bytes_max;
+        uint64_t segments_given_up;         /* since open: pages of them could not be backed */
         uint64_t records, rejected_records; /* published since open */
         uint64_t budget_bytes; /* what it may hold mapped: warm segments, one per reader, targets, tables */
 };

@@ -34,6 +34,7 @@ void journal_test_step(const char *label);
 #define JOURNAL_TARGETS_MAGIC   UINT64_C(0x31746a72646e6573) /* "sendrjt1" */
 #define JOURNAL_SEGMENT_SUFFIX  ".segment"
 #define JOURNAL_UNFINISHED      ".preparing"
+#define JOURNAL_LOCK_NAME       "lock"
 #define JOURNAL_QUARANTINE_NAME "quarantine"
 
 /* ------------------------------------------------------------------------------------------------------ formats */
@@ -139,9 +140,11 @@ struct journal_segment {
         _Atomic uint64_t base_sequence; /* 0: the writer has not come here yet */
         _Atomic uint64_t end_position;  /* behind the last record; 0: still open */
         uint32_t seed;
-        _Atomic uint32_t pins; /* readers in it */
-        uint8_t *map;          /* NULL: cold. Changed by control under the mutex */
-        int fd;                /* open while mapped */
+        _Atomic uint32_t pins;        /* readers in it */
+        bool unusable;                /* found at open: nothing can be written there */
+        uint8_t *map;                 /* NULL: cold. Changed by control under the mutex */
+        const _Atomic uint32_t *lost; /* while mapped: its pages that could not be backed (io/disk.h) */
+        int fd;                       /* open while mapped */
 };
 
 static inline uint64_t journal_segment_data_end(const struct journal_segment *segment)
@@ -188,11 +191,18 @@ enum err_code journal_segment_header_check(const struct journal_segment_header *
 uint32_t journal_start_block_crc(uint32_t seed, uint64_t base_position, uint64_t base_sequence);
 /* Writes both headers into the mapping, in an order that leaves a whole one at every instant. */
 void journal_segment_write_headers(struct journal_segment *segment);
+/* Whether pages of it were lost since it was mapped. */
+static inline bool journal_segment_has_lost(const struct journal_segment *segment)
+{
+        /* Acquire: pairs with the release in the handler of io/disk_guard.c. */
+        return segment->map != NULL && atomic_load_explicit(segment->lost, memory_order_acquire) != 0;
+}
 /* Opens and maps it for writing. */
 enum err_code journal_segment_map(struct journal *journal, struct journal_segment *segment, struct err *reterr);
 void journal_segment_unmap(struct journal_segment *segment);
-/* Makes the pages from `offset` on present and writable, so that the writer takes no fault. Best effort. */
-void journal_segment_warm(const struct journal_segment *segment, uint64_t offset);
+/* Makes the pages from `offset` on present and writable, so that the writer takes no fault. False: pages of it cannot
+ * be backed, and nothing may be written there. */
+bool journal_segment_warm(const struct journal_segment *segment, uint64_t offset);
 /* The same for pages that are mostly warm already: cheaper then, dearer when they are not. */
 void journal_segment_touch(const struct journal_segment *segment, uint64_t offset);
 /* Marks the pages of [from, to), offsets, as changed without changing them: the next sync writes them. Mapped. */
@@ -277,8 +287,10 @@ struct journal_writer {
         uint64_t sequence; /* of the next record */
         uint64_t last_position;
         uint32_t seed;
-        bool loss_counted;       /* recovery skipped sequences and had no room to say so: the next segment does */
-        uint32_t reserved_bytes; /* of the open reservation, with header; 0: none */
+        const _Atomic uint32_t *lost; /* pages of the current segment that could not be backed */
+        bool given_up;                /* the current segment: nothing more goes into it */
+        bool loss_counted;            /* recovery skipped sequences and had no room to say so: the next segment does */
+        uint32_t reserved_bytes;      /* of the open reservation, with header; 0: none */
         struct journal_segment *segment;
         uint64_t records, rejected_records;
         uint32_t touched_count;
@@ -291,6 +303,7 @@ struct journal {
         int directory_fd, lock_fd, quarantine_fd;
         uint64_t segment_bytes, size_bytes_max, drain_bytes_max;
         _Atomic bool drain_room_used;
+        _Atomic bool removed; /* its directory: nothing more is taken */
         uint32_t segments_mapped_max, ahead;
         enum journal_durability durability;
         bool read_only;
@@ -307,7 +320,7 @@ struct journal {
         alignas(128) _Atomic uint64_t committed_version; /* odd while the pair changes */
         _Atomic uint64_t committed_position;
         _Atomic uint64_t committed_sequence;
-        _Atomic uint64_t stat_records, stat_rejected_records;
+        _Atomic uint64_t stat_records, stat_rejected_records, stat_segments_given_up;
         _Atomic uint64_t current_index;
         _Atomic bool wants_maintenance; /* cleared by control */
 
@@ -340,6 +353,8 @@ static inline struct journal_segment *journal_segment_at(const struct journal *j
 /* The index of the segment that holds `position`, or the oldest one when its end was recycled; under the mutex. */
 enum err_code journal_segment_find(const struct journal *journal, uint64_t position, uint64_t *ret_index);
 
+/* Removes a segment that is not in the table, or about to leave it: its file, its mapping, its counts. */
+void journal_remove(struct journal *journal, struct journal_segment *segment);
 enum err_code journal_recover(struct journal *journal, struct journal_recovery *recovery, struct err *reterr);
 /* Read-only: builds the table from what the directory holds now. */
 enum err_code journal_refresh(struct journal *journal, struct err *reterr);

@@ -2,6 +2,8 @@
 #include "journal/journal_internal.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 
 /* The position before which nobody needs anything. */
 static uint64_t journal_oldest_needed(struct journal *journal)
@@ -50,6 +52,7 @@ static bool journal_take_oldest(struct journal *journal, uint64_t oldest, struct
                         .base_position = segment->base_position,
                         .size_bytes = segment->size_bytes,
                         .map = segment->map,
+                        .lost = segment->lost,
                         .fd = segment->fd,
                 };
                 segment->map = NULL;
@@ -68,7 +71,7 @@ static void journal_count_segments(struct journal *journal, int64_t segments, in
         atomic_fetch_add_explicit(&journal->stat_size_bytes, (uint64_t)size_bytes, memory_order_relaxed);
 }
 
-static void journal_remove(struct journal *journal, struct journal_segment *segment)
+void journal_remove(struct journal *journal, struct journal_segment *segment)
 {
         char name[JOURNAL_NAME_BYTES];
         if (segment->map != NULL)
@@ -121,6 +124,7 @@ static void journal_prepare_push(struct journal *journal, const struct journal_s
         line->size_bytes = segment->size_bytes;
         line->seed = segment->seed;
         line->map = segment->map;
+        line->lost = segment->lost;
         line->fd = segment->fd;
         atomic_store_explicit(&line->base_sequence, 0, memory_order_relaxed);
         atomic_store_explicit(&line->end_position, 0, memory_order_relaxed);
@@ -164,10 +168,17 @@ static enum err_code journal_prepare_recycled(struct journal *journal, struct jo
                 journal_remove(journal, segment);
                 return code;
         }
+        bool backed = true;
         if (warm)
                 journal_segment_touch(segment, 0);
         else
-                journal_segment_warm(segment, 0);
+                backed = journal_segment_warm(segment, 0);
+        if (!backed || journal_segment_has_lost(segment)) {
+                code = err_set(reterr, ERR_SYSTEM, "a journal segment in %s has pages that the disk cannot keep",
+                               journal->directory);
+                journal_remove(journal, segment);
+                return code;
+        }
         journal_prepare_push(journal, segment);
         atomic_fetch_add_explicit(&journal->stat_segments_recycled, 1, memory_order_relaxed);
         return ERR_OK;
@@ -188,7 +199,6 @@ static enum err_code journal_prepare_new(struct journal *journal, struct err *re
                 return code;
         journal->next_file_number++;
         journal->mapped_count++;
-        journal_segment_warm(&segment, 0);
         journal_count_segments(journal, 1, (int64_t)segment.size_bytes);
         journal_prepare_push(journal, &segment);
         return ERR_OK;
@@ -198,9 +208,9 @@ static enum err_code journal_prepare_one(struct journal *journal, uint64_t oldes
 {
         struct journal_segment segment;
         while (journal_take_oldest(journal, oldest, &segment)) {
-                if (segment.size_bytes == journal->segment_bytes)
+                if (segment.size_bytes == journal->segment_bytes && !journal_segment_has_lost(&segment))
                         return journal_prepare_recycled(journal, &segment, reterr);
-                journal_remove(journal, &segment); /* of another configuration */
+                journal_remove(journal, &segment); /* of another configuration, or damaged */
         }
         uint64_t size_bytes = atomic_load_explicit(&journal->stat_size_bytes, memory_order_relaxed);
         uint64_t size_bytes_max = journal->size_bytes_max;
@@ -240,11 +250,33 @@ static enum err_code journal_make_cursors_durable(struct journal *journal, uint6
         return code;
 }
 
+/* Whether the directory is still where the next start looks for it. */
+static bool journal_is_in_place(const struct journal *journal)
+{
+        char path[PATH_MAX];
+        struct stat named, ours;
+        int used = snprintf(path, sizeof(path), "%s/" JOURNAL_LOCK_NAME, journal->directory);
+        if (used < 0 || (size_t)used >= sizeof(path) || disk_stat(journal->lock_fd, &ours) < 0)
+                return true; /* it cannot be told */
+        if (disk_stat_path(path, &named) < 0)
+                return errno != ENOENT && errno != ENOTDIR;
+        return named.st_dev == ours.st_dev && named.st_ino == ours.st_ino;
+}
+
 enum err_code journal_maintain(struct journal *journal, struct err *reterr)
 {
         ASSERT(!journal->read_only);
         /* Relaxed: a hint; when it is raised again meanwhile, the next call comes sooner. */
         atomic_store_explicit(&journal->wants_maintenance, false, memory_order_relaxed);
+        bool removed = !journal_is_in_place(journal);
+        /* Relaxed: as journal_use_drain_room(). */
+        atomic_store_explicit(&journal->removed, removed, memory_order_relaxed);
+        if (removed)
+                return err_set(
+                        reterr, ERR_SYSTEM,
+                        "journal directory %s was removed or moved: what it held is delivered as far as it is in "
+                        "memory, and nothing more is taken; put it back, or restart",
+                        journal->directory);
         uint64_t oldest = journal_oldest_needed(journal);
         enum err_code code = journal_make_cursors_durable(journal, &oldest, reterr);
         for (;;) {

@@ -13,6 +13,7 @@ struct journal_reader {
         uint64_t base_position, data_end;
         uint32_t seed;
         bool verify;                     /* the bytes may have been to the disk and back */
+        const _Atomic uint32_t *lost;    /* pages of the journal's own mapping that could not be backed */
         struct journal_segment *segment; /* pinned; NULL when the bytes are a copy */
         void *own_map;                   /* NULL: the journal's own mapping is used */
         uint64_t own_bytes;
@@ -128,13 +129,14 @@ static __attribute__((noinline)) enum err_code journal_reader_enter(struct journ
         reader->data_end = journal_segment_data_end(segment);
         reader->seed = segment->seed;
         const uint8_t *map = segment->map;
+        reader->lost = segment->lost;
         if (!journal->read_only) {
                 /* Relaxed: under the mutex, where control looks at it. */
                 atomic_fetch_add_explicit(&segment->pins, 1, memory_order_relaxed);
                 reader->segment = segment;
         }
         (void)pthread_mutex_unlock(&journal->mutex);
-        reader->verify = map == NULL;
+        reader->verify = map == NULL || atomic_load_explicit(reader->lost, memory_order_acquire) != 0;
         if (map == NULL) {
                 code = journal_reader_map(reader, size_bytes);
                 if (code != ERR_OK) {
@@ -145,6 +147,28 @@ static __attribute__((noinline)) enum err_code journal_reader_enter(struct journ
         }
         reader->bytes = map;
         return ERR_OK;
+}
+
+/* Reads a byte of each page of a record, so that a page which is gone is known to be before its content is used. True:
+ * pages of the segment were lost, and from now on its records must be checked. */
+static inline bool journal_reader_finds_lost(const struct journal_reader *reader, const uint8_t *at, uint64_t bytes)
+{
+        const volatile uint8_t *touched = at;
+        for (uint64_t offset = JOURNAL_PAGE_BYTES; offset < bytes; offset += JOURNAL_PAGE_BYTES)
+                (void)touched[offset];
+        (void)touched[bytes - 1];
+        /* Acquire: pairs with the release in the handler of io/disk_guard.c; it may have run on another thread. */
+        return __builtin_expect(atomic_load_explicit(reader->lost, memory_order_acquire) != 0, 0);
+}
+
+/* Behind the last record of a segment that was given up there may be nothing, not even the gap that ends it. */
+static bool journal_reader_is_behind_end(const struct journal_reader *reader, uint64_t position)
+{
+        uint64_t end = 0;
+        /* Pairs with the release in journal_writer_switch(). */
+        if (reader->segment != NULL)
+                end = atomic_load_explicit(&reader->segment->end_position, memory_order_acquire);
+        return end != 0 && position >= end;
 }
 
 static __attribute__((noinline, cold)) enum err_code journal_read_damaged(struct journal_reader *reader,
@@ -179,14 +203,26 @@ enum err_code journal_read(struct journal_reader *reader, uint64_t position, uin
                 uint64_t room_bytes = reader->data_end - offset;
                 struct journal_record_header header;
                 memcpy(&header, at, sizeof(header));
-                if (reader->verify && !journal_record_is_whole(at, room_bytes, reader->seed, &header))
-                        return journal_read_damaged(reader, position, ret_record);
+                if (reader->verify && !journal_record_is_whole(at, room_bytes, reader->seed, &header)) {
+                        if (!journal_reader_is_behind_end(reader, position))
+                                return journal_read_damaged(reader, position, ret_record);
+                        position = reader->base_position + reader->data_end;
+                        continue;
+                }
                 /* Cheap bounds also for warm bytes: their pages may have been read back from the disk, too. */
                 uint64_t bytes = journal_record_bytes(header.payload_bytes);
                 if (bytes > room_bytes || journal_header_routes_count(&header) > LIMIT_ROUTES_PER_EVENT_MAX)
                         return journal_read_damaged(reader, position, ret_record);
+                if (!reader->verify && journal_reader_finds_lost(reader, at, sizeof(header))) {
+                        reader->verify = true;
+                        continue;
+                }
                 if ((journal_header_flags(&header) & JOURNAL_FLAG_GAP) != 0) {
                         position += bytes;
+                        continue;
+                }
+                if (!reader->verify && journal_reader_finds_lost(reader, at, bytes)) {
+                        reader->verify = true;
                         continue;
                 }
                 ret_record->position = position;

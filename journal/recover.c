@@ -90,8 +90,11 @@ static enum err_code recover_open(const struct recover *recover, uint64_t number
         *ret_fd = disk_open(recover->journal->directory_fd, name, flags | O_NOFOLLOW, 0);
         if (*ret_fd >= 0)
                 return ERR_OK;
-        return err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot open journal segment %s/%s",
-                             recover->journal->directory, name);
+        int sys_errno = errno;
+        enum err_code code = err_set_errno(recover->reterr, ERR_SYSTEM, sys_errno, "cannot open journal segment %s/%s",
+                                           recover->journal->directory, name);
+        errno = sys_errno;
+        return code;
 }
 
 /* ------------------------------------------------------------------------------------------------------ quarantine */
@@ -181,7 +184,14 @@ static bool recover_parse_name(const char *name, const char *suffix, uint64_t *r
         return strcmp(name + 16, suffix) == 0;
 }
 
-/* Reads what identifies the file. ERR_CORRUPT: it is no segment. */
+/* Whether the disk, and not this process or its rights, is why a file cannot be opened or read: then the others are no
+ * worse for it. */
+static bool recover_is_unreadable(enum err_code code)
+{
+        return code == ERR_SYSTEM && errno != EMFILE && errno != ENFILE;
+}
+
+/* Reads what identifies the file. ERR_CORRUPT: it is no segment. On failure errno tells why. */
 static enum err_code recover_identify(struct recover *recover, struct recover_file *file)
 {
         int fd;
@@ -199,6 +209,7 @@ static enum err_code recover_identify(struct recover *recover, struct recover_fi
         if (recover_read(fd, head, sizeof(head), 0) != ERR_OK) {
                 code = err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot read journal segment %016llx in %s",
                                      (unsigned long long)file->number, recover->journal->directory);
+                errno = EIO;
                 goto out;
         }
         memcpy(&file->header, head, sizeof(file->header));
@@ -263,7 +274,7 @@ static enum err_code recover_list(struct recover *recover)
                 if (file.number >= journal->next_file_number && file.number < UINT64_MAX)
                         journal->next_file_number = file.number + 1;
                 code = recover_identify(recover, &file);
-                if (code == ERR_CORRUPT || (code != ERR_OK && journal->read_only)) {
+                if (code == ERR_CORRUPT || (code != ERR_OK && journal->read_only) || recover_is_unreadable(code)) {
                         if (!journal->read_only)
                                 recover_quarantine_move(recover, file.number);
                         code = ERR_OK;
@@ -340,34 +351,38 @@ static enum err_code recover_table(struct recover *recover)
         return ERR_OK;
 }
 
+/* What cannot be read is read as zeros: its records are lost, and counted, and the start goes on. */
 static enum err_code recover_load(struct recover *recover, size_t index)
 {
         int fd;
+        const uint64_t bytes = recover->files[index].header.segment_bytes;
         enum err_code code = recover_open(recover, recover->files[index].number, O_RDONLY, &fd);
-        if (code != ERR_OK)
+        if (code != ERR_OK && !recover_is_unreadable(code))
                 return code;
-        if (recover_read(fd, recover->bytes, recover->files[index].header.segment_bytes, 0) != ERR_OK)
-                code = err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot read journal segment %016llx in %s",
-                                     (unsigned long long)recover->files[index].number, recover->journal->directory);
-        (void)disk_close(fd); /* read only */
-        return code;
+        if (code != ERR_OK || recover_read(fd, recover->bytes, bytes, 0) != ERR_OK) {
+                memset(recover->bytes, 0, bytes);
+                recover->recovery->unreadable_segments++;
+        }
+        if (code == ERR_OK)
+                (void)disk_close(fd); /* read only */
+        return ERR_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------------ repair */
 
+/* A repair that cannot be written is made again by the next open; until then readers find the damage by themselves. */
 static enum err_code recover_repair(struct recover *recover, size_t index, const void *bytes, uint64_t count,
                                     uint64_t offset)
 {
         int fd;
         enum err_code code = recover_open(recover, recover->files[index].number, O_WRONLY, &fd);
-        if (code != ERR_OK)
-                return code;
         /* Synced with the whole file, in recover_lengths(). */
-        if (recover_write(fd, bytes, count, offset) != ERR_OK)
-                code = err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot repair journal segment %016llx in %s",
-                                     (unsigned long long)recover->files[index].number, recover->journal->directory);
-        (void)disk_close(fd); /* the write was checked */
-        return code;
+        if (code == ERR_OK)
+                code = recover_write(fd, bytes, count, offset);
+        recover->recovery->repair_failures += code != ERR_OK;
+        if (fd >= 0)
+                (void)disk_close(fd); /* the write was checked */
+        return ERR_OK;
 }
 
 static enum err_code recover_cover(struct recover *recover, size_t index, uint64_t offset, uint64_t end,
@@ -657,26 +672,20 @@ static enum err_code recover_lengths(struct recover *recover)
                 if (file->file_bytes >= file->header.segment_bytes && !to_be_written && !host)
                         continue;
                 int fd;
-                enum err_code code = recover_open(recover, file->number, O_RDWR, &fd);
-                if (code != ERR_OK)
-                        return code;
-                if (file->file_bytes < file->header.segment_bytes && disk_truncate(fd, file->header.segment_bytes) < 0)
-                        code = err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot extend %s/%016llx.segment",
-                                             journal->directory, (unsigned long long)file->number);
-                int failed = 0;
-                if (code == ERR_OK && to_be_written)
-                        failed = disk_allocate(fd, file->header.segment_bytes);
-                if (failed != 0)
-                        code = err_set_errno(recover->reterr, failed == EFBIG ? ERR_DISK_FULL : ERR_SYSTEM, failed,
-                                             "cannot allocate %s/%016llx.segment", journal->directory,
-                                             (unsigned long long)file->number);
+                if (recover_open(recover, file->number, O_RDWR, &fd) != ERR_OK) {
+                        journal->sync_failed |= host;
+                        journal->segments[i].unusable = to_be_written;
+                        continue;
+                }
+                /* What cannot be written any more, for want of room perhaps, is only read. */
+                bool whole = file->file_bytes >= file->header.segment_bytes ||
+                             disk_truncate(fd, file->header.segment_bytes) == 0;
+                if (to_be_written && (!whole || disk_allocate(fd, file->header.segment_bytes) != 0))
+                        journal->segments[i].unusable = true;
                 /* What fails here is tried again by journal_sync_begin(), and not durable before. */
-                if (code == ERR_OK && host &&
-                    ((write_anew && recover_write_anew(recover, file, fd) != ERR_OK) || disk_sync(fd) < 0))
+                if (host && ((write_anew && recover_write_anew(recover, file, fd) != ERR_OK) || disk_sync(fd) < 0))
                         journal->sync_failed = true;
-                (void)disk_close(fd); /* nothing was written */
-                if (code != ERR_OK)
-                        return code;
+                (void)disk_close(fd); /* the writes were checked */
         }
         if (journal->durability == JOURNAL_DURABILITY_HOST)
                 journal_targets_note_sync(&journal->targets, journal->sync_failed);

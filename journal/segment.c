@@ -160,6 +160,7 @@ enum err_code journal_segment_map(struct journal *journal, struct journal_segmen
         }
         segment->fd = fd;
         segment->map = map;
+        segment->lost = disk_lost(map);
         return ERR_OK;
 }
 
@@ -191,14 +192,18 @@ void journal_segment_dirty(const struct journal_segment *segment, uint64_t from,
                                                 memory_order_relaxed);
 }
 
-void journal_segment_warm(const struct journal_segment *segment, uint64_t offset)
+bool journal_segment_warm(const struct journal_segment *segment, uint64_t offset)
 {
         uint64_t from = offset & ~(uint64_t)(JOURNAL_PAGE_BYTES - 1);
         if (from >= segment->size_bytes)
-                return;
-        if (disk_populate(segment->map + from, segment->size_bytes - from) == 0 || errno != EINVAL)
-                return; /* else the writer's own faults will do */
-        journal_segment_touch(segment, offset);
+                return true;
+        if (disk_populate(segment->map + from, segment->size_bytes - from) < 0) {
+                if (errno == EFAULT || errno == EHWPOISON)
+                        return false;
+                if (errno == EINVAL) /* else, short of memory, the writer's own faults will do */
+                        journal_segment_touch(segment, offset);
+        }
+        return !journal_segment_has_lost(segment);
 }
 
 enum err_code journal_segment_create_file(struct journal *journal, struct journal_segment *segment, struct err *reterr)
@@ -231,6 +236,12 @@ enum err_code journal_segment_create_file(struct journal *journal, struct journa
         }
         segment->map = map;
         segment->fd = fd;
+        segment->lost = disk_lost(map);
+        if (!journal_segment_warm(segment, 0)) {
+                code = err_set(reterr, ERR_SYSTEM, "journal segment %s/%s has pages that the disk cannot keep",
+                               journal->directory, unfinished);
+                goto out;
+        }
         journal_segment_write_headers(segment);
         if (journal->durability == JOURNAL_DURABILITY_HOST && disk_sync(fd) < 0) {
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync journal segment %s/%s", journal->directory,

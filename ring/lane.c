@@ -309,6 +309,12 @@ void ring_visit_undo(struct ring_lane *lane)
         lane->visit_over = true;
 }
 
+void ring_visit_abandon(struct ring_lane *lane)
+{
+        lane->read = lane->cursor;
+        lane->visiting = false;
+}
+
 /* After tail or durable moved (seq_cst): either we see that the producer waits, or it sees the new position. */
 static void ring_lane_wake_waiter(struct ring_lane *lane)
 {

@@ -199,6 +199,8 @@ bool ring_replay_read(struct slice payload, struct ring_replayed *ret_replayed, 
 /* Undoes the last ring_visit_next() (which returned a record) and ends the offering: the record comes again in the next
  * visit (the journal was full). */
 void ring_visit_undo(struct ring_lane *lane);
+/* Undoes all of the visit and ends it: every record comes again in the next one. */
+void ring_visit_abandon(struct ring_lane *lane);
 /* Gives back what was taken. Without a visit, or with nothing taken, it does nothing. */
 void ring_visit_end(struct ring_lane *lane);
 

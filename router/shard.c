@@ -6,6 +6,7 @@
 #include "codecs/codec.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <rte_pause.h>
 #include <rte_ring.h>
@@ -27,7 +28,8 @@ _Static_assert(LIMIT_EVENT_BYTES_MAX + SHARD_RECORD_EXTRA_BYTES <= LIMIT_RECORD_
  * visits cost less CPU per event, and producers do not wait for them. */
 #define SHARD_BUSY_EVENTS 128u
 /* With no room in the journal: how long until the next look. */
-#define SHARD_FULL_NAP_NS (1 * CLOCK_NS_PER_MS)
+#define SHARD_FULL_NAP_NS   (1 * CLOCK_NS_PER_MS)
+#define SHARD_SAME_CAUSE_NS (10 * CLOCK_NS_PER_S)
 
 struct shard_lane {
         struct ring_lane *lane;
@@ -63,6 +65,7 @@ struct shard {
         bool maintenance_told;
         bool sync_told; /* something waits to be synced, and nothing was since control was told */
         struct log_gate full_gate;
+        struct log_gate given_up_gate;
         struct ring_replayed replayed; /* what stood before the event of the record in hand */
 };
 
@@ -244,6 +247,27 @@ static __attribute__((noinline, cold)) void shard_put_origin(const struct ring_r
         memcpy(payload, &origin, sizeof(origin));
 }
 
+/* The log could not keep what this visit has put into it (journal_publish()): the lane keeps it, and the next visit
+ * tries again in another segment. */
+static __attribute__((noinline, cold)) void shard_take_back(struct shard *shard, struct ring_lane *lane)
+{
+        uint64_t repeats = 0;
+        const uint64_t committed = journal_committed_position(shard->options.journal);
+        /* What workers are to be told of may only begin at records that are there. */
+        for (uint32_t i = 0; i < shard->options.workers_count; i++)
+                if (shard->feeds[i].begin_position != UINT64_MAX && shard->feeds[i].begin_position > committed)
+                        shard->feeds[i].begin_position = committed;
+        ring_visit_abandon(lane);
+        shard->journal_full = true; /* nothing was taken, and the lane is not empty */
+        counter_add(shard->options.counters, COUNTER_journal_segments_given_up, 1);
+        if (log_gate_open(&shard->given_up_gate, clock_monotonic_ns(), SHARD_SAME_CAUSE_NS, &repeats))
+                log_error("a journal segment is given up: the disk cannot keep its pages",
+                          "shard=%u now=\"its last events are taken again into another one\" "
+                          "help=\"look at the kernel's log for the disk, and at who cut files in the journal's "
+                          "directory\" repeats=%" PRIu64,
+                          shard->options.index, repeats);
+}
+
 /* Takes what one lane holds, within the visit's budget. Returns the events taken. */
 static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
 {
@@ -266,7 +290,13 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                         replayed = shard_take_replayed(shard, &shared);
                         origin_bytes = sizeof(struct journal_origin);
                 }
-                if (journal_reserve(journal, SHARD_RECORD_EXTRA_BYTES + (uint32_t)shared.len, &payload) != ERR_OK) {
+                enum err_code code =
+                        journal_reserve(journal, SHARD_RECORD_EXTRA_BYTES + (uint32_t)shared.len, &payload);
+                if (__builtin_expect(code == ERR_CORRUPT, 0)) {
+                        shard_take_back(shard, lane);
+                        return 0;
+                }
+                if (code != ERR_OK) {
                         ring_visit_undo(lane);
                         shard->journal_full = true;
                         counter_add(counters, COUNTER_router_journal_full, 1);
@@ -313,7 +343,10 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                 events++;
         }
         if (events > 0) {
-                journal_publish(journal);
+                if (__builtin_expect(journal_publish(journal) != ERR_OK, 0)) {
+                        shard_take_back(shard, lane);
+                        return 0;
+                }
                 counter_add(counters, COUNTER_router_events, events);
                 counter_add(counters, COUNTER_router_bytes, bytes);
                 counter_add(counters, COUNTER_router_visits, 1);

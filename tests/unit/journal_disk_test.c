@@ -198,3 +198,139 @@ Test(journal_disk, the_next_open_writes_anew_what_a_failed_sync_left)
         cr_assert_eq(recovery.rewritten_segments, 0, "once is enough");
         journal_close(journal);
 }
+
+/* ------------------------------------------------------------------------------------------------------ lost pages */
+
+/* Appends one record as a shard does: what could not be kept is appended again. Returns how often that was. */
+static uint32_t append_kept(struct journal *journal)
+{
+        uint32_t again = 0;
+        for (;;) {
+                cr_assert_lt(again, 10);
+                enum err_code code = journal_files_append(journal, 7, MEAN, 1);
+                if (code == ERR_OK)
+                        code = journal_publish(journal);
+                if (code == ERR_OK)
+                        return again;
+                cr_assert(code == ERR_CORRUPT || code == ERR_FULL, "%s", err_name(code));
+                again += code == ERR_CORRUPT;
+                (void)journal_maintain(journal, NULL);
+        }
+}
+
+static uint64_t count_whole(struct journal *journal, uint64_t position, uint64_t *ret_damaged)
+{
+        struct journal_reader *reader;
+        uint64_t whole = 0, limit = journal_committed_position(journal);
+        *ret_damaged = 0;
+        cr_assert_eq(journal_reader_create(journal, &reader, NULL), ERR_OK);
+        for (;;) {
+                struct journal_record record;
+                enum err_code code = journal_read(reader, position, limit, &record);
+                if (code == ERR_EMPTY)
+                        break;
+                cr_assert(code == ERR_OK || code == ERR_CORRUPT, "%s", err_name(code));
+                if (code == ERR_OK)
+                        cr_assert(journal_files_check(record.payload, 7, MEAN));
+                whole += code == ERR_OK;
+                *ret_damaged += code == ERR_CORRUPT;
+                position = record.next_position;
+        }
+        journal_reader_free(reader);
+        return whole;
+}
+
+static void cut_segment(uint64_t number, off_t bytes)
+{
+        char path[400];
+        (void)snprintf(path, sizeof(path), "%s/%016llx.segment", directory, (unsigned long long)number);
+        cr_assert_eq(truncate(path, bytes), 0);
+}
+
+Test(journal_disk, a_page_lost_ahead_of_the_writer_costs_no_event)
+{
+        struct journal_recovery recovery;
+        struct journal *journal = must_open(JOURNAL_DURABILITY_PROCESS, &recovery);
+        uint64_t position = journal_committed_position(journal), damaged;
+        for (uint32_t i = 0; i < 100; i++)
+                cr_assert_eq(append_kept(journal), 0);
+        off_t used = (off_t)(journal_committed_position(journal) % MIB);
+        cut_segment(0, (used + 8191) / 4096 * 4096);
+        uint32_t again = 0;
+        for (uint32_t i = 0; i < 1000; i++)
+                again += append_kept(journal);
+        cr_assert_eq(again, 1, "%u", again);
+        cr_assert_eq(count_whole(journal, position, &damaged), 1100);
+        cr_assert_eq(damaged, 0);
+        struct journal_stats stats;
+        journal_get_stats(journal, &stats);
+        cr_assert_eq(stats.segments_given_up, 1);
+        uint64_t waiting;
+        cr_assert_eq(journal_target_audit(journal, 0, NULL, &waiting, NULL), ERR_OK);
+        cr_assert_eq(waiting, 1100);
+        journal_close(journal);
+
+        journal = must_open(JOURNAL_DURABILITY_PROCESS, &recovery);
+        cr_assert_eq(recovery.lost_records, 0);
+        cr_assert_eq(recovery.records, 1100);
+        struct journal_target_state state;
+        cr_assert_eq(journal_target_audit(journal, 0, &state, &waiting, NULL), ERR_OK);
+        cr_assert_eq(waiting, 1100);
+        cr_assert_eq(state.accepted, 1100);
+        journal_close(journal);
+}
+
+Test(journal_disk, pages_lost_behind_the_writer_are_told_and_counted)
+{
+        struct journal_recovery recovery;
+        struct journal *journal = must_open(JOURNAL_DURABILITY_PROCESS, &recovery);
+        uint64_t position = journal_committed_position(journal), damaged;
+        for (uint32_t i = 0; i < 100; i++)
+                (void)append_kept(journal);
+        cut_segment(0, 8192);
+        for (uint32_t i = 0; i < 100; i++)
+                (void)append_kept(journal);
+        uint64_t whole = count_whole(journal, position, &damaged);
+        cr_assert_gt(damaged, 0);
+        cr_assert_geq(whole, 100, "what came after it is all there");
+        cr_assert_lt(whole, 200);
+        journal_close(journal);
+        journal = must_open(JOURNAL_DURABILITY_PROCESS, &recovery);
+        cr_assert_geq(recovery.lost_records, 200 - whole);
+        cr_assert_leq(recovery.lost_records, 200 - whole + 1, "and at most the one that was appended again");
+        cr_assert_eq(recovery.records, whole);
+        journal_close(journal);
+}
+
+Test(journal_disk, segments_cut_while_they_wait_are_not_written)
+{
+        struct journal *journal = must_open(JOURNAL_DURABILITY_PROCESS, NULL);
+        uint64_t position = journal_committed_position(journal), damaged;
+        (void)append_kept(journal);
+        cut_segment(1, 0); /* prepared ahead */
+        for (uint32_t i = 0; i < 5 * MIB / MEAN; i++)
+                (void)append_kept(journal);
+        cr_assert_eq(count_whole(journal, position, &damaged), 5 * MIB / MEAN + 1);
+        cr_assert_eq(damaged, 0);
+        journal_close(journal);
+}
+
+Test(journal_disk, a_log_whose_directory_is_gone_takes_nothing_more)
+{
+        char elsewhere[300];
+        struct err err = {.text = ""};
+        struct journal *journal = must_open(JOURNAL_DURABILITY_PROCESS, NULL);
+        uint64_t position = journal_committed_position(journal), damaged;
+        (void)append_kept(journal);
+        (void)snprintf(elsewhere, sizeof(elsewhere), "%s.moved", directory);
+        cr_assert_eq(rename(directory, elsewhere), 0);
+        cr_assert_eq(journal_maintain(journal, &err), ERR_SYSTEM);
+        cr_assert(strstr(err.text, directory) != NULL, "%s", err.text);
+        cr_assert_eq(journal_files_append(journal, 7, MEAN, 1), ERR_FULL);
+        cr_assert_eq(count_whole(journal, position, &damaged), 1);
+        cr_assert_eq(rename(elsewhere, directory), 0);
+        cr_assert_eq(journal_maintain(journal, &err), ERR_OK);
+        cr_assert_eq(append_kept(journal), 0);
+        cr_assert_eq(count_whole(journal, position, &damaged), 2);
+        journal_close(journal);
+}
