@@ -1,14 +1,15 @@
 /* The table of series: open addressing over entries in the order of their coming, their values in one arena.
  *
  * A series' key is its metric, its roll-up, its period and its values. The hash of all but the period is its identity,
- * which the budget remembers, 64 bits of it with a seed of this process: that two series of an hour share one is less
- * likely than 1 in 10^11, and then there is one series more than the budget. */
+ * which the budget remembers, 64 bits of it with a seed of this process, or of its file: that two series of an hour
+ * share one is less likely than 1 in 10^11, and then there is one series more than the budget. */
 #include "egress/metrics.h"
 
 #include "base/assert.h"
 #include "base/hash.h"
 #include "base/limits.h"
 #include "base/random.h"
+#include "egress/series.h"
 
 #include <stdlib.h>
 
@@ -78,6 +79,7 @@ struct metrics_table {
 
         struct metrics_hour hours[2]; /* the newest, and all before it */
         uint32_t hour_slots_mask;
+        struct series *series; /* where they are written down; NULL: nowhere */
         struct metrics_stats stats;
 };
 
@@ -370,6 +372,11 @@ static void metrics_add(struct metrics_table *table, const struct metrics_key *k
 
 /* ---------------------------------------------------------------------------------------------- the budget */
 
+/* In the file identities are odd, and these even. */
+#define METRICS_BESIDE(type, roll_up) ((uint64_t)(type) << 8 | (uint64_t)(roll_up) << 1)
+_Static_assert(LIMIT_CLOUDWATCH_SERIES_MAX + (CODEC_EVENT_TYPES_COUNT + 1) * RULES_ROLL_UPS_MAX <= SERIES_RECORDS_MAX,
+               "every series of an hour has a record");
+
 static void metrics_hour_clear(struct metrics_table *table, struct metrics_hour *hour, int64_t number)
 {
         memset(hour->identities, 0, ((size_t)table->hour_slots_mask + 1) * sizeof(*hour->identities));
@@ -406,6 +413,8 @@ static bool metrics_admit(struct metrics_table *table, int64_t hour_number, uint
                 return false;
         hour->identities[i] = identity;
         hour->count++;
+        if (table->series != NULL)
+                series_add(table->series, hour->hour, identity);
         return true;
 }
 
@@ -414,9 +423,35 @@ static void metrics_beside(struct metrics_table *table, int64_t hour_number, uin
 {
         struct metrics_hour *hour = metrics_hour_of(table, hour_number);
         uint16_t bit = (uint16_t)(1u << roll_up);
-        ASSERT(type <= CODEC_EVENT_TYPES_COUNT);
-        hour->beside_count += (hour->beside[type] & bit) == 0;
+        ASSERT(type > 0 && type <= CODEC_EVENT_TYPES_COUNT);
+        if ((hour->beside[type] & bit) != 0)
+                return;
         hour->beside[type] |= bit;
+        hour->beside_count++;
+        if (table->series != NULL)
+                series_add(table->series, hour->hour, METRICS_BESIDE(type, roll_up));
+}
+
+uint32_t metrics_table_records_max(const struct rules_cloudwatch *cloudwatch)
+{
+        return cloudwatch->series_max + (CODEC_EVENT_TYPES_COUNT + 1) * cloudwatch->roll_ups_count;
+}
+
+void metrics_table_keep(struct metrics_table *table, struct series *series)
+{
+        int64_t newest = series_newest_hour(series);
+        ASSERT(table->entries_count == 0 && table->hours[0].hour == INT64_MIN);
+        table->seed = series_seed(series);
+        for (int64_t hour = newest - 1; newest != SERIES_NO_HOUR && hour <= newest; hour++)
+                for (uint32_t i = 0; i < series_count(series, hour); i++) {
+                        uint64_t value = series_get(series, hour, i);
+                        uint64_t type = value >> 8, roll_up = (value & 0xff) / 2;
+                        if ((value & 1) != 0)
+                                (void)metrics_admit(table, hour, value); /* more than the budget cannot be in it */
+                        else if (type > 0 && type <= CODEC_EVENT_TYPES_COUNT && roll_up < table->config.roll_ups_count)
+                                metrics_beside(table, hour, (uint8_t)type, (uint32_t)roll_up);
+                }
+        table->series = series;
 }
 
 /* ---------------------------------------------------------------------------------------------- counting */

@@ -9,8 +9,8 @@
  * The budget bounds the different series of an hour, for CloudWatch bills each by the hour: when series_max of them are
  * admitted, further ones are counted under the overflow value in every dimension. Those overflow series, one for each
  * metric and roll-up, are beside the budget, and so is the series of a roll-up without dimensions. What is admitted
- * belongs to the hour of the event; of hours older than the one before the newest, all share one budget. It is in
- * memory only: after a restart the hour's budget begins anew.
+ * belongs to the hour of the event; of hours older than the one before the newest, all share one budget. With a series
+ * file (egress/series.h) it outlives the process.
  *
  * All memory is taken by create. One thread at a time. */
 #ifndef SENDRING_EGRESS_METRICS_H
@@ -23,12 +23,18 @@
 #include <stdint.h>
 
 struct metrics_table;
+struct series;
 
 /* Copies what it keeps of `cloudwatch`. ERR_MEMORY. */
 enum err_code metrics_table_create(const struct rules_cloudwatch *cloudwatch, struct metrics_table **ret_table,
                                    struct err *reterr);
 /* What create takes, for the memory budget. */
 uint64_t metrics_table_bytes(const struct rules_cloudwatch *cloudwatch);
+/* Admits what the file has admitted, and writes into it what is admitted from now on. For an empty table that has not
+ * counted yet; the file must live as long as the table. */
+void metrics_table_keep(struct metrics_table *table, struct series *series);
+/* Records that its file needs for an hour. */
+uint32_t metrics_table_records_max(const struct rules_cloudwatch *cloudwatch);
 /* The copy: its texts live as long as the table. */
 const struct rules_cloudwatch *metrics_table_config(const struct metrics_table *table);
 void metrics_table_free(struct metrics_table *table); /* NULL is allowed */

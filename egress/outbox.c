@@ -142,12 +142,12 @@ uint32_t outbox_sweep(const char *directory, const struct slice *keys, uint32_t 
         if (list == NULL)
                 return 0; /* no target has made it yet */
         for (const char *found = disk_list_next(list); found != NULL; found = disk_list_next(list)) {
-                char name[32];
-                bool wanted = !slice_has_suffix(slice_of_text(found), SLICE(".outbox"));
+                struct slice name = slice_of_text(found);
+                bool wanted = !slice_has_suffix(name, SLICE(".outbox")) && !slice_has_suffix(name, SLICE(".series"));
                 for (uint32_t i = 0; i < keys_count && !wanted; i++) {
-                        (void)snprintf(name, sizeof(name), "%016" PRIx64 ".outbox",
-                                       outbox_key_hash(keys[i])); /* it fits */
-                        wanted = strcmp(name, found) == 0;
+                        char hash[17];
+                        (void)snprintf(hash, sizeof(hash), "%016" PRIx64, outbox_key_hash(keys[i])); /* it fits */
+                        wanted = slice_equal(slice_head(name, slice_find_byte(name, '.')), slice_of_text(hash));
                 }
                 removed += !wanted && disk_unlink(directory_fd, found) == 0;
         }

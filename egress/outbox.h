@@ -76,8 +76,9 @@ struct outbox;
 bool outbox_path(const char *directory, struct slice key, char *out, size_t out_bytes);
 /* FNV-1a of the key. Two keys with one hash would be two targets with one file: the second is refused as ERR_LOCKED. */
 uint64_t outbox_key_hash(struct slice key);
-/* Removes the outboxes in the directory that belong to none of the keys. Before their targets are made, or after: those
- * that are in use are in the list. Returns how many; 0 when there is no such directory. */
+/* Removes the outboxes, and the series files (egress/series.h), in the directory that belong to none of the keys.
+ * Before their targets are made, or after: those that are in use are in the list. Returns how many files; 0 when there
+ * is no such directory. */
 uint32_t outbox_sweep(const char *directory, const struct slice *keys, uint32_t keys_count);
 
 struct outbox_options {

@@ -18,6 +18,7 @@
 #include "egress/cloudwatch.h"
 #include "egress/metrics.h"
 #include "egress/outbox.h"
+#include "egress/series.h"
 
 #include <inttypes.h>
 #include <limits.h>
@@ -31,10 +32,12 @@
  * next.
  */
 #define CLOUDWATCH_IDLE_TIMEOUT_MS 5000u
+#define CLOUDWATCH_MS_PER_HOUR     INT64_C(3600000)
 #define CLOUDWATCH_LOG_INTERVAL_NS (300 * CLOCK_NS_PER_S)
 
 struct egress_cloudwatch {
         struct metrics_table *table;
+        struct series *series; /* what the table has admitted */
         struct outbox *outbox;
         struct cloudwatch_gzip *gzip; /* NULL: never */
         uint8_t *wire;                /* one compressed body */
@@ -68,6 +71,7 @@ static uint64_t target_cloudwatch_budget_bytes(const struct rules_settings *sett
 {
         return sizeof(struct egress_cloudwatch) + egress_target_http_budget_bytes(settings, 1) +
                metrics_table_bytes(spec->cloudwatch) +
+               series_budget_bytes(metrics_table_records_max(spec->cloudwatch)) +
                outbox_budget_bytes(cloudwatch_bodies_bytes_max(spec->cloudwatch)) +
                (spec->cloudwatch->gzip
                         ? cloudwatch_gzip_memory_bytes() + cloudwatch_gzip_bytes_max(LIMIT_CLOUDWATCH_CALL_BYTES_MAX)
@@ -155,6 +159,32 @@ static void cloudwatch_recover(struct egress_target *target, const struct outbox
                  moved);
 }
 
+/* The outbox is open: its lock is for this file as well. */
+static enum err_code cloudwatch_keep_series(struct egress_target *target, const struct rules_cloudwatch *rules,
+                                            struct err *reterr)
+{
+        struct egress_cloudwatch *own = target->cloudwatch;
+        const char *directory = target->worker->options.outbox_directory, *dropped = NULL;
+        char path[PATH_MAX];
+        if (!series_path(directory, target->spec.key, path, sizeof(path)))
+                return err_set(reterr, ERR_CONFIG, "the path %s is too long", directory);
+        struct series_options options = {
+                .path = path,
+                .key_hash = outbox_key_hash(target->spec.key),
+                .records_max = metrics_table_records_max(rules),
+                .hour_max = (clock_realtime_ms() + CLOUDWATCH_AHEAD_MS_MAX) / CLOUDWATCH_MS_PER_HOUR,
+        };
+        enum err_code code = series_open(&options, &own->series, &dropped, reterr);
+        if (code != ERR_OK)
+                return code;
+        if (dropped != NULL)
+                log_warning("the budget of a CloudWatch target begins anew",
+                            "target=%s reason=\"%s\" now=\"this hour may have more series than SeriesMax\"",
+                            target->log_key, dropped);
+        metrics_table_keep(own->table, own->series);
+        return ERR_OK;
+}
+
 static enum err_code target_cloudwatch_create(struct egress_target *target, struct err *reterr)
 {
         const struct rules_cloudwatch *rules = target->spec.cloudwatch;
@@ -200,9 +230,13 @@ static enum err_code target_cloudwatch_create(struct egress_target *target, stru
         code = outbox_open(&options, &own->outbox, &found, reterr);
         if (code != ERR_OK)
                 return code;
+        code = cloudwatch_keep_series(target, rules, reterr);
+        if (code != ERR_OK)
+                return code;
         metrics_table_get_stats(own->table, &own->told);
         /* Relaxed: figures for people. */
         atomic_store_explicit(&target->row->series_max, own->told.series_max, memory_order_relaxed);
+        atomic_store_explicit(&target->row->series_hour, own->told.hour_series, memory_order_relaxed);
         cloudwatch_recover(target, &found);
         return ERR_OK;
 }
@@ -214,11 +248,16 @@ static void target_cloudwatch_free(struct egress_target *target)
         if (own == NULL)
                 return;
         /* A target that has come to its end leaves nothing; one whose daemon ends goes on where it was. */
-        if (own->outbox != NULL && egress_target_is_gone(target))
+        bool gone = egress_target_is_gone(target);
+        metrics_table_free(own->table);
+        if (own->series != NULL && gone)
+                series_remove(own->series);
+        else
+                series_close(own->series);
+        if (own->outbox != NULL && gone) /* last: it has the lock */
                 outbox_remove(own->outbox);
         else
                 outbox_close(own->outbox);
-        metrics_table_free(own->table);
         cloudwatch_gzip_free(own->gzip);
         free(own->wire);
         free(own);

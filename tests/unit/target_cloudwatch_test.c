@@ -2,6 +2,7 @@
  * peer counts what it took; every event has one series, that of its configuration set. */
 #include "egress/cloudwatch.h"
 #include "egress/outbox.h"
+#include "egress/series.h"
 
 #include "tests/support/cloudwatch_peer.h"
 #include "tests/support/egress_rig.h"
@@ -114,10 +115,14 @@ static void check_sums(int64_t extra)
         cr_assert_eq(difference, extra, "%lld, not %lld", (long long)difference, (long long)extra);
 }
 
+/* With the series file, which comes and goes with it. */
 static bool outbox_file_is_there(void)
 {
-        char path[400];
-        cr_assert(outbox_path(rig.outboxes, slice_of_text(rig.targets[target].key), path, sizeof(path)));
+        char path[400], series[400];
+        struct slice key = slice_of_text(rig.targets[target].key);
+        cr_assert(outbox_path(rig.outboxes, key, path, sizeof(path)));
+        cr_assert(series_path(rig.outboxes, key, series, sizeof(series)));
+        cr_assert_eq(access(path, F_OK), access(series, F_OK));
         return access(path, F_OK) == 0;
 }
 
@@ -432,6 +437,36 @@ Test(target_cloudwatch, after_a_kill_the_open_period_is_counted_again, .timeout 
         rig_end();
 }
 
+/* Whoever was admitted before the kill is admitted after it; nobody else is. */
+Test(target_cloudwatch, after_a_kill_the_hours_series_are_the_same, .timeout = 90)
+{
+        rig_begin();
+        rules.series_max = 10;
+        int64_t left_ms = 3600000 - clock_realtime_ms() % 3600000;
+        if (left_ms < 20000) /* one hour must do */
+                clock_sleep_ns((uint64_t)left_ms * CLOCK_NS_PER_MS);
+        rig_open();
+        publish_sets(0, 15);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 15, 20000));
+        cr_assert_eq(peer.sum, 15);
+        uint64_t overflowed = 15;
+        for (uint32_t set = 0; set < 15; set++)
+                overflowed -= peer.sums[set];
+        cr_assert_eq(overflowed, 5);
+        kill_and_restart();
+        cr_assert_eq(atomic_load(&rig.targets[target].row->series_hour), 11); /* known at once; the overflow one too */
+        for (uint32_t set = 15; set > 0; set--)
+                publish(0, set - 1, 1); /* in another order */
+        publish_sets(20, 30);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 40, 20000));
+        cr_assert_eq(peer.sum, 40);
+        for (uint32_t set = 0; set < 30; set++)
+                cr_assert_eq(peer.sums[set], set < 10 ? 2 : 0, "set %u", set);
+        cr_assert_eq(atomic_load(&rig.targets[target].row->series_hour), 11);
+        check_balanced();
+        rig_end();
+}
+
 /* Flips a byte of the outbox. */
 static void damage_outbox(off_t at)
 {
@@ -703,13 +738,20 @@ Test(target_cloudwatch, outboxes_that_nobody_wants_are_swept, .timeout = 90)
         rig_open();
         const struct slice keys[] = {slice_of_text(rig.targets[target].key)};
         char path[400];
-        (void)snprintf(path, sizeof(path), "%s/0123456789abcdef.outbox", rig.outboxes);
-        int fd = open(path, O_WRONLY | O_CREAT, 0600);
-        cr_assert_geq(fd, 0);
-        (void)close(fd);
-        cr_assert_eq(outbox_sweep(rig.outboxes, keys, 1), 1);
+        static const char *const names[] = {"0123456789abcdef.outbox", "0123456789abcdef.series", "else"};
+        for (int i = 0; i < 3; i++) {
+                (void)snprintf(path, sizeof(path), "%s/%s", rig.outboxes, names[i]);
+                int fd = open(path, O_WRONLY | O_CREAT, 0600);
+                cr_assert_geq(fd, 0);
+                (void)close(fd);
+        }
+        cr_assert_eq(outbox_sweep(rig.outboxes, keys, 1), 2);
         cr_assert(outbox_file_is_there());
-        cr_assert_lt(access(path, F_OK), 0);
+        for (int i = 0; i < 3; i++) {
+                (void)snprintf(path, sizeof(path), "%s/%s", rig.outboxes, names[i]);
+                cr_assert_eq(access(path, F_OK) == 0, i == 2); /* what is not ours stays */
+        }
+        cr_assert_eq(unlink(path), 0);
         cr_assert_eq(outbox_sweep("/nowhere", keys, 1), 0);
         rig_end();
 }
