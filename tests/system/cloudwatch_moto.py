@@ -38,12 +38,14 @@ GOOD_VALUE = re.compile(r"[A-Za-z0-9_@.-]+\Z")
 # ------------------------------------------------------------------------------------------------ the proxy
 
 class Proxy:
-    """Passes everything on to moto, some time up to `delay` before and after, and keeps the bodies that moto took."""
+    """Passes everything on to moto, or to a sink, some time up to `delay` before and after, and keeps the bodies that it took;
+    beside each, what Content-Encoding said of it."""
 
     def __init__(self, moto, seed, delay):
         chance = random.Random(seed)
         proxy = self
         self.taken = []
+        self.wire = []
         self.lock = threading.Lock()
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -60,14 +62,17 @@ class Proxy:
                 answer = upstream.getresponse()
                 content = answer.read()
                 upstream.close()
-                if answer.status == 200 and "PutMetricData" in self.headers.get("X-Amz-Target", ""):
+                if answer.status == 200 and "PutMetricData" in self.headers.get("X-Amz-Target", self.path):
                     with proxy.lock:
+                        proxy.wire.append((self.headers.get("Content-Encoding"), body))
                         proxy.taken.append(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip"
                                            else body)
                 time.sleep(chance.uniform(0, delay))
                 try:
                     self.send_response(answer.status)
                     self.send_header("Content-Type", answer.getheader("Content-Type", "application/x-amz-json-1.0"))
+                    if answer.getheader("smithy-protocol"):
+                        self.send_header("smithy-protocol", answer.getheader("smithy-protocol"))
                     self.send_header("Content-Length", str(len(content)))
                     self.end_headers()
                     self.wfile.write(content)

@@ -1,28 +1,33 @@
 """CloudWatch destinations in CBOR and gzip, against `sendring sink` and its faults: the sums that the sink has on disk equal a
 count of the published events by cloudwatch_moto.py's script. Throttling, errors, resets and answers that are none cost
 nothing and double nothing (`AmbiguousTimeout: resend`, the sink took nothing then); with `skip`, requests that were taken
-and whose answer was lost are not sent again."""
+and whose answer was lost are not sent again. Seen from the wire, bodies from 10,240 bytes up are gzip files, with Compression: none
+there are none."""
 import collections
+import gzip
 import json
 import re
+import types
 
 import system
 import cloudwatch_moto
 
 EVENTS = 1600
+GZIP_BYTES_MIN = 10240
 
 
-def configure(stack, name, ambiguous):
+def configure(stack, name, ambiguous, endpoint=None, **more_extra):
     """`name` keeps the rounds apart: it is the namespace's first part."""
     stack.write_configuration(firehose=False, file_destination=True,
                               settings="egress.retry_base_ms: 20\negress.retry_throttle_base_ms: 50\n"
                                        "egress.retry_max_ms: 200\negress.endpoints: {cloudwatch: \"%s\"}\n"
-                                       "router.lane_bytes: 8MiB\nrouter.lane_bytes_max: 8MiB" % stack.endpoint)
+                                       "router.lane_bytes: 8MiB\nrouter.lane_bytes_max: 8MiB" % (endpoint or stack.endpoint))
     with open(stack.sets_file) as written:
         text = written.read()
     more = ""
     for destination, (dimensions, roll_ups, extra) in cloudwatch_moto.DESTINATIONS.items():
-        ours = dict({"Namespace": "%s/%s" % (name, destination), "Period": "1s", "AmbiguousTimeout": ambiguous}, **extra)
+        ours = dict({"Namespace": "%s/%s" % (name, destination), "Period": "1s", "AmbiguousTimeout": ambiguous}, **extra,
+                    **more_extra)
         if roll_ups is not None:
             ours["RollUps"] = roll_ups
         more += "  - EventDestinationName: %s\n    EventDestination: %s\n" % (destination, json.dumps({
@@ -79,12 +84,47 @@ def round_of(build, quick, name, ambiguous, faults, hit):
         system.check("the router ends well on SIGTERM", stack.stop("router"), 0)
 
 
+def compressed(build, quick, name, protocol, compression):
+    """What a proxy between the router and the sink sees; the sink, which reads both, has the sums."""
+    with system.Stack(build, name="cloudwatch-" + name) as stack:
+        stack.start_sink("--seed", "7")
+        proxy = cloudwatch_moto.Proxy(types.SimpleNamespace(port=int(stack.endpoint.rsplit(":", 1)[1])), 1, 0)
+        configure(stack, name, "resend", endpoint=proxy.endpoint, Protocol=protocol, Compression=compression, Period="5s")
+        stack.start_router()
+        load = stack.loadgen("--producers", "2", "--rate", "400", "--size", "large",
+                             "--events", str(EVENTS // (2 if quick else 1)))
+        system.check("ledger balanced", stack.wait_drained(120)["balanced"], True)
+        check_sums(stack, name, load["published"])
+        encodings = collections.Counter(encoding for encoding, _ in proxy.wire)
+        plain = [gzip.decompress(body) if encoding == "gzip" else body for encoding, body in proxy.wire]
+        large = sum(len(body) >= GZIP_BYTES_MIN for body in plain)
+        system.check("bodies of 10,240 bytes and more", large, lambda n: n >= 1)
+        system.check("and smaller ones", len(plain) - large, lambda n: n >= 2)
+        if compression == "none":
+            system.check("Content-Encoding", dict(encodings), {None: len(plain)})
+        else:
+            system.check("Content-Encoding", dict(encodings), {None: len(plain) - large, "gzip": large})
+            system.check("compressed though small, or large and not compressed",
+                         [len(body) for (encoding, _), body in zip(proxy.wire, plain)
+                          if (encoding == "gzip") != (len(body) >= GZIP_BYTES_MIN)], [])
+            system.check("of their bytes are sent", sum(len(body) for encoding, body in proxy.wire if encoding) /
+                         sum(len(body) for body in plain if len(body) >= GZIP_BYTES_MIN), lambda share: share < 0.3)
+        if protocol == "json":
+            counts = sum(datum["Counts"][0] for body in plain for datum in json.loads(body)["MetricData"])
+            report = stack.sink_report()
+            system.check("counts on the wire, unpacked here", counts, int(sum(entry["sum"] for entry in report["metrics"])))
+        system.check("the router ends well on SIGTERM", stack.stop("router"), 0)
+
+
 def main(build, quick):
     round_of(build, quick, "resend", "resend",
              {"throttle": 0.2, "error500": 0.1, "reset": 0.1, "garbage": 0.2},
              ["fault_throttle", "fault_error500", "fault_reset", "fault_garbage"])
     round_of(build, quick, "skip", "skip", {"reset_after": 0.3, "throttle": 0.2},
              ["fault_reset_after"])
+    compressed(build, quick, "gzip-json", "json", "gzip")
+    compressed(build, quick, "gzip-cbor", "cbor", "gzip")
+    compressed(build, quick, "plain-json", "json", "none")
 
 
 if __name__ == "__main__":
