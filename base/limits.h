@@ -25,6 +25,9 @@
 /* ---- routing */
 #define LIMIT_SHARDS_MAX  16u
 #define LIMIT_WORKERS_MAX 16u
+/* Logs of one daemon: one for each shard, one more for each event type that is shed, those of earlier settings. Each
+ * costs every batch 64 bytes and every worker 130 KiB. */
+#define LIMIT_LOGS_MAX 64u
 /* SES: 10 event destinations per configuration set; 2 spare keep the journal's record header at one cache line. */
 #define LIMIT_DESTINATIONS_PER_SET_MAX 10u
 #define LIMIT_ROUTES_PER_EVENT_MAX     12u

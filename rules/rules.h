@@ -74,6 +74,17 @@ struct rules_default_set { /* of default_configuration_sets */
         const char *domain, *set;
 };
 
+/* What a full journal does with the events of each type; indexed by enum sendring_event_type. */
+#define RULES_EVENT_TYPES_END 11u
+struct rules_pressure {
+        uint8_t rank[RULES_EVENT_TYPES_END]; /* 0: the most important */
+        bool shed[RULES_EVENT_TYPES_END];    /* else producers are told that there is no room */
+        uint32_t shed_count;
+};
+/* "RenderingFailure": the type as a class of events, in settings, in counts and in names of directories. NULL when
+ * `type` is none. */
+const char *rules_event_class_name(unsigned type);
+
 struct rules_settings {
         struct arena arena;          /* owns every text below */
         const char *state_directory; /* "/var/lib/sendring" */
@@ -103,12 +114,14 @@ struct rules_settings {
                 uint32_t nap_window_ms; /* 10 */
         } router;
         struct {
-                const char *directory;        /* state_directory/journal */
-                uint32_t segment_bytes;       /* 16 MiB; a power of two */
-                uint64_t size_bytes_max;      /* 8 GiB, all shards' together; at least 4 segments each */
-                uint32_t segments_mapped_max; /* 12: at least 4; a quarter of them are prepared ahead of the writer */
-                bool durability_host;         /* durability: process | host */
-                uint32_t sync_interval_ms;    /* 5: grouping of fdatasync */
+                const char *directory;          /* state_directory/journal */
+                uint32_t segment_bytes;         /* 16 MiB; a power of two */
+                uint64_t size_bytes_max;        /* 8 GiB, all shards' together; at least 4 segments each, and 2
+                                                 * for each class that is shed */
+                uint32_t segments_mapped_max;   /* 12: at least 4; a quarter of them are prepared ahead of the writer */
+                bool durability_host;           /* durability: process | host */
+                uint32_t sync_interval_ms;      /* 5: grouping of fdatasync */
+                struct rules_pressure pressure; /* full, priority */
         } journal;
         struct {
                 uint32_t workers_count;      /* 1 */
@@ -141,8 +154,9 @@ struct rules_settings {
 /* sendring.yaml's keys are the members above: a section (allow, router, journal, egress, credentials, shutdown, log) is
  * a map of that name, the rest is at the top: state_directory, socket_path, socket_mode ("0660"),
  * configuration_sets_path, default_configuration_set, default_configuration_sets ({domain: set}, or a list of such
- * maps), region, account_id, partition; allow: {users, groups}; journal.durability: process | host; egress.endpoints:
- * {firehose, cloudwatch}; log: {level}. See sendring.yaml(5).
+ * maps), region, account_id, partition; allow: {users, groups}; journal.durability: process | host; journal.full:
+ * {TYPE: block | shed}; journal.priority: [[TYPE, TYPE], TYPE]; egress.endpoints: {firehose, cloudwatch}; log: {level}.
+ * See sendring.yaml(5).
  *
  * Reads and checks it. Everything has a default; unknown keys are errors with the nearest known key. A plain number is
  * in the unit of its key's name; sizes also take B, KiB, MiB, GiB, times ms, s, m, h. Relative paths become relative to

@@ -140,6 +140,12 @@ bool rules_is_plain_path(struct slice path);
 extern const char *const rules_options_names[RULES_OPTIONS_COUNT];
 void rules_options_check(struct rules_reader *reader, size_t option, const struct rules_yaml_node *node);
 
+/* ---------------------------------------------------------------------------------------------- a full journal */
+
+/* journal.full and journal.priority; NULL where not given. What is wrong becomes a finding. */
+void rules_pressure_read(struct rules_reader *reader, const struct rules_yaml_node *full,
+                         const struct rules_yaml_node *priority, struct rules_pressure *ret_pressure);
+
 /* ---------------------------------------------------------------------------------------------- CloudWatch */
 
 /* What stands beside a CloudWatchDestination under `Sendring`: Namespace ... AmbiguousTimeout. */

@@ -90,6 +90,8 @@ static const struct settings_key settings_keys[] = {
         U64(JOURNAL, journal., size_bytes_max, bytes, 4 * MIB, 64 * 1024 * GIB, 8 * GIB),
         U32(JOURNAL, journal., segments_mapped_max, none, 4, 1024, 12),
         OTHER(JOURNAL, "durability"),
+        OTHER(JOURNAL, "full"),
+        OTHER(JOURNAL, "priority"),
         U32(JOURNAL, journal., sync_interval_ms, ms, 1, 10000, 5),
         U32(EGRESS, egress., workers_count, none, 1, LIMIT_WORKERS_MAX, 1),
         U32(EGRESS, egress., linger_ms, ms, 0, 900000, 100),
@@ -554,7 +556,10 @@ static void settings_relations(struct settings_reader *reader)
         const struct rules_yaml_node *segment = settings_value(reader, JOURNAL, "segment_bytes");
         const struct rules_yaml_node *shards = settings_value(reader, ROUTER, "shards_count");
         /* Each shard's log gets an equal part. */
-        uint64_t size_min = 4 * (uint64_t)settings->journal.segment_bytes * settings->router.shards_count;
+        const uint32_t shed = settings->journal.pressure.shed_count;
+        const uint32_t logs = settings->router.shards_count * (1 + shed);
+        const uint64_t segments_min = 4 + 2 * (uint64_t)shed;
+        uint64_t size_min = segments_min * settings->journal.segment_bytes * settings->router.shards_count;
         settings_lane_relations(reader);
         settings_allow_relations(reader);
         settings_dead_letter_relations(reader);
@@ -567,11 +572,17 @@ static void settings_relations(struct settings_reader *reader)
                             size != NULL      ? size
                             : segment != NULL ? segment
                                               : shards,
-                            "journal.size_bytes_max must be at least 4 segments for each shard: %s with "
+                            "journal.size_bytes_max must be at least 4 segments for each shard%s: %s with "
                             "journal.segment_bytes %s and %u shard%s",
+                            shed == 0 ? "" : " and 2 more for each event type that is shed",
                             rules_quantity_text(rules, &rules_units_bytes, size_min),
                             rules_quantity_text(rules, &rules_units_bytes, settings->journal.segment_bytes),
                             settings->router.shards_count, settings->router.shards_count == 1 ? "" : "s");
+        if (logs > LIMIT_LOGS_MAX)
+                rules_error(rules, settings_value(reader, JOURNAL, "full"),
+                            "journal.full: with %u shards and %u event types that are shed, the journal would have %u "
+                            "logs; at most %u",
+                            settings->router.shards_count, shed, logs, LIMIT_LOGS_MAX);
         const uint32_t bases[] = {settings->egress.retry_base_ms, settings->egress.retry_throttle_base_ms};
         const char *const names[] = {"retry_base_ms", "retry_throttle_base_ms"};
         const struct rules_yaml_node *longest = settings_value(reader, EGRESS, "retry_max_ms");
@@ -636,6 +647,8 @@ static void settings_interpret(struct settings_reader *reader)
         settings_endpoints(reader, settings_value(reader, EGRESS, "endpoints"));
         settings_rates(reader, settings_value(reader, EGRESS, "rates"));
         settings_choices(reader);
+        rules_pressure_read(&reader->reader, settings_value(reader, JOURNAL, "full"),
+                            settings_value(reader, JOURNAL, "priority"), &settings->journal.pressure);
         if (settings->journal.directory == NULL) {
                 settings->journal.directory = arena_printf(&settings->arena, "%s/journal", settings->state_directory);
                 reader->reader.out_of_memory |= settings->journal.directory == NULL;
