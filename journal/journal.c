@@ -62,6 +62,8 @@ static enum err_code journal_allocate(const struct journal_options *options, str
         journal->segments_mapped_max = options->segments_mapped_max;
         journal->durability = options->durability;
         journal->read_only = options->read_only;
+        journal->deliver_only = options->deliver_only;
+        journal->budget = options->budget != NULL ? options->budget : &journal->own_budget;
         /* A quarter of what is warm is ahead of the writer, the rest behind it for the readers. */
         journal->ahead = options->segments_mapped_max / 4;
         journal->ahead = journal->ahead < 1 ? 1 : journal->ahead > 4 ? 4 : journal->ahead;
@@ -132,6 +134,11 @@ void journal_close(struct journal *journal)
         if (journal == NULL)
                 return;
         ASSERT(atomic_load_explicit(&journal->readers_count, memory_order_relaxed) == 0);
+        /* Relaxed: nobody maintains the logs of the budget now. */
+        if (!journal->read_only)
+                atomic_fetch_sub_explicit(&journal->budget->size_bytes,
+                                          atomic_load_explicit(&journal->stat_size_bytes, memory_order_relaxed),
+                                          memory_order_relaxed);
         for (uint64_t i = 0; i < journal->capacity; i++)
                 journal_segment_unmap(&journal->segments[i]);
         journal_targets_close(&journal->targets);

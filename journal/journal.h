@@ -85,6 +85,7 @@
  *     committed pair             shard          everyone              release / acquire, version word around it
  *     prepared_end               control        shard                 release / acquire: mapping and header are ready
  *     current_index, end, base   shard          control, readers      release / acquire
+ *     shed_before                control        owners                release / acquire
  *     pins of a segment          readers        control               taken under the mutex, released with release
  *     owner's, shard's active    owner, shard   everyone              release / acquire
  *
@@ -96,6 +97,7 @@
 #include "base/limits.h"
 #include "base/slice.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -111,12 +113,22 @@ enum journal_durability {
 #define JOURNAL_SEGMENTS_MIN        4u
 #define JOURNAL_SEGMENTS_MAPPED_MIN 4u
 
+/* What several logs share that have one size_bytes_max together: those of a shard. Zeroed by the caller; outlives them.
+ * Changed by their maintenance. */
+struct journal_budget {
+        _Atomic uint64_t size_bytes; /* of all their segments */
+};
+/* A log may always have so many segments, also where the budget is used up: the one being written, and the next. */
+#define JOURNAL_SEGMENTS_OWN 2u
+
 struct journal_options {
-        const char *directory;    /* made when missing */
-        uint32_t segment_bytes;   /* power of two, LIMIT_SEGMENT_BYTES_MIN..MAX; files of another size are read, used
-                                   * up and then removed */
-        uint64_t size_bytes_max;  /* all segments together; at least 4 segments. When reached: ERR_FULL */
-        uint64_t drain_bytes_max; /* room behind size_bytes_max that journal_use_drain_room() opens; may be 0 */
+        const char *directory;   /* made when missing */
+        uint32_t segment_bytes;  /* power of two, LIMIT_SEGMENT_BYTES_MIN..MAX; files of another size are read, used
+                                  * up and then removed */
+        uint64_t size_bytes_max; /* all segments together; at least 4 segments. When reached: ERR_FULL */
+        struct journal_budget *budget; /* whose logs together may have size_bytes_max; NULL: this one alone */
+        bool deliver_only;            /* nothing will be appended: nothing is prepared, and what is passed is removed */
+        uint64_t drain_bytes_max;     /* room behind size_bytes_max that journal_use_drain_room() opens; may be 0 */
         uint32_t segments_mapped_max; /* how many segments stay mapped and warm (memory budget); at least 4 */
         enum journal_durability durability;
         bool read_only; /* `sendring ledger` beside a running router: no lock, nothing written, no recovery. The sizes
@@ -281,6 +293,27 @@ enum err_code journal_maintain(struct journal *journal, struct err *reterr);
 /* From now on the log may exceed size_bytes_max by drain_bytes_max: the service ends, and what the lanes hold has
  * nowhere else to go. Until it is closed. Any thread. */
 void journal_use_drain_room(struct journal *journal);
+/* Removes what every live cursor has passed, down to what journal_maintain() prepares ahead: another log of the budget
+ * needs the room. */
+void journal_trim(struct journal *journal);
+/* No event waits in it for a live target. */
+bool journal_is_settled(const struct journal *journal);
+/* Closes a deliver_only log that is settled, and removes its segments. Its targets file stays, with the counts. */
+void journal_discard(struct journal *journal);
+
+/* ---- giving up the oldest events. Maintenance announces up to where; the owner of each target counts as shed what the
+ * target has not taken of it, and moves the cursor; then the segment is like any that was passed. */
+
+/* Announces that the oldest closed segment is given up, unless an announcement is still being carried out. ERR_EMPTY:
+ * no closed segment waits for anybody. */
+enum err_code journal_shed_oldest(struct journal *journal);
+/* Whether some live cursor is before what was announced. */
+bool journal_shed_pending(const struct journal *journal);
+/* Up to where: cursors of live targets must move here. 0: nothing was ever given up. Any thread (acquire). */
+uint64_t journal_shed_before(const struct journal *journal);
+/* When the first record of the oldest segment was accepted; INT64_MAX: no closed segment. May read from the disk. */
+int64_t journal_oldest_ms(const struct journal *journal);
+
 /* Set by the writer when it took a prepared segment or found none: one relaxed load. */
 bool journal_wants_maintenance(const struct journal *journal);
 

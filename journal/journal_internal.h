@@ -306,7 +306,9 @@ struct journal {
         _Atomic bool removed; /* its directory: nothing more is taken */
         uint32_t segments_mapped_max, ahead;
         enum journal_durability durability;
-        bool read_only;
+        bool read_only, deliver_only;
+        struct journal_budget *budget; /* the caller's, or own_budget */
+        struct journal_budget own_budget;
 
         struct journal_segment *segments;
         uint64_t capacity; /* lines of the table */
@@ -328,6 +330,7 @@ struct journal {
         alignas(128) _Atomic uint64_t prepared_end; /* segments with a smaller index may be taken */
         _Atomic uint64_t durable_position;
         _Atomic uint64_t stat_segments, stat_segments_recycled, stat_size_bytes, stat_oldest_position;
+        _Atomic uint64_t shed_before;
         uint64_t next_file_number, next_base_position;
         uint64_t mapped_count;
         bool syncing;              /* between journal_sync_begin() and journal_sync_done() */
@@ -353,8 +356,14 @@ static inline struct journal_segment *journal_segment_at(const struct journal *j
 /* The index of the segment that holds `position`, or the oldest one when its end was recycled; under the mutex. */
 enum err_code journal_segment_find(const struct journal *journal, uint64_t position, uint64_t *ret_index);
 
+/* The position before which nobody needs anything; retired targets shed on the way. */
+uint64_t journal_oldest_needed(struct journal *journal);
+/* Takes the oldest segment out of the table when nobody needs it; the caller has its line. */
+bool journal_take_oldest(struct journal *journal, uint64_t oldest, struct journal_segment *ret_segment);
 /* Removes a segment that is not in the table, or about to leave it: its file, its mapping, its counts. */
 void journal_remove(struct journal *journal, struct journal_segment *segment);
+void journal_count_segments(struct journal *journal, int64_t segments, int64_t size_bytes);
+
 enum err_code journal_recover(struct journal *journal, struct journal_recovery *recovery, struct err *reterr);
 /* Read-only: builds the table from what the directory holds now. */
 enum err_code journal_refresh(struct journal *journal, struct err *reterr);

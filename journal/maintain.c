@@ -5,8 +5,7 @@
 #include <limits.h>
 #include <stdio.h>
 
-/* The position before which nobody needs anything. */
-static uint64_t journal_oldest_needed(struct journal *journal)
+uint64_t journal_oldest_needed(struct journal *journal)
 {
         uint64_t oldest = journal_committed_position(journal);
         uint32_t count = journal_targets_count(journal);
@@ -40,8 +39,7 @@ static bool journal_segment_is_free(const struct journal *journal, uint64_t inde
                atomic_load_explicit(&segment->pins, memory_order_acquire) == 0;
 }
 
-/* Takes the oldest segment out of the table when nobody needs it; the caller has its line. */
-static bool journal_take_oldest(struct journal *journal, uint64_t oldest, struct journal_segment *ret_segment)
+bool journal_take_oldest(struct journal *journal, uint64_t oldest, struct journal_segment *ret_segment)
 {
         (void)pthread_mutex_lock(&journal->mutex); /* cannot fail: a plain mutex, never taken twice */
         bool free_now = journal_segment_is_free(journal, journal->first_index, oldest);
@@ -64,11 +62,12 @@ static bool journal_take_oldest(struct journal *journal, uint64_t oldest, struct
         return free_now;
 }
 
-static void journal_count_segments(struct journal *journal, int64_t segments, int64_t size_bytes)
+void journal_count_segments(struct journal *journal, int64_t segments, int64_t size_bytes)
 {
         /* Relaxed: figures for people; only this thread changes them. */
         atomic_fetch_add_explicit(&journal->stat_segments, (uint64_t)segments, memory_order_relaxed);
         atomic_fetch_add_explicit(&journal->stat_size_bytes, (uint64_t)size_bytes, memory_order_relaxed);
+        atomic_fetch_add_explicit(&journal->budget->size_bytes, (uint64_t)size_bytes, memory_order_relaxed);
 }
 
 void journal_remove(struct journal *journal, struct journal_segment *segment)
@@ -212,12 +211,15 @@ static enum err_code journal_prepare_one(struct journal *journal, uint64_t oldes
                         return journal_prepare_recycled(journal, &segment, reterr);
                 journal_remove(journal, &segment); /* of another configuration, or damaged */
         }
-        uint64_t size_bytes = atomic_load_explicit(&journal->stat_size_bytes, memory_order_relaxed);
+        /* Relaxed: one thread maintains all logs of a budget. */
+        uint64_t size_bytes = atomic_load_explicit(&journal->budget->size_bytes, memory_order_relaxed);
         uint64_t size_bytes_max = journal->size_bytes_max;
+        bool own = journal->budget != &journal->own_budget &&
+                   atomic_load_explicit(&journal->stat_segments, memory_order_relaxed) < JOURNAL_SEGMENTS_OWN;
         /* Relaxed: seen by the next call at the latest. */
         if (atomic_load_explicit(&journal->drain_room_used, memory_order_relaxed))
                 size_bytes_max += journal->drain_bytes_max;
-        if (size_bytes + journal->segment_bytes > size_bytes_max)
+        if (size_bytes + journal->segment_bytes > size_bytes_max && !own)
                 return err_set(reterr, ERR_FULL, "journal %s holds %llu of %llu bytes and its oldest events still wait",
                                journal->directory, (unsigned long long)size_bytes, (unsigned long long)size_bytes_max);
         return journal_prepare_new(journal, reterr);
@@ -282,7 +284,7 @@ enum err_code journal_maintain(struct journal *journal, struct err *reterr)
         for (;;) {
                 uint64_t end = atomic_load_explicit(&journal->prepared_end, memory_order_relaxed);
                 uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_acquire);
-                if (end >= current + 1 + journal->ahead)
+                if (journal->deliver_only || end >= current + 1 + journal->ahead)
                         break;
                 enum err_code prepared = journal_prepare_one(journal, oldest, code == ERR_OK ? reterr : NULL);
                 if (prepared == ERR_OK)
@@ -292,7 +294,8 @@ enum err_code journal_maintain(struct journal *journal, struct err *reterr)
         }
         /* What an outage has piled up goes back to the disk. */
         struct journal_segment segment;
-        while (atomic_load_explicit(&journal->stat_segments, memory_order_relaxed) > journal->segments_mapped_max &&
+        while ((atomic_load_explicit(&journal->stat_segments, memory_order_relaxed) > journal->segments_mapped_max ||
+                journal->deliver_only) &&
                journal_take_oldest(journal, oldest, &segment))
                 journal_remove(journal, &segment);
         journal_unmap_cold(journal, journal->segments_mapped_max);

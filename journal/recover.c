@@ -348,6 +348,8 @@ static enum err_code recover_table(struct recover *recover)
         atomic_store_explicit(&journal->prepared_end, recover->files_count, memory_order_relaxed);
         atomic_store_explicit(&journal->stat_segments, recover->files_count, memory_order_relaxed);
         atomic_store_explicit(&journal->stat_size_bytes, size_bytes, memory_order_relaxed);
+        if (!journal->read_only)
+                atomic_fetch_add_explicit(&journal->budget->size_bytes, size_bytes, memory_order_relaxed);
         return ERR_OK;
 }
 
