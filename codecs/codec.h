@@ -34,6 +34,9 @@ const char *codec_event_type_v1(enum sendring_event_type type);
 const char *codec_event_type_metric(enum sendring_event_type type);
 /* "Email Rendering Failed": EventBridge's detail-type. */
 const char *codec_event_type_detail(enum sendring_event_type type);
+/* The type of an encoded event, by its first bytes and nothing else: 0 where they are no event's. The bytes may be
+ * shared with whoever writes them. */
+enum sendring_event_type codec_event_peek_type(struct slice event);
 /* Accepts the record's spelling, SESv2's and v1's ("Rendering Failure", "RENDERING_FAILURE", "renderingFailure").
  * 0 when unknown. */
 enum sendring_event_type codec_event_type_parse(struct slice text);

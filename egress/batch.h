@@ -43,7 +43,7 @@ struct egress_batch {
                 uint64_t end_position, end_sequence;
                 struct journal_settled settled;
                 bool touched;
-        } shard[LIMIT_SHARDS_MAX];
+        } shard[LIMIT_LOGS_MAX];
 
         /* The body, `len` bytes of it. Firehose: `firehose` describes `bytes`. NULL where the service keeps it. */
         uint8_t *bytes;

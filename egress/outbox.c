@@ -27,9 +27,10 @@ void outbox_test_step(const char *label);
 
 #define OUTBOX_MAGIC       UINT64_C(0x31626f72646e6573) /* "sendrob1" */
 #define OUTBOX_SEALED      UINT64_C(0x000044454c414553) /* "SEALED" */
-#define OUTBOX_VERSION     2u
+#define OUTBOX_VERSION     3u
 #define OUTBOX_CRC_SEED    0x4f555442u
 #define OUTBOX_IN_FLIGHT   (UINT64_C(1) << 32)
+#define OUTBOX_MOVED       (UINT64_C(1) << 33)
 #define OUTBOX_LOCK_TRIES  100u /* a predecessor that was just killed */
 #define OUTBOX_LOCK_NAP_NS (10 * CLOCK_NS_PER_MS)
 
@@ -53,7 +54,7 @@ struct outbox_header {
         _Atomic uint64_t sealed;
         _Atomic uint64_t progress;
         uint64_t zero_too[6];
-        struct outbox_place places[LIMIT_SHARDS_MAX];
+        struct outbox_place places[LIMIT_LOGS_MAX];
         struct outbox_chunk chunks[OUTBOX_CHUNKS_MAX];
 };
 
@@ -67,8 +68,8 @@ _Static_assert(offsetof(struct outbox_header, oldest_ms) == 40, "drawn in outbox
 _Static_assert(offsetof(struct outbox_header, sealed) == 64, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_header, progress) == 72, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_header, places) == 128, "drawn in outbox.h");
-_Static_assert(offsetof(struct outbox_header, chunks) == 1280, "drawn in outbox.h");
-_Static_assert(sizeof(struct outbox_header) == 2816, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_header, chunks) == 4736, "drawn in outbox.h");
+_Static_assert(sizeof(struct outbox_header) == 6272, "drawn in outbox.h");
 _Static_assert(sizeof(struct outbox_header) <= OUTBOX_HEADER_BYTES, "the header fits its page");
 _Static_assert(offsetof(struct outbox_place, begin_position) == 8, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_place, end_position) == 24, "drawn in outbox.h");
@@ -85,6 +86,8 @@ struct outbox {
         int fd;
         uint64_t key_hash;
         uint32_t shards_count;
+        uint32_t log_ids[LIMIT_LOGS_MAX];
+        struct outbox_place places[LIMIT_LOGS_MAX]; /* of the sealed period, by the index of now */
         uint64_t file_bytes;
         struct outbox_header *header;
         uint8_t *bytes; /* the mapping */
@@ -190,8 +193,6 @@ static const char *outbox_judge(const struct outbox *outbox, uint64_t found_byte
                 return "it is of another version, or no outbox";
         if (header->key_hash != outbox->key_hash)
                 return "it belongs to another target";
-        if (header->shards_count != outbox->shards_count)
-                return "the number of shards has changed";
         if (header->chunks_count == 0 || header->chunks_count > OUTBOX_CHUNKS_MAX ||
             header->crc != outbox_header_crc(header))
                 return "its header fails the check";
@@ -203,17 +204,34 @@ static const char *outbox_judge(const struct outbox *outbox, uint64_t found_byte
                         return "a body fails the check";
                 end = outbox_align(chunk->offset + chunk->bytes);
         }
-        if (progress >= 2 * OUTBOX_IN_FLIGHT || (uint32_t)progress > header->chunks_count ||
+        if (progress >= 2 * OUTBOX_MOVED || (uint32_t)progress > header->chunks_count ||
             ((progress & OUTBOX_IN_FLIGHT) != 0 && (uint32_t)progress == header->chunks_count))
                 return "its progress makes no sense";
         return NULL;
+}
+
+/* The places by the index that their logs have now. False: one is unknown. */
+static bool outbox_find_places(struct outbox *outbox)
+{
+        for (uint32_t i = 0; i < LIMIT_LOGS_MAX; i++) {
+                const struct outbox_place *place = &outbox->header->places[i];
+                uint32_t index = 0;
+                if (place->touched == 0)
+                        continue;
+                while (index < outbox->shards_count && place->touched != UINT64_C(1) + outbox->log_ids[index])
+                        index++;
+                if (index == outbox->shards_count)
+                        return false;
+                outbox->places[index] = *place;
+        }
+        return true;
 }
 
 enum err_code outbox_open(const struct outbox_options *options, struct outbox **ret_outbox,
                           struct outbox_found *ret_found, struct err *reterr)
 {
         struct outbox_found found = {.dropped = NULL};
-        ASSERT(options->shards_count > 0 && options->shards_count <= LIMIT_SHARDS_MAX);
+        ASSERT(options->shards_count > 0 && options->shards_count <= LIMIT_LOGS_MAX);
         ASSERT(options->data_bytes_max > 0 && options->data_bytes_max <= OUTBOX_DATA_BYTES_MAX);
         struct outbox *outbox = calloc(1, sizeof(*outbox));
         if (outbox == NULL)
@@ -221,6 +239,8 @@ enum err_code outbox_open(const struct outbox_options *options, struct outbox **
         outbox->fd = -1;
         outbox->key_hash = options->key_hash;
         outbox->shards_count = options->shards_count;
+        for (uint32_t i = 0; i < options->shards_count; i++)
+                outbox->log_ids[i] = options->log_ids != NULL ? options->log_ids[i] : i;
         outbox->path = strdup(options->path);
         enum err_code code = outbox->path != NULL ? outbox_lock(outbox, reterr)
                                                   : err_set(reterr, ERR_MEMORY, "out of memory for %s", options->path);
@@ -251,6 +271,8 @@ enum err_code outbox_open(const struct outbox_options *options, struct outbox **
                 found.dropped = outbox_judge(outbox, found_bytes);
         else if (sealed != 0)
                 found.dropped = "it is of another version, or no outbox";
+        if (sealed == OUTBOX_SEALED && found.dropped == NULL && !outbox_find_places(outbox))
+                found.dropped = "a log that it counts is no more";
         if (sealed == OUTBOX_SEALED && found.dropped == NULL) {
                 found.chunks = outbox_chunks(outbox);
                 found.acknowledged = outbox_acknowledged(outbox);
@@ -335,7 +357,14 @@ void outbox_seal(struct outbox *outbox, const struct outbox_place *places, int64
         ASSERT(header->chunks_count > 0);
         memset(header->places, 0, sizeof(header->places));
         OUTBOX_STEP("places-cleared");
-        memcpy(header->places, places, outbox->shards_count * sizeof(places[0]));
+        memset(outbox->places, 0, sizeof(outbox->places));
+        for (uint32_t i = 0; i < outbox->shards_count; i++) {
+                if (places[i].touched == 0)
+                        continue;
+                outbox->places[i] = places[i];
+                outbox->places[i].touched = UINT64_C(1) + outbox->log_ids[i];
+                header->places[i] = outbox->places[i];
+        }
         OUTBOX_STEP("places-written");
         header->closed_ms = closed_ms;
         header->oldest_ms = oldest_ms;
@@ -378,7 +407,7 @@ bool outbox_in_flight(const struct outbox *outbox)
 
 const struct outbox_place *outbox_places(const struct outbox *outbox)
 {
-        return outbox->header->places;
+        return outbox->places;
 }
 
 int64_t outbox_closed_ms(const struct outbox *outbox)
@@ -413,6 +442,17 @@ static void outbox_store_progress(struct outbox *outbox, uint64_t progress)
 {
         ASSERT(outbox_is_sealed(outbox));
         atomic_store_explicit(&outbox->header->progress, progress, memory_order_release);
+}
+
+void outbox_move_before(struct outbox *outbox)
+{
+        outbox_store_progress(outbox, outbox_progress(outbox) | OUTBOX_MOVED);
+        OUTBOX_STEP("moving-before");
+}
+
+bool outbox_moved_before(const struct outbox *outbox)
+{
+        return (outbox_progress(outbox) & OUTBOX_MOVED) != 0;
 }
 
 void outbox_sending(struct outbox *outbox)

@@ -4,15 +4,15 @@
  *
  * One file per target, mode 0600, preallocated, flock()ed while open. All integers are little endian.
  *
- *     0        128                    1280                   2816   4096                                   end
- *     | header | 16 places of 72 bytes | 64 chunks of 24 bytes | 0    | bodies, each beginning at a multiple of 64 |
+ *     0        128                    4736                   6272   8192                                   end
+ *     | header | 64 places of 72 bytes | 64 chunks of 24 bytes | 0    | bodies, each beginning at a multiple of 64 |
  *
- *     header                                      place of one shard                 chunk: one request body
- *      0 u64 magic "sendrob1"                      0 u64 1: the period has events     0 u64 offset in the file
- *      8 u32 version                                     of this shard; 0: all is 0   8 u32 bytes
+ *     header                                      place of one log                   chunk: one request body
+ *      0 u64 magic "sendrob1"                      0 u64 1 + the log's identity: it   0 u64 offset in the file
+ *      8 u32 version                                     has events; 0: all is 0      8 u32 bytes
  *     12 u32 chunks                                8 u64 begin position: the cursor  12 u32 CRC-32C of the body
  *     16 u64 hash of the target's key             16 u64 begin sequence              16 u32 data (metrics) in it
- *     24 u32 shards                               24 u64 end position: the cursor    20 u32 counts in them, at
+ *     24 u32 logs                                 24 u64 end position: the cursor    20 u32 counts in them, at
  *     28 u32 CRC-32C of 0..27, 32..47, the               when all is acknowledged           most 2^32-1
  *            places and the chunks in use         32 u64 end sequence
  *     32 i64 real time when closed, in ms         40 u64 delivered, dead-lettered,
@@ -20,7 +20,8 @@
  *     64 u64 sealed: "SEALED\0\0", or 0                  cursor's move settles
  *     72 u64 progress: bits 0..31 chunks
  *            acknowledged, in order; bit 32:
- *            the next one is on the wire
+ *            the next one is on the wire; bit 33:
+ *            some cursors have moved before
  *
  * Only `sealed` says that a period is in it: it is cleared before anything else is written and stored last. `progress`
  * is one word, so that "this chunk is acknowledged" and "nothing is on the wire" are one store. What a SIGKILL leaves
@@ -35,6 +36,9 @@
  *
  *     some acknowledged           only the others are sent
  *
+ *     moved before (bit 33)       each cursor stands at begin, or at end or behind it: what those counted is sent,
+ *                                 and they do not move again. The log had to be given up (journal/journal.h)
+ *
  *     all acknowledged            each cursor stands at begin or at end: those at begin are moved
  *
  *     all cursors moved           nothing is left to do: cleared
@@ -42,7 +46,8 @@
  * A power cut leaves any mix of old and new pages: the CRCs decide. A period that fails them, or that does not begin
  * where the journal's cursors stand, is dropped and counted again; if some of its chunks had been acknowledged, they
  * are then in the sums twice, which is counted and logged. So is one of another version, as an upgrade finds it when
- * the router was killed before: version 1 had no time of the oldest datum.
+ * the router was killed before: version 1 had no time of the oldest datum,
+ * version 2 knew one log a shard.
  *
  * One thread at a time: the control thread opens it, then the worker that owns the target has it. Only open, close and
  * remove make system calls. */
@@ -58,13 +63,13 @@
 #include <stdint.h>
 
 #define OUTBOX_CHUNKS_MAX   64u
-#define OUTBOX_HEADER_BYTES 4096u
+#define OUTBOX_HEADER_BYTES 8192u
 #define OUTBOX_ALIGN_BYTES  64u
 /* Bodies of one period: 10,000 series with the longest names fit several times. */
 #define OUTBOX_DATA_BYTES_MAX (256u * 1024u * 1024u)
 
 struct outbox_place {
-        uint64_t touched; /* 0: the rest is 0 */
+        uint64_t touched; /* 0: the rest is 0; else not 0 */
         uint64_t begin_position, begin_sequence;
         uint64_t end_position, end_sequence;
         struct journal_settled settled;
@@ -84,8 +89,10 @@ uint32_t outbox_sweep(const char *directory, const struct slice *keys, uint32_t 
 struct outbox_options {
         const char *path;
         uint64_t key_hash;
-        uint32_t shards_count;   /* 1..LIMIT_SHARDS_MAX */
+        uint32_t shards_count;   /* logs: 1..LIMIT_LOGS_MAX */
         uint64_t data_bytes_max; /* room for bodies, each rounded up to OUTBOX_ALIGN_BYTES */
+        const uint32_t
+                *log_ids; /* [shards_count]: the same in every process, whatever index a log has; NULL: 0, 1 ... */
 };
 
 /* What open found. */
@@ -132,6 +139,9 @@ int64_t outbox_oldest_ms(const struct outbox *outbox);
 /* The next chunk (there must be one) and, if wished, its data count. */
 struct slice outbox_next(const struct outbox *outbox, uint32_t *ret_data);
 uint32_t outbox_next_counts(const struct outbox *outbox);
+/* From now on cursors of some places may be moved to their ends, and further, before all is acknowledged. */
+void outbox_move_before(struct outbox *outbox);
+bool outbox_moved_before(const struct outbox *outbox);
 /* It goes on the wire; before the request is started. */
 void outbox_sending(struct outbox *outbox);
 /* The service certainly does not have it. */

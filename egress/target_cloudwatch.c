@@ -44,8 +44,8 @@ struct egress_cloudwatch {
         size_t wire_bytes_max;
         bool json, resend_ambiguous;
         int64_t period_ms;
-        uint64_t log_bytes_max[LIMIT_SHARDS_MAX];              /* that the open period may hold */
-        uint64_t first_position[LIMIT_SHARDS_MAX];             /* of the open period */
+        uint64_t log_bytes_max[LIMIT_LOGS_MAX];                /* that the open period may hold */
+        uint64_t first_position[LIMIT_LOGS_MAX];               /* of the open period */
         struct metrics_stats told;                             /* what of the table's totals the counters have */
         uint32_t found_resent, found_skipped, found_recounted; /* at start; for the worker to count */
         uint64_t found_skipped_counts;
@@ -220,8 +220,12 @@ static enum err_code target_cloudwatch_create(struct egress_target *target, stru
                 return code;
         if (!outbox_path(worker->outbox_directory, target->spec.key, path, sizeof(path)))
                 return err_set(reterr, ERR_CONFIG, "the path %s is too long", worker->outbox_directory);
+        uint32_t log_ids[LIMIT_LOGS_MAX];
+        for (uint32_t log = 0; log < worker->shards_count; log++)
+                log_ids[log] = worker->logs != NULL ? worker->logs[log].id : log;
         struct outbox_options options = {
                 .path = path,
+                .log_ids = log_ids,
                 .key_hash = outbox_key_hash(target->spec.key),
                 .shards_count = worker->shards_count,
                 .data_bytes_max = cloudwatch_bodies_bytes_max(rules),
@@ -405,7 +409,7 @@ static enum err_code target_cloudwatch_finish(struct egress_target *target, stru
 {
         struct egress_cloudwatch *own = target->cloudwatch;
         struct egress_worker *worker = target->worker;
-        struct outbox_place places[LIMIT_SHARDS_MAX] = {{0}};
+        struct outbox_place places[LIMIT_LOGS_MAX] = {{0}};
         struct metrics_datum oldest;
         if (outbox_is_sealed(own->outbox) || target->queue_first != batch)
                 return ERR_BUSY;

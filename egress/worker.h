@@ -37,11 +37,18 @@ struct egress_credentials {
 struct egress_worker;
 struct egress_target;
 
+/* What a log is, beside its index of now. */
+struct egress_log {
+        uint32_t id;  /* the same in every process */
+        uint8_t type; /* enum sendring_event_type, when it holds that alone and is shed; 0: it blocks */
+};
+
 struct egress_worker_options {
         uint32_t index;
-        uint32_t
-                shards_count; /* one log each; the last ones may have no shard any more: nothing is offered from them */
+        uint32_t shards_count; /* logs: one for each shard, at its index; more where event types are shed, and those of
+                                * earlier settings, from which nothing is offered */
         struct journal *const *journals;        /* [shards_count], outlive the worker */
+        const struct egress_log *logs;          /* [shards_count], outlive the worker; NULL: all block */
         struct counters_block *counters;        /* this worker's own */
         const struct rules_settings *settings;  /* outlives the worker */
         struct egress_credentials *credentials; /* outlives the worker */

@@ -51,10 +51,10 @@ struct egress_target {
         struct arena arena; /* owns the texts of spec */
         struct rules_target spec;
         const char *log_key; /* spec.key in quotes, escaped */
-        uint16_t numbers[LIMIT_SHARDS_MAX];
+        uint16_t numbers[LIMIT_LOGS_MAX];
         struct counters_target_row *row;
         bool active; /* in worker->active */
-        struct egress_place place[LIMIT_SHARDS_MAX];
+        struct egress_place place[LIMIT_LOGS_MAX];
 
         struct egress_batch *batches; /* batches_count of them */
         uint32_t batches_count;
@@ -85,9 +85,9 @@ struct egress_target {
         struct file_sink *file;
         struct egress_cloudwatch *cloudwatch; /* target_cloudwatch.c */
 
-        _Atomic int life;                     /* enum egress_target_life */
-        bool remove_at_known;                 /* the worker has seen the order */
-        uint64_t remove_at[LIMIT_SHARDS_MAX]; /* settle up to here, then retire */
+        _Atomic int life;                   /* enum egress_target_life */
+        bool remove_at_known;               /* the worker has seen the order */
+        uint64_t remove_at[LIMIT_LOGS_MAX]; /* settle up to here, then retire */
         bool stopping;
         _Atomic bool gone;
 };

@@ -358,6 +358,9 @@ enum err_code journal_segment_find(const struct journal *journal, uint64_t posit
 
 /* The position before which nobody needs anything; retired targets shed on the way. */
 uint64_t journal_oldest_needed(struct journal *journal);
+/* Durability host: the cursors must be on the disk before what they have passed is overwritten, or a power cut would
+ * leave old cursors with nothing to read. Where that fails, *oldest is put back to where it was true. */
+enum err_code journal_make_cursors_durable(struct journal *journal, uint64_t *oldest, struct err *reterr);
 /* Takes the oldest segment out of the table when nobody needs it; the caller has its line. */
 bool journal_take_oldest(struct journal *journal, uint64_t oldest, struct journal_segment *ret_segment);
 /* Removes a segment that is not in the table, or about to leave it: its file, its mapping, its counts. */

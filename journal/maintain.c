@@ -225,10 +225,8 @@ static enum err_code journal_prepare_one(struct journal *journal, uint64_t oldes
         return journal_prepare_new(journal, reterr);
 }
 
-/* Durability host: the cursors must be on the disk before what they have passed is overwritten, or a power cut would
- * leave old cursors with nothing to read. They are synced once for each segment that they pass, not at each call. Where
- * that fails, *oldest is put back to where it was true. */
-static enum err_code journal_make_cursors_durable(struct journal *journal, uint64_t *oldest, struct err *reterr)
+/* They are synced once for each segment that they pass, not at each call. */
+enum err_code journal_make_cursors_durable(struct journal *journal, uint64_t *oldest, struct err *reterr)
 {
         if (journal->durability != JOURNAL_DURABILITY_HOST)
                 return ERR_OK;

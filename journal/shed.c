@@ -11,9 +11,7 @@ void journal_trim(struct journal *journal)
 {
         struct journal_segment segment;
         uint64_t oldest = journal_oldest_needed(journal);
-        /* As in journal_maintain(): cursors first, for a power cut. The next maintenance says what failed. */
-        if (journal->durability == JOURNAL_DURABILITY_HOST && disk_sync(journal->targets.fd) < 0)
-                return;
+        (void)journal_make_cursors_durable(journal, &oldest, NULL); /* the next maintenance says what failed */
         while (journal_take_oldest(journal, oldest, &segment))
                 journal_remove(journal, &segment);
 }
@@ -119,7 +117,7 @@ void journal_discard(struct journal *journal)
         JOURNAL_STEP("discard-begun");
         uint64_t end = atomic_load_explicit(&journal->prepared_end, memory_order_relaxed);
         /* The oldest first: a kill in between leaves the end of the log, which everybody has passed. */
-        if (journal->durability != JOURNAL_DURABILITY_HOST || disk_sync(journal->targets.fd) == 0)
+        if (journal->durability != JOURNAL_DURABILITY_HOST || journal_targets_sync(journal, NULL) == ERR_OK)
                 for (uint64_t index = journal->first_index; index < end; index++)
                         journal_remove(journal, journal_segment_at(journal, index));
         journal_close(journal);

@@ -1,5 +1,8 @@
 #include "router/router.h"
 
+#include "base/slice.h"
+
+#include <dirent.h>
 #include <limits.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -14,19 +17,51 @@ bool router_counters_path(const struct rules_settings *settings, char *out, size
         return router_fits(snprintf(out, out_bytes, "%s/counters", settings->state_directory), out_bytes);
 }
 
-bool router_journal_directory(const struct rules_settings *settings, uint32_t shard, char *out, size_t out_bytes)
+bool router_log_directory(const struct rules_settings *settings, const struct router_journal *log, char *out,
+                          size_t out_bytes)
 {
-        return router_fits(snprintf(out, out_bytes, "%s/%u", settings->journal.directory, shard), out_bytes);
+        const char *class = log->type == 0 ? "" : rules_event_class_name(log->type);
+        return router_fits(snprintf(out, out_bytes, "%s/%u%s%s", settings->journal.directory, log->shard,
+                                    log->type == 0 ? "" : ".", class),
+                           out_bytes);
 }
 
-uint32_t router_journals_count(const struct rules_settings *settings)
+/* Only the counts of what was delivered are left. */
+static bool router_log_is_empty(const char *directory)
 {
-        uint32_t count = settings->router.shards_count;
-        for (uint32_t shard = count; shard < LIMIT_SHARDS_MAX; shard++) {
-                char directory[PATH_MAX];
-                if (router_journal_directory(settings, shard, directory, sizeof(directory)) &&
-                    access(directory, F_OK) == 0)
-                        count = shard + 1;
+        bool empty = true;
+        DIR *handle = opendir(directory);
+        if (handle == NULL)
+                return false; /* whoever opens it says why */
+        for (struct dirent *entry = readdir(handle); entry != NULL && empty; entry = readdir(handle))
+                empty = !slice_has_suffix(slice_of_text(entry->d_name), SLICE(".segment"));
+        (void)closedir(handle); /* read only */
+        return empty;
+}
+
+uint32_t router_logs_list(const struct rules_settings *settings, bool emptied,
+                          struct router_journal ret_logs[LIMIT_LOGS_MAX])
+{
+        const bool *shed = settings->journal.pressure.shed;
+        uint32_t count = 0;
+        for (uint32_t shard = 0; shard < settings->router.shards_count; shard++)
+                ret_logs[count++] = (struct router_journal){.shard = shard, .wanted = true};
+        for (uint32_t shard = 0; shard < settings->router.shards_count; shard++)
+                for (unsigned type = 1; type < RULES_EVENT_TYPES_END; type++)
+                        if (shed[type] && count < LIMIT_LOGS_MAX)
+                                ret_logs[count++] =
+                                        (struct router_journal){.shard = shard, .type = type, .wanted = true};
+        for (uint32_t shard = 0; shard < LIMIT_SHARDS_MAX; shard++) {
+                for (unsigned type = 0; type < RULES_EVENT_TYPES_END; type++) {
+                        struct router_journal log = {.shard = shard, .type = type};
+                        char directory[PATH_MAX];
+                        if (shard < settings->router.shards_count && (type == 0 || shed[type]))
+                                continue;
+                        if (router_log_directory(settings, &log, directory, sizeof(directory)) &&
+                            access(directory, F_OK) == 0 && (emptied || !router_log_is_empty(directory)) &&
+                            count < LIMIT_LOGS_MAX)
+                                ret_logs[count++] = log;
+                }
         }
         return count;
 }

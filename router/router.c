@@ -153,7 +153,9 @@ static void router_drain_lanes(struct router *router, uint64_t deadline_ns)
         if (lanes_deadline_ns < deadline_ns)
                 lanes_deadline_ns = deadline_ns;
         for (uint32_t i = 0; i < router->shard_threads_count; i++) {
-                journal_use_drain_room(router->journals[i]);
+                for (uint32_t log = 0; log < router->journals_count; log++)
+                        if (router->logs[log].shard == i)
+                                journal_use_drain_room(router->journals[log]);
                 shard_stop(router->shards[i], lanes_deadline_ns);
         }
         /* Nobody is in router_loop() to pass on that a segment is wanted. */
@@ -223,9 +225,16 @@ static void router_release(struct router *router)
         for (uint32_t i = 0; i < router->workers_count; i++)
                 egress_worker_free(router->workers[i]); /* its targets as well */
         router_helper_free(router->helper);
-        for (uint32_t i = 0; i < router->journals_count; i++)
-                if (router->journals[i] != NULL)
-                        journal_close(router->journals[i]);
+        for (uint32_t i = 0; i < router->journals_count; i++) {
+                struct journal *journal = router->journals[i];
+                if (journal == NULL)
+                        continue;
+                /* Of earlier settings, and through. Not after a start that failed: lanes may still be behind it. */
+                if (!router->logs[i].wanted && router->shard_threads_count > 0 && journal_is_settled(journal))
+                        journal_discard(journal);
+                else
+                        journal_close(journal);
+        }
         router_plan_free(router->plan_old);
         router_plan_free(router->plan);
         for (int i = 0; i < 2; i++) {

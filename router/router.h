@@ -4,8 +4,8 @@
  *   helper thread: what may block: preparing segments, grouped syncs, credentials
  *   shard-N: see router/shard.h          worker-N: see egress/worker.h
  *
- * State below settings.state_directory: journal/<shard>/ (journal/journal.h), counters (base/counters.h), dead-letter/,
- * cloudwatch/ (egress/outbox.h), plans/ (copies of configuration-sets.yaml: kept.c).
+ * State below settings.state_directory: journal/<shard>/ and journal/<shard>.<type>/ (journal/journal.h), counters
+ * (base/counters.h), dead-letter/, cloudwatch/ (egress/outbox.h), plans/ (copies of configuration-sets.yaml: kept.c).
  */
 #ifndef SENDRING_ROUTER_ROUTER_H
 #define SENDRING_ROUTER_ROUTER_H
@@ -28,10 +28,20 @@ int router_run(const struct router_options *options);
 
 /* Where things lie, for the tools. `out` gets the path; false when it does not fit. */
 bool router_counters_path(const struct rules_settings *settings, char *out, size_t out_bytes);
-bool router_journal_directory(const struct rules_settings *settings, uint32_t shard, char *out, size_t out_bytes);
-
-/* How many logs there are: `shards_count`, or more when an earlier setting had more shards. */
-uint32_t router_journals_count(const struct rules_settings *settings);
+/* A log of the journal: of a shard, and of one event type or of all that have none of their own. */
+struct router_journal {
+        uint32_t shard;
+        unsigned type; /* enum sendring_event_type; 0: all others */
+        bool wanted;   /* by the settings; else it is of earlier ones: delivered, and nothing is added */
+};
+/* Its directory: journal.directory/0, or journal.directory/0.Open. */
+bool router_log_directory(const struct rules_settings *settings, const struct router_journal *log, char *out,
+                          size_t out_bytes);
+/* The logs that there are, or will be: those of the shards, each at the shard's index; those of their shed types; those
+ * of earlier settings that are still on the disk, `emptied` ones (only counts are left) if asked for. Returns how many;
+ * LIMIT_LOGS_MAX at most, and then not all. */
+uint32_t router_logs_list(const struct rules_settings *settings, bool emptied,
+                          struct router_journal ret_logs[LIMIT_LOGS_MAX]);
 
 /* Keys of the two targets that only count: events that no destination matched, and malformed ones. */
 #define ROUTER_TARGET_UNMATCHED "(unmatched)"

@@ -16,7 +16,7 @@
 /* One delivery target of this daemon, from its first plan until it is gone. */
 struct router_target {
         char *key;
-        uint16_t numbers[LIMIT_SHARDS_MAX];
+        uint16_t numbers[LIMIT_LOGS_MAX];
         uint8_t worker;
         struct egress_target *target;
         struct counters_target_row *row;
@@ -36,13 +36,16 @@ struct router {
         struct counters counters;
         struct counters_block *own_counters; /* the control thread's */
         struct counters_block *helper_counters;
-        struct journal *journals[LIMIT_SHARDS_MAX];
+        struct journal *journals[LIMIT_LOGS_MAX];
+        struct router_journal logs[LIMIT_LOGS_MAX];      /* what each of them is */
+        struct egress_log egress_logs[LIMIT_LOGS_MAX];   /* the same for the workers */
+        struct journal_budget budgets[LIMIT_SHARDS_MAX]; /* of each shard's logs */
         struct ring_bed *beds[LIMIT_SHARDS_MAX];
         struct shard *shards[LIMIT_SHARDS_MAX];
         pthread_t shard_threads[LIMIT_SHARDS_MAX];
         struct egress_worker *workers[LIMIT_WORKERS_MAX];
         pthread_t worker_threads[LIMIT_WORKERS_MAX];
-        /* Logs: those of the shards, then those of shards that an earlier setting had, which are only delivered. */
+        /* Logs: those of the shards, of their classes, then those of earlier settings, which are only delivered. */
         uint32_t journals_count;
         uint32_t shards_count, workers_count;
         uint32_t shard_threads_count, worker_threads_count;
@@ -51,7 +54,7 @@ struct router {
         struct log_gate credentials_gate;
         struct credentials *credentials_list[2]; /* the newest two generations of malloc'ed memory, for leak checkers */
         struct ring_server *server;
-        uint16_t target_unmatched[LIMIT_SHARDS_MAX], target_rejected[LIMIT_SHARDS_MAX];
+        uint16_t target_unmatched[LIMIT_LOGS_MAX], target_rejected[LIMIT_LOGS_MAX];
 
         struct shard_plan *plan;     /* what shards should use */
         struct shard_plan *plan_old; /* until every shard has seen the new one */

@@ -34,8 +34,8 @@ _Static_assert(LIMIT_EVENT_BYTES_MAX + SHARD_RECORD_EXTRA_BYTES <= LIMIT_RECORD_
 struct shard_lane {
         struct ring_lane *lane;
         uint32_t violations_counted;
-        /* durability host: once the journal is synced up to here, the lane is durable up to there. */
-        uint64_t sync_position, sync_lane_position;
+        /* durability host: once the logs are synced up to here, the lane is durable up to there. */
+        uint64_t sync_positions[RULES_EVENT_TYPES_END], sync_lane_position;
         bool sync_waiting;
 };
 
@@ -45,8 +45,20 @@ struct shard_feed {
         uint64_t begin_position; /* of the first record for it since; UINT64_MAX: none */
 };
 
+/* One log, and what the workers know of it. */
+struct shard_log {
+        struct journal *journal;
+        uint32_t index;
+        uint16_t target_unmatched, target_rejected;
+        bool touched; /* committed to, and not yet published */
+        struct shard_feed feeds[LIMIT_WORKERS_MAX];
+};
+
 struct shard {
         struct shard_options options;
+        struct shard_log logs[RULES_EVENT_TYPES_END]; /* the first one is that of all other types */
+        uint32_t logs_count;
+        uint8_t log_of_type[RULES_EVENT_TYPES_END];
         struct codec_json_options json; /* what producers leave out, as it will be published: filters see it */
         _Atomic(const struct shard_plan *) plan_wanted;
         _Atomic(const struct shard_plan *) plan_seen;
@@ -56,8 +68,6 @@ struct shard {
         struct rte_ring *inbox, *outbox; /* of struct ring_lane * */
         struct shard_lane *lanes;
         uint32_t lanes_count;
-        struct shard_feed feeds[LIMIT_WORKERS_MAX];
-        uint64_t told_all_position; /* when every worker was last told how far the log is */
         uint64_t told_ns;
         uint64_t last_event_ns;
         int64_t realtime_ms;
@@ -86,6 +96,21 @@ static struct rte_ring *shard_ring_create(uint32_t elements)
         return ring;
 }
 
+static void shard_add_log(struct shard *shard, const struct shard_class *class)
+{
+        ASSERT(shard->logs_count < RULES_EVENT_TYPES_END);
+        struct shard_log *log = &shard->logs[shard->logs_count++];
+        uint64_t position = journal_committed_position(class->journal);
+        *log = (struct shard_log){
+                .journal = class->journal,
+                .index = class->log,
+                .target_unmatched = class->target_unmatched,
+                .target_rejected = class->target_rejected,
+        };
+        for (uint32_t i = 0; i < shard->options.workers_count; i++)
+                log->feeds[i] = (struct shard_feed){.told_position = position, .begin_position = UINT64_MAX};
+}
+
 enum err_code shard_create(const struct shard_options *options, const struct shard_plan *plan, struct shard **ret_shard,
                            struct err *reterr)
 {
@@ -109,10 +134,14 @@ enum err_code shard_create(const struct shard_options *options, const struct sha
                 shard_free(shard);
                 return err_set(reterr, ERR_MEMORY, "out of memory for router shard %u", options->index);
         }
-        uint64_t position = journal_committed_position(options->journal);
-        for (uint32_t i = 0; i < options->workers_count; i++)
-                shard->feeds[i] = (struct shard_feed){.told_position = position, .begin_position = UINT64_MAX};
-        shard->told_all_position = position;
+        shard_add_log(shard, &(struct shard_class){.log = options->index,
+                                                   .journal = options->journal,
+                                                   .target_unmatched = options->target_unmatched,
+                                                   .target_rejected = options->target_rejected});
+        for (uint32_t i = 0; i < options->classes_count; i++) {
+                shard->log_of_type[options->classes[i].type] = (uint8_t)shard->logs_count;
+                shard_add_log(shard, &options->classes[i]);
+        }
         *ret_shard = shard;
         return ERR_OK;
 }
@@ -190,9 +219,19 @@ static uint32_t shard_default_set(const struct shard *shard, const struct ring_r
         return (uint32_t)set.len;
 }
 
+/* The log that an event belongs to, by the type that its bytes in the lane name: they may change under us, and an event
+ * in the log of another type is its producer's own loss. */
+static inline struct shard_log *shard_log_of(struct shard *shard, struct slice shared)
+{
+        if (shard->logs_count == 1)
+                return &shard->logs[0];
+        unsigned type = (unsigned)codec_event_peek_type(shared);
+        return &shard->logs[type < RULES_EVENT_TYPES_END ? shard->log_of_type[type] : 0];
+}
+
 /* Routes one validated event: fills entry->routes. A replayed one goes where it would go now, or to less. */
-static void shard_route(struct shard *shard, const struct ring_replayed *replayed, const struct codec_view *view,
-                        struct journal_entry *entry, uint32_t *ret_workers)
+static void shard_route(struct shard *shard, const struct shard_log *log, const struct ring_replayed *replayed,
+                        const struct codec_view *view, struct journal_entry *entry, uint32_t *ret_workers)
 {
         struct counters_block *counters = shard->options.counters;
         struct rules_match match;
@@ -208,12 +247,12 @@ static void shard_route(struct shard *shard, const struct ring_replayed *replaye
                 counter_add(counters, COUNTER_router_unmatched, 1);
                 if (!match.set_known)
                         counter_add(counters, COUNTER_router_unknown_set, 1);
-                entry->routes[0] = shard->options.target_unmatched;
+                entry->routes[0] = log->target_unmatched;
                 entry->routes_count = 1;
                 return;
         }
         for (uint32_t i = 0; i < count; i++) {
-                entry->routes[i] = shard->plan->numbers[match.targets[i]][shard->options.index];
+                entry->routes[i] = shard->plan->numbers[match.targets[i]][log->index];
                 *ret_workers |= 1u << shard->plan->workers[match.targets[i]];
         }
         entry->routes_count = (uint8_t)count;
@@ -247,16 +286,34 @@ static __attribute__((noinline, cold)) void shard_put_origin(const struct ring_r
         memcpy(payload, &origin, sizeof(origin));
 }
 
+/* A kill between two commits, or two of these, leaves a prefix of what the lane held, since stores survive it in their
+ * order: the largest lane position in any of the logs is where the next router begins. */
+static enum err_code shard_publish(struct shard *shard)
+{
+        enum err_code code = ERR_OK;
+        for (uint32_t i = 0; i < shard->logs_count; i++) {
+                struct shard_log *log = &shard->logs[i];
+                if (log->touched && journal_publish(log->journal) != ERR_OK)
+                        code = ERR_CORRUPT;
+                log->touched = false;
+        }
+        return code;
+}
+
 /* The log could not keep what this visit has put into it (journal_publish()): the lane keeps it, and the next visit
- * tries again in another segment. */
+ * tries again in another segment. What other logs have of the visit is then there twice, under the same event ids. */
 static __attribute__((noinline, cold)) void shard_take_back(struct shard *shard, struct ring_lane *lane)
 {
         uint64_t repeats = 0;
-        const uint64_t committed = journal_committed_position(shard->options.journal);
+        (void)shard_publish(shard); /* of the other logs */
         /* What workers are to be told of may only begin at records that are there. */
-        for (uint32_t i = 0; i < shard->options.workers_count; i++)
-                if (shard->feeds[i].begin_position != UINT64_MAX && shard->feeds[i].begin_position > committed)
-                        shard->feeds[i].begin_position = committed;
+        for (uint32_t k = 0; k < shard->logs_count; k++) {
+                struct shard_log *log = &shard->logs[k];
+                const uint64_t committed = journal_committed_position(log->journal);
+                for (uint32_t i = 0; i < shard->options.workers_count; i++)
+                        if (log->feeds[i].begin_position != UINT64_MAX && log->feeds[i].begin_position > committed)
+                                log->feeds[i].begin_position = committed;
+        }
         ring_visit_abandon(lane);
         shard->journal_full = true; /* nothing was taken, and the lane is not empty */
         counter_add(shard->options.counters, COUNTER_journal_segments_given_up, 1);
@@ -272,7 +329,6 @@ static __attribute__((noinline, cold)) void shard_take_back(struct shard *shard,
 static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
 {
         struct ring_lane *lane = own->lane;
-        struct journal *journal = shard->options.journal;
         struct counters_block *counters = shard->options.counters;
         if (ring_visit_begin(lane) == 0)
                 return 0;
@@ -290,6 +346,8 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                         replayed = shard_take_replayed(shard, &shared);
                         origin_bytes = sizeof(struct journal_origin);
                 }
+                struct shard_log *log = shard_log_of(shard, shared);
+                struct journal *journal = log->journal;
                 enum err_code code =
                         journal_reserve(journal, SHARD_RECORD_EXTRA_BYTES + (uint32_t)shared.len, &payload);
                 if (__builtin_expect(code == ERR_CORRUPT, 0)) {
@@ -316,7 +374,7 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                 if (codec_view_decode(slice_of(event, shared.len), &view, NULL) != ERR_OK) {
                         counter_add(counters, COUNTER_router_rejected, 1);
                         entry.flags = JOURNAL_FLAG_REJECTED;
-                        entry.routes[0] = shard->options.target_rejected;
+                        entry.routes[0] = log->target_rejected;
                         entry.routes_count = 1;
                         payload_bytes = 0;
                 } else {
@@ -324,7 +382,7 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                         entry.flags = replayed != NULL ? JOURNAL_FLAG_REPLAYED : 0;
                         if (view.configuration_set.len == 0)
                                 payload_bytes += shard_default_set(shard, replayed, &view, event + shared.len);
-                        shard_route(shard, replayed, &view, &entry, &workers);
+                        shard_route(shard, log, replayed, &view, &entry, &workers);
                         if (workers != 0)
                                 codec_view_store(&view, stored);
                         else
@@ -334,8 +392,9 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                                 shard_put_origin(replayed, payload);
                 }
                 journal_commit(journal, &entry, payload_bytes);
+                log->touched = true;
                 for (uint32_t left = workers; left != 0; left &= left - 1) {
-                        struct shard_feed *feed = &shard->feeds[__builtin_ctz(left)];
+                        struct shard_feed *feed = &log->feeds[__builtin_ctz(left)];
                         if (feed->begin_position == UINT64_MAX)
                                 feed->begin_position = journal_last_position(journal);
                 }
@@ -343,7 +402,7 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                 events++;
         }
         if (events > 0) {
-                if (__builtin_expect(journal_publish(journal) != ERR_OK, 0)) {
+                if (__builtin_expect(shard_publish(shard) != ERR_OK, 0)) {
                         shard_take_back(shard, lane);
                         return 0;
                 }
@@ -355,23 +414,28 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
         return events;
 }
 
-/* Tells the workers. A full ring is no loss: the next range is longer. */
-static void shard_tell_workers(struct shard *shard, bool everyone)
+static void shard_tell_workers_of(struct shard *shard, struct shard_log *log, bool everyone)
 {
-        struct journal *journal = shard->options.journal;
-        uint64_t end = journal_committed_position(journal);
-        uint64_t end_sequence = journal_next_sequence(journal);
+        uint64_t end = journal_committed_position(log->journal);
+        uint64_t end_sequence = journal_next_sequence(log->journal);
         for (uint32_t i = 0; i < shard->options.workers_count; i++) {
-                struct shard_feed *feed = &shard->feeds[i];
+                struct shard_feed *feed = &log->feeds[i];
                 bool has = feed->begin_position != UINT64_MAX;
                 if (!has && !(everyone && feed->told_position != end))
                         continue;
                 uint64_t begin = has ? feed->begin_position : end;
-                if (egress_worker_offer(shard->options.workers[i], shard->options.index, begin, end, end_sequence)) {
+                if (egress_worker_offer(shard->options.workers[i], log->index, begin, end, end_sequence)) {
                         feed->told_position = end;
                         feed->begin_position = UINT64_MAX;
                 }
         }
+}
+
+/* Tells the workers. A full ring is no loss: the next range is longer. */
+static void shard_tell_workers(struct shard *shard, bool everyone)
+{
+        for (uint32_t i = 0; i < shard->logs_count; i++)
+                shard_tell_workers_of(shard, &shard->logs[i], everyone);
 }
 
 /* ---------------------------------------------------------------------------------------------- lanes that come and go
@@ -402,14 +466,18 @@ static void shard_sync_lane(struct shard *shard, struct shard_lane *own)
 {
         if (!shard->options.settings->journal.durability_host)
                 return;
-        if (own->sync_waiting && journal_durable_position(shard->options.journal) >= own->sync_position) {
+        bool synced = own->sync_waiting;
+        for (uint32_t i = 0; i < shard->logs_count && synced; i++)
+                synced = journal_durable_position(shard->logs[i].journal) >= own->sync_positions[i];
+        if (synced) {
                 ring_lane_set_durable(own->lane, own->sync_lane_position);
                 own->sync_waiting = false;
                 shard->sync_told = false;
         }
         uint64_t lane_position = ring_lane_position(own->lane);
         if (!own->sync_waiting && lane_position != own->sync_lane_position) {
-                own->sync_position = journal_committed_position(shard->options.journal);
+                for (uint32_t i = 0; i < shard->logs_count; i++)
+                        own->sync_positions[i] = journal_committed_position(shard->logs[i].journal);
                 own->sync_lane_position = lane_position;
                 own->sync_waiting = true;
                 if (!shard->sync_told)
@@ -460,7 +528,9 @@ static void shard_pin(struct shard *shard)
 
 static void shard_maintenance(struct shard *shard)
 {
-        bool wanted = journal_wants_maintenance(shard->options.journal) || shard->journal_full;
+        bool wanted = shard->journal_full;
+        for (uint32_t i = 0; i < shard->logs_count; i++)
+                wanted |= journal_wants_maintenance(shard->logs[i].journal);
         if (wanted && !shard->maintenance_told)
                 shard_call_control(shard);
         shard->maintenance_told = wanted;

@@ -2,8 +2,9 @@
  *
  * Per lane visit: for each record, copy it out of the lane straight into the journal, look only at the copy: decode,
  * match against the plan, commit with its routes; then publish the journal, move the lane's tail, and tell the workers
- * the range. A kill anywhere in between loses nothing: what is committed in the journal carries its lane position, and
- * the next router begins behind it.
+ * the range. An event type that is shed when the journal is full has a log of its own (struct shard_class); the largest
+ * lane position in any of a shard's logs is how far a lane was taken. A kill anywhere in between loses nothing: what is
+ * committed in the journal carries its lane position, and the next router begins behind it.
  *
  * The payload of a journal record is the stored view of the event (CODEC_VIEW_STORED_BYTES), then the event as the
  * producer wrote it, then the name of the default configuration set when the event names none; events that go nowhere
@@ -29,18 +30,28 @@
 /* A plan and what its target indexes mean to one daemon. Immutable once given to shards. */
 struct shard_plan {
         struct rules_plan *plan;
-        /* [target index][shard] -> number in that shard's journal, and [target index] -> worker */
-        uint16_t (*numbers)[LIMIT_SHARDS_MAX];
+        /* [target index][log] -> number in that log, and [target index] -> worker */
+        uint16_t (*numbers)[LIMIT_LOGS_MAX];
         uint8_t *workers;
 };
 
 struct shard;
 
-struct shard_options {
-        uint32_t index;
-        int core; /* CPU number, -1: not pinned */
-        const struct rules_settings *settings;
+/* The log of an event type that has one of its own: it is shed when the journal is full. */
+struct shard_class {
+        uint8_t type; /* enum sendring_event_type */
+        uint32_t log; /* its index for workers, and in plans */
         struct journal *journal;
+        uint16_t target_unmatched, target_rejected;
+};
+
+struct shard_options {
+        uint32_t index; /* of the shard, and of its log */
+        int core;       /* CPU number, -1: not pinned */
+        const struct rules_settings *settings;
+        struct journal *journal;           /* of all types that have no log of their own */
+        const struct shard_class *classes; /* copied */
+        uint32_t classes_count;
         struct ring_bed *bed;
         struct egress_worker *const *workers;
         uint32_t workers_count;

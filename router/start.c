@@ -43,26 +43,34 @@ static uint64_t router_lane_journalled(void *context, uint64_t lane_id)
         return position;
 }
 
+/* What of the journal one log is, and how it is opened. */
+static struct journal_options router_log_options(struct router *router, const struct router_journal *log,
+                                                 const char *directory)
+{
+        const struct rules_settings *settings = &router->settings;
+        return (struct journal_options){
+                .directory = directory,
+                .segment_bytes = settings->journal.segment_bytes,
+                .size_bytes_max = settings->journal.size_bytes_max / router->shards_count,
+                .budget = log->shard < router->shards_count ? &router->budgets[log->shard] : NULL,
+                .deliver_only = !log->wanted,
+                .drain_bytes_max =
+                        ROUTER_JOURNAL_PER_LANE_BYTES * settings->router.lanes_max * settings->router.lane_bytes_max,
+                .segments_mapped_max = log->wanted && log->type == 0 ? settings->journal.segments_mapped_max
+                                                                     : JOURNAL_SEGMENTS_MAPPED_MIN,
+                .durability = settings->journal.durability_host ? JOURNAL_DURABILITY_HOST : JOURNAL_DURABILITY_PROCESS,
+        };
+}
+
 static enum err_code router_start_journals(struct router *router, struct err *reterr)
 {
-        const uint32_t shards_count = router->shards_count;
-        ASSERT(shards_count > 0);
+        ASSERT(router->shards_count > 0);
         for (uint32_t i = 0; i < router->journals_count; i++) {
                 char directory[PATH_MAX];
-                if (!router_journal_directory(&router->settings, i, directory, sizeof(directory)))
+                if (!router_log_directory(&router->settings, &router->logs[i], directory, sizeof(directory)))
                         return err_set(reterr, ERR_CONFIG, "the path %s is too long",
                                        router->settings.journal.directory);
-                struct journal_options options = {
-                        .directory = directory,
-                        .segment_bytes = router->settings.journal.segment_bytes,
-                        .size_bytes_max = router->settings.journal.size_bytes_max / shards_count,
-                        .drain_bytes_max = ROUTER_JOURNAL_PER_LANE_BYTES * router->settings.router.lanes_max *
-                                           router->settings.router.lane_bytes_max,
-                        .segments_mapped_max = i < shards_count ? router->settings.journal.segments_mapped_max
-                                                                : JOURNAL_SEGMENTS_MAPPED_MIN,
-                        .durability = router->settings.journal.durability_host ? JOURNAL_DURABILITY_HOST
-                                                                               : JOURNAL_DURABILITY_PROCESS,
-                };
+                struct journal_options options = router_log_options(router, &router->logs[i], directory);
                 struct journal_recovery recovery = {0};
                 uint64_t begin_ns = clock_monotonic_ns();
                 enum err_code code = file_make_directory(router->settings.journal.directory, reterr);
@@ -88,9 +96,9 @@ static enum err_code router_start_journals(struct router *router, struct err *re
                 /* They only count: their cursors must not hold segments. */
                 journal_target_retire(router->journals[i], router->target_unmatched[i]);
                 journal_target_retire(router->journals[i], router->target_rejected[i]);
-                if (i >= router->shards_count)
-                        log_info("the log of a shard that is no more",
-                                 "directory=%s now=\"what waits in it is delivered\"", directory);
+                if (!router->logs[i].wanted)
+                        log_info("a log of earlier settings", "directory=%s now=\"what waits in it is delivered\"",
+                                 directory);
         }
         return ERR_OK;
 }
@@ -106,6 +114,7 @@ static enum err_code router_start_workers(struct router *router, struct err *ret
                         .index = i,
                         .shards_count = router->journals_count,
                         .journals = router->journals,
+                        .logs = router->egress_logs,
                         .counters = &router->counters.blocks[2 + router->shards_count + i],
                         .settings = &router->settings,
                         .credentials = &router->credentials,
@@ -118,17 +127,40 @@ static enum err_code router_start_workers(struct router *router, struct err *ret
         return code;
 }
 
+/* The types of a shard that have logs of their own. */
+static uint32_t router_shard_classes(const struct router *router, uint32_t shard,
+                                     struct shard_class ret_classes[RULES_EVENT_TYPES_END])
+{
+        uint32_t count = 0;
+        for (uint32_t i = 0; i < router->journals_count; i++) {
+                const struct router_journal *log = &router->logs[i];
+                if (log->shard != shard || log->type == 0 || !log->wanted)
+                        continue;
+                ret_classes[count++] = (struct shard_class){
+                        .type = (uint8_t)log->type,
+                        .log = i,
+                        .journal = router->journals[i],
+                        .target_unmatched = router->target_unmatched[i],
+                        .target_rejected = router->target_rejected[i],
+                };
+        }
+        return count;
+}
+
 static enum err_code router_start_shards(struct router *router, struct err *reterr)
 {
         for (uint32_t i = 0; i < router->shards_count; i++) {
                 enum err_code code = ring_bed_create(&router->beds[i], reterr);
                 if (code != ERR_OK)
                         return code;
+                struct shard_class classes[RULES_EVENT_TYPES_END];
                 struct shard_options options = {
                         .index = i,
                         .core = router->settings.router.cores[i],
                         .settings = &router->settings,
                         .journal = router->journals[i],
+                        .classes = classes,
+                        .classes_count = router_shard_classes(router, i, classes),
                         .bed = router->beds[i],
                         .workers = router->workers,
                         .workers_count = router->workers_count,
@@ -263,7 +295,12 @@ enum err_code router_start(struct router *router, struct err *reterr)
 {
         char path[PATH_MAX];
         router->shards_count = router->settings.router.shards_count;
-        router->journals_count = router_journals_count(&router->settings);
+        router->journals_count = router_logs_list(&router->settings, false, router->logs);
+        for (uint32_t i = 0; i < router->journals_count; i++)
+                router->egress_logs[i] = (struct egress_log){
+                        .id = router->logs[i].shard + LIMIT_SHARDS_MAX * router->logs[i].type,
+                        .type = (uint8_t)(router->logs[i].wanted ? router->logs[i].type : 0),
+                };
         router->workers_count = router->settings.egress.workers_count;
         enum err_code code = file_make_directory(router->settings.state_directory, reterr);
         if (code != ERR_OK) {

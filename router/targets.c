@@ -60,7 +60,7 @@ static enum err_code router_register(struct router *router, struct slice key, ui
                 enum err_code code = journal_target_register(router->journals[shard], key, &numbers[shard], reterr);
                 if (code != ERR_OK) {
                         router_unregister(router, shard, numbers);
-                        return err_wrap(reterr, "journal of shard %u", shard);
+                        return err_wrap(reterr, "journal of shard %u", router->logs[shard].shard);
                 }
         }
         return ERR_OK;

@@ -246,6 +246,7 @@ static int decode_files(struct decode *decode, char *const *paths, int paths_cou
 
 /* ---------------------------------------------------------------------------------------------- journal */
 
+/* One log; a shard has more than one when event types are shed. */
 struct decode_shard {
         uint32_t number;
         char directory[PATH_MAX];
@@ -398,26 +399,22 @@ static uint32_t decode_find_shards(const struct decode *decode, struct decode_sh
                         return 1;
                 }
         }
-        for (uint32_t number = 0; number < LIMIT_SHARDS_MAX; number++) {
+        const char *journal = decode->journal_path != NULL ? decode->journal_path : decode->settings.journal.directory;
+        for (uint32_t i = 0; i < LIMIT_SHARDS_MAX * RULES_EVENT_TYPES_END && count < LIMIT_LOGS_MAX; i++) {
                 struct decode_shard *shard = &shards[count];
-                int used = 0;
-                if (decode->journal_path != NULL)
-                        used = snprintf(shard->directory, sizeof(shard->directory), "%s/%u", decode->journal_path,
-                                        number);
-                else if (!router_journal_directory(&decode->settings, number, shard->directory,
-                                                   sizeof(shard->directory)))
-                        continue;
-                if (used < 0 || (size_t)used >= sizeof(shard->directory) || stat(shard->directory, &status) < 0)
-                        continue;
-                shard->number = number;
-                count++;
+                const unsigned type = i % RULES_EVENT_TYPES_END; /* 0: the log of all types that have none */
+                shard->number = i / RULES_EVENT_TYPES_END;
+                int used = snprintf(shard->directory, sizeof(shard->directory), "%s/%u%s%s", journal, shard->number,
+                                    type == 0 ? "" : ".", type == 0 ? "" : rules_event_class_name(type));
+                if (used >= 0 && (size_t)used < sizeof(shard->directory) && stat(shard->directory, &status) == 0)
+                        count++;
         }
         return count;
 }
 
 static int decode_journal(struct decode *decode)
 {
-        struct decode_shard *shards = calloc(LIMIT_SHARDS_MAX, sizeof(*shards));
+        struct decode_shard *shards = calloc(LIMIT_LOGS_MAX + 1, sizeof(*shards));
         if (shards == NULL)
                 return CMD_EXIT_IO;
         uint32_t count = decode_find_shards(decode, shards);

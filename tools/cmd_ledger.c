@@ -27,6 +27,8 @@
 struct ledger_row {
         char key[512];
         uint64_t accepted, delivered, dead_lettered, shed, expired, waiting;
+        uint64_t shed_of[RULES_EVENT_TYPES_END]; /* of `shed`, by event type; 0: of types that have no log of their own
+                                                  */
         bool balanced;
         bool retired;
 };
@@ -50,9 +52,9 @@ static void ledger_usage(void)
                      "Exit status: 0 when every line balances, 1 when one does not, 69 without a journal.\n");
 }
 
-/* One target of one shard's journal, added to its row. */
+/* One target of one log, that of `type` or of the others, added to its row. */
 static enum err_code ledger_add(struct ledger *ledger, struct ledger_row *row, struct journal *journal, uint16_t target,
-                                struct err *reterr)
+                                unsigned type, struct err *reterr)
 {
         struct journal_target_state state;
         uint64_t waiting = 0;
@@ -71,6 +73,7 @@ static enum err_code ledger_add(struct ledger *ledger, struct ledger_row *row, s
         row->delivered += state.delivered;
         row->dead_lettered += state.dead_lettered;
         row->shed += state.shed;
+        row->shed_of[type] += state.shed;
         row->expired += state.expired;
         row->waiting += waiting;
         row->retired = state.retired;
@@ -94,7 +97,7 @@ static struct ledger_row *ledger_row_of(struct ledger *ledger, const char *key)
         return row;
 }
 
-static enum err_code ledger_read(struct ledger *ledger, const char *directory, struct err *reterr)
+static enum err_code ledger_read(struct ledger *ledger, const char *directory, unsigned type, struct err *reterr)
 {
         struct journal_options options = {.directory = directory, .read_only = true};
         struct journal *journal = NULL;
@@ -118,7 +121,7 @@ static enum err_code ledger_read(struct ledger *ledger, const char *directory, s
                         code = err_set(reterr, ERR_MEMORY, "out of memory");
                         break;
                 }
-                code = ledger_add(ledger, row, journal, (uint16_t)target, reterr);
+                code = ledger_add(ledger, row, journal, (uint16_t)target, type, reterr);
                 if (code != ERR_OK)
                         break;
         }
@@ -135,6 +138,10 @@ static void ledger_print(const struct ledger *ledger)
                 printf("%12" PRIu64 " %12" PRIu64 " %8" PRIu64 " %8" PRIu64 " %8" PRIu64 " %12" PRIu64 "  %-9s %s%s\n",
                        row->accepted, row->delivered, row->dead_lettered, row->shed, row->expired, row->waiting,
                        row->balanced ? "balanced" : "MISMATCH", row->key, row->retired ? " (removed)" : "");
+                for (unsigned type = 1; type < RULES_EVENT_TYPES_END; type++)
+                        if (row->shed_of[type] > 0)
+                                printf("%35s %8" PRIu64 "  %s\n", "shed", row->shed_of[type],
+                                       rules_event_class_name(type));
         }
         printf("unmatched %" PRIu64 " (no enabled event destination wanted them), rejected %" PRIu64 " (malformed)\n",
                ledger->unmatched, ledger->rejected);
@@ -167,9 +174,17 @@ static void ledger_print_json(const struct ledger *ledger)
                 cmd_print_json_text(row->key, strlen(row->key));
                 printf(",\"accepted\":%" PRIu64 ",\"delivered\":%" PRIu64 ",\"dead_lettered\":%" PRIu64
                        ",\"shed\":%" PRIu64 ",\"expired\":%" PRIu64 ",\"waiting\":%" PRIu64
-                       ",\"balanced\":%s,\"removed\":%s}",
+                       ",\"balanced\":%s,\"removed\":%s,\"shed_by_type\":{",
                        row->accepted, row->delivered, row->dead_lettered, row->shed, row->expired, row->waiting,
                        row->balanced ? "true" : "false", row->retired ? "true" : "false");
+                bool first = true;
+                for (unsigned type = 1; type < RULES_EVENT_TYPES_END; type++) {
+                        if (row->shed_of[type] == 0)
+                                continue;
+                        printf("%s\"%s\":%" PRIu64, first ? "" : ",", rules_event_class_name(type), row->shed_of[type]);
+                        first = false;
+                }
+                printf("}}");
         }
         printf("]}\n");
 }
@@ -222,14 +237,17 @@ int cmd_ledger(int argc, char **argv)
                 return CMD_EXIT_CONFIG;
         struct ledger ledger = {.balanced = true};
         int status = CMD_EXIT_OK;
-        for (uint32_t shard = 0; shard < LIMIT_SHARDS_MAX && status == CMD_EXIT_OK; shard++) {
+        /* Logs of earlier settings count as well. */
+        struct router_journal logs[LIMIT_LOGS_MAX];
+        const uint32_t logs_count = router_logs_list(&settings, true, logs);
+        for (uint32_t i = 0; i < logs_count && status == CMD_EXIT_OK; i++) {
                 char directory[PATH_MAX];
-                if (!router_journal_directory(&settings, shard, directory, sizeof(directory)))
+                if (!router_log_directory(&settings, &logs[i], directory, sizeof(directory)))
                         break;
-                /* Shards of an earlier setting count as well. */
-                if (access(directory, F_OK) < 0 && errno == ENOENT && shard > 0)
+                /* Before the daemon has made it; without the first there is no journal at all. */
+                if (access(directory, F_OK) < 0 && errno == ENOENT && i > 0)
                         continue;
-                code = ledger_read(&ledger, directory, &err);
+                code = ledger_read(&ledger, directory, logs[i].type, &err);
                 if (code != ERR_OK) {
                         (void)fprintf(stderr, "sendring ledger: %s\n", err.text);
                         status = CMD_EXIT_UNAVAILABLE;

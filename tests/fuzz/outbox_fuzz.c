@@ -1,7 +1,7 @@
 /* An outbox file with any bytes: open must neither crash nor believe what cannot be, and leave an outbox that works.
  *
  * Input: one byte of flags, then the file: 128 bytes of header, 72 bytes of the first place, 48 bytes of two chunks,
- * and the bodies. Flags: 1 repair the CRC of the header, 2 those of the bodies, 4 a second shard, 8 cut the file behind
+ * and the bodies. Flags: 1 repair the CRC of the header, 2 those of the bodies, 4 a second log, 8 cut the file behind
  * the input. */
 #include "egress/outbox.h"
 
@@ -42,7 +42,7 @@ static void repair(uint8_t *file, uint8_t flags)
 {
         uint32_t chunks = get32(file + 12);
         for (uint32_t i = 0; i < chunks && i < 2 && (flags & 2) != 0; i++) {
-                uint8_t *chunk = file + 1280 + 24 * (size_t)i;
+                uint8_t *chunk = file + 4736 + 24 * (size_t)i;
                 uint64_t offset;
                 memcpy(&offset, chunk, sizeof(offset));
                 uint32_t bytes = get32(chunk + 8);
@@ -54,8 +54,8 @@ static void repair(uint8_t *file, uint8_t flags)
         if ((flags & 1) != 0 && chunks <= OUTBOX_CHUNKS_MAX) {
                 uint32_t crc = crc32_iscsi(file, 28, 0x4f555442u);
                 crc = crc32_iscsi(file + 32, 16, crc);
-                crc = crc32_iscsi(file + 128, 16 * 72, crc);
-                crc = crc32_iscsi(file + 1280, (int)(chunks * 24), crc);
+                crc = crc32_iscsi(file + 128, 64 * 72, crc);
+                crc = crc32_iscsi(file + 4736, (int)(chunks * 24), crc);
                 memcpy(file + 28, &crc, sizeof(crc));
         }
 }
@@ -70,7 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         memset(file, 0, sizeof(file));
         size_t from = take(file, 0, 128, data, size, 1);
         from = take(file, 128, 72, data, size, from);
-        from = take(file, 1280, 48, data, size, from);
+        from = take(file, 4736, 48, data, size, from);
         (void)take(file, OUTBOX_HEADER_BYTES, DATA_BYTES, data, size, from);
         repair(file, flags);
         size_t file_bytes = (flags & 8) != 0 && size < FILE_BYTES ? size : FILE_BYTES;

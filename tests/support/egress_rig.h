@@ -29,7 +29,7 @@
 struct egress_rig_target {
         struct egress_target *target;
         struct counters_target_row *row;
-        uint16_t numbers[LIMIT_SHARDS_MAX];
+        uint16_t numbers[LIMIT_LOGS_MAX];
         uint32_t worker;
         char key[400], resource[300];
 };

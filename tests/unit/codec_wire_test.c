@@ -83,6 +83,7 @@ Test(codec_wire, msgpack_c_reads_every_type_with_the_documented_keys)
                 cr_assert_eq(at, bytes.len, "no bytes behind the map");
                 const msgpack_object *top = &unpacked.data;
                 expect_ascending(top);
+                cr_assert_eq((int)codec_event_peek_type(bytes), type);
                 cr_assert_eq(map_find(top, 0)->via.u64, 1);
                 cr_assert_eq(map_find(top, 1)->via.u64, (uint64_t)type);
                 expect_text(top, 2, "bulk-a");
@@ -173,6 +174,22 @@ static char *file_text(const char *path)
         out[fread(out, 1, sizeof(text[0]) - 1, file)] = '\0';
         (void)fclose(file); /* read only */
         return out;
+}
+
+Test(codec_wire, the_type_is_found_behind_any_head_of_the_map)
+{
+        static const uint8_t fix[] = {0x83, 0, 1, 1, 9, 0, 0, 0, 0}, wide[] = {0xde, 0, 3, 0, 1, 1, 10, 0, 0},
+                             widest[] = {0xdf, 0, 0, 0, 3, 0, 1, 1, 4},
+                             other_version[] = {0x83, 0, 2, 1, 9, 0, 0, 0, 0},
+                             no_type[] = {0x83, 0, 1, 1, 11, 0, 0, 0, 0}, no_map[] = {0x93, 0, 1, 1, 9, 0, 0, 0, 0};
+        cr_assert_eq(codec_event_peek_type(slice_of(fix, sizeof(fix))), SENDRING_OPEN);
+        cr_assert_eq(codec_event_peek_type(slice_of(wide, sizeof(wide))), SENDRING_CLICK);
+        cr_assert_eq(codec_event_peek_type(slice_of(widest, sizeof(widest))), SENDRING_DELIVERY);
+        cr_assert_eq(codec_event_peek_type(slice_of(widest, sizeof(widest) - 1)), 0);
+        cr_assert_eq(codec_event_peek_type(slice_of(other_version, sizeof(other_version))), 0);
+        cr_assert_eq(codec_event_peek_type(slice_of(no_type, sizeof(no_type))), 0);
+        cr_assert_eq(codec_event_peek_type(slice_of(no_map, sizeof(no_map))), 0);
+        cr_assert_eq(codec_event_peek_type(SLICE_EMPTY), 0);
 }
 
 Test(codec_wire, the_example_in_the_document_is_the_one_tested_here)

@@ -224,8 +224,8 @@ Test(outbox, every_damaged_byte_drops_the_period_and_the_outbox_goes_on)
         outbox_close(outbox);
 }
 
-/* As a router of version 1 has left it: without the time of the oldest datum, its CRC right. */
-Test(outbox, a_period_of_version_1_is_counted_again)
+/* As a router of version 2 has left it: with one log a shard, its CRC right. */
+Test(outbox, a_period_of_another_version_is_counted_again)
 {
         struct outbox_found found;
         struct outbox *outbox = must_open("version", NULL);
@@ -236,10 +236,9 @@ Test(outbox, a_period_of_version_1_is_counted_again)
         static uint8_t header[OUTBOX_HEADER_BYTES];
         int fd = open(path_of("version"), O_RDWR);
         cr_assert_eq(pread(fd, header, sizeof(header), 0), (ssize_t)sizeof(header));
-        header[8] = 1;
-        memset(header + 40, 0, 8);
+        header[8] = 2;
         uint32_t crc = crc32_iscsi(header, 28, 0x4f555442u);
-        crc = crc32_iscsi(header + 32, 8, crc);
+        crc = crc32_iscsi(header + 32, 16, crc);
         crc = crc32_iscsi(header + 128, 16 * 72, crc);
         crc = crc32_iscsi(header + 1280, 3 * 24, crc);
         memcpy(header + 28, &crc, sizeof(crc));
@@ -259,7 +258,7 @@ Test(outbox, a_period_of_version_1_is_counted_again)
 
 Test(outbox, a_progress_that_cannot_be_is_not_believed)
 {
-        static const uint64_t bad[] = {3, 2 | UINT64_C(1) << 32, UINT64_C(1) << 33, UINT64_MAX, UINT32_MAX};
+        static const uint64_t bad[] = {3, 2 | UINT64_C(1) << 32, UINT64_C(1) << 34, UINT64_MAX, UINT32_MAX};
         for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
                 struct outbox_found found;
                 struct outbox *outbox = must_open("progress", NULL);
@@ -278,7 +277,7 @@ Test(outbox, a_progress_that_cannot_be_is_not_believed)
 
 Test(outbox, a_file_that_was_cut_is_no_period)
 {
-        static const off_t sizes[] = {0, 1, 63, 71, 72, 100, 4095, 4096, 4196, 4323};
+        static const off_t sizes[] = {0, 1, 63, 71, 72, 100, 8191, 8192, 8292, 8419};
         for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
                 struct outbox_found found;
                 struct outbox *outbox = must_open("cut", NULL);
@@ -302,8 +301,42 @@ Test(outbox, another_targets_period_is_not_taken)
         outbox = open_as("other", KEY_HASH + 1, SHARDS, DATA_BYTES, &found);
         cr_assert_str_eq(found.dropped, "it belongs to another target");
         outbox_close(outbox);
-        outbox = open_as("other-2", KEY_HASH, SHARDS + 1, DATA_BYTES, &found);
-        cr_assert_str_eq(found.dropped, "the number of shards has changed");
+        outbox_close(open_as("other-2", KEY_HASH, SHARDS, DATA_BYTES, &found));
+        cr_assert_null(found.dropped);
+        const uint32_t unknown = 5;
+        struct outbox_options options = {path_of("other-2"), KEY_HASH, 1, DATA_BYTES, &unknown};
+        cr_assert_eq(outbox_open(&options, &outbox, &found, NULL), ERR_OK);
+        cr_assert_str_eq(found.dropped, "a log that it counts is no more");
+        outbox_close(outbox);
+}
+
+Test(outbox, places_follow_their_logs)
+{
+        struct outbox_found found;
+        const uint32_t before[] = {0, 1, 144}, after[] = {0, 144, 1, 160};
+        struct outbox_options options = {path_of("logs"), KEY_HASH, 3, DATA_BYTES, before};
+        struct outbox_place places[3] = {
+                [1] = {.touched = 1, .end_position = 64}, [2] = {.touched = 1, .end_position = 128}};
+        struct outbox *outbox = NULL;
+        size_t room;
+        cr_assert_eq(outbox_open(&options, &outbox, NULL, NULL), ERR_OK);
+        outbox_begin(outbox);
+        memset(outbox_room(outbox, &room), 'x', 100);
+        outbox_add(outbox, 100, 1, 1);
+        outbox_seal(outbox, places, 1, 1);
+        cr_assert_not(outbox_moved_before(outbox));
+        outbox_sending(outbox);
+        outbox_move_before(outbox);
+        outbox_close(outbox);
+        options.shards_count = 4;
+        options.log_ids = after;
+        cr_assert_eq(outbox_open(&options, &outbox, &found, NULL), ERR_OK);
+        cr_assert_null(found.dropped);
+        cr_assert(found.in_flight && outbox_moved_before(outbox));
+        cr_assert_eq(outbox_places(outbox)[0].touched, 0);
+        cr_assert_eq(outbox_places(outbox)[1].end_position, 128);
+        cr_assert_eq(outbox_places(outbox)[2].end_position, 64);
+        cr_assert_eq(outbox_places(outbox)[3].touched, 0);
         outbox_close(outbox);
 }
 
