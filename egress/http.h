@@ -91,7 +91,7 @@ struct http_client_options {
 #define HTTP_CONNECTIONS_MAX 64u
 
 /* Takes all memory its connections will need, save what OpenSSL takes when one connects. Numeric hosts need no look-up;
- * the first client with a name starts the process's resolver thread. ERR_CONFIG, ERR_MEMORY, ERR_SYSTEM. */
+ * the first client with a name starts a thread that resolves it. ERR_CONFIG, ERR_MEMORY, ERR_SYSTEM. */
 enum err_code http_client_create(const struct http_client_options *options, struct http_client **ret_client,
                                  struct err *reterr);
 /* What http_client_create() takes from the heap, for the memory budget. */

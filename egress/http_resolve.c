@@ -1,9 +1,10 @@
-/* Host names to addresses, on one thread per process, because getaddrinfo() blocks.
+/* Host names to addresses, on threads of their own, because getaddrinfo() blocks: one for each name, so that a name
+ * server that does not answer for one delays no other, up to HTTP_RESOLVE_THREADS_MAX.
  *
  * Entries are shared by all clients of the same host and port and live while one is attached. Everything here is
- * guarded by one lock, held for moments only; getaddrinfo() runs outside of it on copies that do not change. The thread
- * is started by the first attach and then stays for the life of the process: it cannot be stopped within a look-up, and
- * asleep it costs nothing.
+ * guarded by one lock, held for moments only; getaddrinfo() runs outside of it on copies that do not change. Threads
+ * are started when names are attached and then stay for the life of the process: they cannot be stopped within a
+ * look-up, and asleep they cost nothing.
  */
 #include "base/assert.h"
 #include "base/clock.h"
@@ -19,6 +20,8 @@
 /* Younger addresses are used as they are; older ones are used and looked up again; very old ones are waited for. */
 #define HTTP_RESOLVE_FRESH_NS  (30 * CLOCK_NS_PER_S)
 #define HTTP_RESOLVE_USABLE_NS (300 * CLOCK_NS_PER_S)
+/* Endpoints are few: services by regions. Beyond, names share. */
+#define HTTP_RESOLVE_THREADS_MAX 32u
 
 struct http_resolver_entry {
         struct http_resolver_entry *next;
@@ -36,7 +39,7 @@ struct http_resolver_entry {
 static struct {
         pthread_mutex_t lock;
         pthread_cond_t wanted;
-        bool running;
+        uint32_t threads, names; /* started, attached now */
         struct http_resolver_entry *entries;
 } http_resolver = {.lock = PTHREAD_MUTEX_INITIALIZER, .wanted = PTHREAD_COND_INITIALIZER};
 
@@ -68,6 +71,7 @@ static void http_resolve_unlink(struct http_resolver_entry *entry)
         while (*at != entry)
                 at = &(*at)->next;
         *at = entry->next;
+        http_resolver.names--;
         free(entry);
 }
 
@@ -118,10 +122,10 @@ static void *http_resolver_main(void *unused)
         return NULL;
 }
 
-/* Locked. */
+/* Locked. A thread for one more name; where there is none to be had, names share those that there are. */
 static enum err_code http_resolver_start(struct err *reterr)
 {
-        if (http_resolver.running)
+        if (http_resolver.threads > http_resolver.names || http_resolver.threads == HTTP_RESOLVE_THREADS_MAX)
                 return ERR_OK;
         /* Signals are the main thread's. */
         sigset_t all, before;
@@ -130,10 +134,12 @@ static enum err_code http_resolver_start(struct err *reterr)
         pthread_t thread;
         int result = pthread_create(&thread, NULL, http_resolver_main, NULL);
         (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+        if (result != 0 && http_resolver.threads > 0)
+                return ERR_OK;
         if (result != 0)
                 return err_set_errno(reterr, ERR_SYSTEM, result, "cannot start the thread that resolves host names");
         (void)pthread_detach(thread);
-        http_resolver.running = true;
+        http_resolver.threads++;
         return ERR_OK;
 }
 
@@ -141,13 +147,14 @@ enum err_code http_resolve_attach(const char *host, const char *port, struct htt
                                   struct err *reterr)
 {
         (void)pthread_mutex_lock(&http_resolver.lock);
-        enum err_code code = http_resolver_start(reterr);
-        if (code != ERR_OK)
-                goto out;
+        enum err_code code = ERR_OK;
         struct http_resolver_entry *entry = http_resolver.entries;
         while (entry != NULL && (strcmp(entry->host, host) != 0 || strcmp(entry->port, port) != 0))
                 entry = entry->next;
         if (entry == NULL) {
+                code = http_resolver_start(reterr);
+                if (code != ERR_OK)
+                        goto out;
                 entry = calloc(1, sizeof(*entry));
                 if (entry == NULL) {
                         code = err_set(reterr, ERR_MEMORY, "out of memory for host %s", host);
@@ -157,6 +164,7 @@ enum err_code http_resolve_attach(const char *host, const char *port, struct htt
                 ASSERT(slice_to_text(slice_of_text(port), entry->port, sizeof(entry->port)));
                 entry->next = http_resolver.entries;
                 http_resolver.entries = entry;
+                http_resolver.names++;
         }
         entry->clients++;
         *ret_entry = entry;

@@ -511,9 +511,12 @@ void egress_target_batch_failed(struct egress_target *target, enum err_code code
         target->failed_credentials = atomic_load_explicit(&credentials->current, memory_order_relaxed);
         if (target->remove_at_known && err_class(code) == ERR_CLASS_REFUSED)
                 target->refused = true;
+        bool was_parked = target->flow.parked;
         (void)flow_failed(&target->flow, target->ended, failure, 1, worker->now_ns, &worker->random);
         target->ended = FLOW_NEVER_SENT;
-        if (log_gate_open(&target->failure_gate, worker->now_ns, TARGET_LOG_INTERVAL_NS, &repeats)) {
+        /* That somebody must act is said at once, whatever was said of the target before. */
+        bool tell = log_gate_open(&target->failure_gate, worker->now_ns, TARGET_LOG_INTERVAL_NS, &repeats);
+        if (tell || (target->flow.parked && !was_parked)) {
                 char quoted[400];
                 const char *doing = target->flow.parked
                                             ? "parked: probes until somebody acts; events wait in the journal"

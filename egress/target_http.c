@@ -165,6 +165,9 @@ void egress_target_http_unanswered(struct egress_target *target, enum err_code c
                 return;
         if (maybe_sent)
                 counter_add(target->worker->options.counters, COUNTER_egress_requests_uncertain, 1);
+        /* What is wrong with an answer, too much of it for example, is no word on the request. */
+        if (err_class(code) == ERR_CLASS_INPUT)
+                code = ERR_PROTOCOL;
         egress_target_batch_failed(target, code, why != NULL ? why->text : err_text(code));
 }
 

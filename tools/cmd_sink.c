@@ -70,6 +70,7 @@ static void sink_help(FILE *out)
                 out, "%s",
                 "  --latency TIME       every answer waits that long (20ms, 1s)\n"
                 "  --down on|off        connections are refused, open ones reset\n"
+                "  --blackhole on|off   connections are accepted; nothing is read, nothing is answered\n"
                 "\n"
                 "  --report DIR         print what was counted, also while a sink runs; status 1 when an event is\n"
                 "                       missing: by --published, or by gaps in the numbers of each producer\n"
@@ -128,6 +129,7 @@ static const struct option sink_option_table[] = {
 #undef SINK_FAULT_OPTION
                 {"latency", required_argument, NULL, SINK_OPT_FAULT},
         {"down", required_argument, NULL, SINK_OPT_FAULT},
+        {"blackhole", required_argument, NULL, SINK_OPT_FAULT},
         {NULL, 0, NULL, 0},
 };
 

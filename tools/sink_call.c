@@ -122,6 +122,27 @@ void sink_refuse_http(struct sink_thread *thread, struct sink_conn *conn, int st
         sink_answer(thread, conn, status, "text/plain", "", 0, 0);
 }
 
+/* Begun and never finished: a head of fields, or a body in chunks, that goes on for as long as somebody reads. */
+static void sink_answer_endless(struct sink_thread *thread, struct sink_conn *conn)
+{
+        static const char chunk[] = "10\r\n0123456789abcdef\r\n", field[] = "x-more: and more\r\n";
+        bool head = random_below(&thread->random, 2) == 0;
+        const char *unit = head ? field : chunk;
+        size_t unit_bytes = strlen(unit);
+        int begin = snprintf((char *)conn->out, SINK_OUT_BYTES,
+                             "HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\n%s",
+                             head ? "" : "Transfer-Encoding: chunked\r\n\r\n");
+        ASSERT(begin > 0);
+        conn->out_at = 0;
+        conn->out_end = conn->repeat_at = (size_t)begin;
+        while (conn->out_end + unit_bytes <= SINK_OUT_BYTES) {
+                memcpy(conn->out + conn->out_end, unit, unit_bytes);
+                conn->out_end += unit_bytes;
+        }
+        conn->close_after = true;
+        conn->state = SINK_CONN_WRITE;
+}
+
 /* Five ways in which a broken peer or front end answers. Nothing was stored: a sender that takes one of them for a
  * success loses events, and the counts show it. */
 static void sink_answer_garbage(struct sink_thread *thread, struct sink_conn *conn, enum sink_operation operation)
@@ -329,6 +350,21 @@ static bool sink_call(struct sink_thread *thread, struct sink_conn *conn, enum s
                 conn->state = SINK_CONN_STALL;
                 return true;
         }
+        if (sink_fault_draw(faults, SINK_FAULT_STALL_BYTES, &thread->random)) {
+                tally[SINK_COUNT_FAULT_STALL_BYTES]++;
+                tally[SINK_COUNT_REFUSED_CALL_ENTRIES] += count;
+                conn->slow = true;
+                conn->close_after = true;
+                size_t slow_bytes = sink_firehose_answer(firehose, operation, entries, conn->out + SINK_OUT_HEAD_BYTES);
+                sink_answer(thread, conn, 200, SINK_JSON_TYPE, "", slow_bytes, slow_bytes + 1); /* never whole */
+                return true;
+        }
+        if (sink_fault_draw(faults, SINK_FAULT_ENDLESS, &thread->random)) {
+                tally[SINK_COUNT_FAULT_ENDLESS]++;
+                tally[SINK_COUNT_REFUSED_CALL_ENTRIES] += count;
+                sink_answer_endless(thread, conn);
+                return true;
+        }
         if (sink_fault_draw(faults, SINK_FAULT_GARBAGE, &thread->random)) {
                 tally[SINK_COUNT_FAULT_GARBAGE]++;
                 tally[SINK_COUNT_REFUSED_CALL_ENTRIES] += count;
@@ -437,6 +473,21 @@ static bool sink_cloudwatch_call(struct sink_thread *thread, struct sink_conn *c
                 tally[SINK_COUNT_FAULT_STALL]++;
                 tally[SINK_COUNT_REFUSED_CALL_ENTRIES] += data;
                 conn->state = SINK_CONN_STALL;
+                return true;
+        }
+        if (sink_fault_draw(faults, SINK_FAULT_STALL_BYTES, &thread->random)) {
+                tally[SINK_COUNT_FAULT_STALL_BYTES]++;
+                tally[SINK_COUNT_REFUSED_CALL_ENTRIES] += data;
+                conn->slow = true;
+                conn->close_after = true;
+                sink_answer(thread, conn, 200, "application/cbor", "smithy-protocol: rpc-v2-cbor\r\n", 0,
+                            1); /* as above */
+                return true;
+        }
+        if (sink_fault_draw(faults, SINK_FAULT_ENDLESS, &thread->random)) {
+                tally[SINK_COUNT_FAULT_ENDLESS]++;
+                tally[SINK_COUNT_REFUSED_CALL_ENTRIES] += data;
+                sink_answer_endless(thread, conn);
                 return true;
         }
         if (sink_fault_draw(faults, SINK_FAULT_GARBAGE, &thread->random)) {

@@ -18,7 +18,7 @@ static enum err_code sink_control_address(const char *path, struct sockaddr_un *
 }
 
 enum err_code sink_control_open(struct sink_control *control, const char *path, struct sink_faults *faults,
-                                const struct sink_state *state, struct err *reterr)
+                                struct sink_state *state, struct err *reterr)
 {
         *control = (struct sink_control){.path = path, .listen_fd = -1, .faults = faults, .state = state};
         for (int i = 0; i < SINK_CONTROL_CLIENTS_MAX; i++)
@@ -97,8 +97,17 @@ bool sink_control_line(struct sink_control *control, struct slice line, FILE *ou
                 sink_counters_print(counters, out);
                 return false;
         }
+        if (slice_equal(verb, SLICE("latencies")) && rest.len == 0) {
+                struct sink_latencies latencies;
+                sink_state_take_latencies(control->state, &latencies);
+                (void)fprintf(out,
+                              "{\"count\":%llu,\"p50_ms\":%u,\"p90_ms\":%u,\"p99_ms\":%u,\"p999_ms\":%u,\"max_ms\":%u}",
+                              (unsigned long long)latencies.count, latencies.p50_ms, latencies.p90_ms, latencies.p99_ms,
+                              latencies.p999_ms, latencies.max_ms);
+                return false;
+        }
         if (!slice_equal(verb, SLICE("set"))) {
-                (void)fputs("error: say 'set NAME VALUE' or 'stats'", out);
+                (void)fputs("error: say 'set NAME VALUE', 'stats' or 'latencies'", out);
                 return false;
         }
         struct slice name = slice_cut(&rest, ' ');

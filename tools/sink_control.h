@@ -29,12 +29,12 @@ struct sink_control {
         int listen_fd; /* -1: there is no socket */
         struct sink_control_client clients[SINK_CONTROL_CLIENTS_MAX];
         struct sink_faults *faults;
-        const struct sink_state *state;
+        struct sink_state *state;
 };
 
 /* Binds `path` (0600), which must outlive the control; a dead socket file there is replaced. NULL: no socket. */
 enum err_code sink_control_open(struct sink_control *control, const char *path, struct sink_faults *faults,
-                                const struct sink_state *state, struct err *reterr);
+                                struct sink_state *state, struct err *reterr);
 void sink_control_close(struct sink_control *control);
 
 /* The descriptors to poll, and what to do after. True when a fault was changed. */

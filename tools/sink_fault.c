@@ -58,11 +58,13 @@ enum err_code sink_faults_set(struct sink_faults *faults, struct slice name, str
 {
         if (slice_equal(name, SLICE("latency")))
                 return sink_faults_set_latency(faults, value, reterr);
-        if (slice_equal(name, SLICE("down"))) {
+        if (slice_equal(name, SLICE("down")) || slice_equal(name, SLICE("blackhole"))) {
                 bool on = slice_equal(value, SLICE("on"));
+                _Atomic bool *fault = slice_equal(name, SLICE("down")) ? &faults->down : &faults->blackhole;
                 if (!on && !slice_equal(value, SLICE("off")))
-                        return err_set(reterr, ERR_RANGE, "down '%.*s': give on or off", SLICE_PRINTF(value));
-                atomic_store_explicit(&faults->down, on, memory_order_relaxed);
+                        return err_set(reterr, ERR_RANGE, "%.*s '%.*s': give on or off", SLICE_PRINTF(name),
+                                       SLICE_PRINTF(value));
+                atomic_store_explicit(fault, on, memory_order_relaxed);
                 return ERR_OK;
         }
         for (int fault = 0; fault < SINK_FAULTS_COUNT; fault++) {
@@ -79,7 +81,7 @@ enum err_code sink_faults_set(struct sink_faults *faults, struct slice name, str
         }
         return err_set(reterr, ERR_SYNTAX,
                        "no fault is called '%.*s': throttle, partial, error500, latency, reset, reset_after, stall, "
-                       "garbage, down",
+                       "stall_bytes, endless, garbage, blackhole, down",
                        SLICE_PRINTF(name));
 }
 

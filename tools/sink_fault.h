@@ -16,6 +16,8 @@
 #define SINK_FAULT_TABLE(X)                                                                            \
         X(RESET, "reset", "connection reset before anything is stored")                                \
         X(STALL, "stall", "never answered, nothing stored")                                            \
+        X(STALL_BYTES, "stall_bytes", "answered a byte every two seconds, nothing stored")             \
+        X(ENDLESS, "endless", "an answer whose head or body never ends, nothing stored")               \
         X(GARBAGE, "garbage", "answered with bytes that make no sense, nothing stored")                \
         X(ERROR500, "error500", "InternalFailure, HTTP 500, nothing stored")                           \
         X(THROTTLE, "throttle",                                                                        \
@@ -35,6 +37,7 @@ struct sink_faults {
         _Atomic uint64_t threshold[SINK_FAULTS_COUNT]; /* probability * 2^32 */
         _Atomic uint64_t latency_ns;                   /* every answer waits that long */
         _Atomic bool down;                             /* connections refused and closed */
+        _Atomic bool blackhole;                        /* connections accepted; nothing is read, nothing answered */
 };
 
 const char *sink_fault_name(enum sink_fault fault);

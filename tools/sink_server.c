@@ -21,6 +21,8 @@
 /* A stretch of TLS records per read(2), instead of two reads for each record. */
 #define SINK_TLS_READ_BYTES (96u * 1024u)
 #define SINK_DRAIN_NS       (2 * CLOCK_NS_PER_S)
+/* Between two bytes of an answer that stalls. */
+#define SINK_SLOW_NS (2 * CLOCK_NS_PER_S)
 
 /* epoll's data for what is not a connection */
 static char sink_mark_wake, sink_mark_listen;
@@ -315,10 +317,22 @@ static bool sink_conn_run(struct sink_thread *thread, struct sink_conn *conn)
                         }
                         break;
                 case SINK_CONN_WRITE:
-                        io = sink_conn_write(conn, conn->out + conn->out_at, conn->out_end - conn->out_at, &moved);
+                        io = sink_conn_write(conn, conn->out + conn->out_at,
+                                             conn->slow ? 1 : conn->out_end - conn->out_at, &moved);
                         conn->out_at += moved;
+                        if (conn->slow && moved > 0 && conn->out_at < conn->out_end) {
+                                conn->state = SINK_CONN_DELAY;
+                                conn->due_ns = clock_monotonic_ns() + SINK_SLOW_NS;
+                                thread->timed++;
+                                break;
+                        }
+                        if (conn->repeat_at > 0 && conn->out_at == conn->out_end) {
+                                conn->out_at = conn->repeat_at;
+                                io = SINK_IO_WAIT; /* the others' turn */
+                        }
                         if (conn->out_at < conn->out_end)
                                 break;
+                        conn->slow = false;
                         if (conn->close_after) {
                                 sink_conn_begin_drain(thread, conn);
                                 break;
@@ -424,6 +438,20 @@ static void sink_close_all(struct sink_thread *thread)
         }
 }
 
+/* A black hole: what is open stays open, and that is all. */
+static void sink_swallow_all(struct sink_thread *thread)
+{
+        for (struct sink_conn *conn = thread->conns; conn != NULL; conn = conn->next) {
+                if (conn->state == SINK_CONN_STALL)
+                        continue;
+                if (conn->state == SINK_CONN_DELAY || conn->state == SINK_CONN_DRAIN)
+                        thread->timed--;
+                conn->state = SINK_CONN_STALL;
+                sink_conn_interest(thread, conn);
+                thread->counts.tally[SINK_COUNT_FAULT_BLACKHOLE]++;
+        }
+}
+
 /* Stopping: connections without an answer under way, or all of them. */
 static void sink_close_idle(struct sink_thread *thread, bool all)
 {
@@ -475,6 +503,8 @@ static void *sink_thread_main(void *thread_)
                 sink_take_inbox(thread);
                 if (down)
                         sink_close_all(thread);
+                if (atomic_load_explicit(&server->faults->blackhole, memory_order_relaxed))
+                        sink_swallow_all(thread);
                 if (stop_ns != 0) {
                         sink_close_idle(thread, false);
                         if (thread->conns == NULL || clock_monotonic_ns() >= stop_ns)

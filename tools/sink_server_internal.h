@@ -39,6 +39,8 @@ struct sink_conn {
         uint32_t interest; /* what epoll was told */
         bool tls_wants_write;
         bool close_after;
+        bool slow;        /* a byte of the answer at a time */
+        size_t repeat_at; /* an answer without end: goes on from here when all is written; 0: ends */
         uint64_t due_ns;
 
         uint8_t *in; /* SINK_IN_BYTES; the head stays in place until the request is answered */

@@ -1,7 +1,9 @@
 #include "tools/sink_state.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/file.h"
+#include "sendring/sendring.h"
 #include "tools/loadgen_id.h"
 #include "tools/sink_state_internal.h"
 
@@ -58,6 +60,8 @@ struct sink_state {
         char directory[3072];
         int lock_fd;
         struct sink_totals *totals;
+
+        _Atomic uint32_t latency_ms[SINK_LATENCY_MS_MAX + 1]; /* events that took so long */
 
         pthread_mutex_t seen_mutex; /* over the two below; entries never change or move once there */
         struct sink_state_seen *seen[SINK_PRODUCERS_MAX];
@@ -425,9 +429,33 @@ uint64_t sink_state_counter(const struct sink_state *state, enum sink_counter co
         return atomic_load_explicit(&state->totals->counters[counter], memory_order_relaxed);
 }
 
+void sink_state_take_latencies(struct sink_state *state, struct sink_latencies *ret_latencies)
+{
+        static const double shares[] = {0.5, 0.9, 0.99, 0.999, 1};
+        uint32_t counts[SINK_LATENCY_MS_MAX + 1], found[5] = {0}, next = 0;
+        uint64_t total = 0, seen = 0;
+        for (uint32_t ms = 0; ms <= SINK_LATENCY_MS_MAX; ms++) {
+                /* Relaxed: events that come meanwhile are in this call's or the next one's. */
+                counts[ms] = atomic_exchange_explicit(&state->latency_ms[ms], 0, memory_order_relaxed);
+                total += counts[ms];
+        }
+        for (uint32_t ms = 0; ms <= SINK_LATENCY_MS_MAX && total > 0; ms++) {
+                seen += counts[ms];
+                while (next < 5 && (double)seen >= shares[next] * (double)total)
+                        found[next++] = ms;
+        }
+        *ret_latencies = (struct sink_latencies){.count = total,
+                                                 .p50_ms = found[0],
+                                                 .p90_ms = found[1],
+                                                 .p99_ms = found[2],
+                                                 .p999_ms = found[3],
+                                                 .max_ms = found[4]};
+}
+
 uint64_t sink_state_store(struct sink_state *state, struct sink_state_thread *thread, struct slice data)
 {
         uint64_t lines = 0, new_lines = 0, malformed = 0;
+        int64_t now_ms = clock_realtime_ms();
         struct slice rest = data;
         while (rest.len > 0) {
                 size_t end = slice_find_byte(rest, '\n');
@@ -446,6 +474,14 @@ uint64_t sink_state_store(struct sink_state *state, struct sink_state_thread *th
                 bool is_new = seen != NULL ? sink_state_see(seen, (uint32_t)id.index, type)
                                            : sink_state_see_other(state, line, type);
                 new_lines += is_new;
+                if (is_new && seen != NULL && type == SENDRING_SEND) {
+                        int64_t took_ms = now_ms - (int64_t)id.timestamp_ms;
+                        uint32_t place = took_ms < 0                     ? 0
+                                         : took_ms > SINK_LATENCY_MS_MAX ? SINK_LATENCY_MS_MAX
+                                                                         : (uint32_t)took_ms;
+                        /* Relaxed: a count, read by itself. */
+                        (void)atomic_fetch_add_explicit(&state->latency_ms[place], 1, memory_order_relaxed);
+                }
         }
         thread->tally[SINK_COUNT_RECORDS]++;
         thread->tally[SINK_COUNT_BYTES] += data.len;

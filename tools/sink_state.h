@@ -63,6 +63,9 @@
         X(FAULT_THROTTLE, "fault_throttle", "requests hit by this fault")                                           \
         X(FAULT_PARTIAL, "fault_partial", "entries hit by this fault")                                              \
         X(FAULT_RESET_AFTER, "fault_reset_after", "requests hit by this fault")                                     \
+        X(FAULT_STALL_BYTES, "fault_stall_bytes", "requests hit by this fault")                                     \
+        X(FAULT_ENDLESS, "fault_endless", "requests hit by this fault")                                             \
+        X(FAULT_BLACKHOLE, "fault_blackhole", "connections hit by this fault")                                      \
         X(FAULT_DOWN, "fault_down", "connections closed because the sink was switched down")
 
 enum sink_counter {
@@ -98,6 +101,16 @@ const char *sink_state_directory(const struct sink_state *state);
  * return; the sums (records, events, bytes ...) wait in thread->tally for sink_state_flush(), once a call, so that a
  * call of 500 entries costs a handful of shared additions. */
 uint64_t sink_state_store(struct sink_state *state, struct sink_state_thread *thread, struct slice data);
+
+/* How long `sendring loadgen`'s Send events took from the time in their ids to here, copies after the first left out.
+ * In memory only: whole milliseconds, a minute and more in one. */
+#define SINK_LATENCY_MS_MAX 60000u
+struct sink_latencies {
+        uint64_t count;
+        uint32_t p50_ms, p90_ms, p99_ms, p999_ms, max_ms; /* 0 without any */
+};
+/* Of those that came since the last call, which it forgets. */
+void sink_state_take_latencies(struct sink_state *state, struct sink_latencies *ret_latencies);
 
 void sink_state_flush(struct sink_state *state, struct sink_state_thread *thread);
 uint64_t sink_state_counter(const struct sink_state *state, enum sink_counter counter);

@@ -22,6 +22,7 @@ enum firehose_peer_step {
         FIREHOSE_PEER_ACCEPT_RESET,  /* all accepted, but the answer never comes */
         FIREHOSE_PEER_SILENT,        /* read, never answered */
         FIREHOSE_PEER_GARBAGE,       /* 200 with a body that is no answer; nothing accepted */
+        FIREHOSE_PEER_ENDLESS,       /* 200 with fields without end; nothing accepted */
         FIREHOSE_PEER_NOT_FOUND,     /* 400 ResourceNotFoundException */
         FIREHOSE_PEER_EXPIRED_TOKEN, /* 400 ExpiredTokenException */
         FIREHOSE_PEER_SKEW,          /* 403 InvalidSignatureException, with a Date one hour ahead */
@@ -183,6 +184,12 @@ static inline bool firehose_peer_request(struct http_peer_connection *connection
         }
         case FIREHOSE_PEER_GARBAGE:
                 firehose_peer_answer(connection, "200 OK", error_fields, "<html>it works</html>");
+                break;
+        case FIREHOSE_PEER_ENDLESS:
+                more = http_peer_write_text(connection, "HTTP/1.1 200 OK\r\n");
+                while (more && !atomic_load(&connection->peer->stopping))
+                        more = http_peer_write_text(connection, "x-more: and more\r\n");
+                more = false;
                 break;
         case FIREHOSE_PEER_NOT_FOUND:
                 firehose_peer_answer(connection, "400 Bad Request", error_fields,

@@ -719,6 +719,73 @@ Test(http_client, a_silent_peer_times_out, .timeout = 20)
         teardown(&f);
 }
 
+/* A byte of the answer every 20 ms: each is a sign of life, and none moves the deadline. */
+static void serve_bytes(struct http_peer_connection *connection)
+{
+        static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n";
+        if (!http_peer_read_request(connection))
+                return;
+        for (size_t i = 0; !atomic_load(&connection->peer->stopping); i++) {
+                if (!http_peer_write(connection, i < sizeof(answer) - 1 ? &answer[i] : "x", 1))
+                        return;
+                clock_sleep_ns(20 * CLOCK_NS_PER_MS);
+        }
+}
+
+Test(http_client, bytes_that_trickle_do_not_outlast_the_deadline, .timeout = 20)
+{
+        struct fixture f;
+        struct call call;
+        setup_peer(&f, LOOPBACK_NAMES, serve_bytes);
+        f.options.request_timeout_ms = 600;
+        http_peer_start(&f.peer);
+        client_create(&f, "127.0.0.1");
+        uint64_t start = clock_monotonic_ns();
+        (void)call_run(&f, &call, 1000);
+        uint64_t took = clock_monotonic_ns() - start;
+        cr_assert_eq(call.code, ERR_TIMEOUT);
+        cr_assert_geq(took, 600 * CLOCK_NS_PER_MS);
+        cr_assert_lt(took, 3 * CLOCK_NS_PER_S);
+        call_release(&call);
+        teardown(&f);
+}
+
+/* A head, or a chunked body, for as long as somebody reads. */
+static void serve_endless(struct http_peer_connection *connection)
+{
+        bool head = connection->index % 2 == 0;
+        if (!http_peer_read_request(connection) ||
+            !http_peer_write_text(connection, head ? "HTTP/1.1 200 OK\r\n"
+                                                   : "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"))
+                return;
+        while (!atomic_load(&connection->peer->stopping) &&
+               http_peer_write_text(connection, head ? "x-more: and more\r\n" : "10\r\n0123456789abcdef\r\n"))
+                ;
+        atomic_fetch_add((_Atomic uint32_t *)connection->peer->argument, 1);
+}
+
+Test(http_client, answers_without_end_are_given_up_long_before_the_deadline, .timeout = 30)
+{
+        struct fixture f;
+        struct call call;
+        _Atomic uint32_t ended = 0;
+        setup_peer(&f, LOOPBACK_NAMES, serve_endless);
+        f.peer.argument = &ended;
+        f.options.request_timeout_ms = 20000;
+        http_peer_start(&f.peer);
+        client_create(&f, "127.0.0.1");
+        for (uint32_t i = 0; i < 2; i++) {
+                uint64_t start = clock_monotonic_ns();
+                (void)call_run(&f, &call, 1000);
+                cr_assert_eq(call.code, ERR_TOO_BIG);
+                cr_assert_lt(clock_monotonic_ns() - start, 10 * CLOCK_NS_PER_S);
+                call_release(&call);
+        }
+        while (atomic_load(&ended) < 2) /* the peer learns of it */
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        teardown(&f);
+}
+
 /* Takes the head and then nothing more. */
 static void serve_stall(struct http_peer_connection *connection)
 {

@@ -16,9 +16,9 @@
 
 /* ---------------------------------------------------------------------------------------------- the outside */
 
-static _Atomic uint32_t lookups; /* of names, begun */
-static _Atomic uint32_t lookups_held;
-static _Atomic int lookup_result; /* EAI_*; 0: one address, 192.0.2.N with N the number of the look-up */
+static _Atomic uint32_t lookups;      /* of names, begun */
+static _Atomic uint32_t lookups_held; /* 1: all; 2: those of slow.example */
+static _Atomic int lookup_result;     /* EAI_*; 0: one address, 192.0.2.N with N the number of the look-up */
 static _Atomic int64_t clock_ahead_ns;
 
 __attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct timespec *ret_now)
@@ -53,7 +53,8 @@ __attribute__((visibility("default"))) int getaddrinfo(const char *host, const c
                 return literal ? 0 : EAI_NONAME;
         }
         uint32_t number = atomic_fetch_add(&lookups, 1) + 1;
-        while (atomic_load(&lookups_held) != 0)
+        bool slow = strcmp(host, "slow.example") == 0;
+        while (atomic_load(&lookups_held) == 1 || (slow && atomic_load(&lookups_held) == 2))
                 clock_nap_ns(CLOCK_NS_PER_MS);
         int result = atomic_load(&lookup_result);
         if (result == 0)
@@ -233,6 +234,34 @@ Test(http_resolve, all_who_ask_for_a_name_share_one_look_up, .timeout = 20)
         http_resolve_detach(first.entry);
         http_resolve_detach(other.entry);
         http_resolve_detach(NULL);
+        io_loop_free(loop);
+}
+
+/* A name server that does not answer for one name delays no other: neither one that was there before, nor after. */
+Test(http_resolve, a_name_that_hangs_delays_no_other, .timeout = 20)
+{
+        struct asker before, slow, after;
+        asker_open(&before, "before.example");
+        asker_open(&slow, "slow.example");
+        asker_open(&after, "after.example");
+        cr_assert_eq(asker_resolve(&before, NULL), ERR_OK);
+        atomic_store(&lookups_held, 2);
+        cr_assert_eq(asker_get(&slow), ERR_INCOMPLETE);
+        lookups_wait(2);
+        cr_assert_eq(asker_resolve(&after, NULL), ERR_OK);
+        later(301); /* what was known is too old */
+        cr_assert_eq(asker_get(&before), ERR_INCOMPLETE);
+        asker_wait(&before);
+        cr_assert_eq(asker_number(&before), 1);
+        cr_assert_eq(http_resolve_result(before.entry, &before.addresses, NULL), ERR_OK);
+        cr_assert_eq(asker_number(&before), 4);
+        cr_assert_not(slow.told);
+        atomic_store(&lookups_held, 0);
+        asker_wait(&slow);
+        cr_assert_eq(http_resolve_result(slow.entry, &slow.addresses, NULL), ERR_OK);
+        http_resolve_detach(before.entry);
+        http_resolve_detach(slow.entry);
+        http_resolve_detach(after.entry);
         io_loop_free(loop);
 }
 

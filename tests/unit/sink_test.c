@@ -474,6 +474,33 @@ Test(sink_state, counts_distinct_duplicates_and_gaps, .timeout = 30)
         counting_end(&counting);
 }
 
+Test(sink_state, latencies_are_those_of_first_sends, .timeout = 30)
+{
+        struct counting counting;
+        struct sink_latencies latencies;
+        counting_begin(&counting);
+        int64_t now_ms = clock_realtime_ms();
+        for (uint32_t i = 0; i < 2000; i++) { /* 0 to 1,999 ms ago, and every second one again */
+                char line[256], id_text[LOADGEN_ID_BYTES + 1] = "";
+                struct loadgen_id id = {.timestamp_ms = (uint64_t)(now_ms - i), .run_id = 7, .producer = 1, .index = i};
+                loadgen_id_format(&id, id_text);
+                int len = snprintf(line, sizeof(line), "{\"eventType\":\"Send\",\"mail\":{\"messageId\":\"%s\"}}\n",
+                                   id_text);
+                for (uint32_t copy = 0; copy <= i % 2; copy++)
+                        (void)sink_state_store(counting.state, &counting.thread, slice_of(line, (size_t)len));
+        }
+        store_event(&counting, "Delivery", 7, 1, 5000); /* its id's time is the mail's */
+        sink_state_take_latencies(counting.state, &latencies);
+        uint32_t late_ms = (uint32_t)(clock_realtime_ms() - now_ms); /* this loop's own time */
+        cr_assert_eq(latencies.count, 2000);
+        cr_assert(latencies.p50_ms >= 999 && latencies.p50_ms <= 1000 + late_ms, "%u", latencies.p50_ms);
+        cr_assert(latencies.p99_ms >= 1979 && latencies.p99_ms <= 1980 + late_ms, "%u", latencies.p99_ms);
+        cr_assert(latencies.max_ms >= 1999 && latencies.max_ms <= 2000 + late_ms, "%u", latencies.max_ms);
+        sink_state_take_latencies(counting.state, &latencies);
+        cr_assert(latencies.count == 0 && latencies.max_ms == 0, "they are forgotten");
+        counting_end(&counting);
+}
+
 Test(sink_state, the_largest_index_counts_and_larger_ones_go_by_hash, .timeout = 30)
 {
         struct counting counting;
@@ -637,12 +664,18 @@ Test(sink_fault, settings_are_checked, .timeout = 10)
                 {"reset_after", ".5", true},
                 {"partial", "nan", false},
                 {"partial", "0x1p-3", true},
+                {"blackhole", "on", true},
+                {"blackhole", "0.5", false},
+                {"stall_bytes", "1", true},
+                {"endless", "0.5", true},
+                {"endless", "on", false},
         };
         for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
                 cr_assert_eq(sink_faults_set(&faults, slice_of_text(cases[i].name), slice_of_text(cases[i].value),
                                              NULL) == ERR_OK,
                              cases[i].ok, "%s %s", cases[i].name, cases[i].value);
         cr_assert_eq(atomic_load_explicit(&faults.latency_ns, memory_order_relaxed), 0);
+        cr_assert(atomic_load(&faults.blackhole) && !atomic_load(&faults.down));
 }
 
 Test(sink_fault, draws_follow_the_probability_and_the_seed, .timeout = 10)
@@ -686,6 +719,8 @@ Test(sink_control, lines_are_answered, .timeout = 10)
                 {"set down", "error: down '': give on or off", false},
                 {"", "error: say", false},
                 {"stats x", "error: say", false},
+                {"latencies x", "error: say", false},
+                {"latencies", "{\"count\":0,\"p50_ms\":0,\"p90_ms\":0,\"p99_ms\":0,\"p999_ms\":0,\"max_ms\":0}", false},
                 {"stats", "{\"requests\":0,", false},
         };
         for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
