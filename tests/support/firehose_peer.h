@@ -76,8 +76,10 @@ static inline uint32_t firehose_peer_line_id(const char *line)
 /* With the lock. */
 static inline void firehose_peer_accept(struct firehose_peer_stream *stream, const char *data)
 {
-        static _Thread_local char lines[1100000];
-        size_t bytes = codec_base64_decode(slice_of_text(data), (uint8_t *)lines, sizeof(lines) - 1);
+        const size_t lines_bytes_max = 1100000; /* not thread-local: it would be in the stack of every thread */
+        char *lines = malloc(lines_bytes_max);
+        FIREHOSE_PEER_CHECK(lines != NULL);
+        size_t bytes = codec_base64_decode(slice_of_text(data), (uint8_t *)lines, lines_bytes_max - 1);
         FIREHOSE_PEER_CHECK(bytes != SIZE_MAX && bytes > 0 && lines[bytes - 1] == '\n');
         lines[bytes] = '\0';
         for (char *line = lines; *line != '\0';) {
@@ -89,6 +91,7 @@ static inline void firehose_peer_accept(struct firehose_peer_stream *stream, con
                 stream->arrived_ns[id] = clock_monotonic_ns();
                 line = end + 1;
         }
+        free(lines);
 }
 
 static inline void firehose_peer_answer(struct http_peer_connection *connection, const char *status, const char *fields,

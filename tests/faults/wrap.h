@@ -1,0 +1,39 @@
+/* The nth call of a family fails: every call is linked as a wrapper (-Wl,--wrap) that counts. Armed per process. */
+#ifndef SENDRING_TESTS_FAULTS_WRAP_H
+#define SENDRING_TESTS_FAULTS_WRAP_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum fault_family {
+        FAULT_NONE,
+        FAULT_MEMORY,  /* malloc, calloc, realloc, aligned_alloc, strdup, strndup, asprintf: out of memory */
+        FAULT_MAP,     /* mmap: out of memory */
+        FAULT_OPEN,    /* open, openat: EIO */
+        FAULT_ROOM,    /* posix_fallocate, pwrite, writev to files, ftruncate, mkdir: no space left */
+        FAULT_WRITE,   /* the same: EIO, and renames and unlinks */
+        FAULT_READ,    /* pread, fstat, flock, readdir by opendir: EIO */
+        FAULT_SYNC,    /* fdatasync, fsync: EIO; io_fdatasync */
+        FAULT_THREAD,  /* pthread_create: EAGAIN */
+        FAULT_HANDLE,  /* socket, bind, listen, accept4, eventfd, timerfd, signalfd, epoll, memfd: EMFILE */
+        FAULT_CONNECT, /* connections of the egress: io_connect, io_socket */
+        FAULT_RING,    /* setting up an io_uring: ENOMEM; submitting to one: EAGAIN */
+        FAULT_ASKED,   /* operations handed to an io_uring: write, send, recv fail */
+        FAULT_FAMILIES
+};
+
+/* Shared by the processes of a run. */
+struct fault_plan {
+        enum fault_family family;
+        uint64_t nth;           /* of the family's calls, from 1 */
+        bool lasting;           /* it and every later one */
+        _Atomic uint64_t calls; /* of the family */
+        _Atomic uint64_t failed;
+};
+
+const char *fault_family_name(enum fault_family family);
+/* From now on, in this process; NULL: no more faults. */
+void fault_arm(struct fault_plan *plan);
+
+#endif
