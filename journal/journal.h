@@ -202,6 +202,9 @@ enum err_code journal_publish(struct journal *journal);
 uint64_t journal_committed_position(const struct journal *journal);
 uint64_t journal_next_sequence(const struct journal *journal);
 void journal_committed(const struct journal *journal, uint64_t *ret_position, uint64_t *ret_next_sequence);
+/* Where the log begins now: the first record behind it is the oldest that is there, whether a cursor needs it or not. A
+ * journal opened for reading only: as it was when it was opened. */
+uint64_t journal_oldest_position(struct journal *journal);
 /* The position that the last journal_commit() wrote its record at: for the descriptor rings. Writer only. */
 uint64_t journal_last_position(const struct journal *journal);
 /* Largest lane position that open found recorded for this lane, 0 when there is none: lane hand-over. What was appended
@@ -273,7 +276,8 @@ void journal_reader_free(struct journal_reader *reader);
  * by the reader itself, and their records checked again.
  *
  * ERR_EMPTY      none;
- * ERR_NOT_FOUND  recycled already (a bug of the caller: no cursor held it);
+ * ERR_NOT_FOUND  recycled already (a bug of the caller: no cursor held it); reading only, beside a running router: open
+ *                the journal anew, and go on at its oldest position;
  * ERR_CORRUPT    this record was damaged on the disk after it was written: position and next_position are set, so that
  *                the caller can count and go on;
  * ERR_SYSTEM, ERR_MEMORY  a cold segment cannot be mapped: try again later. */

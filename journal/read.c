@@ -171,10 +171,29 @@ static bool journal_reader_is_behind_end(const struct journal_reader *reader, ui
         return end != 0 && position >= end;
 }
 
+/* Whether the file that a copy was made of is still the same segment, so that what is damaged in the copy is damaged.
+ */
+static bool journal_reader_is_current(const struct journal_reader *reader)
+{
+        char name[JOURNAL_NAME_BYTES];
+        struct journal_segment_header header;
+        journal_segment_name(reader->file_number, JOURNAL_SEGMENT_SUFFIX, name);
+        int fd = disk_open(reader->journal->directory_fd, name, O_RDONLY | O_NOFOLLOW, 0);
+        if (fd < 0)
+                return false;
+        bool same = disk_read(fd, &header, sizeof(header), 0) == (ssize_t)sizeof(header) &&
+                    header.seed == reader->seed && header.base_position == reader->base_position;
+        (void)disk_close(fd); /* read only */
+        return same;
+}
+
+/* The copy of a segment that another process recycled meanwhile holds no damage, only bytes of two lives. */
 static __attribute__((noinline, cold)) enum err_code journal_read_damaged(struct journal_reader *reader,
                                                                           uint64_t position,
                                                                           struct journal_record *ret_record)
 {
+        if (reader->journal->read_only && !journal_reader_is_current(reader))
+                return ERR_NOT_FOUND;
         uint64_t offset = position - reader->base_position;
         uint64_t next = journal_resync(reader->bytes, offset + JOURNAL_ALIGN_BYTES, reader->data_end, reader->seed, 0);
         *ret_record = (struct journal_record){.position = position, .next_position = reader->base_position + next};
@@ -245,6 +264,17 @@ enum err_code journal_read(struct journal_reader *reader, uint64_t position, uin
         return ERR_EMPTY;
 }
 
+uint64_t journal_oldest_position(struct journal *journal)
+{
+        (void)pthread_mutex_lock(&journal->mutex); /* cannot fail: a plain mutex, never taken twice */
+        uint64_t position = journal_committed_position(journal);
+        /* Relaxed: prepared by whoever holds the mutex. */
+        if (journal->first_index < atomic_load_explicit(&journal->prepared_end, memory_order_relaxed))
+                position = journal_segment_at(journal, journal->first_index)->base_position + JOURNAL_DATA_START;
+        (void)pthread_mutex_unlock(&journal->mutex);
+        return position;
+}
+
 enum err_code journal_reader_create(struct journal *journal, struct journal_reader **ret_reader, struct err *reterr)
 {
         struct journal_reader *reader = calloc(1, sizeof(*reader));
@@ -268,22 +298,6 @@ void journal_reader_free(struct journal_reader *reader)
 
 /* ------------------------------------------------------------------------------------------------------ audit */
 
-/* Whether the file that a copy was made of is still the same segment, so that what is damaged in the copy is damaged.
- */
-static bool journal_reader_is_current(const struct journal_reader *reader)
-{
-        char name[JOURNAL_NAME_BYTES];
-        struct journal_segment_header header;
-        journal_segment_name(reader->file_number, JOURNAL_SEGMENT_SUFFIX, name);
-        int fd = disk_open(reader->journal->directory_fd, name, O_RDONLY | O_NOFOLLOW, 0);
-        if (fd < 0)
-                return false;
-        bool same = disk_read(fd, &header, sizeof(header), 0) == (ssize_t)sizeof(header) &&
-                    header.seed == reader->seed && header.base_position == reader->base_position;
-        (void)disk_close(fd); /* read only */
-        return same;
-}
-
 /* ERR_NOT_FOUND: the cursor moved on and the segment was recycled meanwhile. */
 static enum err_code journal_count_between(struct journal_reader *reader, uint16_t target,
                                            const struct journal_target_state *state, uint64_t *ret_waiting)
@@ -295,8 +309,6 @@ static enum err_code journal_count_between(struct journal_reader *reader, uint16
                 enum err_code code = journal_read(reader, position, state->accepted_position, &record);
                 if (code == ERR_EMPTY)
                         break;
-                if (code == ERR_CORRUPT && reader->journal->read_only && !journal_reader_is_current(reader))
-                        return ERR_NOT_FOUND;
                 if (code != ERR_OK && code != ERR_CORRUPT)
                         return code;
                 position = record.next_position;

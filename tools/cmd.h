@@ -5,7 +5,9 @@
 #ifndef SENDRING_TOOLS_CMD_H
 #define SENDRING_TOOLS_CMD_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define CMD_EXIT_OK          0
 #define CMD_EXIT_FAILED      1
@@ -26,6 +28,8 @@
         X("loadgen", cmd_loadgen, "publish events from several processes, counted exactly, and time it") \
         X("feed", cmd_feed, "publish what an MTA's log or a file of JSON lines tells") \
         X("decode", cmd_decode, "print encoded events, or the journal, as SES's JSON") \
+        X("dlq", cmd_dlq, "list, show, replay or drop the events that a destination can never take") \
+        X("replay", cmd_replay, "publish again what the journal still has of a time, a set, a type, a tag") \
         X("explain", cmd_explain, "where one event would go, and why not elsewhere") \
         X("test", cmd_test, "run named events through a configuration and compare") \
         /* end */
@@ -37,6 +41,11 @@ CMD_TABLE(CMD_DECLARE)
 
 /* Writes `text` to stdout as a JSON string: bytes that are no UTF-8 become U+FFFD. At most 4,096 bytes of it. */
 void cmd_print_json_text(const char *text, size_t text_bytes);
+
+/* A moment: RFC 3339 ("2026-11-27T08:00:00Z"), so long ago ("-2h"; ms, s, m, h, d), "now", or milliseconds since 1970.
+ */
+bool cmd_parse_time(const char *text, int64_t now_ms, int64_t *ret_ms);
+#define CMD_TIME_HELP "RFC 3339 as 2026-11-27T08:00:00Z, so long ago as -2h, or milliseconds since 1970"
 
 struct option;
 

@@ -52,9 +52,23 @@ static void ledger_usage(void)
                      "Exit status: 0 when every line balances, 1 when one does not, 69 without a journal.\n");
 }
 
+/* What does not add up, for a person. */
+static void ledger_tell(const char *directory, const char *key, const struct journal_target_state *state,
+                        uint64_t waiting, uint64_t known)
+{
+        bool missing = known < state->accepted;
+        (void)fprintf(stderr,
+                      "sendring ledger: %s: accepted %" PRIu64 ", but delivered %" PRIu64 " + dead %" PRIu64
+                      " + shed %" PRIu64 " + expired %" PRIu64 " + waiting %" PRIu64 " = %" PRIu64 ": %" PRIu64
+                      " %s, in %s\n",
+                      key, state->accepted, state->delivered, state->dead_lettered, state->shed, state->expired,
+                      waiting, known, missing ? state->accepted - known : known - state->accepted,
+                      missing ? "missing" : "too many", directory);
+}
+
 /* One target of one log, that of `type` or of the others, added to its row. */
-static enum err_code ledger_add(struct ledger *ledger, struct ledger_row *row, struct journal *journal, uint16_t target,
-                                unsigned type, struct err *reterr)
+static enum err_code ledger_add(struct ledger *ledger, struct ledger_row *row, struct journal *journal,
+                                const char *directory, uint16_t target, unsigned type, struct err *reterr)
 {
         struct journal_target_state state;
         uint64_t waiting = 0;
@@ -77,7 +91,11 @@ static enum err_code ledger_add(struct ledger *ledger, struct ledger_row *row, s
         row->expired += state.expired;
         row->waiting += waiting;
         row->retired = state.retired;
-        row->balanced = row->accepted == row->delivered + row->dead_lettered + row->shed + row->expired + row->waiting;
+        /* Each log by itself: what one lacks, another may have too many of. */
+        uint64_t known = state.delivered + state.dead_lettered + state.shed + state.expired + waiting;
+        if (known != state.accepted)
+                ledger_tell(directory, row->key, &state, waiting, known);
+        row->balanced &= known == state.accepted;
         ledger->balanced &= row->balanced;
         return ERR_OK;
 }
@@ -121,7 +139,7 @@ static enum err_code ledger_read(struct ledger *ledger, const char *directory, u
                         code = err_set(reterr, ERR_MEMORY, "out of memory");
                         break;
                 }
-                code = ledger_add(ledger, row, journal, (uint16_t)target, type, reterr);
+                code = ledger_add(ledger, row, journal, directory, (uint16_t)target, type, reterr);
                 if (code != ERR_OK)
                         break;
         }
@@ -146,22 +164,6 @@ static void ledger_print(const struct ledger *ledger)
         printf("unmatched %" PRIu64 " (no enabled event destination wanted them), rejected %" PRIu64 " (malformed)\n",
                ledger->unmatched, ledger->rejected);
         printf("ledger: %s\n", ledger->balanced ? "balanced" : "MISMATCH");
-}
-
-/* For scripts: nothing when all is well, which the exit status says. */
-static void ledger_print_wrong(const struct ledger *ledger)
-{
-        for (uint32_t i = 0; i < ledger->rows_count; i++) {
-                const struct ledger_row *row = &ledger->rows[i];
-                if (!row->balanced)
-                        (void)fprintf(stderr,
-                                      "sendring ledger: %s: accepted %" PRIu64 ", but delivered %" PRIu64
-                                      " + dead %" PRIu64 " + shed %" PRIu64 " + expired %" PRIu64 " + waiting %" PRIu64
-                                      " = %" PRIu64 "\n",
-                                      row->key, row->accepted, row->delivered, row->dead_lettered, row->shed,
-                                      row->expired, row->waiting,
-                                      row->delivered + row->dead_lettered + row->shed + row->expired + row->waiting);
-        }
 }
 
 static void ledger_print_json(const struct ledger *ledger)
@@ -256,9 +258,7 @@ int cmd_ledger(int argc, char **argv)
         if (status == CMD_EXIT_OK) {
                 if (json)
                         ledger_print_json(&ledger);
-                else if (check)
-                        ledger_print_wrong(&ledger);
-                else
+                else if (!check) /* what does not balance has been told; the status says the rest */
                         ledger_print(&ledger);
                 status = ledger.balanced ? CMD_EXIT_OK : CMD_EXIT_FAILED;
         }
