@@ -99,6 +99,8 @@ void flow_succeeded(struct flow *flow, uint64_t number)
         flow->parked = false;
         flow->hold_until_ns = 0;
         flow->limit += flow->limit < flow->threshold ? 1 : 1 / flow->limit;
+        if (flow->limit < flow->threshold * FLOW_START_SHARE)
+                flow->limit = flow->threshold * FLOW_START_SHARE;
         if (flow->limit > flow->options.in_flight_max)
                 flow->limit = flow->options.in_flight_max;
 }

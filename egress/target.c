@@ -506,7 +506,7 @@ void egress_target_batch_failed(struct egress_target *target, enum err_code code
                 counter_add(worker->options.counters, COUNTER_egress_requests_throttled, 1);
         if (failure == FLOW_CREDENTIALS) /* C1: relaxed; the helper thread looks once a second. */
                 atomic_store_explicit(&credentials->refresh_wanted, true, memory_order_relaxed);
-        target->needs_credentials = failure == FLOW_CREDENTIALS || failure == FLOW_REFUSED;
+        target->wants_credentials = failure == FLOW_CREDENTIALS;
         /* Relaxed: only compared. */
         target->failed_credentials = atomic_load_explicit(&credentials->current, memory_order_relaxed);
         if (target->remove_at_known && err_class(code) == ERR_CLASS_REFUSED)
@@ -676,8 +676,10 @@ void egress_target_tick(struct egress_target *target)
         /* Relaxed: only compared. Somebody has acted, perhaps on this: the next probe is now. */
         bool fresh_credentials = target->failed_credentials !=
                                  atomic_load_explicit(&worker->options.credentials->current, memory_order_relaxed);
-        if ((target->flow.parked && worker->probing) ||
-            (target->flow.failures > 0 && target->needs_credentials && fresh_credentials)) {
+        bool wants = target->flow.failures > 0 && target->wants_credentials;
+        if (wants) /* C1: until there are others; the helper thread looks once a second */
+                atomic_store_explicit(&worker->options.credentials->refresh_wanted, true, memory_order_relaxed);
+        if ((target->flow.parked && worker->probing) || ((target->flow.parked || wants) && fresh_credentials)) {
                 flow_hold_at_most(&target->flow, worker->now_ns);
                 egress_target_activate(target);
         }

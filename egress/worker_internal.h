@@ -67,7 +67,7 @@ struct egress_target {
         struct flow flow;                   /* when what may go */
         uint64_t ended;                     /* number of the request that has ended; FLOW_NEVER_SENT: none has */
         const void *failed_credentials;     /* in use when the last request failed; only compared */
-        bool needs_credentials;             /* it failed for them: others are news */
+        bool wants_credentials;             /* it failed since they have expired: others are on their way */
         bool refused;                       /* since it was removed the service itself has refused it for good */
         uint64_t dead_letter_hold_until_ns; /* the dead-letter file could not be written: nothing is taken before */
         int64_t clock_offset_ms;            /* the service's clock minus ours */

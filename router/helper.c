@@ -11,7 +11,8 @@
 #include <unistd.h>
 
 /* Credentials are loaded again this often: files change when somebody rotates keys. */
-#define ROUTER_CREDENTIALS_INTERVAL_NS (60 * CLOCK_NS_PER_S)
+#define ROUTER_CREDENTIALS_INTERVAL_NS     (60 * CLOCK_NS_PER_S)
+#define ROUTER_CREDENTIALS_LOG_INTERVAL_NS (30 * CLOCK_NS_PER_S)
 /* Those that say when they end are loaded again from so long before on, more often. */
 #define ROUTER_CREDENTIALS_AHEAD_MS        ((int64_t)5 * 60 * 1000)
 #define ROUTER_CREDENTIALS_END_INTERVAL_NS (10 * CLOCK_NS_PER_S)
@@ -55,13 +56,18 @@ void router_load_credentials(struct router *router)
         enum err_code code = credentials_load(&options, fresh, &err);
         if (code != ERR_OK) {
                 char quoted[ERR_TEXT_BYTES_MAX];
+                uint64_t repeats = 0;
                 free(fresh);
+                if (!log_gate_open(&router->credentials_load_gate, clock_monotonic_ns(),
+                                   ROUTER_CREDENTIALS_LOG_INTERVAL_NS, &repeats))
+                        return; /* while a service waits for others, it is tried each second */
                 if (now == NULL)
-                        log_error("no AWS credentials", "error=%s", log_quote(err.text, quoted, sizeof(quoted)));
+                        log_error("no AWS credentials", "error=%s repeats=%" PRIu64,
+                                  log_quote(err.text, quoted, sizeof(quoted)), repeats);
                 else
                         log_warning("cannot load AWS credentials again",
-                                    "error=%s now=\"the earlier ones stay in use\"",
-                                    log_quote(err.text, quoted, sizeof(quoted)));
+                                    "error=%s now=\"the earlier ones stay in use\" repeats=%" PRIu64,
+                                    log_quote(err.text, quoted, sizeof(quoted)), repeats);
                 return;
         }
         router_tell_credentials_end(router, fresh);

@@ -51,7 +51,7 @@ struct router {
         uint32_t shard_threads_count, worker_threads_count;
         struct http_tls *tls;
         struct egress_credentials credentials;
-        struct log_gate credentials_gate;
+        struct log_gate credentials_gate, credentials_load_gate;
         struct credentials *credentials_list[2]; /* the newest two generations of malloc'ed memory, for leak checkers */
         struct ring_server *server;
         uint16_t target_unmatched[LIMIT_LOGS_MAX], target_rejected[LIMIT_LOGS_MAX];

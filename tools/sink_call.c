@@ -269,6 +269,10 @@ static bool sink_signature_is_valid(struct sink_thread *thread, struct sink_conn
         const struct sink_options *options = &thread->server->options;
         if (!options->auth)
                 return true;
+        /* A1: pairs with R1 in sink_faults_set_keys(). */
+        const struct sink_keys *keys = atomic_load_explicit(&thread->server->faults->keys, memory_order_acquire);
+        struct slice secret_key = slice_of_text(keys == NULL ? options->secret_key : keys->secret_key);
+        struct slice access_key = slice_of_text(keys == NULL ? options->access_key : keys->access_key);
         struct slice authorization = sink_http_header(&conn->request, SLICE("authorization"));
         uint8_t digest[EVP_MAX_MD_SIZE];
         int hashed = EVP_DigestFinal_ex(conn->sha, digest, NULL);
@@ -286,9 +290,14 @@ static bool sink_signature_is_valid(struct sink_thread *thread, struct sink_conn
                 .normalize_path = true,
                 .double_encode_path = true,
         };
-        return sigv4_verify(thread->signer, &request, authorization, slice_of_text(options->secret_key),
-                            slice_of_text(options->access_key), clock_realtime_ms(), SINK_SKEW_MS_MAX, ret_aws_code,
-                            reterr) == ERR_OK;
+        if (sigv4_verify(thread->signer, &request, authorization, secret_key, access_key, clock_realtime_ms(),
+                         SINK_SKEW_MS_MAX, ret_aws_code, reterr) == ERR_OK)
+                return true;
+        if (keys != NULL && strcmp(*ret_aws_code, "UnrecognizedClientException") == 0) {
+                *ret_aws_code = "ExpiredTokenException";
+                (void)err_set(reterr, ERR_CREDENTIALS_EXPIRED, "The security token included in the request is expired");
+        }
+        return false;
 }
 
 static bool sink_check_signature(struct sink_thread *thread, struct sink_conn *conn)

@@ -106,8 +106,15 @@ bool sink_control_line(struct sink_control *control, struct slice line, FILE *ou
                               latencies.p999_ms, latencies.max_ms);
                 return false;
         }
+        if (slice_equal(verb, SLICE("keys"))) {
+                if (sink_faults_set_keys(control->faults, rest, &err) == ERR_OK)
+                        (void)fputs("ok", out);
+                else
+                        (void)fprintf(out, "error: %s", err.text);
+                return false;
+        }
         if (!slice_equal(verb, SLICE("set"))) {
-                (void)fputs("error: say 'set NAME VALUE', 'stats' or 'latencies'", out);
+                (void)fputs("error: say 'set NAME VALUE', 'keys ID SECRET', 'stats' or 'latencies'", out);
                 return false;
         }
         struct slice name = slice_cut(&rest, ' ');

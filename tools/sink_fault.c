@@ -85,6 +85,25 @@ enum err_code sink_faults_set(struct sink_faults *faults, struct slice name, str
                        SLICE_PRINTF(name));
 }
 
+enum err_code sink_faults_set_keys(struct sink_faults *faults, struct slice keys, struct err *reterr)
+{
+        struct slice secret = keys, access = slice_cut(&secret, ' ');
+        struct sink_keys *fresh = calloc(1, sizeof(*fresh));
+        if (fresh == NULL)
+                return err_set(reterr, ERR_MEMORY, "keys");
+        secret = slice_trim(secret);
+        if (access.len == 0 || secret.len == 0 ||
+            !slice_to_text(access, fresh->access_key, sizeof(fresh->access_key)) ||
+            !slice_to_text(secret, fresh->secret_key, sizeof(fresh->secret_key))) {
+                free(fresh);
+                return err_set(reterr, ERR_SYNTAX,
+                               "give an access key id and a secret key, at most 128 characters each");
+        }
+        /* R1: pairs with A1 in sink_signature_is_valid(). */
+        atomic_store_explicit(&faults->keys, fresh, memory_order_release);
+        return ERR_OK;
+}
+
 bool sink_fault_draw(const struct sink_faults *faults, enum sink_fault fault, struct random_state *random)
 {
         uint64_t threshold = atomic_load_explicit(&faults->threshold[fault], memory_order_relaxed);

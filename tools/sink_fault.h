@@ -33,9 +33,14 @@ enum sink_fault {
                 SINK_FAULTS_COUNT
 };
 
+struct sink_keys {
+        char access_key[132], secret_key[132];
+};
+
 struct sink_faults {
         _Atomic uint64_t threshold[SINK_FAULTS_COUNT]; /* probability * 2^32 */
         _Atomic uint64_t latency_ns;                   /* every answer waits that long */
+        _Atomic(const struct sink_keys *) keys;        /* accepted instead of those of before; NULL: none were set */
         _Atomic bool down;                             /* connections refused and closed */
         _Atomic bool blackhole;                        /* connections accepted; nothing is read, nothing answered */
 };
@@ -44,6 +49,10 @@ const char *sink_fault_name(enum sink_fault fault);
 
 /* "throttle" "0.3", "latency" "20ms" (us, ms, s), "down" "on". ERR_NAME-like failures name what would be right. */
 enum err_code sink_faults_set(struct sink_faults *faults, struct slice name, struct slice value, struct err *reterr);
+
+/* "ID SECRET": from now on these are accepted, and the ones of before have expired. What was set before stays in
+ * memory, since a request may be looking at it. */
+enum err_code sink_faults_set_keys(struct sink_faults *faults, struct slice keys, struct err *reterr);
 
 /* True with the probability set for `fault`. */
 bool sink_fault_draw(const struct sink_faults *faults, enum sink_fault fault, struct random_state *random);

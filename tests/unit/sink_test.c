@@ -720,6 +720,9 @@ Test(sink_control, lines_are_answered, .timeout = 10)
                 {"", "error: say", false},
                 {"stats x", "error: say", false},
                 {"latencies x", "error: say", false},
+                {"keys A", "error: give an access key id", false},
+                {"keys  A", "error: give an access key id", false},
+                {"keys A b", "ok", false},
                 {"latencies", "{\"count\":0,\"p50_ms\":0,\"p90_ms\":0,\"p99_ms\":0,\"p999_ms\":0,\"max_ms\":0}", false},
                 {"stats", "{\"requests\":0,", false},
         };

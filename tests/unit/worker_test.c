@@ -727,6 +727,10 @@ Test(worker, credentials_that_are_replaced_are_used_at_once, .timeout = 90)
         uint32_t status = COUNTERS_TARGET_RETRYING;
         cr_assert(wait_until(status_is, &status, 5000));
         cr_assert(atomic_load(&rig.credentials.refresh_wanted));
+        atomic_store(&rig.credentials.refresh_wanted, false); /* the helper looked, and found the same */
+        clock_sleep_ns(1200 * CLOCK_NS_PER_MS);
+        cr_assert(atomic_load(&rig.credentials.refresh_wanted), "it is to look again, though nothing was sent since");
+        cr_assert_eq(firehose_peer_requests(&peer, stream), 1);
         static struct credentials others;
         others = rig.keys;
         atomic_store(&rig.credentials.current, &others);
