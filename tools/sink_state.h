@@ -82,7 +82,7 @@ const char *sink_counter_name(enum sink_counter counter);
 const char *sink_type_name(unsigned type);
 
 #define SINK_INDEX_MAX     UINT32_MAX /* events of one producer; a larger index is counted by its hash */
-#define SINK_PRODUCERS_MAX 4096u      /* run and producer pairs in one directory: 4 GiB of address space each */
+#define SINK_PRODUCERS_MAX 8192u      /* run and producer pairs in one directory: 4 GiB of address space each */
 
 struct sink_state;
 

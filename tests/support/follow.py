@@ -8,6 +8,7 @@ Only Python's standard library.
 import array
 import collections
 import ctypes
+import json
 import os
 import threading
 
@@ -18,6 +19,7 @@ KEEP_BYTES = 64 << 20  # in the file, behind the reader
 FALLOC_PUNCH_HOLE_KEEP_SIZE = 3
 libc = ctypes.CDLL(None, use_errno=True)
 libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctypes.c_longlong]
+SET, STREAM = "ses:configuration-set", "stream"  # tags that loadgen's events are counted by
 # CloudWatch's metric of an eventType, where it is spelt otherwise.
 METRICS = {"Rendering Failure": "RenderingFailure"}
 
@@ -170,7 +172,6 @@ class Follower(threading.Thread):
 def metric_sums(path):
     """What a sink has taken by PutMetricData, of its file metrics.ndjson: {(namespace, metric, (dimensions)): sum}, the same
     of requests that were taken again, and how many those are."""
-    import json
     lines = collections.Counter()
     if os.path.exists(path):
         with open(path, "rb") as file:
@@ -192,3 +193,51 @@ def metric_sums(path):
         largest = max(largest, call_sum)
         requests_again += times - 1
     return {"seen": seen, "again": again, "requests_again": requests_again, "largest": largest}
+
+
+def published_counts(*ledgers):
+    """{producer: events published} of loadgen's ledgers."""
+    counts = {}
+    for ledger in ledgers:
+        with open(ledger) as file:
+            counts.update((entry["producer"], entry["published"]) for entry in json.load(file)["producers"])
+    return counts
+
+
+def cloudwatch_destination(**ours):
+    """Counts by configuration set and stream."""
+    dimensions = [{"DimensionName": name, "DimensionValueSource": "MESSAGE_TAG", "DefaultDimensionValue": "none"}
+                  for name in (SET, STREAM)]
+    return {"CloudWatchDestination": {"DimensionConfigurations": dimensions}, "Sendring": ours}
+
+
+def expected_sums(events, namespace, roll_ups):
+    """What CloudWatch should have, of {(metric, set, stream): events}: a Follower's sums by SET and STREAM."""
+    sums = {}
+    for (metric, in_set, stream), count in events.items():
+        values = {SET: in_set, STREAM: stream}
+        for roll_up in roll_ups:
+            key = namespace, metric, tuple(sorted((name, values[name]) for name in roll_up))
+            sums[key] = sums.get(key, 0) + count
+    return sums
+
+
+def held_against_metrics(metrics, events, namespace, roll_ups, accepted_again, wrong):
+    """Of a destination that sends again what had no answer: every count is there, and what is there more than once came by
+    requests that were taken again, whole. `roll_ups` has one without dimensions."""
+    expected = expected_sums(events, namespace, roll_ups)
+    off = surplus = 0
+    for key in set(expected) | {key for key in metrics["seen"] if key[0] == namespace}:
+        difference = metrics["seen"][key] - metrics["again"][key] - expected.get(key, 0)
+        if difference < 0:
+            off += 1
+        surplus += max(difference, 0)
+    if off != 0:
+        wrong.append("cloudwatch: %d of %d sums are too small" % (off, len(expected)))
+    if surplus > accepted_again * len(roll_ups):
+        wrong.append("cloudwatch: the sums are %d too large, and no request that came twice explains it" % surplus)
+    total = sum(expected[key] for key in expected if key[2] == ())
+    seen = sum(metrics["seen"][key] for key in expected if key[2] == ())
+    again = sum(metrics["again"][key] for key in expected if key[2] == ())
+    return {"stored": seen - again, "missing": max(0, total - (seen - again)), "duplicates": again, "unexpected": 0,
+            "series": len(expected), "requests_again": metrics["requests_again"]}

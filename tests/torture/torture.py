@@ -35,20 +35,12 @@ egress.retry_throttle_base_ms: 100
 # What the endpoint does to one request in a hundred, each.
 FAULTS = ("--reset", "0.01", "--error500", "0.01", "--throttle", "0.01", "--partial", "0.01")
 # One sends a request without an answer again, the other does not. Several closings in a router's life, and few.
-SET, STREAM = "ses:configuration-set", "stream"
 METRICS = {
-    "counts": {"Namespace": "Torture/resend", "Period": "1s", "RollUps": [[SET], [STREAM], []]},
-    "others": {"Namespace": "Torture/skip", "Period": "5s", "RollUps": [[SET]], "Protocol": "json", "AmbiguousTimeout": "skip"},
+    "counts": {"Namespace": "Torture/resend", "Period": "1s", "RollUps": [[follow.SET], [follow.STREAM], []]},
+    "others": {"Namespace": "Torture/skip", "Period": "5s", "RollUps": [[follow.SET]], "Protocol": "json", "AmbiguousTimeout": "skip"},
 }
 STOPS = 0.03    # of the kills: while the service ends
 KEEPERS = 0.01  # of the kills: the keeper's before one
-
-
-def cloudwatch_destinations():
-    dimensions = [{"DimensionName": name, "DimensionValueSource": "MESSAGE_TAG", "DefaultDimensionValue": "none"}
-                  for name in (SET, STREAM)]
-    return {name: {"CloudWatchDestination": {"DimensionConfigurations": dimensions}, "Sendring": ours}
-            for name, ours in METRICS.items()}
 
 
 class Killer:
@@ -175,47 +167,10 @@ def storm(options, stack, chance, ledger):
     return json.loads(out.strip().splitlines()[-1]), killer
 
 
-def published_counts(ledger):
-    with open(ledger) as file:
-        return {entry["producer"]: entry["published"] for entry in json.load(file)["producers"]}
-
-
-def expected_sums(events, namespace, roll_ups):
-    """What CloudWatch should have, of {(metric, set, stream): events}."""
-    sums = {}
-    for (metric, in_set, stream), count in events.items():
-        values = {SET: in_set, STREAM: stream}
-        for roll_up in roll_ups:
-            key = namespace, metric, tuple(sorted((name, values[name]) for name in roll_up))
-            sums[key] = sums.get(key, 0) + count
-    return sums
-
-
-def judge_resend(metrics, events, accepted_again, wrong):
-    """Every count is there; what is there more than once came by requests that were taken again, whole."""
-    ours = METRICS["counts"]
-    expected = expected_sums(events, ours["Namespace"], ours["RollUps"])
-    off = surplus = 0
-    for key in set(expected) | {key for key in metrics["seen"] if key[0] == ours["Namespace"]}:
-        difference = metrics["seen"][key] - metrics["again"][key] - expected.get(key, 0)
-        if difference < 0:
-            off += 1
-        surplus += max(difference, 0)
-    if off != 0:
-        wrong.append("cloudwatch: %d of %d sums are too small" % (off, len(expected)))
-    if surplus > accepted_again * len(ours["RollUps"]):
-        wrong.append("cloudwatch: the sums are %d too large, and no request that came twice explains it" % surplus)
-    total = sum(expected[key] for key in expected if key[2] == ())
-    seen = sum(metrics["seen"][key] for key in expected if key[2] == ())
-    again = sum(metrics["again"][key] for key in expected if key[2] == ())
-    return {"stored": seen - again, "missing": max(0, total - (seen - again)), "duplicates": again, "unexpected": 0,
-            "series": len(expected), "requests_again": metrics["requests_again"]}
-
-
 def judge_skip(metrics, events, unanswered_max, wrong):
     """Nothing is there twice; what is missing was in requests without an answer."""
     ours = METRICS["others"]
-    expected = expected_sums(events, ours["Namespace"], ours["RollUps"])
+    expected = follow.expected_sums(events, ours["Namespace"], ours["RollUps"])
     seen = {key: n for key, n in metrics["seen"].items() if key[0] == ours["Namespace"]}
     too_large = [key for key, n in seen.items() if n > expected.get(key, 0)]
     if too_large:
@@ -231,7 +186,7 @@ def verdict(options, stack, load, killer, ledger, followers):
     books = stack.wait_drained(180)
     stack.check_ledger()
     wrong = []
-    published = published_counts(ledger)
+    published = follow.published_counts(ledger)
     for follower in followers.values():
         follower.finish()
     ids = followers["file"].ids
@@ -240,7 +195,8 @@ def verdict(options, stack, load, killer, ledger, followers):
     ends = {name: follower.held_against(published) for name, follower in followers.items()}
     uncounted = ends["firehose"]["unexpected"]
     metrics = follow.metric_sums(stack.path("sink", "metrics.ndjson"))
-    ends["cloudwatch"] = judge_resend(metrics, followers["file"].sums, accepted_again, wrong)
+    ends["cloudwatch"] = follow.held_against_metrics(metrics, followers["file"].sums, METRICS["counts"]["Namespace"],
+                                                     METRICS["counts"]["RollUps"], accepted_again, wrong)
     skipped = judge_skip(metrics, followers["file"].sums, killer.killed + sink["counters"]["fault_reset"], wrong)
 
     line_bytes_min = min(follower.line_bytes_min for follower in followers.values())
@@ -315,11 +271,12 @@ def main():
         with harness.Stack(options.build, tls=True, name="torture", keep=options.keep) as stack:
             os.mkdir(stack.path("store"))
             stack.start_sink("--latency", "5ms", "--seed", str(options.seed), "--store", stack.path("store"), *FAULTS)
-            stack.write_configuration(file_destination=True, event_ids=True, cloudwatch=cloudwatch_destinations(),
+            stack.write_configuration(file_destination=True, event_ids=True, cloudwatch={
+                name: follow.cloudwatch_destination(**ours) for name, ours in METRICS.items()},
                                       settings=SETTINGS)
             ids = follow.EventIds()
             followers = {"firehose": follow.Follower(stack.path("store", "mail-events.ndjson"), ids),
-                         "file": follow.Follower(stack.path("events.ndjson"), ids, tags=(SET, STREAM))}
+                         "file": follow.Follower(stack.path("events.ndjson"), ids, tags=(follow.SET, follow.STREAM))}
             for follower in followers.values():
                 follower.start()
             stack.start_router()

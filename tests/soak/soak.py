@@ -1,0 +1,304 @@
+"""Keeps the whole path going for a long time while the endpoint misbehaves in every way that the sink knows: producers come, go and
+are killed; the router is reloaded again and again and killed now and then in the first half; in the second half one router lives
+through it all. Samples memory, descriptors, disk and CPU. Ends with one line:
+
+    soak: ok, 30 min: events N missing 0, rss of the router A -> B MiB, descriptors C -> D, ...
+
+Exit status: 0; 1 when an event is missing, the books do not balance, or memory or descriptors grow; 64 usage.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+import follow  # noqa: E402
+import harness  # noqa: E402
+
+# An early and a late window of one router's life: what it has then has to be the same, within this. Memory by the median;
+# descriptors by the least seen, since producers that come and go have some: then the steady ones' are left.
+RSS_FACTOR, RSS_KIB = 1.05, 4096
+DESCRIPTORS = 4  # connections that are just being made, a segment that is just being prepared
+# A run of less than this is over before everything was touched once, or no producer was there for a moment.
+SHORT_MINUTES, SHORT_RSS_KIB, SHORT_DESCRIPTORS = 5, 48 << 10, 4 + 4 * 6
+SETTINGS = """router.lane_bytes: 8MiB
+router.lane_bytes_max: 8MiB
+journal.segment_bytes: 4MiB
+journal.size_bytes_max: 256MiB
+egress.retry_throttle_base_ms: 100
+egress.retry_max_ms: 1s
+egress.request_timeout_ms: 2s
+"""
+NAMESPACE, ROLL_UPS = "Soak", [[follow.SET], [follow.STREAM], []]
+# What the endpoint does, a few at a time, with these probabilities at most.
+FAULTS = {"throttle": 0.1, "partial": 0.1, "error500": 0.1, "reset": 0.1, "reset_after": 0.05, "garbage": 0.1, "stall": 0.02}
+RUN_ID = "0000050a"
+
+
+class Weather(threading.Thread):
+    """What happens to the service: other faults every few seconds, outages, reloads, kills, producers that come and go."""
+
+    def __init__(self, options, stack, chance, begun, calm_from):
+        super().__init__(daemon=True)
+        self.options, self.stack, self.chance, self.begun, self.calm_from = options, stack, chance, begun, calm_from
+        self.kills = self.reloads = self.outages = self.visitors = 0
+        self.ledgers, self.visiting = [], []
+        self.ending = threading.Event()
+        self.failure = None
+
+    def run(self):
+        scale = min(1.0, self.options.minutes / 10)  # short runs see everything, too
+        every = {self.faults: 5 * scale + 1, self.outage: 90 * scale, self.reload: 20 * scale, self.kill: 45 * scale,
+                 self.visitor: 6 * scale + 1}
+        due = {what: self.begun + self.chance.uniform(0.3, 1) * seconds for what, seconds in every.items()}
+        try:
+            while not self.ending.wait(0.1):
+                for what, seconds in every.items():
+                    if time.monotonic() >= due[what]:
+                        what()
+                        due[what] = time.monotonic() + self.chance.uniform(0.5, 1.5) * seconds
+                self.visiting = [process for process in self.visiting if self.is_there(process)]
+        except Exception as failure:  # whatever it is: finish() tells it
+            self.failure = failure
+
+    @staticmethod
+    def is_there(process):
+        if process.poll() is None:
+            return True
+        if process.returncode != 0:
+            raise harness.Failure("a producer that came and went ended with %d: %s" % (process.returncode, process.stderr.read()))
+        return False
+
+    def faults(self):
+        for fault, most in FAULTS.items():
+            chance = self.chance.uniform(0, most) if self.chance.random() < 0.4 else 0
+            self.stack.tell_sink("set %s %g" % (fault, chance))
+        self.stack.tell_sink("set latency %dms" % self.chance.choice((0, 2, 20, 200)))
+
+    def outage(self):
+        self.outages += 1
+        self.stack.tell_sink("set down on")
+        self.ending.wait(self.chance.uniform(1, 5))
+        self.stack.tell_sink("set down off")
+
+    def reload(self):
+        self.reloads += 1
+        self.stack.processes["router"].send_signal(signal.SIGHUP)
+
+    def kill(self):
+        pid = harness.child_of(self.stack.processes["router"].pid)
+        if pid != 0 and time.monotonic() < self.calm_from:
+            os.kill(pid, signal.SIGKILL)
+            self.kills += 1
+
+    def visitor(self):
+        """Producers that attach, publish for a second and leave as they should."""
+        ledger = self.stack.path("visitor-%d.json" % self.visitors)
+        first = 30000 + 4 * self.visitors
+        arguments = self.stack.loadgen_arguments(ledger, "--producers", str(self.chance.randint(1, 4)), "--rate", "400", "--seconds",
+                                                 "1", "--mix", "all", "--run-id", RUN_ID, "--first-producer", str(first),
+                                                 "--kill-test", "--flush-timeout", "60000")
+        self.visiting.append(subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+        self.ledgers.append(ledger)
+        self.visitors += 1
+
+    def finish(self):
+        self.ending.set()
+        self.join(60)
+        if self.failure is not None:
+            raise harness.Failure(str(self.failure)) from self.failure
+        for process in self.visiting:
+            process.wait(120)
+            self.is_there(process)
+        self.stack.tell_sink("set down off")
+        for fault in list(FAULTS):
+            self.stack.tell_sink("set %s 0" % fault)
+        self.stack.tell_sink("set latency 0")
+
+
+def sample(stack, begun):
+    """One look at router, keeper and disk; None while there is no router."""
+    keeper = stack.processes["router"].pid
+    router = harness.child_of(keeper)
+    try:
+        journal = sum(os.stat(os.path.join(folder, name)).st_blocks * 512
+                      for folder, _, names in os.walk(stack.path("state")) for name in names)
+        return {"seconds": round(time.monotonic() - begun, 1), "router": router,
+                "rss_kib": harness.status_kib(router, "VmRSS"), "anonymous_kib": harness.status_kib(router, "RssAnon"),
+                "keeper_rss_kib": harness.status_kib(keeper, "VmRSS"),
+                "descriptors": len(os.listdir("/proc/%d/fd" % router)),
+                "keeper_descriptors": len(os.listdir("/proc/%d/fd" % keeper)),
+                "threads": harness.status_kib(router, "Threads"),
+                "state_bytes": journal, "cpu_seconds": harness.cpu_seconds(router)}
+    except OSError:
+        return None  # killed while we looked
+
+
+def say(options, text):
+    if not options.quiet:
+        print("soak: " + text, file=sys.stderr, flush=True)
+
+
+def watch(options, stack, load, begun, end):
+    """Samples until the end. Returns them."""
+    samples, spoke = [], begun
+    every = max(0.5, min(5.0, options.minutes * 60 / 60))
+    with open(options.json or os.devnull, "w") as out:
+        while time.monotonic() < end:
+            time.sleep(every)
+            if load.poll() is not None:
+                raise harness.Failure("the producers ended: %s" % load.stderr.read())
+            if stack.processes["router"].poll() is not None:
+                raise harness.Failure("the service ended with status %d" % stack.processes["router"].returncode)
+            seen = sample(stack, begun)
+            if seen is None:
+                continue
+            samples.append(seen)
+            out.write(json.dumps(seen) + "\n")
+            out.flush()
+            if time.monotonic() - spoke >= 30:
+                spoke = time.monotonic()
+                say(options, "%(seconds)5.0f s  router: rss %(rss_kib)d KiB, %(descriptors)d descriptors; keeper: "
+                    "rss %(keeper_rss_kib)d KiB, %(keeper_descriptors)d descriptors; disk %(state_bytes)d" % seen)
+                stack.check_ledger()
+    return samples
+
+
+def growth(options, samples, wrong):
+    """An early and a late window of the last router's life, of everything that must not grow."""
+    last = [seen for seen in samples if seen["router"] == samples[-1]["router"]]
+    lived = last[-1]["seconds"] - last[0]["seconds"]
+    warm = [seen for seen in last if seen["seconds"] - last[0]["seconds"] >= lived * 0.1]
+    third = max(1, len(warm) // 3)
+    figures = {"router_lived_s": round(lived)}
+    short = options.minutes < SHORT_MINUTES
+    rss, descriptors = SHORT_RSS_KIB if short else RSS_KIB, SHORT_DESCRIPTORS if short else DESCRIPTORS
+    for what, which, factor, more in (("rss_kib", statistics.median, RSS_FACTOR, rss),
+                                      ("anonymous_kib", statistics.median, RSS_FACTOR, rss),
+                                      ("keeper_rss_kib", statistics.median, RSS_FACTOR, rss),
+                                      ("descriptors", min, 1, descriptors), ("keeper_descriptors", min, 1, descriptors),
+                                      ("threads", min, 1, 1)):
+        early = which(seen[what] for seen in warm[:third])
+        late = which(seen[what] for seen in warm[-third:])
+        figures[what] = [early, late]
+        if late > early * factor + more:
+            wrong.append("%s grew from %d to %d in %d s" % (what, early, late, lived))
+    figures["state_bytes_max"] = max(seen["state_bytes"] for seen in samples)
+    figures["cpu_percent"] = round(100 * (last[-1]["cpu_seconds"] - last[0]["cpu_seconds"]) / max(lived, 0.1), 1)
+    return figures
+
+
+def run(options, stack, chance):
+    ids = follow.EventIds()
+    followers = {"firehose": follow.Follower(stack.path("store", "mail-events.ndjson"), ids),
+                 "file": follow.Follower(stack.path("events.ndjson"), ids, tags=(follow.SET, follow.STREAM))}
+    for follower in followers.values():
+        follower.start()
+    begun = time.monotonic()
+    end = begun + options.minutes * 60
+    ledger = stack.path("published.json")
+    load = subprocess.Popen(
+        stack.loadgen_arguments(ledger, "--producers", "4", "--rate", str(options.rate), "--seconds", "1000000", "--mix", "all",
+                                "--run-id", RUN_ID, "--seed", str(options.seed), "--kill-test", "--counts", stack.path("counts"),
+                                "--kills", "4000", "--kill-interval", "2000", "--flush-timeout", "60000"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    stack.processes["loadgen"] = load
+    weather = Weather(options, stack, chance, begun, calm_from=begun + options.minutes * 30)
+    weather.start()
+    try:
+        samples = watch(options, stack, load, begun, end)
+        weather.finish()
+    finally:
+        weather.ending.set()
+        load.send_signal(signal.SIGTERM)
+        out, errors = load.communicate(timeout=120)
+        del stack.processes["loadgen"]
+    if load.returncode != 0:
+        raise harness.Failure("the producers ended with %d: %s%s" % (load.returncode, out, errors))
+    load = json.loads(out.strip().splitlines()[-1])
+
+    wrong = []
+    books = stack.wait_drained(180)
+    stack.check_ledger()
+    for follower in followers.values():
+        follower.finish()
+    published = follow.published_counts(ledger, *weather.ledgers)
+    ends = {name: follower.held_against(published) for name, follower in followers.items()}
+    metrics = follow.metric_sums(stack.path("sink", "metrics.ndjson"))
+    ends["cloudwatch"] = follow.held_against_metrics(metrics, followers["file"].sums, NAMESPACE, ROLL_UPS, 0, wrong)
+    events = sum(published.values()) + ends["file"]["unexpected"]
+    for name, found in ends.items():
+        if found["missing"] != 0:
+            wrong.append("%s: %d events are missing" % (name, found["missing"]))
+        if found["unexpected"] > load["killed"]:
+            wrong.append("%s: %d events that no producer told of" % (name, found["unexpected"]))
+    for target in books["targets"]:
+        if target["accepted"] != events or target["delivered"] != events:
+            wrong.append("%s: accepted %d, delivered %d of %d" % (target["target"], target["accepted"], target["delivered"], events))
+    if ids.shared() != 0 or ids.accepted_again() != 0:
+        wrong.append("event ids: %d shared, %d events with two" % (ids.shared(), ids.accepted_again()))
+    counters = stack.stat()["counters"]
+    sink = stack.sink_report(ledger)["counters"]
+    figures = growth(options, samples, wrong)
+    figures.update({"events": events, "destinations": ends, "router_kills": weather.kills, "reloads": weather.reloads,
+                    "outages": weather.outages, "producers_killed": load["killed"], "visitors": weather.visitors,
+                    "requests": sink["requests"], "faults": {name: n for name, n in sink.items() if name.startswith("fault_")},
+                    "reloads_refused": counters["control_reloads_refused"], "seed": options.seed, "minutes": options.minutes})
+    if counters["control_reloads_refused"] != 0:
+        wrong.append("%d reloads were refused" % counters["control_reloads_refused"])
+    return figures, wrong
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/soak", description="The whole path under a misbehaving endpoint for a long time: "
+                                     "nothing lost, nothing grows.")
+    parser.add_argument("--minutes", type=float, default=30, help="how long (default 30)")
+    parser.add_argument("--seed", type=int, default=None, help="of faults, pauses and events (default random)")
+    parser.add_argument("--rate", type=int, default=2000, help="events/s of the steady producers together (default 2000)")
+    parser.add_argument("--json", metavar="FILE", help="write the samples, one JSON object a line, and the figures behind them")
+    parser.add_argument("--quiet", action="store_true", help="no progress lines")
+    parser.add_argument("--keep", action="store_true", help="keep the working directory")
+    parser.add_argument("--build", required=True, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.minutes <= 0 or options.rate < 1:
+        parser.error("there must be some minutes and a rate")
+    if options.seed is None:
+        options.seed = int.from_bytes(os.urandom(4), "little")
+    say(options, "seed %d" % options.seed)
+    try:
+        with harness.Stack(options.build, tls=True, name="soak", keep=options.keep) as stack:
+            os.mkdir(stack.path("store"))
+            stack.start_sink("--seed", str(options.seed), "--store", stack.path("store"))
+            stack.write_configuration(file_destination=True, event_ids=True, settings=SETTINGS, cloudwatch={
+                "counts": follow.cloudwatch_destination(Namespace=NAMESPACE, RollUps=ROLL_UPS, Period="5s")})
+            stack.start_router()
+            figures, wrong = run(options, stack, random.Random(options.seed))
+            status = stack.stop("router")
+            if status != 0:
+                wrong.append("the service ended with status %d after SIGTERM" % status)
+            stack.check_ledger()
+            if options.json:
+                with open(options.json, "a") as out:
+                    out.write(json.dumps(figures) + "\n")
+            if wrong:
+                raise harness.Failure("; ".join(wrong))
+    except harness.Failure as failure:
+        print("soak: FAILED (seed %d): %s" % (options.seed, failure), flush=True)
+        return 1
+    rss, descriptors = figures["rss_kib"], figures["descriptors"]
+    print("soak: ok, %g min: events %d missing 0, routers killed %d, reloads %d, producers killed %d and gone %d, requests %d of which "
+          "hit by faults %d; rss of the router %.1f -> %.1f MiB, descriptors %d -> %d; ledger balanced" %
+          (options.minutes, figures["events"], figures["router_kills"], figures["reloads"], figures["producers_killed"],
+           figures["visitors"], figures["requests"], sum(figures["faults"].values()), rss[0] / 1024, rss[1] / 1024,
+           descriptors[0], descriptors[1]), flush=True)
+    return 0
+
+
+sys.exit(main())
