@@ -69,6 +69,10 @@ static enum err_code ring_refusal(const struct ring_message *message, struct err
                                (unsigned)geteuid());
         case RING_STATUS_LIMIT:
                 return err_set(reterr, ERR_LIMIT, "the router has no lane left (lanes_max in sendring.yaml)");
+        case RING_STATUS_USER_LIMIT:
+                return err_set(reterr, ERR_LIMIT,
+                               "user %u has all the lanes that one user may have (lanes_per_user_max in sendring.yaml)",
+                               (unsigned)geteuid());
         case RING_STATUS_BUSY:
                 return err_set(reterr, ERR_CONNECT, "the router is shutting down or overloaded");
         case RING_STATUS_SYSTEM:

@@ -75,6 +75,7 @@ static struct ring_kept *ring_keeper_find(struct ring_keeper *keeper, uint64_t l
 
 static void ring_keeper_drop(struct ring_keeper *keeper, struct ring_kept *kept)
 {
+        ring_connection_close(&kept->fds[2]);
         ring_fds_close(kept->fds, kept->fds_count);
         *kept = keeper->lanes[--keeper->lanes_count];
 }

@@ -187,8 +187,9 @@ void ring_lane_free(struct ring_lane *lane)
 {
         if (lane == NULL)
                 return;
-        int fds[5] = {lane->data_fd, lane->page_fd, lane->connection_fd, lane->pidfd, lane->bell_fd};
-        ring_fds_close(fds, 5);
+        int fds[4] = {lane->data_fd, lane->page_fd, lane->pidfd, lane->bell_fd};
+        ring_fds_close(fds, 4);
+        ring_connection_close(&lane->connection_fd);
         ring_data_unmap(lane->map, lane->lane_bytes);
         ring_page_unmap(lane->page);
         ring_page_unmap(lane->old_page);

@@ -245,6 +245,7 @@ enum ring_status {
         RING_STATUS_BUSY = 4,
         RING_STATUS_SYSTEM = 5,
         RING_STATUS_MALFORMED = 6,
+        RING_STATUS_USER_LIMIT = 7,
 };
 
 #define RING_MESSAGE_FDS_MAX 4

@@ -54,6 +54,7 @@ enum err_code ring_listen_open(const char *path, unsigned mode, int *ret_listen_
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "listen on %s", path);
                 goto fail;
         }
+        ring_connection_refuse_rights(listen_fd);
         *ret_listen_fd = listen_fd;
         *ret_lock_fd = lock_fd;
         return ERR_OK;

@@ -271,8 +271,11 @@ struct ring_server_options {
         uint32_t lane_bytes_default;
         uint32_t lane_bytes_max;
         uint32_t lanes_max; /* from here on producers are refused; what the keeper holds is taken over all the same */
-        bool durable;       /* flush waits for `durable` instead of the tail */
-        int keeper_fd;      /* socket to the keeper, or -1: no keeper (lanes die with this process) */
+        /* The same for one user, so that others find a lane; root and the daemon's own user may have all. 0: no limit.
+         */
+        uint32_t lanes_per_user_max;
+        bool durable;                 /* flush waits for `durable` instead of the tail */
+        int keeper_fd;                /* socket to the keeper, or -1: no keeper (lanes die with this process) */
         struct ring_bed *const *beds; /* one per shard: a lane is bound to the shard it is given to */
         uint32_t shards_count;
         /* A lane is ready for its shard: called on the control thread, from ring_server_turn(). */

@@ -7,6 +7,7 @@
 #include "ring/ring.h"
 
 #include <linux/futex.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -132,6 +133,20 @@ void ring_bed_remove_bell(struct ring_bed *bed, int bell_fd);
 /* Makes every store that a producer did before its look at attention or sleeping visible, or our stores to its look. */
 void ring_membarrier(void);
 bool ring_membarrier_works(void);
+
+/* connection.c */
+/* Switches off that descriptors can be sent to us over this socket, and over all that are accepted from it. */
+void ring_connection_refuse_rights(int fd);
+/* Ends a producer's connection and sets *fd to -1. Never waits for what the producer may have put into it. */
+void ring_connection_close(int *fd);
+/* Looks at the next message without taking it. Its whole length, or as recv(). *ret_descriptors: some came with it;
+ * taking it would close them here. */
+ssize_t ring_connection_peek(int fd, void *bytes, size_t bytes_count, bool *ret_descriptors);
+
+/* A pidfd of the process at the other end. SO_PEERPIDFD (Linux 6.5) names exactly the process that connected. Before
+ * that: by number, and the number is still its own if the connection has not ended since. -1 when the process cannot be
+ * seen from here (another pid namespace): then the end of its connection has to do. */
+int ring_connection_pidfd(int fd, const struct ucred *peer);
 
 /* listen.c */
 /* Locks `path`.lock, replaces a stale socket, listens. ERR_LOCKED when another process holds the lock. */

@@ -14,17 +14,17 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
-#ifndef SO_PEERPIDFD
-#define SO_PEERPIDFD 77
-#endif
-
-/* Connections that have not said hello yet. Honest ones say it at once; when all places are taken the oldest goes. */
-#define RING_HANDSHAKES_MAX         64u
-#define RING_HANDSHAKE_NS           UINT64_C(2000000000)
-#define RING_ACCEPTS_PER_TURN_MAX   32u
-#define RING_KEEPER_TIMEOUT_NS      UINT64_C(10000000000)
-#define RING_GROUPS_MAX             256u
-#define RING_SAME_CAUSE_INTERVAL_NS UINT64_C(60000000000)
+/* Connections that have not said hello yet. Honest ones say it at once; when all places are taken the oldest goes, and
+ * when one user has three quarters of them, the oldest of his. More than are accepted in one turn, so that none goes
+ * before it was looked at. */
+#define RING_HANDSHAKES_MAX          64u
+#define RING_HANDSHAKES_PER_USER_MAX 48u
+#define RING_HANDSHAKE_NS            UINT64_C(2000000000)
+#define RING_ACCEPTS_PER_TURN_MAX    32u
+#define RING_KEEPER_TIMEOUT_NS       UINT64_C(10000000000)
+#define RING_GROUPS_MAX              256u
+#define RING_SAME_CAUSE_INTERVAL_NS  UINT64_C(60000000000)
+_Static_assert(RING_HANDSHAKES_PER_USER_MAX > RING_ACCEPTS_PER_TURN_MAX, "none goes before it was looked at");
 
 enum ring_source {
         RING_SOURCE_LISTENER = 1,
@@ -59,6 +59,7 @@ struct ring_server {
         struct ring_server_stats stats;
         struct log_gate denied_gate;
         struct log_gate failed_gate;
+        struct log_gate user_gate;
         char socket_path[128]; /* to remove at the end; "" when the keeper owns it */
 };
 
@@ -333,10 +334,8 @@ void ring_server_lane_close(struct ring_server *server, struct ring_lane *lane)
 static void ring_handshake_end(struct ring_server *server, struct ring_handshake *handshake)
 {
         ring_server_unwatch(server, handshake->fd);
-        int fds[2] = {handshake->fd, handshake->pidfd};
-        ring_fds_close(fds, 2);
-        handshake->fd = -1;
-        handshake->pidfd = -1;
+        ring_fds_close(&handshake->pidfd, 1);
+        ring_connection_close(&handshake->fd);
 }
 
 static uint64_t ring_server_lane_bytes(const struct ring_server *server, uint64_t wish)
@@ -398,7 +397,20 @@ static enum err_code ring_server_make_lane(struct ring_server *server, struct ri
         ring_fds_close(&lane->page_fd, 1);
         server->stats.attached++;
         ring_server_announce(server, lane);
+        ring_server_unwatch(server, handshake->fd);
+        ring_fds_close(&handshake->fd, 1); /* the lane has its own */
         return ERR_OK;
+}
+
+/* Root and the daemon's own user are trusted with everything. */
+static bool ring_server_user_is_full(const struct ring_server *server, const struct ucred *peer)
+{
+        uint32_t lanes = 0;
+        if (server->options.lanes_per_user_max == 0 || peer->uid == 0 || peer->uid == geteuid())
+                return false;
+        for (uint32_t i = 0; i < LIMIT_LANES_MAX; i++)
+                lanes += server->lanes[i] != NULL && server->lanes[i]->info.uid == peer->uid;
+        return lanes >= server->options.lanes_per_user_max;
 }
 
 static void ring_server_hello(struct ring_server *server, struct ring_handshake *handshake)
@@ -406,12 +418,16 @@ static void ring_server_hello(struct ring_server *server, struct ring_handshake 
         struct ring_message hello;
         struct err err;
         uint64_t repeats;
+        bool descriptors;
         memset(&hello, 0, sizeof(hello));
-        /* recv() without a control buffer: descriptors that a producer sends along are thrown away by the kernel. */
-        ssize_t got = recv(handshake->fd, &hello, sizeof(hello), MSG_DONTWAIT | MSG_TRUNC);
+        ssize_t got = ring_connection_peek(handshake->fd, &hello, sizeof(hello), &descriptors);
         if (got < 0 && (errno == EAGAIN || errno == EINTR))
                 return;
-        if (got >= 16 && hello.magic == RING_MAGIC_MESSAGE && hello.version != RING_VERSION)
+        if (!descriptors)
+                got = recv(handshake->fd, &hello, sizeof(hello), MSG_DONTWAIT | MSG_TRUNC);
+        if (descriptors)
+                ring_server_refuse(server, handshake->fd, RING_STATUS_MALFORMED);
+        else if (got >= 16 && hello.magic == RING_MAGIC_MESSAGE && hello.version != RING_VERSION)
                 ring_server_refuse(server, handshake->fd, RING_STATUS_VERSION);
         else if (got != (ssize_t)sizeof(hello) || hello.magic != RING_MAGIC_MESSAGE || hello.kind != RING_MESSAGE_HELLO)
                 ring_server_refuse(server, handshake->fd, RING_STATUS_MALFORMED);
@@ -419,7 +435,14 @@ static void ring_server_hello(struct ring_server *server, struct ring_handshake 
                 ring_server_refuse(server, handshake->fd, RING_STATUS_BUSY);
         else if (server->stats.lanes_now >= server->options.lanes_max)
                 ring_server_refuse(server, handshake->fd, RING_STATUS_LIMIT);
-        else {
+        else if (ring_server_user_is_full(server, &handshake->peer)) {
+                ring_server_refuse(server, handshake->fd, RING_STATUS_USER_LIMIT);
+                if (log_gate_open(&server->user_gate, ring_now_ns(), RING_SAME_CAUSE_INTERVAL_NS, &repeats))
+                        log_warning("a user has all the lanes that one may have",
+                                    "uid=%u pid=%d lanes_per_user_max=%u repeats=%llu", handshake->peer.uid,
+                                    (int)handshake->peer.pid, server->options.lanes_per_user_max,
+                                    (unsigned long long)repeats);
+        } else {
                 enum err_code code = ring_server_make_lane(server, handshake, &hello, &err);
                 if (code != ERR_OK && code != ERR_RESET) {
                         ring_server_refuse(server, handshake->fd,
@@ -432,40 +455,28 @@ static void ring_server_hello(struct ring_server *server, struct ring_handshake 
         ring_handshake_end(server, handshake);
 }
 
-/* A pidfd of the process at the other end. SO_PEERPIDFD (Linux 6.5) names exactly the process that connected. Before
- * that: by number, and the number is still its own if the connection has not ended since. -1 when the process cannot be
- * seen from here (another pid namespace): then the end of its connection has to do. */
-static int ring_peer_pidfd(int fd, const struct ucred *peer)
+static struct ring_handshake *ring_server_handshake_place(struct ring_server *server, uid_t uid)
 {
-        int pidfd = -1;
-        socklen_t size = sizeof(pidfd);
-        if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0 && pidfd >= 0) {
-                (void)fcntl(pidfd, F_SETFD, FD_CLOEXEC); /* it is already, by the kernel */
-                return pidfd;
-        }
-        if (peer->pid <= 0)
-                return -1;
-        pidfd = (int)syscall(SYS_pidfd_open, peer->pid, 0);
-        if (pidfd < 0)
-                return -1;
-        struct pollfd poll_fd = {.fd = fd, .events = POLLRDHUP};
-        if (poll(&poll_fd, 1, 0) > 0 && (poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0) {
-                (void)close(pidfd); /* perhaps another process with the same number */
-                return -1;
-        }
-        return pidfd;
-}
-
-static struct ring_handshake *ring_server_handshake_place(struct ring_server *server)
-{
-        struct ring_handshake *oldest = &server->handshakes[0];
+        struct ring_handshake *oldest = &server->handshakes[0], *oldest_own = NULL, *free_place = NULL;
+        uint32_t own = 0;
         for (uint32_t i = 0; i < RING_HANDSHAKES_MAX; i++) {
                 struct ring_handshake *handshake = &server->handshakes[i];
-                if (handshake->fd < 0)
-                        return handshake;
-                if (handshake->since_ns < oldest->since_ns)
+                if (handshake->fd < 0) {
+                        free_place = handshake;
+                        continue;
+                }
+                if (oldest->fd < 0 || handshake->since_ns < oldest->since_ns)
                         oldest = handshake;
+                if (handshake->peer.uid != uid)
+                        continue;
+                own++;
+                if (oldest_own == NULL || handshake->since_ns < oldest_own->since_ns)
+                        oldest_own = handshake;
         }
+        if (own >= RING_HANDSHAKES_PER_USER_MAX)
+                oldest = oldest_own;
+        else if (free_place != NULL)
+                return free_place;
         server->stats.refused++;
         ring_handshake_end(server, oldest);
         return oldest;
@@ -483,23 +494,23 @@ static void ring_server_accept(struct ring_server *server)
                 struct ucred peer;
                 socklen_t peer_bytes = sizeof(peer);
                 if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_bytes) < 0) {
-                        (void)close(fd); /* nothing was promised */
+                        ring_connection_close(&fd);
                         continue;
                 }
                 if (!ring_server_allows(server, fd, &peer)) {
                         ring_server_refuse(server, fd, RING_STATUS_DENIED);
-                        (void)close(fd); /* nothing was promised */
+                        ring_connection_close(&fd);
                         if (log_gate_open(&server->denied_gate, ring_now_ns(), RING_SAME_CAUSE_INTERVAL_NS, &repeats))
                                 log_warning("a user who is not allowed tried to attach",
                                             "uid=%u gid=%u pid=%d repeats=%llu", peer.uid, peer.gid, (int)peer.pid,
                                             (unsigned long long)repeats);
                         continue;
                 }
-                struct ring_handshake *handshake = ring_server_handshake_place(server);
+                struct ring_handshake *handshake = ring_server_handshake_place(server, peer.uid);
                 handshake->fd = fd;
                 handshake->peer = peer;
                 handshake->since_ns = ring_now_ns();
-                handshake->pidfd = ring_peer_pidfd(fd, &peer);
+                handshake->pidfd = ring_connection_pidfd(fd, &peer);
                 uint32_t index = (uint32_t)(handshake - server->handshakes);
                 if (ring_server_watch(server, fd, EPOLLIN, RING_SOURCE_HANDSHAKE, index, NULL) != ERR_OK)
                         ring_handshake_end(server, handshake);

@@ -2,6 +2,7 @@
 #ifndef SENDRING_ROUTER_INTERNAL_H
 #define SENDRING_ROUTER_INTERNAL_H
 
+#include "base/clock.h"
 #include "base/counters.h"
 #include "base/log.h"
 #include "egress/credentials.h"
@@ -30,6 +31,16 @@ struct router_target {
 
 struct router_helper;
 
+/* Processes that broke the lane protocol and were told of within the last minute. */
+#define ROUTER_CULPRITS_MAX 64u
+#define ROUTER_CULPRIT_NS   (60 * CLOCK_NS_PER_S)
+struct router_culprit {
+        pid_t pid;
+        uid_t uid;
+        uint64_t told_ns; /* 0: a free place */
+        uint64_t repeats; /* lanes closed since, of it or, when all places are taken, of others */
+};
+
 struct router {
         const struct router_options *options;
         struct rules_settings settings;
@@ -54,6 +65,7 @@ struct router {
         struct log_gate credentials_gate, credentials_load_gate;
         struct credentials *credentials_list[2]; /* the newest two generations of malloc'ed memory, for leak checkers */
         struct ring_server *server;
+        struct router_culprit culprits[ROUTER_CULPRITS_MAX];
         uint16_t target_unmatched[LIMIT_LOGS_MAX], target_rejected[LIMIT_LOGS_MAX];
 
         struct shard_plan *plan;     /* what shards should use */

@@ -73,6 +73,7 @@ struct shard {
         int64_t realtime_ms;
         bool journal_full;
         bool maintenance_told;
+        bool woken;     /* from the last sleep, and nothing was found since */
         bool sync_told; /* something waits to be synced, and nothing was since control was told */
         struct log_gate full_gate;
         struct log_gate given_up_gate;
@@ -554,6 +555,13 @@ static void shard_idle(struct shard *shard, uint64_t now_ns)
                 clock_nap_ns(settings->router.nap_us * CLOCK_NS_PER_US);
                 return;
         }
+        if (shard->woken) {
+                /* In vain. A producer that rings and rings shall not keep a core busy, and membarrier's interrupts. */
+                shard->woken = false;
+                counter_add(shard->options.counters, COUNTER_router_naps, 1);
+                clock_nap_ns(settings->router.nap_us * CLOCK_NS_PER_US);
+                return;
+        }
         shard_tell_workers(shard, true);
         counter_add(shard->options.counters, COUNTER_router_sleeps, 1);
         ring_bed_prepare(shard->options.bed);
@@ -566,8 +574,8 @@ static void shard_idle(struct shard *shard, uint64_t now_ns)
         bool syncing = false;
         for (uint32_t i = 0; i < shard->lanes_count; i++)
                 syncing |= shard->lanes[i].sync_waiting;
-        (void)ring_bed_wait(shard->options.bed,
-                            syncing ? CLOCK_NS_PER_MS : SHARD_SLEEP_NS); /* looks around either way */
+        shard->woken = ring_bed_wait(shard->options.bed,
+                                     syncing ? CLOCK_NS_PER_MS : SHARD_SLEEP_NS); /* looks around either way */
 }
 
 bool shard_turn(struct shard *shard, uint32_t *ret_events)

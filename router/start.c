@@ -188,6 +188,7 @@ static enum err_code router_start_server(struct router *router, struct err *rete
                 .lane_bytes_default = router->settings.router.lane_bytes,
                 .lane_bytes_max = router->settings.router.lane_bytes_max,
                 .lanes_max = router->settings.router.lanes_max,
+                .lanes_per_user_max = router->settings.router.lanes_per_user_max,
                 .durable = router->settings.journal.durability_host,
                 .keeper_fd = router->options->keeper_fd,
                 .beds = router->beds,

@@ -109,6 +109,7 @@ struct rules_settings {
                 uint32_t lane_bytes;         /* 1 MiB; a power of two */
                 uint32_t lane_bytes_max;     /* lane_bytes: the most that a producer gets when it wishes for more */
                 uint32_t lanes_max;          /* 256 */
+                uint32_t lanes_per_user_max; /* 3/4 of lanes_max */
                 uint32_t spin_us;            /* 0: busy polling after the last event: costs CPU, saves at most a nap */
                 uint32_t nap_us;        /* 1000: then short naps, for up to nap_window_ms, then sleep until woken */
                 uint32_t nap_window_ms; /* 10 */

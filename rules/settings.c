@@ -81,6 +81,7 @@ static const struct settings_key settings_keys[] = {
         U32(ROUTER, router., lane_bytes, bytes, LIMIT_LANE_BYTES_MIN, LIMIT_LANE_BYTES_MAX, LIMIT_LANE_BYTES_DEFAULT),
         U32(ROUTER, router., lane_bytes_max, bytes, LIMIT_LANE_BYTES_MIN, LIMIT_LANE_BYTES_MAX, 0),
         U32(ROUTER, router., lanes_max, none, 1, LIMIT_LANES_MAX, 256),
+        U32(ROUTER, router., lanes_per_user_max, none, 1, LIMIT_LANES_MAX, 0),
         U32(ROUTER, router., spin_us, us, 0, 1000000, 0),
         U32(ROUTER, router., nap_us, us, 10, 1000000, 1000),
         U32(ROUTER, router., nap_window_ms, ms, 0, 60000, 10),
@@ -498,6 +499,8 @@ static void settings_lane_relations(struct settings_reader *reader)
         const struct rules_yaml_node *lane_max = settings_value(reader, ROUTER, "lane_bytes_max");
         if (settings->router.lane_bytes_max == 0)
                 settings->router.lane_bytes_max = settings->router.lane_bytes;
+        if (settings->router.lanes_per_user_max == 0)
+                settings->router.lanes_per_user_max = settings->router.lanes_max - settings->router.lanes_max / 4;
         if (!settings_is_power_of_two(settings->router.lane_bytes))
                 rules_error(rules, lane, "router.lane_bytes must be a power of two, such as 512KiB or 1MiB, not %s",
                             rules_quantity_text(rules, &rules_units_bytes, settings->router.lane_bytes));
