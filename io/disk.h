@@ -53,6 +53,9 @@ void disk_unmap(void *map, uint64_t bytes);
  * at that count before it believes what it read, and before it says that what it wrote is kept. *disk_lost() of a
  * mapping: relaxed loads by any thread; the pointer is valid while it is mapped. */
 const _Atomic uint32_t *disk_lost(const void *map);
+/* Puts the file's own pages back where some were lost, and counts from 0 again. The mapping is writable; what is stored
+ * by others meanwhile may get lost. */
+int disk_map_again(int fd, void *map, uint64_t bytes);
 /* The same for a mapping made elsewhere; false: no room in the table. Forget it before it is unmapped. */
 bool disk_guard(void *map, uint64_t bytes, bool writable);
 void disk_guard_forget(const void *map);

@@ -114,3 +114,13 @@ const _Atomic uint32_t *disk_lost(const void *map)
         const struct disk_guard_line *line = disk_guard_find(map);
         return line != NULL ? &line->lost : &none;
 }
+
+int disk_map_again(int fd, void *map, uint64_t bytes)
+{
+        struct disk_guard_line *line = disk_guard_find(map);
+        if (mmap(map, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != map)
+                return -1;
+        if (line != NULL)
+                atomic_store_explicit(&line->lost, 0, memory_order_release);
+        return 0;
+}

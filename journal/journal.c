@@ -378,7 +378,7 @@ enum err_code journal_publish(struct journal *journal)
                 slot.accepted += writer->accepted[target];
                 slot.upto_sequence = writer->sequence - 1;
                 slot.upto_position = position;
-                journal_shard_slot_write(entry, &slot);
+                journal_shard_slot_write(&journal->targets, entry, &slot);
                 writer->accepted[target] = 0;
         }
         writer->touched_count = 0;

@@ -216,7 +216,12 @@ uint32_t journal_random_seed(void);
 
 struct journal_targets {
         int fd;
-        uint8_t *map; /* the largest file there can be; only what the file has is touched */
+        /* As large as the file can become, so that they never move; only what the file has is touched. `map` is what
+         * this process goes by: memory of its own. `file` gets every store after it, and is what the next process
+         * finds: pages of it may be lost (io/disk.h), and are then written anew. Read-only: `map` is the file, `file`
+         * NULL. */
+        uint8_t *map, *file;
+        const _Atomic uint32_t *lost; /* pages of `file` */
         uint64_t map_bytes;
         uint64_t file_bytes;
         _Atomic uint32_t count;
@@ -232,6 +237,9 @@ enum err_code journal_targets_sync(struct journal *journal, struct err *reterr);
 /* Whether an fdatasync of a segment failed since the log was last written whole. */
 bool journal_targets_sync_failed(const struct journal_targets *targets);
 void journal_targets_note_sync(struct journal_targets *targets, bool failed);
+/* Writes the file anew where pages of it were lost. ERR_CORRUPT: done, and it should be told. ERR_DISK_FULL,
+ * ERR_SYSTEM: not yet. */
+enum err_code journal_targets_heal(struct journal *journal, struct err *reterr);
 /* Read-only: looks at the file's count again. */
 void journal_targets_refresh(struct journal_targets *targets);
 
@@ -245,8 +253,10 @@ static inline struct journal_target_entry *journal_target_entry(const struct jou
 void journal_owner_slot_read(struct journal_target_entry *entry, struct journal_owner_slot *ret_slot);
 void journal_shard_slot_read(struct journal_target_entry *entry, struct journal_shard_slot *ret_slot);
 /* Writes the next version. One thread per kind of slot; `slot` needs no version and CRC. */
-void journal_owner_slot_write(struct journal_target_entry *entry, struct journal_owner_slot *slot);
-void journal_shard_slot_write(struct journal_target_entry *entry, struct journal_shard_slot *slot);
+void journal_owner_slot_write(struct journal_targets *targets, struct journal_target_entry *entry,
+                              struct journal_owner_slot *slot);
+void journal_shard_slot_write(struct journal_targets *targets, struct journal_target_entry *entry,
+                              struct journal_shard_slot *slot);
 static inline uint64_t journal_owner_slot_settled(const struct journal_owner_slot *slot)
 {
         return slot->delivered + slot->dead_lettered + slot->shed + slot->expired;

@@ -278,7 +278,9 @@ enum err_code journal_maintain(struct journal *journal, struct err *reterr)
                         "memory, and nothing more is taken; put it back, or restart",
                         journal->directory);
         uint64_t oldest = journal_oldest_needed(journal);
-        enum err_code code = journal_make_cursors_durable(journal, &oldest, reterr);
+        enum err_code code = journal_targets_heal(journal, reterr);
+        enum err_code durable = journal_make_cursors_durable(journal, &oldest, code == ERR_OK ? reterr : NULL);
+        code = code == ERR_OK ? durable : code;
         for (;;) {
                 uint64_t end = atomic_load_explicit(&journal->prepared_end, memory_order_relaxed);
                 uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_acquire);

@@ -596,11 +596,11 @@ static enum err_code recover_targets(struct recover *recover, uint64_t oldest, u
                         changed_owner = true;
                 }
                 if (changed_owner)
-                        journal_owner_slot_write(entry, &owner);
+                        journal_owner_slot_write(&journal->targets, entry, &owner);
                 if (changed_shard || shard.upto_position > position) {
                         shard.upto_position = position;
                         shard.upto_sequence = sequence - 1;
-                        journal_shard_slot_write(entry, &shard);
+                        journal_shard_slot_write(&journal->targets, entry, &shard);
                 }
                 recover->recovery->targets_rebuilt += rebuilt;
         }

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 /* The file grows by this much; the mapping is as large as the file can become, so it never moves. */
@@ -68,34 +69,95 @@ void journal_shard_slot_read(struct journal_target_entry *entry, struct journal_
         journal_slot_copy_out(ret_slot, &entry->shard_active, entry->shard_slots, sizeof(*ret_slot));
 }
 
-void journal_owner_slot_write(struct journal_target_entry *entry, struct journal_owner_slot *slot)
+/* The same line in the file; NULL where there is none of our own. */
+static struct journal_target_entry *journal_target_file_entry(const struct journal_targets *targets,
+                                                              const struct journal_target_entry *entry)
 {
-        /* Relaxed: this thread is the only writer. */
-        uint64_t version = atomic_load_explicit(&entry->owner_active, memory_order_relaxed) + 1;
-        slot->version = version;
-        slot->zero = 0;
-        slot->crc = journal_owner_slot_crc(slot);
-        journal_slot_copy_in(&entry->owner_slots[version & 1], slot, sizeof(*slot));
+        if (targets->file == NULL)
+                return NULL;
+        return (struct journal_target_entry *)(void *)(targets->file + ((const uint8_t *)entry - targets->map));
+}
+
+static void journal_owner_slot_store(struct journal_target_entry *entry, const struct journal_owner_slot *slot)
+{
+        journal_slot_copy_in(&entry->owner_slots[slot->version & 1], slot, sizeof(*slot));
         JOURNAL_STEP("owner-slot-written");
         /* Makes the slot the good one; pairs with the acquire in journal_slot_copy_out(). */
-        atomic_store_explicit(&entry->owner_active, version, memory_order_release);
+        atomic_store_explicit(&entry->owner_active, slot->version, memory_order_release);
         JOURNAL_STEP("owner-slot-active");
 }
 
-void journal_shard_slot_write(struct journal_target_entry *entry, struct journal_shard_slot *slot)
+void journal_owner_slot_write(struct journal_targets *targets, struct journal_target_entry *entry,
+                              struct journal_owner_slot *slot)
 {
-        uint64_t version = atomic_load_explicit(&entry->shard_active, memory_order_relaxed) + 1;
-        slot->version = version;
+        struct journal_target_entry *file = journal_target_file_entry(targets, entry);
+        /* Relaxed: this thread is the only writer. */
+        slot->version = atomic_load_explicit(&entry->owner_active, memory_order_relaxed) + 1;
         slot->zero = 0;
-        slot->crc = journal_shard_slot_crc(slot);
+        slot->crc = journal_owner_slot_crc(slot);
+        journal_owner_slot_store(entry, slot);
+        if (file != NULL)
+                journal_owner_slot_store(file, slot);
+}
+
+static void journal_shard_slot_store(struct journal_target_entry *entry, const struct journal_shard_slot *slot)
+{
         /* The padding is not copied. */
-        journal_slot_copy_in(&entry->shard_slots[version & 1], slot, offsetof(struct journal_shard_slot, pad));
+        journal_slot_copy_in(&entry->shard_slots[slot->version & 1], slot, offsetof(struct journal_shard_slot, pad));
         JOURNAL_STEP("shard-slot-written");
-        atomic_store_explicit(&entry->shard_active, version, memory_order_release);
+        atomic_store_explicit(&entry->shard_active, slot->version, memory_order_release);
         JOURNAL_STEP("shard-slot-active");
 }
 
+void journal_shard_slot_write(struct journal_targets *targets, struct journal_target_entry *entry,
+                              struct journal_shard_slot *slot)
+{
+        struct journal_target_entry *file = journal_target_file_entry(targets, entry);
+        slot->version = atomic_load_explicit(&entry->shard_active, memory_order_relaxed) + 1;
+        slot->zero = 0;
+        slot->crc = journal_shard_slot_crc(slot);
+        journal_shard_slot_store(entry, slot);
+        if (file != NULL)
+                journal_shard_slot_store(file, slot);
+}
+
+static void journal_target_set_retired(const struct journal_targets *targets, struct journal_target_entry *entry,
+                                       bool retired)
+{
+        struct journal_target_entry *file = journal_target_file_entry(targets, entry);
+        /* Relaxed: this thread stores it, and maintenance can wait for it. */
+        atomic_store_explicit(&entry->retired, retired, memory_order_relaxed);
+        if (file != NULL)
+                atomic_store_explicit(&file->retired, retired, memory_order_relaxed);
+}
+
+/* The slots of a line, as they are now, into the file. */
+static void journal_target_write_anew(const struct journal_targets *targets, uint32_t number)
+{
+        struct journal_target_entry *entry = journal_target_entry(targets, number);
+        struct journal_target_entry *file = journal_target_file_entry(targets, entry);
+        struct journal_owner_slot owner;
+        struct journal_shard_slot shard;
+        /* Their owners may store at the same time. What that tears fails its check at the next open, which then takes
+         * the other slot or rebuilds it; their next store mends it. */
+        journal_owner_slot_read(entry, &owner);
+        journal_owner_slot_store(file, &owner);
+        journal_shard_slot_read(entry, &shard);
+        journal_shard_slot_store(file, &shard);
+        atomic_store_explicit(&file->retired, atomic_load_explicit(&entry->retired, memory_order_relaxed),
+                              memory_order_relaxed);
+        memcpy(file->key, entry->key, sizeof(file->key));
+        file->number = entry->number;
+        file->key_bytes = entry->key_bytes;
+        file->identity_crc = entry->identity_crc;
+}
+
 /* ------------------------------------------------------------------------------------------------------ identity */
+
+static struct journal_targets_header *journal_targets_head(const struct journal_targets *targets)
+{
+        return (struct journal_targets_header *)(void *)(targets->file != NULL ? targets->file : targets->map);
+}
 
 static uint32_t journal_identity_crc(const struct journal_target_entry *entry)
 {
@@ -135,22 +197,28 @@ static enum err_code journal_targets_add(struct journal *journal, struct slice k
         if (code != ERR_OK)
                 return code;
         struct journal_target_entry *entry = journal_target_entry(targets, number);
+        struct journal_target_entry *file = journal_target_file_entry(targets, entry);
         memset(entry, 0, sizeof(*entry));
+        memset(file, 0, sizeof(*file));
         uint64_t position, sequence;
         journal_committed(journal, &position, &sequence);
-        journal_owner_slot_write(entry, &(struct journal_owner_slot){.position = position, .sequence = sequence});
+        journal_owner_slot_write(targets, entry,
+                                 &(struct journal_owner_slot){.position = position, .sequence = sequence});
         journal_shard_slot_write(
-                entry, &(struct journal_shard_slot){.upto_sequence = sequence - 1, .upto_position = position});
-        atomic_store_explicit(&entry->retired, retired, memory_order_relaxed);
+                targets, entry, &(struct journal_shard_slot){.upto_sequence = sequence - 1, .upto_position = position});
+        journal_target_set_retired(targets, entry, retired);
         entry->number = (uint16_t)number;
         entry->key_bytes = (uint16_t)key.len;
         if (key.len > 0)
                 memcpy(entry->key, key.ptr, key.len);
         entry->identity_crc = journal_identity_crc(entry);
+        memcpy(file->key, entry->key, sizeof(file->key));
+        file->number = entry->number;
+        file->key_bytes = entry->key_bytes;
+        file->identity_crc = entry->identity_crc;
         JOURNAL_STEP("target-written");
         /* Publishes the line to other threads and to `sendring ledger`. */
-        struct journal_targets_header *header = (struct journal_targets_header *)(void *)targets->map;
-        atomic_store_explicit(&header->count, number + 1, memory_order_release);
+        atomic_store_explicit(&journal_targets_head(targets)->count, number + 1, memory_order_release);
         atomic_store_explicit(&targets->count, number + 1, memory_order_release);
         JOURNAL_STEP("target-counted");
         return ERR_OK;
@@ -164,11 +232,6 @@ enum err_code journal_targets_reserve_numbers(struct journal *journal, uint32_t 
                         return code;
         }
         return ERR_OK;
-}
-
-static struct journal_targets_header *journal_targets_head(const struct journal_targets *targets)
-{
-        return (struct journal_targets_header *)(void *)targets->map;
 }
 
 bool journal_targets_sync_failed(const struct journal_targets *targets)
@@ -191,8 +254,9 @@ enum err_code journal_targets_sync(struct journal *journal, struct err *reterr)
         /* After a failure the kernel may believe that pages are written which are not: they are changed again first.
          * One operation each, since their owners store here. Relaxed: nothing changes. */
         for (uint32_t number = 0; number < count && journal->targets_sync_failed; number++)
-                (void)atomic_fetch_add_explicit(&journal_target_entry(targets, number)->owner_active, 0,
-                                                memory_order_relaxed);
+                (void)atomic_fetch_add_explicit(
+                        &journal_target_file_entry(targets, journal_target_entry(targets, number))->owner_active, 0,
+                        memory_order_relaxed);
         if (journal->targets_sync_failed)
                 (void)atomic_fetch_add_explicit(&journal_targets_head(targets)->count, 0, memory_order_relaxed);
         journal->targets_sync_failed = disk_sync(targets->fd) < 0;
@@ -217,6 +281,7 @@ void journal_target_shed_waiting(struct journal *journal, struct journal_target_
                         break;
                 (void)sched_yield(); /* always succeeds on Linux */
         }
+        struct journal_targets *targets = &journal->targets;
         struct journal_owner_slot owner;
         journal_owner_slot_read(entry, &owner);
         uint64_t settled = journal_owner_slot_settled(&owner);
@@ -229,7 +294,7 @@ void journal_target_shed_waiting(struct journal *journal, struct journal_target_
                 owner.position = position;
                 owner.sequence = sequence;
         }
-        journal_owner_slot_write(entry, &owner);
+        journal_owner_slot_write(targets, entry, &owner);
 }
 
 enum err_code journal_target_register(struct journal *journal, struct slice key, uint16_t *ret_target,
@@ -251,7 +316,7 @@ enum err_code journal_target_register(struct journal *journal, struct slice key,
                          * them leaves it retired. */
                         journal_target_shed_waiting(journal, entry);
                         JOURNAL_STEP("target-shed");
-                        atomic_store_explicit(&entry->retired, 0, memory_order_relaxed);
+                        journal_target_set_retired(targets, entry, false);
                 }
                 *ret_target = (uint16_t)number;
                 return journal_targets_sync(journal, reterr);
@@ -316,7 +381,7 @@ void journal_target_advance(struct journal *journal, uint16_t target, uint64_t p
         owner.dead_lettered += settled->dead_lettered;
         owner.shed += settled->shed;
         owner.expired += settled->expired;
-        journal_owner_slot_write(entry, &owner);
+        journal_owner_slot_write(&journal->targets, entry, &owner);
 }
 
 void journal_target_retire(struct journal *journal, uint16_t target)
@@ -326,7 +391,7 @@ void journal_target_retire(struct journal *journal, uint16_t target)
         if (atomic_load_explicit(&entry->retired, memory_order_relaxed) != 0)
                 return;
         /* First retired, then shed: a kill between them leaves it to the next maintenance. */
-        atomic_store_explicit(&entry->retired, 1, memory_order_relaxed);
+        journal_target_set_retired(&journal->targets, entry, true);
         JOURNAL_STEP("target-retired");
         journal_target_shed_waiting(journal, entry);
 }
@@ -451,6 +516,8 @@ static enum err_code journal_targets_load(struct journal *journal, struct journa
                 if (owner_repaired || shard_repaired)
                         recovery->targets_repaired++;
         }
+        /* Words that did not change are stored as they were. */
+        memcpy(targets->file, targets->map, JOURNAL_PAGE_BYTES + count * sizeof(struct journal_target_entry));
         return ERR_OK;
 }
 
@@ -467,10 +534,22 @@ enum err_code journal_targets_open(struct journal *journal, struct journal_recov
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot look at %s/targets", journal->directory);
         targets->file_bytes = (uint64_t)status.st_size;
         targets->map_bytes = JOURNAL_TARGETS_BYTES_MAX;
-        void *map = disk_map(targets->fd, targets->map_bytes, !journal->read_only);
+        uint8_t *map = disk_map(targets->fd, targets->map_bytes, !journal->read_only);
         if (map == NULL)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot map %s/targets", journal->directory);
-        targets->map = map;
+        if (journal->read_only) {
+                targets->map = map;
+        } else {
+                targets->file = map;
+                targets->lost = disk_lost(map);
+                void *own = mmap(NULL, targets->map_bytes, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+                if (own == MAP_FAILED)
+                        return err_set_errno(reterr, ERR_SYSTEM, errno, "out of memory for %s/targets",
+                                             journal->directory);
+                targets->map = own;
+                memcpy(own, map, targets->file_bytes < targets->map_bytes ? targets->file_bytes : targets->map_bytes);
+        }
         return journal_targets_load(journal, recovery, reterr);
 }
 
@@ -488,12 +567,43 @@ void journal_targets_refresh(struct journal_targets *targets)
                 atomic_store_explicit(&targets->count, count, memory_order_relaxed);
 }
 
+enum err_code journal_targets_heal(struct journal *journal, struct err *reterr)
+{
+        struct journal_targets *targets = &journal->targets;
+        /* Acquire: pairs with the release in the handler of io/disk_guard.c. */
+        if (atomic_load_explicit(targets->lost, memory_order_acquire) == 0)
+                return ERR_OK;
+        int failed = disk_allocate(targets->fd, targets->file_bytes);
+        if (failed != 0)
+                return err_set_errno(
+                        reterr, ERR_SYSTEM, failed,
+                        "%s/targets has lost pages, and cannot be written anew: cursors and counts of now are "
+                        "in memory only",
+                        journal->directory);
+        if (disk_map_again(targets->fd, targets->file, targets->map_bytes) < 0)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot map %s/targets again", journal->directory);
+        uint32_t count = journal_targets_count(journal);
+        struct journal_targets_header *header = journal_targets_head(targets);
+        memcpy(header, targets->map, offsetof(struct journal_targets_header, count));
+        for (uint32_t number = 0; number < count; number++)
+                journal_target_write_anew(targets, number);
+        atomic_store_explicit(&header->count, count, memory_order_release);
+        journal_targets_note_sync(targets, journal->sync_failed);
+        return err_set(reterr, ERR_CORRUPT,
+                       "pages of %s/targets were lost: somebody cut the file, or the disk fails; it is written anew",
+                       journal->directory);
+}
+
 void journal_targets_close(struct journal_targets *targets)
 {
-        if (targets->map != NULL)
+        if (targets->file != NULL)
+                disk_unmap(targets->file, targets->map_bytes);
+        if (targets->map != NULL && targets->read_only)
                 disk_unmap(targets->map, targets->map_bytes);
+        else if (targets->map != NULL)
+                (void)munmap(targets->map, targets->map_bytes); /* cannot fail for our own mapping */
         if (targets->fd >= 0)
                 (void)disk_close(targets->fd); /* written through the mapping only */
-        targets->map = NULL;
+        targets->map = targets->file = NULL;
         targets->fd = -1;
 }

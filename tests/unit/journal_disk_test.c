@@ -334,3 +334,33 @@ Test(journal_disk, a_log_whose_directory_is_gone_takes_nothing_more)
         cr_assert_eq(count_whole(journal, position, &damaged), 2);
         journal_close(journal);
 }
+
+Test(journal_disk, cursors_and_counts_outlive_their_file)
+{
+        char path[300];
+        struct err err = {.text = ""};
+        struct journal_target_state state;
+        struct journal_recovery recovery;
+        struct journal *journal = must_open(JOURNAL_DURABILITY_PROCESS, NULL);
+        append(journal, 100);
+        deliver(journal);
+        (void)snprintf(path, sizeof(path), "%s/targets", directory);
+        cr_assert_eq(truncate(path, 0), 0);
+        append(journal, 50); /* the next store finds out */
+        enum err_code code = journal_maintain(journal, &err);
+        cr_assert_eq(code, ERR_CORRUPT, "%s: %s", err_name(code), err.text);
+        cr_assert(strstr(err.text, path) != NULL, "%s", err.text);
+        cr_assert_eq(journal_maintain(journal, &err), ERR_OK);
+        append(journal, 10);
+        cr_assert(journal_target_get(journal, 0, &state));
+        cr_assert_eq(state.accepted, 160);
+        cr_assert_eq(state.delivered, 100);
+        journal_close(journal);
+        journal = must_open(JOURNAL_DURABILITY_PROCESS, &recovery);
+        cr_assert_eq(recovery.targets_rebuilt, 0);
+        cr_assert(journal_target_get(journal, 0, &state));
+        cr_assert_str_eq(state.key, "file /a");
+        cr_assert_eq(state.accepted, 160);
+        cr_assert_eq(state.delivered, 100);
+        journal_close(journal);
+}
