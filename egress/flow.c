@@ -126,7 +126,7 @@ static void flow_hold_jitter(struct flow *flow, uint32_t base_ms, uint64_t now_n
 bool flow_failed(struct flow *flow, uint64_t number, enum flow_failure failure, double share, uint64_t now_ns,
                  struct random_state *random)
 {
-        double cost = failure == FLOW_THROTTLED ? share * FLOW_THROTTLED_COST : share;
+        double cost = failure == FLOW_THROTTLED ? 0 : share;
         bool affordable = flow->budget >= cost;
         flow->budget = affordable ? flow->budget - cost : 0;
         bool news = number > flow->troubled;

@@ -1,17 +1,22 @@
 /* When a target may send: how many requests at a time, how fast, and when again after a failure. Arithmetic only: no
  * I/O, no memory, no clock but the one that is handed in (monotonic ns), so that tests run it on a clock of their own.
  *
- *   at a time   One while the last request failed: the prober, whatever was in flight before. Its success brings a
- *               quarter of the threshold, from where it doubles with each round of answers up to the threshold; then
- *               AIMD: one more a round; halved by throttling, which also sets the threshold. An outage says nothing
- * about how much the service takes, so the threshold stays: after it the way back to full speed is short. again Full
- * jitter from a base that doubles with each round that fails. What was in flight together fails together: later answers
- * to requests that were sent before the last failure change nothing. budget      Each failure costs a retry (a part of
- * one where a part was refused, less when throttled), each success earns `retry_budget_percent` of one. With none left
- * the target is tried again like one in an outage, at the longest interval: so a service that fails a large share of
- * requests is not asked twice as often. how fast    Three token buckets, for records, bytes and requests a second. A
- * request may go when what went before is paid for, and is then paid for by waiting, so that the sum is exact however
- * large it is; what was not used is kept for FLOW_BURST_NS at most.
+ * At a time: one while the last request failed, the prober, whatever was in flight before. Its success brings a quarter
+ * of the threshold, from where it doubles with each round of answers up to the threshold; then AIMD: one more a round,
+ * halved by throttling, which also sets the threshold. An outage says nothing about how much the service takes, so the
+ * threshold stays: after it the way back to full speed is short.
+ *
+ * Again: full jitter from a base that doubles with each round that fails. What was in flight together fails together:
+ * later answers to requests that were sent before the last failure change nothing.
+ *
+ * Budget: each failure costs a retry (a part of one where a part was refused), each success earns retry_budget_percent
+ * of one. With none left the target is tried again like one in an outage, at the longest interval: so a service that
+ * fails a large share of requests is not asked twice as often. Throttling costs nothing: its pauses are longer from the
+ * start, and a stream at its quota is throttled for as long as more comes than it takes.
+ *
+ * How fast: three token buckets, for records, bytes and requests a second. A request may go when what went before is
+ * paid for, and is then paid for by waiting, so that the sum is exact however large it is; what was not used is kept
+ * for FLOW_BURST_NS at most.
  *
  * Inside egress/ only. */
 #ifndef SENDRING_EGRESS_FLOW_H
@@ -30,8 +35,6 @@
 #define FLOW_BUDGET_MAX 10.0
 /* What the first success brings, of the threshold: the host is one of many, the service large. */
 #define FLOW_START_SHARE 0.25
-/* What a failure by throttling costs: the service counts on being asked again (the SDKs: 5 tokens, else 14). */
-#define FLOW_THROTTLED_COST 0.36
 /* A parked target is probed within this multiple of the longest interval, and not before half of it. */
 #define FLOW_PARKED_HOLDS 6u
 

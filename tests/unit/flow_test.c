@@ -283,6 +283,78 @@ Test(flow, a_part_costs_a_part)
         cr_assert_leq(flow.hold_until_ns, now_ns + 50 * CLOCK_NS_PER_MS);
 }
 
+/* ---------------------------------------------------------------------------------------------- a quota */
+
+struct quota_request {
+        bool under_way;
+        uint64_t number, ends_ns;
+        uint32_t records; /* of 750,000 bytes, that are still to be accepted */
+};
+
+/* Firehose as it is: what goes beyond `bytes_per_s` is refused record by record, a second's worth is saved up. More is
+ * offered than it takes for 10 minutes. Returns what it took of its quota; *ret_refused: of what it was sent. */
+static double at_quota(uint64_t bytes_per_s, uint32_t in_flight_max, double *ret_refused)
+{
+        const double record_bytes = 750000;
+        struct quota_request requests[65] = {0};
+        double room = (double)bytes_per_s, accepted = 0, refused = 0;
+        begin(in_flight_max);
+        uint64_t begun_ns = now_ns, last_ns = now_ns;
+        while (now_ns < begun_ns + 600 * CLOCK_NS_PER_S) {
+                uint64_t next_ns = UINT64_MAX;
+                uint32_t in_flight = 0;
+                for (uint32_t i = 0; i <= in_flight_max; i++)
+                        in_flight += requests[i].under_way;
+                for (uint32_t i = 0; i <= in_flight_max; i++) {
+                        struct quota_request *request = &requests[i];
+                        uint64_t may_ns = request->under_way ? 0 : flow_may_send_ns(&flow, in_flight, now_ns);
+                        if (!request->under_way && may_ns <= now_ns) {
+                                *request =
+                                        (struct quota_request){true, flow_begin(&flow), now_ns + 60 * CLOCK_NS_PER_MS,
+                                                               request->records == 0 ? 4 : request->records};
+                                in_flight++;
+                        }
+                        uint64_t event_ns = request->under_way ? request->ends_ns : may_ns;
+                        next_ns = event_ns < next_ns ? event_ns : next_ns;
+                }
+                now_ns = next_ns;
+                room += (double)(now_ns - last_ns) / 1e9 * (double)bytes_per_s;
+                room = room > (double)bytes_per_s ? (double)bytes_per_s : room;
+                last_ns = now_ns;
+                for (uint32_t i = 0; i <= in_flight_max; i++) {
+                        struct quota_request *request = &requests[i];
+                        if (!request->under_way || request->ends_ns > now_ns)
+                                continue;
+                        uint32_t taken = 0;
+                        for (; taken < request->records && room >= record_bytes; taken++)
+                                room -= record_bytes;
+                        uint32_t left = request->records - taken;
+                        accepted += taken * record_bytes;
+                        refused += left * record_bytes;
+                        request->under_way = false;
+                        if (left == 0)
+                                flow_succeeded(&flow, request->number);
+                        else
+                                (void)flow_failed(&flow, request->number, FLOW_THROTTLED,
+                                                  (double)left / request->records, now_ns, &generator);
+                        request->records = left;
+                }
+        }
+        *ret_refused = refused / (accepted + refused);
+        return accepted / 600 / (double)bytes_per_s;
+}
+
+Test(flow, a_stream_that_is_offered_too_much_gets_its_quota)
+{
+        double refused = 0, share = at_quota(5 << 20, 4, &refused);
+        cr_assert(share > 0.93 && share <= 1.01, "%.2f of 5 MiB/s, %.2f refused", share, refused);
+        cr_assert_lt(refused, 0.6);
+        share = at_quota(5 << 20, 16, &refused);
+        cr_assert(share > 0.93 && share <= 1.01, "%.2f of 5 MiB/s with 16, %.2f refused", share, refused);
+        share = at_quota(1 << 20, 4, &refused); /* one request is three seconds' worth */
+        cr_assert(share > 0.7 && share <= 1.01, "%.2f of 1 MiB/s, %.2f refused", share, refused);
+}
+
 /* ---------------------------------------------------------------------------------------------- rates */
 
 static const struct {
