@@ -59,6 +59,8 @@ enum counters_target_status {
         COUNTERS_TARGET_REMOVED = 4,  /* in no plan any more, delivering what waits */
 };
 
+#define COUNTERS_EVENT_TYPES_END 11u /* as enum sendring_event_type */
+
 /* Written by the worker that owns the target. `text_version` is odd while last_error changes: readers retry. */
 struct counters_target_row {
         _Alignas(128) _Atomic uint32_t status;
@@ -79,13 +81,14 @@ struct counters_target_row {
         _Atomic uint64_t ambiguous_resent, ambiguous_skipped; /* requests without an answer of the service */
         _Atomic uint64_t skipped_counts;                      /* counts in the latter */
         _Atomic int64_t last_period_ms; /* when the newest period was closed of which everything is acknowledged */
+        _Atomic uint64_t shed[COUNTERS_EVENT_TYPES_END]; /* given up for room, by event type */
         _Atomic uint32_t text_version;
         char key[512];        /* the whole key of the target: JOURNAL_TARGET_KEY_BYTES_MAX and a NUL */
         char last_error[192]; /* cut */
 };
 
 struct counters_head {
-        char magic[8]; /* "SRCOUNT5", stored last */
+        char magic[8]; /* "SRCOUNT6", stored last */
         uint32_t counters_count, blocks_count, rows_max;
         uint32_t pid;
         int64_t started_ms;

@@ -29,6 +29,7 @@ struct egress_batch {
         struct egress_batch *next; /* in the free list or the queue */
         struct egress_target *target;
         enum egress_batch_state state;
+        uint8_t slot;    /* its events are of the logs of this slot */
         uint64_t due_ns; /* when it is finished though it is not full: its linger is over */
         bool full;       /* takes nothing more, and could not be finished yet */
         bool patient;    /* while it is BUILDING, the worker need not wake up for more events */
@@ -40,6 +41,7 @@ struct egress_batch {
 
         /* What settling it means for the cursors: per shard, where reading stood when it was closed. */
         struct {
+                uint64_t begin_position, begin_sequence; /* of the first record */
                 uint64_t end_position, end_sequence;
                 struct journal_settled settled;
                 bool touched;

@@ -28,6 +28,7 @@ struct egress_service {
         const char *name;
         bool takes_json;      /* else the worker encodes nothing for it */
         bool takes_copies;    /* all copies of an event in one call of append */
+        bool mixes;           /* one batch has events of all logs; `shed` takes those of one out of it */
         bool one_at_a_time;   /* a single request is in flight, however well it goes */
         const char *too_big;  /* the reason in the dead-letter file for an event that append refused as ERR_TOO_BIG */
         uint32_t slack_bytes; /* room behind the bytes of a batch for wide stores */
@@ -58,6 +59,9 @@ struct egress_service {
         enum err_code (*send)(struct egress_target *target, struct egress_batch *batch);
         /* The cursors have moved over a batch that was sent; NULL: nothing. */
         void (*settled)(struct egress_target *target, struct egress_batch *batch);
+        /* `mixes`: the log `shard` is given up before `before`, where the cursor does not stand yet. What is on its way
+         * of it is settled, or taken back so that it is read again. False: not now, call again. */
+        bool (*shed)(struct egress_target *target, uint32_t shard, uint64_t before);
         void (*tick)(struct egress_target *target); /* a few times a second; NULL: nothing */
         bool (*stop)(struct egress_target *target); /* true when nothing is submitted any more */
 };

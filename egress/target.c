@@ -36,14 +36,17 @@ uint64_t egress_target_budget_bytes(const struct rules_settings *settings, const
 {
         const struct egress_service *service = target_service(spec->service);
         uint64_t batch_bytes = sizeof(struct egress_batch) + service->batch_bytes(settings);
-        return sizeof(struct egress_target) + service->batches_count(settings) * batch_bytes +
-               service->budget_bytes(settings, spec);
+        uint64_t batches =
+                service->batches_count(settings) + (service->mixes ? 0 : settings->journal.pressure.shed_count);
+        return sizeof(struct egress_target) + batches * batch_bytes + service->budget_bytes(settings, spec);
 }
 
 static enum err_code target_create_batches(struct egress_target *target, struct err *reterr)
 {
         const struct rules_settings *settings = target->worker->options.settings;
         target->batches_count = target->service->batches_count(settings);
+        if (!target->service->mixes)
+                target->batches_count += target->worker->slots_count - 1; /* one of each builds */
         target->batches = calloc(target->batches_count, sizeof(*target->batches));
         if (target->batches == NULL)
                 return err_set(reterr, ERR_MEMORY, "out of memory for the batches of %s", target->row->key);
@@ -148,6 +151,7 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
         flow_init(&target->flow, &flow);
         egress_target_set_rates(target, &spec->rates);
         target_take_rates(target);
+        egress_target_tell_shed(target);
         enum err_code code = target_create_batches(target, reterr);
         if (code == ERR_OK)
                 code = target->service->create(target, reterr);
@@ -211,11 +215,24 @@ bool egress_target_is_idle(const struct egress_target *target)
 
 /* ---------------------------------------------------------------------------------------------- building */
 
-bool egress_target_has_room(const struct egress_target *target)
+static uint8_t target_slot(const struct egress_target *target, uint32_t shard)
 {
-        if (target->worker->now_ns < target->dead_letter_hold_until_ns)
+        return target->service->mixes ? 0 : target->worker->slots[shard];
+}
+
+/* What is counted ahead of a service that fails has to be counted again when a log is given up: there is no end to it
+ * where that is done again and again. */
+static bool target_stays_behind(const struct egress_target *target)
+{
+        return target->service->mixes && target->worker->slots_count > 1 && target->flow.failures > 0;
+}
+
+bool egress_target_has_room(const struct egress_target *target, uint32_t shard)
+{
+        const struct egress_batch *building = target->building[target_slot(target, shard)];
+        if (target->worker->now_ns < target->dead_letter_hold_until_ns || target_stays_behind(target))
                 return false;
-        return target->building != NULL ? !target->building->full : target->free_batches != NULL;
+        return building != NULL ? !building->full : target->free_batches != NULL;
 }
 
 /* How long an event that is read live has waited already, at most its linger: the worker may have slept meanwhile. One
@@ -231,13 +248,14 @@ static uint64_t target_lingered_ns(const struct egress_target *target, uint32_t 
 }
 
 /* A free batch, empty, at the end of the queue; NULL: none is free. */
-static struct egress_batch *target_queue_batch(struct egress_target *target)
+static struct egress_batch *target_queue_batch(struct egress_target *target, uint8_t slot)
 {
         struct egress_batch *batch = target->free_batches;
         if (batch == NULL)
                 return NULL;
         target->free_batches = batch->next;
         batch->next = NULL;
+        batch->slot = slot;
         batch->full = false;
         batch->patient = false;
         batch->events = 0;
@@ -253,22 +271,22 @@ static struct egress_batch *target_queue_batch(struct egress_target *target)
 
 struct egress_batch *egress_target_restore_batch(struct egress_target *target)
 {
-        struct egress_batch *batch = target_queue_batch(target);
+        struct egress_batch *batch = target_queue_batch(target, 0);
         ASSERT(batch != NULL);
         batch->state = EGRESS_BATCH_READY;
         return batch;
 }
 
-static struct egress_batch *target_begin_batch(struct egress_target *target, uint64_t lingered_ns)
+static struct egress_batch *target_begin_batch(struct egress_target *target, uint8_t slot, uint64_t lingered_ns)
 {
-        struct egress_batch *batch = target_queue_batch(target);
+        struct egress_batch *batch = target_queue_batch(target, slot);
         if (batch == NULL)
                 return NULL;
         batch->state = EGRESS_BATCH_BUILDING;
         batch->due_ns = target->worker->now_ns - lingered_ns +
                         (uint64_t)target->worker->options.settings->egress.linger_ms * CLOCK_NS_PER_MS;
         target->service->begin(target, batch);
-        target->building = batch;
+        target->building[slot] = batch;
         egress_target_activate(target);
         return batch;
 }
@@ -277,10 +295,10 @@ static struct egress_batch *target_begin_batch(struct egress_target *target, uin
 static bool target_close_batch(struct egress_target *target, struct egress_batch *batch)
 {
         ASSERT(batch->state == EGRESS_BATCH_BUILDING);
-        ASSERT(batch == target->building);
+        ASSERT(batch == target->building[batch->slot]);
         if (batch->events > 0 && target->service->finish(target, batch) == ERR_BUSY)
                 return false;
-        target->building = NULL;
+        target->building[batch->slot] = NULL;
         /* A batch may hold only events that expired or can never be sent: nothing goes on the wire. */
         batch->state = batch->events > 0 ? EGRESS_BATCH_READY : EGRESS_BATCH_SETTLED;
         return true;
@@ -337,13 +355,21 @@ bool egress_target_take(struct egress_target *target, uint32_t shard, const stru
         const struct journal_record *record = event->record;
         struct egress_place *place = &target->place[shard];
         struct counters_block *counters = target->worker->options.counters;
+        const uint8_t slot = target_slot(target, shard);
         bool expired = target_event_expired(target, record);
         struct egress_batch *batch = NULL;
+        if (target_stays_behind(target)) {
+                place->position = record->position;
+                place->sequence = record->sequence;
+                place->lagging = true;
+                egress_target_activate(target);
+                return false;
+        }
         for (uint32_t copy = place->copies_done; copy < copies;) {
                 uint32_t step = target->service->takes_copies ? copies - copy : 1;
-                batch = target->building;
+                batch = target->building[slot];
                 if (batch == NULL)
-                        batch = target_begin_batch(target, target_lingered_ns(target, shard, record));
+                        batch = target_begin_batch(target, slot, target_lingered_ns(target, shard, record));
                 enum err_code code = batch == NULL ? ERR_BUSY : ERR_OK;
                 if (code == ERR_OK && !expired)
                         code = target->service->append(target, batch, event, step);
@@ -379,6 +405,10 @@ bool egress_target_take(struct egress_target *target, uint32_t shard, const stru
                 }
                 copy += step;
                 /* Until its last copy is taken, the cursor must not pass this record, and none of its copies count. */
+                if (!batch->shard[shard].touched) {
+                        batch->shard[shard].begin_position = record->position;
+                        batch->shard[shard].begin_sequence = record->sequence;
+                }
                 batch->shard[shard].touched = true;
                 batch->shard[shard].end_position = record->position;
                 batch->shard[shard].end_sequence = record->sequence;
@@ -408,28 +438,63 @@ void egress_target_passed(struct egress_target *target, uint32_t shard, uint64_t
 
 /* ---------------------------------------------------------------------------------------------- settling */
 
-static void target_settle(struct egress_target *target)
+void egress_target_unqueue(struct egress_target *target, struct egress_batch *batch)
+{
+        struct egress_batch **link = &target->queue_first;
+        while (*link != batch)
+                link = &(*link)->next;
+        *link = batch->next;
+        if (*link == NULL)
+                target->queue_last = link;
+        if (target->building[batch->slot] == batch)
+                target->building[batch->slot] = NULL;
+        batch->state = EGRESS_BATCH_FREE;
+        batch->next = target->free_batches;
+        target->free_batches = batch;
+}
+
+static void target_settle_batch(struct egress_target *target, struct egress_batch *batch)
 {
         struct egress_worker *worker = target->worker;
-        while (target->queue_first != NULL && target->queue_first->state == EGRESS_BATCH_SETTLED) {
-                struct egress_batch *batch = target->queue_first;
-                target->queue_first = batch->next;
-                if (target->queue_first == NULL)
-                        target->queue_last = &target->queue_first;
-                for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {
-                        if (!batch->shard[shard].touched)
-                                continue;
-                        journal_target_advance(worker->feeds[shard].journal, target->numbers[shard],
-                                               batch->shard[shard].end_position, batch->shard[shard].end_sequence,
-                                               &batch->shard[shard].settled);
-                        counter_add(worker->options.counters, COUNTER_egress_delivered,
-                                    batch->shard[shard].settled.delivered);
-                }
-                if (batch->events > 0 && target->service->settled != NULL)
-                        target->service->settled(target, batch);
-                batch->state = EGRESS_BATCH_FREE;
-                batch->next = target->free_batches;
-                target->free_batches = batch;
+        for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {
+                if (!batch->shard[shard].touched)
+                        continue;
+                journal_target_advance(worker->feeds[shard].journal, target->numbers[shard],
+                                       batch->shard[shard].end_position, batch->shard[shard].end_sequence,
+                                       &batch->shard[shard].settled);
+                counter_add(worker->options.counters, COUNTER_egress_delivered, batch->shard[shard].settled.delivered);
+        }
+        if (batch->events > 0 && target->service->settled != NULL)
+                target->service->settled(target, batch);
+        egress_target_unqueue(target, batch);
+}
+
+/* The logs that it has events of, by bit. */
+static uint64_t target_batch_logs(const struct egress_target *target, const struct egress_batch *batch)
+{
+        uint64_t logs = 0;
+        _Static_assert(LIMIT_LOGS_MAX <= 64, "one bit each");
+        for (uint32_t shard = 0; shard < target->worker->options.shards_count; shard++)
+                logs |= (uint64_t)batch->shard[shard].touched << shard;
+        return logs;
+}
+
+void egress_target_settle(struct egress_target *target)
+{
+        /* A log's cursor moves in its order; only batches of different slots have no log in common. */
+        const bool in_order = target->service->mixes || target->worker->slots_count == 1;
+        uint64_t unsettled = 0;
+        struct egress_batch *next = NULL;
+        for (struct egress_batch *batch = target->queue_first; batch != NULL; batch = next) {
+                next = batch->next;
+                bool settled = batch->state == EGRESS_BATCH_SETTLED;
+                if (in_order && !settled)
+                        return;
+                uint64_t logs = in_order ? 0 : target_batch_logs(target, batch);
+                if (settled && (logs & unsettled) == 0)
+                        target_settle_batch(target, batch);
+                else
+                        unsettled |= logs;
         }
 }
 
@@ -559,7 +624,7 @@ void egress_target_batch_done(struct egress_target *target, struct egress_batch 
         ASSERT(batch->state == EGRESS_BATCH_READY);
         batch->state = EGRESS_BATCH_SETTLED;
         target_succeeded(target);
-        target_settle(target);
+        egress_target_settle(target);
 }
 
 void egress_target_batch_partly_done(struct egress_target *target)
@@ -571,7 +636,7 @@ void egress_target_batch_passed_over(struct egress_target *target, struct egress
 {
         ASSERT(batch->state == EGRESS_BATCH_READY);
         batch->state = EGRESS_BATCH_SETTLED;
-        target_settle(target);
+        egress_target_settle(target);
 }
 
 /* The endpoint works, so this is no failure in a row; but it asks for less. */
@@ -636,30 +701,42 @@ static uint64_t target_send_ready(struct egress_target *target)
         return 0;
 }
 
+/* Finishes a batch that is due, or full. `send_ns`: what target_send_ready() said. True: it is finished. False:
+ * *ret_wish_ns is when to ask again. */
+static bool target_finish_due(struct egress_target *target, struct egress_batch *building, uint64_t send_ns,
+                              uint64_t *ret_wish_ns)
+{
+        uint64_t now_ns = target->worker->now_ns;
+        bool due = target->worker->draining || target->remove_at_known || now_ns >= building->due_ns;
+        uint64_t may_ns = !due           ? building->due_ns
+                          : send_ns != 0 ? send_ns
+                                         : flow_may_send_ns(&target->flow, target->in_flight, now_ns);
+        /* One that could not go yet, and may take more, is worth more when it goes. A period ends when it ends, and
+         * where nothing is to be sent there is nothing to wait for. */
+        bool closes = due && (may_ns <= now_ns || building->patient || building->events == 0);
+        *ret_wish_ns = closes || building->full ? UINT64_MAX : may_ns;
+        return (closes || building->full) && target_close_batch(target, building); /* else when that before has ended */
+}
+
 uint64_t egress_target_turn(struct egress_target *target)
 {
         struct egress_worker *worker = target->worker;
         uint64_t now_ns = worker->now_ns;
-        target_settle(target);
+        egress_target_settle(target);
         uint64_t send_ns = target_send_ready(target);
-        uint64_t wish_ns = send_ns == 0 ? UINT64_MAX : send_ns;
-        struct egress_batch *building = target->building;
-        if (building != NULL) {
-                bool due = worker->draining || target->remove_at_known || now_ns >= building->due_ns;
-                uint64_t may_ns = !due           ? building->due_ns
-                                  : send_ns != 0 ? send_ns
-                                                 : flow_may_send_ns(&target->flow, target->in_flight, now_ns);
-                /* One that could not go yet, and may take more, is worth more when it goes. A period ends when it ends,
-                 * and where nothing is to be sent there is nothing to wait for. */
-                bool closes = due && (may_ns <= now_ns || building->patient || building->events == 0);
-                if (!closes && !building->full) {
-                        wish_ns = may_ns < wish_ns ? may_ns : wish_ns;
-                } else if (target_close_batch(target, building)) { /* else when the batch before it has ended */
-                        target_settle(target);
+        uint64_t wish_ns = UINT64_MAX;
+        for (uint32_t slot = 0; slot < worker->slots_count; slot++) {
+                uint64_t own_ns = UINT64_MAX;
+                if (target->building[slot] == NULL)
+                        continue;
+                if (target_finish_due(target, target->building[slot], send_ns, &own_ns)) {
+                        egress_target_settle(target);
                         send_ns = target_send_ready(target);
-                        wish_ns = send_ns == 0 ? UINT64_MAX : send_ns;
                 }
+                wish_ns = own_ns < wish_ns ? own_ns : wish_ns;
         }
+        if (send_ns != 0 && send_ns < wish_ns)
+                wish_ns = send_ns;
         target_row_turn(target);
         if (now_ns < target->dead_letter_hold_until_ns && target->dead_letter_hold_until_ns < wish_ns)
                 wish_ns = target->dead_letter_hold_until_ns;
@@ -689,7 +766,7 @@ void egress_target_tick(struct egress_target *target)
                 bool on_its_way = false;
                 for (const struct egress_batch *batch = target->queue_first; batch != NULL; batch = batch->next)
                         on_its_way |= batch->shard[shard].touched;
-                if (on_its_way)
+                if (on_its_way || place->shedding)
                         continue;
                 /* Nothing of this shard is: everything looked at is settled. A record cut between its copies is not. */
                 if (!place->lagging && place->position < feed->live_position)

@@ -90,16 +90,17 @@ static bool cloudwatch_period_fits(const struct egress_target *target, uint32_t 
                 if (place->touched == 0)
                         continue;
                 touched++;
-                moved += cursor == place->end_position;
-                if ((cursor != place->begin_position && cursor != place->end_position) ||
+                moved += cursor >= place->end_position;
+                bool before = outbox_moved_before(target->cloudwatch->outbox) && cursor >= place->end_position;
+                if ((cursor != place->begin_position && cursor != place->end_position && !before) ||
                     place->end_position < place->begin_position ||
                     place->end_position > journal_committed_position(worker->options.journals[shard]))
                         return false;
         }
         *ret_moved = moved;
-        /* Cursors move only when all is acknowledged. */
+        /* Cursors move only when all is acknowledged, save where a log was given up. */
         bool done = outbox_acknowledged(target->cloudwatch->outbox) == outbox_chunks(target->cloudwatch->outbox);
-        return touched > 0 && (done || moved == 0);
+        return touched > 0 && (done || moved == 0 || outbox_moved_before(target->cloudwatch->outbox));
 }
 
 /* The period that an earlier router had closed becomes the target's first batch. */
@@ -110,7 +111,7 @@ static void cloudwatch_restore(struct egress_target *target)
         struct egress_batch *batch = egress_target_restore_batch(target);
         for (uint32_t shard = 0; shard < target->worker->options.shards_count; shard++) {
                 const struct outbox_place *place = &places[shard];
-                if (place->touched == 0 || target->place[shard].position == place->end_position)
+                if (place->touched == 0 || target->place[shard].position >= place->end_position)
                         continue;
                 batch->shard[shard].touched = true;
                 batch->shard[shard].end_position = place->end_position;
@@ -586,6 +587,62 @@ static void target_cloudwatch_settled(struct egress_target *target, struct egres
         outbox_clear(target->cloudwatch->outbox);
 }
 
+/* The open period is thrown away, and counted again from where the batches before it end. */
+static void cloudwatch_count_again(struct egress_target *target, struct egress_batch *open)
+{
+        struct egress_worker *worker = target->worker;
+        for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {
+                struct egress_place *place = &target->place[shard];
+                struct journal_target_state state;
+                if (!open->shard[shard].touched)
+                        continue;
+                bool known = journal_target_get(worker->feeds[shard].journal, target->numbers[shard], &state);
+                ASSERT(known);
+                place->position = state.cursor_position;
+                place->sequence = state.cursor_sequence;
+                for (const struct egress_batch *batch = target->queue_first; batch != open; batch = batch->next) {
+                        if (!batch->shard[shard].touched)
+                                continue;
+                        place->position = batch->shard[shard].end_position;
+                        place->sequence = batch->shard[shard].end_sequence;
+                }
+                place->lagging = true;
+        }
+        metrics_table_clear(target->cloudwatch->table);
+        egress_target_unqueue(target, open);
+}
+
+/* What the closed period has counted of the log lies in the outbox: its cursor moves now, as if all were acknowledged,
+ * and only then. What the open one has counted of it is shed. */
+static bool target_cloudwatch_shed(struct egress_target *target, uint32_t shard, uint64_t before)
+{
+        struct egress_cloudwatch *own = target->cloudwatch;
+        struct egress_worker *worker = target->worker;
+        struct egress_batch *next = NULL;
+        for (struct egress_batch *batch = target->queue_first; batch != NULL; batch = next) {
+                struct journal_target_state state;
+                bool known = journal_target_get(worker->feeds[shard].journal, target->numbers[shard], &state);
+                ASSERT(known);
+                next = batch->next;
+                if (!batch->shard[shard].touched || state.cursor_position >= before)
+                        continue;
+                if (batch->state == EGRESS_BATCH_BUILDING) {
+                        cloudwatch_count_again(target, batch);
+                        continue;
+                }
+                if (batch->state == EGRESS_BATCH_SETTLED && batch->events == 0 && !outbox_is_sealed(own->outbox))
+                        continue; /* nothing of it was to be sent */
+                if (outbox_is_sealed(own->outbox))
+                        outbox_move_before(own->outbox);
+                journal_target_advance(worker->feeds[shard].journal, target->numbers[shard],
+                                       batch->shard[shard].end_position, batch->shard[shard].end_sequence,
+                                       &batch->shard[shard].settled);
+                counter_add(worker->options.counters, COUNTER_egress_delivered, batch->shard[shard].settled.delivered);
+                batch->shard[shard].touched = false;
+        }
+        return true;
+}
+
 static void target_cloudwatch_tick(struct egress_target *target)
 {
         cloudwatch_tell(target);
@@ -594,6 +651,7 @@ static void target_cloudwatch_tick(struct egress_target *target)
 const struct egress_service egress_service_cloudwatch = {
         .name = "cloudwatch",
         .takes_copies = true, /* a count is one step, so that a crash never counts half of an event's copies */
+        .mixes = true,        /* one table */
         .one_at_a_time = true,
         .too_big = "it fits no CloudWatch request",
         .batches_count = target_cloudwatch_batches_count,
@@ -606,6 +664,7 @@ const struct egress_service egress_service_cloudwatch = {
         .finish = target_cloudwatch_finish,
         .send = target_cloudwatch_send,
         .settled = target_cloudwatch_settled,
+        .shed = target_cloudwatch_shed,
         .tick = target_cloudwatch_tick,
         .stop = egress_target_http_stop,
 };

@@ -36,6 +36,18 @@ static struct rte_ring *worker_ring_create(uint32_t elements, uint32_t element_b
         return ring;
 }
 
+/* Logs of one event type have one slot. */
+static uint8_t worker_slot(struct egress_worker *worker, uint8_t type)
+{
+        uint8_t slot = 0;
+        while (slot < worker->slots_count && worker->slot_types[slot] != type)
+                slot++;
+        ASSERT(slot < EGRESS_SLOTS_MAX);
+        if (slot == worker->slots_count)
+                worker->slot_types[worker->slots_count++] = type;
+        return slot;
+}
+
 enum err_code egress_worker_create(const struct egress_worker_options *options, struct egress_worker **ret_worker,
                                    struct err *reterr)
 {
@@ -44,6 +56,7 @@ enum err_code egress_worker_create(const struct egress_worker_options *options, 
         if (worker == NULL)
                 return err_set(reterr, ERR_MEMORY, "out of memory for egress worker %u", options->index);
         worker->options = *options;
+        worker->slots_count = 1; /* of type 0, which is none */
         random_init(&worker->random, 0);
         worker->json_bytes_max = LIMIT_EVENT_JSON_BYTES_MAX;
         worker->json = malloc(worker->json_bytes_max);
@@ -74,6 +87,7 @@ enum err_code egress_worker_create(const struct egress_worker_options *options, 
                         code = err_set(reterr, ERR_MEMORY, "out of memory for egress worker %u", options->index);
                         goto out;
                 }
+                worker->slots[i] = worker_slot(worker, options->logs != NULL ? options->logs[i].type : 0);
                 feed->live_position = journal_committed_position(feed->journal);
                 feed->live_sequence = journal_next_sequence(feed->journal);
                 atomic_init(&feed->wake_at, UINT64_MAX);
@@ -358,7 +372,7 @@ static bool worker_feed_lagging(struct egress_worker *worker, struct egress_targ
         struct egress_shard_feed *feed = &worker->feeds[shard];
         struct egress_place *place = &target->place[shard];
         for (uint32_t budget = WORKER_LAG_RECORDS_PER_TURN; budget > 0; budget--) {
-                if (!egress_target_has_room(target))
+                if (place->shedding || !egress_target_has_room(target, shard))
                         return false;
                 if (place->position >= feed->live_position) {
                         place->lagging = false;
@@ -384,6 +398,11 @@ static bool worker_feed_lagging(struct egress_worker *worker, struct egress_targ
                         egress_target_passed(target, shard, record.next_position, record.sequence + 1);
         }
         return true;
+}
+
+void egress_worker_shed(struct egress_worker *worker)
+{
+        io_loop_wake(worker->loop);
 }
 
 void egress_worker_probe(struct egress_worker *worker)
@@ -459,8 +478,8 @@ static bool worker_is_building(const struct egress_worker *worker)
                 return worker->active_count > 0;
         for (uint32_t i = 0; i < worker->active_count; i++) {
                 const struct egress_target *target = worker->active[i];
-                bool waits = target->building != NULL && target->building->patient &&
-                             target->queue_first == target->building;
+                const struct egress_batch *building = target->building[0];
+                bool waits = building != NULL && building->patient && target->queue_first == building;
                 for (uint32_t shard = 0; shard < worker->options.shards_count; shard++)
                         waits &= !target->place[shard].lagging;
                 if (!waits)
@@ -516,6 +535,8 @@ bool egress_worker_turn(struct egress_worker *worker)
                 more |= worker_feed_live(worker, shard);
         worker->now_ns = clock_monotonic_ns();
         uint64_t soonest_ns = worker_targets_turn(worker);
+        uint64_t shed_ns = worker->slots_count > 1 ? egress_worker_shed_turn(worker) : UINT64_MAX;
+        soonest_ns = shed_ns < soonest_ns ? shed_ns : soonest_ns;
         if (worker->now_ns >= worker->tick_ns) {
                 worker_tick(worker);
                 worker->tick_ns = worker->now_ns + WORKER_TICK_NS;

@@ -74,6 +74,8 @@ bool egress_worker_turn(struct egress_worker *worker);
  * left stays in the journal. Call after the shards' last offer. Any thread. */
 void egress_worker_stop(struct egress_worker *worker, uint64_t deadline_monotonic_ns);
 
+/* A journal has announced that it gives up its oldest events (journal_shed_oldest()). Any thread. */
+void egress_worker_shed(struct egress_worker *worker);
 /* Somebody has acted: parked targets are probed within half a second. Any thread. */
 void egress_worker_probe(struct egress_worker *worker);
 

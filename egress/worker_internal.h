@@ -36,7 +36,14 @@ struct egress_place {
         bool lagging;                /* reads the log by itself; else fed from the live ranges */
         uint8_t copies_done;         /* of the record at `position`: a destination listed twice, cut by a full batch */
         struct journal_settled copies_settled; /* of those: they count when the last one is taken */
+        bool shedding;                         /* the log is being given up: nothing is taken from it */
+        struct journal_settled shed_settled;   /* of records passed over for that; counted with the cursor's move */
+        uint64_t shed_ns;                      /* when something of it was shed last; 0: never */
 };
+
+/* Batches are built for the log of each shed event type apart from those of all others, so that one can be given up
+ * without the others: 0 for the others, 1.. for types. */
+#define EGRESS_SLOTS_MAX RULES_EVENT_TYPES_END
 
 /* The life of a target. The control thread writes REMOVED (KEPT before) and KEPT (compare-exchange of REMOVED); the
  * worker ENDING (compare-exchange of REMOVED). So either a removal is taken back, or the target ends. */
@@ -59,8 +66,8 @@ struct egress_target {
         struct egress_batch *batches; /* batches_count of them */
         uint32_t batches_count;
         struct egress_batch *free_batches;
-        struct egress_batch *queue_first, **queue_last; /* unsettled, in journal order */
-        struct egress_batch *building;                  /* the last of the queue while it is BUILDING, else NULL */
+        struct egress_batch *queue_first, **queue_last;  /* unsettled, in journal order */
+        struct egress_batch *building[EGRESS_SLOTS_MAX]; /* the last of its slot while it is BUILDING, else NULL */
 
         /* Sending. */
         uint32_t in_flight;
@@ -72,9 +79,10 @@ struct egress_target {
         uint64_t dead_letter_hold_until_ns; /* the dead-letter file could not be written: nothing is taken before */
         int64_t clock_offset_ms;            /* the service's clock minus ours */
         struct log_gate failure_gate, clock_gate;
-        struct log_gate dead_letter_gate;
-        struct codec_json_options json;   /* what producers left out */
-        struct codec_redaction redaction; /* of `json`, where the destination has a policy */
+        struct log_gate dead_letter_gate, shed_gate;
+        uint64_t shed_untold[EGRESS_SLOTS_MAX]; /* events shed since the last line of the log */
+        struct codec_json_options json;         /* what producers left out */
+        struct codec_redaction redaction;       /* of `json`, where the destination has a policy */
 
         /* AWS services (target_http.c) */
         struct http_client *client;
@@ -98,7 +106,9 @@ struct egress_shard_feed {
         struct rte_ring *ranges;
         struct egress_range range;             /* being walked: begin is the next record */
         uint64_t live_position, live_sequence; /* everything before was looked at */
-        _Atomic uint64_t wake_at;              /* the shard wakes us when it offers up to here; UINT64_MAX: awake */
+        uint64_t shed_before, shed_done;       /* announced by the journal, when it was seen; carried out */
+        uint64_t shed_seen_ns;
+        _Atomic uint64_t wake_at; /* the shard wakes us when it offers up to here; UINT64_MAX: awake */
         struct egress_target *targets[LIMIT_TARGETS_MAX]; /* by number in this shard's journal */
 };
 
@@ -110,7 +120,10 @@ struct egress_worker {
         uint8_t *json; /* scratch: one event as JSON */
         size_t json_bytes_max;
         struct rte_ring *inbox;
-        struct egress_shard_feed *feeds;                 /* [shards_count] */
+        struct egress_shard_feed *feeds;      /* [shards_count] */
+        uint8_t slots[LIMIT_LOGS_MAX];        /* of each log */
+        uint8_t slot_types[EGRESS_SLOTS_MAX]; /* event type of each slot */
+        uint32_t slots_count;
         struct egress_target *active[LIMIT_TARGETS_MAX]; /* with something to send, to settle or to read back */
         uint32_t active_count;
         struct egress_target *all[LIMIT_TARGETS_MAX];
@@ -134,11 +147,15 @@ bool egress_target_take(struct egress_target *target, uint32_t shard, const stru
                         uint32_t copies);
 /* Says that records up to here were looked at and nothing else of them is this target's. */
 void egress_target_passed(struct egress_target *target, uint32_t shard, uint64_t position, uint64_t sequence);
-/* Room for at least one more event without waiting? */
-bool egress_target_has_room(const struct egress_target *target);
+/* Room for at least one more event of this log without waiting? */
+bool egress_target_has_room(const struct egress_target *target, uint32_t shard);
 /* Finishes lingering batches, sends what may be sent, moves cursors. Returns when it wants to be called again
  * (monotonic ns, UINT64_MAX: on the next event). */
 uint64_t egress_target_turn(struct egress_target *target);
+/* Moves the cursors over settled batches: those before which none is unsettled that has events of the same log. */
+void egress_target_settle(struct egress_target *target);
+/* Takes a batch out of the queue, wherever it stands, and frees it. */
+void egress_target_unqueue(struct egress_target *target, struct egress_batch *batch);
 /* Nothing building, queued or lagging. */
 bool egress_target_is_idle(const struct egress_target *target);
 /* Moves idle cursors over what was looked at; retires removed targets that are through. */
@@ -146,5 +163,12 @@ void egress_target_tick(struct egress_target *target);
 /* Closes connections and the file; true when nothing is submitted any more. */
 bool egress_target_stop(struct egress_target *target);
 void egress_target_activate(struct egress_target *target);
+
+/* ---- shed.c: logs that are given up, on the worker's thread */
+
+/* Carries out what the journals have announced. When it wants to go on (monotonic ns; UINT64_MAX: nothing to do). */
+uint64_t egress_worker_shed_turn(struct egress_worker *worker);
+/* Says in the log what was counted since the last time, not more often than is of use. */
+void egress_target_tell_shed(struct egress_target *target);
 
 #endif

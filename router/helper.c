@@ -115,10 +115,13 @@ void router_call(int fd)
 /* ---------------------------------------------------------------------------------------------- the thread */
 
 /* A sync that failed is tried again after so long. */
-#define ROUTER_SYNC_RETRY_NS    CLOCK_NS_PER_S
-#define ROUTER_HELPER_ENTRIES   64u
-#define ROUTER_SAME_CAUSE_NS    (10 * CLOCK_NS_PER_S)
-#define ROUTER_HELPER_IDLE_NS   CLOCK_NS_PER_S
+#define ROUTER_SYNC_RETRY_NS  CLOCK_NS_PER_S
+#define ROUTER_HELPER_ENTRIES 64u
+#define ROUTER_SAME_CAUSE_NS  (10 * CLOCK_NS_PER_S)
+#define ROUTER_HELPER_IDLE_NS CLOCK_NS_PER_S
+/* While a log is full: room comes when a cursor moves, which nobody says. While something is given up for it: */
+#define ROUTER_FULL_LOOK_NS     (20 * CLOCK_NS_PER_MS)
+#define ROUTER_RELIEF_LOOK_NS   (5 * CLOCK_NS_PER_MS)
 #define ROUTER_SYNC_BACKSTOP_NS (250 * CLOCK_NS_PER_MS) /* shards say when something is to be synced */
 
 struct router_sync_file {
@@ -184,14 +187,25 @@ static void helper_called(struct io_op *op, int32_t result, bool more)
                 io_poll(helper->loop, op, helper->router->helper_event_fd, POLLIN);
 }
 
-static void helper_maintain(struct router_helper *helper)
+/* Returns how long until the logs are to be looked at again. */
+static uint64_t helper_maintain(struct router_helper *helper)
 {
         struct router *router = helper->router;
+        uint64_t wait_ns = UINT64_MAX;
         for (uint32_t i = 0; i < router->journals_count; i++) {
                 struct err err = {.text = ""};
                 char quoted[ERR_TEXT_BYTES_MAX];
                 uint64_t repeats = 0;
                 enum err_code code = journal_maintain(router->journals[i], &err);
+                if (code == ERR_FULL) {
+                        enum router_relief relief = router_relieve(router, i, &err);
+                        if (relief != ROUTER_RELIEF_DONE && wait_ns > ROUTER_FULL_LOOK_NS)
+                                wait_ns = ROUTER_FULL_LOOK_NS;
+                        if (relief == ROUTER_RELIEF_COMES)
+                                wait_ns = ROUTER_RELIEF_LOOK_NS;
+                        if (relief != ROUTER_RELIEF_NONE)
+                                continue;
+                }
                 if (code == ERR_OK)
                         continue;
                 counter_add(router->helper_counters, COUNTER_journal_maintenance_failures, 1);
@@ -199,14 +213,18 @@ static void helper_maintain(struct router_helper *helper)
                         continue;
                 if (code == ERR_FULL)
                         log_warning("the journal is full",
-                                    "shard=%u now=\"producers are told that there is no room\" "
+                                    "shard=%u type=%s now=\"producers are told that there is no room\" "
                                     "help=\"sendring ledger shows which target is behind; "
-                                    "journal.size_bytes_max is the limit\" repeats=%" PRIu64,
-                                    i, repeats);
+                                    "journal.size_bytes_max is the limit; journal.full lets types give way\" "
+                                    "repeats=%" PRIu64,
+                                    router->logs[i].shard,
+                                    router->logs[i].type == 0 ? "all" : rules_event_class_name(router->logs[i].type),
+                                    repeats);
                 else
                         log_error("journal maintenance failed", "shard=%u error=%s repeats=%" PRIu64, i,
                                   log_quote(err.text, quoted, sizeof(quoted)), repeats);
         }
+        return wait_ns;
 }
 
 static void helper_sync_failed(struct router_helper *helper, struct router_log *log, const struct err *err)
@@ -318,9 +336,10 @@ void *router_helper(void *argument)
         io_poll(helper->loop, &helper->called, router->helper_event_fd, POLLIN);
         bool host = router->settings.journal.durability_host;
         while (!atomic_load_explicit(&router->helper_stop, memory_order_acquire)) {
-                helper_maintain(helper);
+                uint64_t again_ns = helper_maintain(helper);
                 uint64_t now_ns = clock_monotonic_ns();
                 uint64_t wait_ns = host ? ROUTER_SYNC_BACKSTOP_NS : ROUTER_HELPER_IDLE_NS;
+                wait_ns = again_ns < wait_ns ? again_ns : wait_ns;
                 if (host && helper_sync_due_ns(helper) <= now_ns)
                         helper_sync(helper, now_ns);
                 helper_credentials(helper, now_ns);

@@ -46,9 +46,11 @@ uint32_t router_logs_list(const struct rules_settings *settings, bool emptied,
         uint32_t count = 0;
         for (uint32_t shard = 0; shard < settings->router.shards_count; shard++)
                 ret_logs[count++] = (struct router_journal){.shard = shard, .wanted = true};
-        for (uint32_t shard = 0; shard < settings->router.shards_count; shard++)
-                for (unsigned type = 1; type < RULES_EVENT_TYPES_END; type++)
-                        if (shed[type] && count < LIMIT_LOGS_MAX)
+        /* The most important first: they are served first where there is little room. */
+        for (uint32_t i = 0; i < RULES_EVENT_TYPES_END * settings->router.shards_count; i++)
+                for (unsigned type = 1, shard = i % settings->router.shards_count; type < RULES_EVENT_TYPES_END; type++)
+                        if (shed[type] && settings->journal.pressure.rank[type] == i / settings->router.shards_count &&
+                            count < LIMIT_LOGS_MAX)
                                 ret_logs[count++] =
                                         (struct router_journal){.shard = shard, .type = type, .wanted = true};
         for (uint32_t shard = 0; shard < LIMIT_SHARDS_MAX; shard++) {

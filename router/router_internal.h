@@ -137,6 +137,16 @@ void *router_helper(void *argument);
 void router_drain_fd(int fd);
 void router_call(int fd);
 
+/* ---- pressure.c: a full journal */
+
+enum router_relief {
+        ROUTER_RELIEF_NONE,  /* nothing may be given up for this log: producers wait */
+        ROUTER_RELIEF_DONE,  /* it has room now */
+        ROUTER_RELIEF_COMES, /* something is being given up: look again soon */
+};
+/* `needy`: the log that found no room. */
+enum router_relief router_relieve(struct router *router, uint32_t needy, struct err *reterr);
+
 /* ---- start.c: everything between the settings and the first event */
 
 enum err_code router_start(struct router *router, struct err *reterr);

@@ -122,6 +122,34 @@ static void stat_print_flow_text(const struct counters_target_row *row)
                        (double)offset_ms / 1000);
 }
 
+static void stat_print_shed_json(const struct counters_target_row *row)
+{
+        bool first = true;
+        printf(",\"shed_by_type\":{");
+        for (unsigned type = 1; type < COUNTERS_EVENT_TYPES_END; type++) {
+                uint64_t events = stat_word(&row->shed[type]);
+                if (events == 0)
+                        continue;
+                printf("%s\"%s\":%" PRIu64, first ? "" : ",", rules_event_class_name(type), events);
+                first = false;
+        }
+        printf("}");
+}
+
+static void stat_print_shed_text(const struct counters_target_row *row)
+{
+        const char *before = "  shed since the router started: ";
+        for (unsigned type = 1; type < COUNTERS_EVENT_TYPES_END; type++) {
+                uint64_t events = stat_word(&row->shed[type]);
+                if (events == 0)
+                        continue;
+                printf("%s%" PRIu64 " %s", before, events, rules_event_class_name(type));
+                before = ", ";
+        }
+        if (before[0] == ',')
+                printf("\n");
+}
+
 static void stat_print_json(const struct counters *counters)
 {
         const struct counters_head *head = counters->head;
@@ -157,6 +185,7 @@ static void stat_print_json(const struct counters *counters)
                        atomic_load_explicit(&row->last_failure_ms, memory_order_relaxed));
                 cmd_print_json_text(error, strlen(error));
                 stat_print_flow_json(row);
+                stat_print_shed_json(row);
                 stat_print_cloudwatch_json(row);
                 printf("}");
                 first = false;
@@ -197,6 +226,7 @@ static void stat_print_text(const struct counters *counters, const uint64_t *bef
                        atomic_load_explicit(&row->entries_refused, memory_order_relaxed),
                        atomic_load_explicit(&row->entries_resent, memory_order_relaxed));
                 stat_print_flow_text(row);
+                stat_print_shed_text(row);
                 stat_print_cloudwatch_text(row);
                 if (error[0] != '\0')
                         printf("  last error: %s\n", error);

@@ -8,11 +8,13 @@
 
 /* Sleeping costs microseconds of CPU, so a fast producer sleeps until some events are due and then publishes them all.
  * Its lateness shows that. */
-#define LOADGEN_NAP_EVENTS      50
-#define LOADGEN_NAP_MIN_NS      (50 * CLOCK_NS_PER_US)
-#define LOADGEN_NAP_BUNCH_NS    (500 * CLOCK_NS_PER_US)
-#define LOADGEN_NAP_MAX_NS      (100 * CLOCK_NS_PER_MS)
+#define LOADGEN_NAP_EVENTS   50
+#define LOADGEN_NAP_MIN_NS   (50 * CLOCK_NS_PER_US)
+#define LOADGEN_NAP_BUNCH_NS (500 * CLOCK_NS_PER_US)
+#define LOADGEN_NAP_MAX_NS   (100 * CLOCK_NS_PER_MS)
+/* A lane that is full for a moment, and one whose journal is: each nap in a row is twice as long. */
 #define LOADGEN_FULL_NAP_NS     (50 * CLOCK_NS_PER_US)
+#define LOADGEN_FULL_NAP_NS_MAX (5 * CLOCK_NS_PER_MS)
 #define LOADGEN_DETACHED_NAP_NS (10 * CLOCK_NS_PER_MS)
 
 uint64_t loadgen_due_ns(const struct loadgen_options *options, double interval_ns, uint64_t index)
@@ -52,6 +54,7 @@ static uint64_t producer_publish(const struct loadgen_options *options, struct s
                                  const struct sendring_event *event, struct producer_clock *clock, uint64_t now_ns,
                                  struct loadgen_slot *slot, const _Atomic bool *stop)
 {
+        uint64_t full_nap_ns = LOADGEN_FULL_NAP_NS;
         for (;;) {
                 int result = sendring_publish(ring, event);
                 uint64_t after_ns = clock_monotonic_ns();
@@ -62,7 +65,9 @@ static uint64_t producer_publish(const struct loadgen_options *options, struct s
                 }
                 if (result == SENDRING_E_FULL) {
                         counter_add(&slot->full);
-                        clock_nap_ns(LOADGEN_FULL_NAP_NS);
+                        clock_nap_ns(full_nap_ns);
+                        full_nap_ns =
+                                2 * full_nap_ns < LOADGEN_FULL_NAP_NS_MAX ? 2 * full_nap_ns : LOADGEN_FULL_NAP_NS_MAX;
                 } else if (result == SENDRING_E_DETACHED) {
                         counter_add(&slot->detached);
                         clock_nap_ns(LOADGEN_DETACHED_NAP_NS);

@@ -1,0 +1,77 @@
+/* A full journal: what makes room in the logs of a shard, and for whom. On the helper thread.
+ *
+ * A log that finds no room for its next segment asks here. First the shard's other logs give back what they have
+ * passed. When that is not enough, the oldest segment of the lowest type that is shed is announced as given up
+ * (journal_shed_oldest()), and the workers are woken; its room is there once they have moved their cursors. One
+ * announcement at a time for each shard. A type is never given up for one below it; types that block share one log, and
+ * none of them stands below a type that is shed (rules/pressure.c), so for that log every shed type may go. */
+#include "base/clock.h"
+#include "router/router_internal.h"
+
+#include <inttypes.h>
+
+static uint8_t pressure_rank(const struct router *router, uint32_t log)
+{
+        return router->settings.journal.pressure.rank[router->logs[log].type];
+}
+
+/* May `log` be given up for `needy`? */
+static bool pressure_may_shed(const struct router *router, uint32_t log, uint32_t needy)
+{
+        const struct router_journal *own = &router->logs[log], *other = &router->logs[needy];
+        if (own->shard != other->shard || !own->wanted || own->type == 0)
+                return false;
+        return other->type == 0 || pressure_rank(router, log) >= pressure_rank(router, needy);
+}
+
+/* Is anything being given up in this shard? */
+static bool pressure_is_pending(const struct router *router, uint32_t shard)
+{
+        for (uint32_t i = 0; i < router->journals_count; i++)
+                if (router->logs[i].shard == shard && router->logs[i].type != 0 && router->logs[i].wanted &&
+                    journal_shed_pending(router->journals[i]))
+                        return true;
+        return false;
+}
+
+/* Announces the oldest segment of the lowest type; of two of one rank, the older one's. False: there is none. */
+static bool pressure_announce(struct router *router, uint32_t needy)
+{
+        uint64_t tried = 0;
+        _Static_assert(LIMIT_LOGS_MAX <= 64, "one bit each");
+        for (;;) {
+                uint32_t best = UINT32_MAX;
+                for (uint32_t i = 0; i < router->journals_count; i++) {
+                        if ((tried & UINT64_C(1) << i) != 0 || !pressure_may_shed(router, i, needy))
+                                continue;
+                        if (best == UINT32_MAX || pressure_rank(router, i) > pressure_rank(router, best) ||
+                            (pressure_rank(router, i) == pressure_rank(router, best) &&
+                             journal_oldest_ms(router->journals[i]) < journal_oldest_ms(router->journals[best])))
+                                best = i;
+                }
+                if (best == UINT32_MAX)
+                        return false;
+                if (journal_shed_oldest(router->journals[best]) == ERR_OK) {
+                        counter_add(router->helper_counters, COUNTER_journal_segments_shed, 1);
+                        for (uint32_t i = 0; i < router->workers_count; i++)
+                                egress_worker_shed(router->workers[i]);
+                        return true;
+                }
+                tried |= UINT64_C(1) << best;
+        }
+}
+
+enum router_relief router_relieve(struct router *router, uint32_t needy, struct err *reterr)
+{
+        const uint32_t shard = router->logs[needy].shard;
+        if (shard >= router->shards_count || router->settings.journal.pressure.shed_count == 0)
+                return ROUTER_RELIEF_NONE;
+        for (uint32_t i = 0; i < router->journals_count; i++)
+                if (i != needy && router->logs[i].shard == shard)
+                        journal_trim(router->journals[i]);
+        if (journal_maintain(router->journals[needy], reterr) == ERR_OK)
+                return ROUTER_RELIEF_DONE;
+        if (pressure_is_pending(router, shard) || pressure_announce(router, needy))
+                return ROUTER_RELIEF_COMES;
+        return ROUTER_RELIEF_NONE;
+}
