@@ -41,6 +41,7 @@ struct egress_rig {
         struct rules_settings settings;
         uint64_t journal_bytes_max;
         uint64_t rotate_bytes;                                 /* of file targets */
+        const struct egress_log *logs;                         /* of the journals; NULL: all block */
         bool maintained_elsewhere;                             /* another thread calls journal_maintain() */
         void (*thread_begins)(void *context, uint32_t worker); /* on the worker's thread, before it runs; or NULL */
         void *context;
@@ -135,6 +136,7 @@ static inline void egress_rig_open(struct egress_rig *rig)
                         .index = i,
                         .shards_count = rig->shards_count,
                         .journals = rig->journals,
+                        .logs = rig->logs,
                         .counters = &rig->counters.blocks[i],
                         .settings = &rig->settings,
                         .credentials = &rig->credentials,

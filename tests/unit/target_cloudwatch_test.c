@@ -755,3 +755,95 @@ Test(target_cloudwatch, outboxes_that_nobody_wants_are_swept, .timeout = 90)
         cr_assert_eq(outbox_sweep("/nowhere", keys, 1), 0);
         rig_end();
 }
+
+/* ---------------------------------------------------------------------------------------------- a log is given up */
+
+#define SHED_LOG 1u
+
+static void shed_rig_open(void)
+{
+        static const struct egress_log logs[] = {{.id = 0}, {.id = 144, .type = SENDRING_OPEN}};
+        rig.shards_count = 2;
+        rig.logs = logs;
+        rig_open();
+}
+
+/* Until the log of the type that is shed has a closed segment. */
+static void publish_segment(void)
+{
+        while (journal_committed_position(rig.journals[SHED_LOG]) < LIMIT_SEGMENT_BYTES_MIN)
+                publish(SHED_LOG, (uint32_t)(published_sum % 1000), 1);
+        egress_rig_offer(&rig, SHED_LOG, true);
+}
+
+/* Gives up the oldest segment; how many events of it were shed. */
+static uint64_t give_up(void)
+{
+        uint64_t deadline_ns = clock_monotonic_ns() + 30 * CLOCK_NS_PER_S;
+        cr_assert_eq(journal_shed_oldest(rig.journals[SHED_LOG]), ERR_OK);
+        egress_worker_shed(rig.workers[0]);
+        while (journal_shed_pending(rig.journals[SHED_LOG])) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        check_balanced();
+        cr_assert_eq(egress_rig_state(&rig, 0, target).shed, 0);
+        return egress_rig_state(&rig, SHED_LOG, target).shed;
+}
+
+/* What was not given up arrives, once. */
+static void check_after(uint64_t shed)
+{
+        atomic_store(&peer.always, CLOUDWATCH_PEER_ACCEPT);
+        uint64_t deadline_ns = clock_monotonic_ns() + 30 * CLOCK_NS_PER_S;
+        while (peer.sum < published_sum - shed) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns, "%llu of %llu", (unsigned long long)peer.sum,
+                             (unsigned long long)(published_sum - shed));
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        egress_rig_stop(&rig, 5000);
+        check_sums(-(int64_t)shed);
+        check_balanced();
+        cr_assert_eq(egress_rig_state(&rig, SHED_LOG, target).shed, shed);
+        rig_end();
+}
+
+Test(target_cloudwatch, a_closed_period_outlives_its_log_and_a_kill, .timeout = 90)
+{
+        rig_begin();
+        peer.always = CLOUDWATCH_PEER_500;
+        shed_rig_open();
+        wait_for_boundary();
+        publish_sets(0, 200); /* half of them in each log */
+        wait_requests(2);
+        publish_segment();
+        uint64_t shed = give_up();
+        cr_assert_gt(shed, 1000);
+        cr_assert_geq(egress_rig_state(&rig, SHED_LOG, target).delivered, 100, "they are in the outbox");
+        cr_assert_eq(egress_rig_state(&rig, 0, target).delivered, 0);
+        kill_and_restart();
+        check_after(shed);
+}
+
+Test(target_cloudwatch, an_open_period_is_counted_again_without_the_log_that_is_given_up, .timeout = 90)
+{
+        rig_begin();
+        peer.always = CLOUDWATCH_PEER_SILENT;
+        rig.settings.egress.request_timeout_ms = 2500;
+        shed_rig_open();
+        wait_for_boundary();
+        publish_sets(0, 200);
+        wait_requests(1);
+        publish_sets(0, 300); /* counted while the one before is on the wire */
+        publish_segment();
+        clock_sleep_ns(100 * CLOCK_NS_PER_MS);
+        uint64_t deadline_ns = clock_monotonic_ns() + 30 * CLOCK_NS_PER_S;
+        while (counter(COUNTER_egress_requests_failed) == 0) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        atomic_store(&peer.always, CLOUDWATCH_PEER_500);
+        uint64_t shed = give_up();
+        cr_assert_gt(shed, 1000);
+        check_after(shed);
+}

@@ -1,0 +1,216 @@
+/* Logs that are given up, as the worker carries it out: log 0 blocks, log 1 is that of a type that is shed. */
+#include "tests/support/egress_rig.h"
+#include "tests/support/firehose_peer.h"
+
+#include <criterion/criterion.h>
+#include <signal.h>
+
+#define BLOCK 0u
+#define SHED  1u
+
+static struct egress_rig rig;
+static struct firehose_peer peer;
+static const struct egress_log logs[] = {{.id = 0}, {.id = 144, .type = SENDRING_OPEN}};
+static uint32_t target, next_id;
+
+static struct firehose_peer_stream *stream(void)
+{
+        static struct firehose_peer_stream *made; /* of the one peer that this process has */
+        if (made == NULL)
+                made = firehose_peer_stream(&peer, "stream");
+        return made;
+}
+
+static void begin(void)
+{
+        (void)signal(SIGPIPE, SIG_IGN);
+        egress_rig_defaults(&rig);
+        rig.shards_count = 2;
+        rig.logs = logs;
+        rig.settings.egress.linger_ms = 5;
+        firehose_peer_start(&peer);
+        (void)stream();
+}
+
+static void open_rig(bool packed)
+{
+        (void)snprintf(rig.settings.egress.firehose.url, sizeof(rig.settings.egress.firehose.url),
+                       "http://127.0.0.1:%u", peer.http.port);
+        egress_rig_open(&rig);
+        target = egress_rig_add_firehose(&rig, "stream", packed, 0);
+        egress_rig_run(&rig);
+}
+
+static void end(void)
+{
+        egress_rig_stop(&rig, 0);
+        egress_rig_close(&rig);
+        egress_rig_remove(&rig);
+        firehose_peer_stop(&peer);
+}
+
+static void always(enum firehose_peer_step step)
+{
+        atomic_store(&stream()->always, (int)step);
+}
+
+/* Events until the log has begun its `segments`th segment. Returns the first id; ids rise by one. */
+static uint32_t fill(uint32_t log, uint64_t segments)
+{
+        uint32_t first = next_id;
+        while (journal_committed_position(rig.journals[log]) < segments * LIMIT_SEGMENT_BYTES_MIN)
+                egress_rig_publish(&rig, log, next_id++, 2000, target);
+        egress_rig_offer(&rig, log, true);
+        return first;
+}
+
+static bool is_through(void)
+{
+        return !journal_shed_pending(rig.journals[SHED]);
+}
+
+/* Announces the oldest closed segment; how long it took to carry that out, in ms. */
+static uint64_t shed(uint32_t timeout_ms)
+{
+        uint64_t begun_ns = clock_monotonic_ns();
+        cr_assert_eq(journal_shed_oldest(rig.journals[SHED]), ERR_OK);
+        egress_worker_shed(rig.workers[0]);
+        while (!is_through()) {
+                cr_assert_lt(clock_monotonic_ns() - begun_ns, timeout_ms * CLOCK_NS_PER_MS, "it is still not through");
+                clock_sleep_ns(CLOCK_NS_PER_MS / 2);
+        }
+        return (clock_monotonic_ns() - begun_ns) / CLOCK_NS_PER_MS;
+}
+
+static struct journal_target_state state_of(uint32_t log)
+{
+        return egress_rig_state(&rig, log, target);
+}
+
+static uint64_t balanced(uint32_t log)
+{
+        uint64_t waiting = 0;
+        cr_assert(egress_rig_is_balanced(&rig, log, target, &waiting), "log %u", log);
+        return waiting;
+}
+
+static void wait_failures(uint32_t count)
+{
+        uint64_t deadline_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
+        while (atomic_load(&rig.targets[target].row->failures) < count) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+}
+
+Test(worker_shed, a_dead_target_loses_its_oldest_events_of_that_log_only, .timeout = 90)
+{
+        begin();
+        always(FIREHOSE_PEER_RESET);
+        open_rig(true);
+        uint32_t first = fill(SHED, 4);
+        uint32_t block_first = next_id;
+        for (uint32_t i = 0; i < 100; i++)
+                egress_rig_publish(&rig, BLOCK, next_id++, 100, target);
+        wait_failures(2);
+        (void)shed(5000);
+        uint64_t once = state_of(SHED).shed;
+        cr_assert_gt(once, 300, "a segment of 1 MiB has some 440");
+        cr_assert_eq(state_of(BLOCK).shed, 0);
+        (void)balanced(SHED);
+        (void)shed(5000);
+        uint64_t twice = state_of(SHED).shed;
+        cr_assert_gt(twice, once);
+        cr_assert_eq(counters_sum(&rig.counters, COUNTER_egress_shed), twice);
+        cr_assert_eq(atomic_load(&rig.targets[target].row->shed[SENDRING_OPEN]), twice);
+        /* The segments are free. */
+        struct journal_stats before, after;
+        journal_get_stats(rig.journals[SHED], &before);
+        journal_trim(rig.journals[SHED]);
+        journal_get_stats(rig.journals[SHED], &after);
+        cr_assert_eq(before.segments - after.segments, 2);
+        always(FIREHOSE_PEER_ACCEPT);
+        cr_assert(egress_rig_wait_delivered(&rig, target, next_id - first - twice, 20000));
+        cr_assert_eq(balanced(SHED), 0);
+        cr_assert_eq(balanced(BLOCK), 0);
+        for (uint32_t id = first; id < next_id; id++)
+                cr_assert_eq(stream()->arrived_ns[id] != 0, id >= first + twice || id >= block_first, "id %u", id);
+        cr_assert_eq(stream()->count, next_id - first - twice, "none of them twice");
+        end();
+}
+
+Test(worker_shed, a_target_that_keeps_up_loses_nothing, .timeout = 90)
+{
+        begin();
+        atomic_store(&stream()->delay_ms, 100);
+        rig.settings.egress.linger_ms = 60000; /* only what is given up hurries */
+        open_rig(true);
+        (void)fill(SHED, 2);
+        cr_assert_leq(shed(10000), 5000);
+        cr_assert_eq(state_of(SHED).shed, 0);
+        cr_assert_geq(state_of(SHED).cursor_position, journal_shed_before(rig.journals[SHED]));
+        end();
+}
+
+Test(worker_shed, what_is_in_flight_is_waited_for_until_the_timeout, .timeout = 90)
+{
+        begin();
+        always(FIREHOSE_PEER_SILENT);
+        rig.settings.egress.request_timeout_ms = 1500;
+        rig.settings.egress.retry_base_ms = 60000; /* after the timeout nothing is sent */
+        rig.settings.egress.retry_max_ms = 60000;
+        rig.settings.egress.in_flight_max = 1;
+        open_rig(true);
+        (void)fill(SHED, 4);
+        uint64_t took_ms = shed(20000);
+        cr_assert_geq(took_ms, 1000, "%llu ms", (unsigned long long)took_ms);
+        cr_assert_leq(took_ms, 8000, "%llu ms", (unsigned long long)took_ms);
+        cr_assert_gt(state_of(SHED).shed, 300);
+        (void)balanced(SHED);
+        end();
+}
+
+Test(worker_shed, of_a_batch_that_was_partly_taken_the_rest_is_shed, .timeout = 90)
+{
+        begin();
+        firehose_peer_script(stream(), FIREHOSE_PEER_PARTIAL);
+        always(FIREHOSE_PEER_REFUSE_ALL);
+        rig.settings.egress.in_flight_max = 1;
+        open_rig(false);
+        (void)fill(SHED, 3);
+        wait_failures(0);
+        uint64_t deadline_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
+        while (atomic_load(&rig.targets[target].row->entries_refused) == 0) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        clock_sleep_ns(50 * CLOCK_NS_PER_MS);
+        uint32_t taken = stream()->count;
+        cr_assert_gt(taken, 0);
+        (void)shed(20000);
+        cr_assert_eq(stream()->count, taken);
+        cr_assert_eq(state_of(SHED).delivered, taken);
+        cr_assert_gt(state_of(SHED).shed, 300);
+        (void)balanced(SHED);
+        end();
+}
+
+Test(worker_shed, what_was_shed_stays_so_after_a_kill_and_the_rest_is_delivered, .timeout = 90)
+{
+        begin();
+        always(FIREHOSE_PEER_RESET);
+        open_rig(true);
+        uint32_t first = fill(SHED, 3);
+        wait_failures(1);
+        (void)shed(5000);
+        uint64_t shed_events = state_of(SHED).shed;
+        /* As a SIGKILL leaves it: nothing more is written. */
+        egress_rig_stop(&rig, 0);
+        egress_rig_close(&rig);
+        always(FIREHOSE_PEER_ACCEPT);
+        open_rig(true);
+        cr_assert(egress_rig_wait_delivered(&rig, target, next_id - first - shed_events, 20000));
+        cr_assert_eq(state_of(SHED).shed, shed_events);
+        cr_assert_eq(balanced(SHED), 0);
+        end();
+}
