@@ -18,6 +18,7 @@
 #define FILE_SINK_LOCK_NAP_NS      (10 * CLOCK_NS_PER_MS)
 #define FILE_SINK_LOCK_NAPS_MAX    100u
 #define FILE_SINK_SCAN_BYTES       (16u * 1024u)
+#define FILE_SINK_CHECK_BYTES      (UINT64_C(16) * 1024 * 1024) /* a write is a batch: 4 MiB at most */
 
 enum file_sink_state {
         FILE_SINK_IDLE,
@@ -70,12 +71,54 @@ static enum err_code file_sink_sync_directory(struct file_sink *sink, struct err
         return code;
 }
 
-/* Finds the end of the last whole line and cuts off what lies behind it. */
+static enum err_code file_sink_read(const struct file_sink *sink, int fd, uint8_t *to, size_t bytes, uint64_t offset,
+                                    struct err *reterr)
+{
+        for (;;) {
+                ssize_t got = disk_read(fd, to, bytes, offset);
+                if (got < 0 && errno == EINTR)
+                        continue;
+                if (got < 0)
+                        return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot read the end of %s", sink->path);
+                if ((size_t)got != bytes)
+                        return err_set(reterr, ERR_SYSTEM, "%s shrinks while its end is read", sink->path);
+                return ERR_OK;
+        }
+}
+
+/* A power cut may keep the end of a write and lose its middle, which then reads as NUL bytes; JSON has none. What was
+ * in the air is at most FILE_SINK_CHECK_BYTES, and nothing of it had been settled. Finds the first NUL there. */
+static enum err_code file_sink_find_hole(const struct file_sink *sink, int fd, uint64_t size, uint64_t *ret_end,
+                                         struct err *reterr)
+{
+        uint8_t bytes[FILE_SINK_SCAN_BYTES];
+        uint64_t begin = size;
+        enum err_code code = ERR_OK;
+        bytes[0] = '\0';
+        /* Further back where the window begins within a hole. */
+        while (code == ERR_OK && begin > 0 && bytes[0] == '\0') {
+                begin -= begin < FILE_SINK_CHECK_BYTES ? begin : FILE_SINK_CHECK_BYTES;
+                code = file_sink_read(sink, fd, bytes, 1, begin, reterr);
+        }
+        *ret_end = size;
+        for (uint64_t at = begin; code == ERR_OK && at < size; at += sizeof(bytes)) {
+                size_t piece = size - at < sizeof(bytes) ? (size_t)(size - at) : sizeof(bytes);
+                code = file_sink_read(sink, fd, bytes, piece, at, reterr);
+                const uint8_t *hole = code == ERR_OK ? memchr(bytes, '\0', piece) : NULL;
+                if (hole == NULL)
+                        continue;
+                *ret_end = at + (uint64_t)(hole - bytes);
+                break;
+        }
+        return code;
+}
+
+/* Finds the end of the last whole line before any damage, and cuts off what lies behind it. */
 static enum err_code file_sink_repair(struct file_sink *sink, int fd, uint64_t size, uint64_t *ret_end,
                                       struct err *reterr)
 {
         uint8_t bytes[FILE_SINK_SCAN_BYTES];
-        uint64_t end = size; /* bytes at and behind it hold no newline */
+        uint64_t end = 0; /* bytes at and behind it hold no newline that counts */
         bool found = false;
         /* A wrong path in the configuration must not cost anybody the end of his file. NUL bytes are what a power cut
          * leaves of a first write. */
@@ -85,20 +128,20 @@ static enum err_code file_sink_repair(struct file_sink *sink, int fd, uint64_t s
                         "%s holds no lines of JSON objects: it is no file of ours; choose another path or move it "
                         "away",
                         sink->path);
+        enum err_code code = file_sink_find_hole(sink, fd, size, &end, reterr);
+        if (code != ERR_OK)
+                return code;
+        const uint64_t whole = end;
         while (end > 0 && !found) {
-                if (size - end > LIMIT_EVENT_JSON_BYTES_MAX)
+                if (whole - end > LIMIT_EVENT_JSON_BYTES_MAX)
                         return err_set(reterr, ERR_CONFIG,
                                        "%s ends in a line longer than any event: it is no file of ours; choose "
                                        "another path or move it away",
                                        sink->path);
                 size_t piece = end < sizeof(bytes) ? (size_t)end : sizeof(bytes);
-                ssize_t got = disk_read(fd, bytes, piece, end - piece);
-                if (got < 0 && errno == EINTR)
-                        continue;
-                if (got < 0)
-                        return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot read the end of %s", sink->path);
-                if ((size_t)got != piece)
-                        return err_set(reterr, ERR_SYSTEM, "%s shrinks while its end is read", sink->path);
+                code = file_sink_read(sink, fd, bytes, piece, end - piece, reterr);
+                if (code != ERR_OK)
+                        return code;
                 const uint8_t *newline = memrchr(bytes, '\n', piece);
                 found = newline != NULL;
                 end -= found ? piece - (size_t)(newline - bytes) - 1 : piece;
@@ -165,6 +208,9 @@ static enum err_code file_sink_attach(struct file_sink *sink, bool create_new, s
         /* Under the lock: the size is final now. */
         uint64_t end = 0;
         code = file_sink_repair(sink, fd, (uint64_t)now.st_size, &end, reterr);
+        /* Whole lines that a killed process wrote and did not sync: they must not be torn under what follows. */
+        if (code == ERR_OK && end > 0 && sink->options.sync && disk_sync(fd) < 0)
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync %s", sink->path);
         if (code == ERR_OK && end == 0 && sink->options.sync)
                 code = file_sink_sync_directory(sink, reterr);
         if (code != ERR_OK)

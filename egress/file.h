@@ -5,6 +5,8 @@
  * loop, and says when they are in the page cache, or with `sync` on the disk. What a crash leaves:
  *
  *   in the middle of a write      whole lines, then perhaps part of one: the next open cuts that part off
+ *   power lost in the middle      holes in what was in the air: the next open cuts off the first line that has one, and
+ *                                 all behind it, none of which was acknowledged
  *   between rename and create     no PATH: the next open creates it
  *
  * so no reader ever sees half an event joined to another. Rotated files are named PATH.<UTC time>-<n>, for example

@@ -74,7 +74,7 @@
  *     256 shard's active word     320 shard's slots, 2 x 64     448 u32 retired     512 key, NUL-terminated
  *
  *     owner's slot: u64 version, cursor position, cursor sequence, delivered, dead-lettered, shed, expired; u32 CRC
- *     shard's slot: u64 version, accepted, sequence and position up to which it was counted; u32 CRC
+ *     shard's slot: u64 version, accepted, sequence and position up to which it was counted; u32 CRC, u32 0; u64 lost
  *
  * Threads: one writer (the shard); any number of readers (workers), each with its own struct journal_reader;
  * maintenance, sync and registration from one control thread. The writer never waits for the disk: the next segments
@@ -145,6 +145,7 @@ struct journal_recovery {
         uint64_t rewritten_segments;       /* written anew, since a sync had failed (durability host) */
         uint64_t lost_records; /* sequence numbers that no whole record carries; those that an earlier open has counted
                                 * and covered are not counted again */
+        uint64_t lost_events;  /* of those, and of their copies for each target, what nobody had settled */
         uint64_t targets_repaired; /* one slot was torn, the other was taken */
         uint64_t targets_rebuilt;  /* counts rebuilt from the log: both slots torn, or older than the log */
 };
@@ -235,7 +236,9 @@ struct journal_target_state {
         uint64_t accepted_position, accepted_sequence;    /* `accepted` counts the records before that position, with
                                                            * sequences up to and including that one */
         uint64_t delivered, dead_lettered, shed, expired; /* of events before the cursor */
-        bool retired;                                     /* in no plan any more: does not hold segments */
+        uint64_t lost; /* of events that a damaged disk or a power cut took before they were settled: found by open, and
+                        * no longer among `accepted` */
+        bool retired;  /* in no plan any more: does not hold segments */
 };
 /* False: no such number. Any thread; the state is one that was true at some instant during the call. */
 bool journal_target_get(const struct journal *journal, uint16_t target, struct journal_target_state *ret_state);

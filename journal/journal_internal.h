@@ -92,7 +92,8 @@ struct journal_owner_slot {
 struct journal_shard_slot {
         uint64_t version, accepted, upto_sequence, upto_position;
         uint32_t crc, zero;
-        uint64_t pad[3];
+        uint64_t lost;
+        uint64_t pad[2];
 };
 struct journal_target_entry {
         uint32_t identity_crc;
@@ -268,8 +269,10 @@ void journal_target_shed_waiting(struct journal *journal, struct journal_target_
 struct journal_target_recovery {
         bool owner_lost, shard_lost;
         uint64_t cursor_position, upto_sequence; /* copies, for the scan */
-        uint64_t found_accepted;                 /* records above upto_sequence */
-        uint64_t found_waiting;                  /* records at or behind the cursor */
+        uint64_t cursor_sequence;
+        bool cursor_moved;       /* out of a gap, to cursor_position and cursor_sequence */
+        uint64_t found_accepted; /* records above upto_sequence */
+        uint64_t found_waiting;  /* records at or behind the cursor */
 };
 
 /* ------------------------------------------------------------------------------------------------------ lanes */

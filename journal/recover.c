@@ -10,6 +10,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+/* What is not read now may be read at once afterwards, over a network for example; what is taken for lost is covered.
+ */
+#define RECOVER_READ_TRIES 8u
+
 struct recover_file {
         uint64_t number;
         uint64_t file_bytes;
@@ -46,9 +50,12 @@ struct recover {
 static enum err_code recover_read(int fd, uint8_t *to, uint64_t bytes, uint64_t offset)
 {
         uint64_t done = 0;
+        uint32_t tries = 0;
         while (done < bytes) {
                 ssize_t got = disk_read(fd, to + done, bytes - done, offset + done);
                 if (got < 0 && errno == EINTR)
+                        continue;
+                if (got < 0 && errno == EIO && tries++ < RECOVER_READ_TRIES)
                         continue;
                 if (got < 0 && errno == EIO) {
                         /* A bad sector costs its page, not the file. */
@@ -57,6 +64,7 @@ static enum err_code recover_read(int fd, uint8_t *to, uint64_t bytes, uint64_t 
                                 skip = bytes - done;
                         memset(to + done, 0, skip);
                         done += skip;
+                        tries = 0;
                         continue;
                 }
                 if (got < 0)
@@ -391,7 +399,18 @@ static enum err_code recover_cover(struct recover *recover, size_t index, uint64
                                    uint64_t next_sequence)
 {
         struct journal_record_header gap;
-        journal_gap_fill(&gap, end - offset, next_sequence, recover->journal->segments[index].seed);
+        struct journal *journal = recover->journal;
+        const uint64_t base = journal->segments[index].base_position;
+        /* A cursor that stands on damage behind the first would find it there again, beside the gap's header. */
+        for (uint32_t number = 0; number < journal_targets_count(journal); number++) {
+                struct journal_target_recovery *found = &journal->target_recovery[number];
+                if (found->cursor_position <= base + offset || found->cursor_position >= base + end)
+                        continue;
+                found->cursor_position = base + end;
+                found->cursor_sequence = next_sequence;
+                found->cursor_moved = true;
+        }
+        journal_gap_fill(&gap, end - offset, next_sequence, journal->segments[index].seed);
         return recover_repair(recover, index, &gap, sizeof(gap), offset);
 }
 
@@ -569,9 +588,14 @@ static enum err_code recover_targets(struct recover *recover, uint64_t oldest, u
                         journal_owner_slot_read(entry, &owner);
                 if (!found->shard_lost)
                         journal_shard_slot_read(entry, &shard);
+                if (found->cursor_moved) {
+                        owner.position = found->cursor_position;
+                        owner.sequence = found->cursor_sequence;
+                }
                 shard.accepted += found->found_accepted;
                 bool rebuilt = found->owner_lost || found->shard_lost;
-                bool changed_owner = found->owner_lost, changed_shard = found->shard_lost || found->found_accepted > 0;
+                bool changed_owner = found->owner_lost || found->cursor_moved;
+                bool changed_shard = found->shard_lost || found->found_accepted > 0;
                 if (owner.position > position) {
                         /* A power cut took settled records from the tail: new ones must not count as settled. */
                         owner.position = position;
@@ -587,13 +611,20 @@ static enum err_code recover_targets(struct recover *recover, uint64_t oldest, u
                         changed_owner = true;
                 }
                 uint64_t known = journal_owner_slot_settled(&owner) + found->found_waiting;
-                if (found->shard_lost) {
-                        shard.accepted = known;
-                } else if (shard.accepted > known && (behind || found->owner_lost)) {
+                if (!found->shard_lost && shard.accepted > known && (behind || found->owner_lost)) {
                         /* Only settled events are recycled; what became of them is not known any more. */
                         owner.delivered += shard.accepted - known;
                         rebuilt = true;
                         changed_owner = true;
+                } else if (shard.accepted != known) {
+                        /* More: records are gone that nobody had settled. Fewer: a power cut kept what was settled, and
+                         * neither the records nor this count of them. */
+                        if (!found->shard_lost && shard.accepted > known) {
+                                shard.lost += shard.accepted - known;
+                                recover->recovery->lost_events += shard.accepted - known;
+                        }
+                        shard.accepted = known;
+                        changed_shard = true;
                 }
                 if (changed_owner)
                         journal_owner_slot_write(&journal->targets, entry, &owner);

@@ -211,10 +211,11 @@ enum err_code journal_segment_create_file(struct journal *journal, struct journa
         char unfinished[JOURNAL_NAME_BYTES], name[JOURNAL_NAME_BYTES];
         journal_segment_name(segment->file_number, JOURNAL_UNFINISHED, unfinished);
         journal_segment_name(segment->file_number, JOURNAL_SEGMENT_SUFFIX, name);
-        int fd = disk_open(journal->directory_fd, unfinished, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+        int fd = disk_open(journal->directory_fd, unfinished, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
         if (fd < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot create journal segment %s/%s",
                                      journal->directory, unfinished);
+        /* One may be there that an earlier failure could not remove either. */
         JOURNAL_STEP("file-created");
         enum err_code code = ERR_OK;
         void *map = NULL;

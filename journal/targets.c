@@ -26,7 +26,9 @@ static uint32_t journal_owner_slot_crc(const struct journal_owner_slot *slot)
 
 static uint32_t journal_shard_slot_crc(const struct journal_shard_slot *slot)
 {
-        return journal_crc(JOURNAL_SHARD_SEED, slot, offsetof(struct journal_shard_slot, crc));
+        uint32_t crc = journal_crc(JOURNAL_SHARD_SEED, slot, offsetof(struct journal_shard_slot, crc));
+        /* Files of before there was a `lost` have 0 there. */
+        return slot->lost == 0 ? crc : journal_crc(crc, &slot->lost, sizeof(slot->lost));
 }
 
 /* A slot is written by release stores behind the release store of `active` that made the other one good, and read by
@@ -360,6 +362,7 @@ bool journal_target_get(const struct journal *journal, uint16_t target, struct j
                 .dead_lettered = owner.dead_lettered,
                 .shed = owner.shed,
                 .expired = owner.expired,
+                .lost = shard.lost,
                 .retired = atomic_load_explicit(&entry->retired, memory_order_relaxed) != 0,
         };
         memcpy(ret_state->key, entry->key, sizeof(ret_state->key));

@@ -26,7 +26,7 @@
 
 struct ledger_row {
         char key[512];
-        uint64_t accepted, delivered, dead_lettered, shed, expired, waiting;
+        uint64_t accepted, delivered, dead_lettered, shed, expired, waiting, lost;
         uint64_t shed_of[RULES_EVENT_TYPES_END]; /* of `shed`, by event type; 0: of types that have no log of their own
                                                   */
         bool balanced;
@@ -89,6 +89,7 @@ static enum err_code ledger_add(struct ledger *ledger, struct ledger_row *row, s
         row->shed += state.shed;
         row->shed_of[type] += state.shed;
         row->expired += state.expired;
+        row->lost += state.lost;
         row->waiting += waiting;
         row->retired = state.retired;
         /* Each log by itself: what one lacks, another may have too many of. */
@@ -163,6 +164,12 @@ static void ledger_print(const struct ledger *ledger)
         }
         printf("unmatched %" PRIu64 " (no enabled event destination wanted them), rejected %" PRIu64 " (malformed)\n",
                ledger->unmatched, ledger->rejected);
+        for (uint32_t i = 0; i < ledger->rows_count; i++)
+                if (ledger->rows[i].lost > 0)
+                        printf("lost %" PRIu64
+                               " (by a damaged disk or a power cut, before they were settled; not among the "
+                               "accepted): %s\n",
+                               ledger->rows[i].lost, ledger->rows[i].key);
         printf("ledger: %s\n", ledger->balanced ? "balanced" : "MISMATCH");
 }
 
@@ -175,10 +182,10 @@ static void ledger_print_json(const struct ledger *ledger)
                 printf("%s{\"target\":", i == 0 ? "" : ",");
                 cmd_print_json_text(row->key, strlen(row->key));
                 printf(",\"accepted\":%" PRIu64 ",\"delivered\":%" PRIu64 ",\"dead_lettered\":%" PRIu64
-                       ",\"shed\":%" PRIu64 ",\"expired\":%" PRIu64 ",\"waiting\":%" PRIu64
+                       ",\"shed\":%" PRIu64 ",\"expired\":%" PRIu64 ",\"waiting\":%" PRIu64 ",\"lost\":%" PRIu64
                        ",\"balanced\":%s,\"removed\":%s,\"shed_by_type\":{",
                        row->accepted, row->delivered, row->dead_lettered, row->shed, row->expired, row->waiting,
-                       row->balanced ? "true" : "false", row->retired ? "true" : "false");
+                       row->lost, row->balanced ? "true" : "false", row->retired ? "true" : "false");
                 bool first = true;
                 for (unsigned type = 1; type < RULES_EVENT_TYPES_END; type++) {
                         if (row->shed_of[type] == 0)

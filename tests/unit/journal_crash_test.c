@@ -485,8 +485,16 @@ Test(journal_crash, a_missing_segment_is_a_counted_loss)
         struct journal_target_state state;
         uint64_t waiting;
         cr_assert_eq(journal_target_audit(journal, 0, &state, &waiting, NULL), ERR_OK);
-        cr_assert_eq(state.accepted, RECORDS, "what was accepted stays accepted");
-        cr_assert_eq(waiting, RECORDS - gone, "so the loss shows");
+        cr_assert_eq(state.accepted, RECORDS - gone, "the equation holds");
+        cr_assert_eq(state.lost, gone, "and the loss shows");
+        cr_assert_geq(recovery.lost_events, gone, "a copy for each target");
+        cr_assert_eq(waiting, RECORDS - gone);
+        journal_close(journal);
+        journal = must_open("image", 64, &recovery);
+        cr_assert(journal_target_get(journal, 0, &state));
+        cr_assert_eq(state.lost, gone, "for good, and once");
+        cr_assert_eq(state.accepted, RECORDS - gone);
+        cr_assert_eq(recovery.lost_events, 0);
         journal_close(journal);
 }
 

@@ -1,0 +1,196 @@
+/* Firehose and CloudWatch as far as load and faults go: what a request holds is counted, the answer is what AWS would
+ * say or what a bad day makes of it. That we speak AWS's protocol is judged elsewhere, by moto and botocore. */
+#include "base/clock.h"
+#include "tests/sim/sim.h"
+
+#include <jansson.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct sim_endpoint sim_endpoints[SIM_ENDPOINTS_MAX];
+uint32_t sim_endpoints_count;
+
+struct sim_endpoint *sim_endpoint_at(uint16_t port)
+{
+        for (uint32_t i = 0; i < sim_endpoints_count; i++)
+                if (sim_endpoints[i].port == port)
+                        return &sim_endpoints[i];
+        sim_fail("a connection to port %u, where nobody is", (unsigned)port);
+}
+
+enum sim_connect sim_endpoint_connect(struct sim_endpoint *endpoint)
+{
+        if (endpoint->dead)
+                return sim_chance(0.5) ? SIM_CONNECT_REFUSED : SIM_CONNECT_HANGS;
+        if (sim_chance(endpoint->faults.refuse))
+                return SIM_CONNECT_REFUSED;
+        return sim_chance(endpoint->faults.hang) ? SIM_CONNECT_HANGS : SIM_CONNECT_OK;
+}
+
+bool sim_endpoint_breaks(struct sim_endpoint *endpoint)
+{
+        return endpoint->dead || sim_chance(endpoint->faults.reset_before);
+}
+
+/* ---------------------------------------------------------------------------------------------- answers */
+
+static void answer_text(struct sim_answer *answer, const char *status, const char *fields, const char *body)
+{
+        char *text = NULL;
+        int len = asprintf(&text,
+                           "HTTP/1.1 %s\r\nx-amzn-RequestId: 1\r\nContent-Type: application/x-amz-json-1.1\r\n%s"
+                           "Content-Length: %zu\r\n\r\n%s",
+                           status, fields, strlen(body), body);
+        SIM_CHECK(len > 0);
+        answer->bytes = (uint8_t *)text;
+        answer->len = (size_t)len;
+}
+
+static void answer_error(struct sim_answer *answer, const char *status, const char *type)
+{
+        char body[200];
+        (void)snprintf(body, sizeof(body), "{\"__type\":\"%s\",\"message\":\"simulated\"}", type); /* it fits */
+        answer_text(answer, status, "", body);
+}
+
+/* Every id in one record's data. */
+static void firehose_take(struct sim_endpoint *endpoint, const char *base64, size_t base64_len)
+{
+        static const char field[] = "\"messageId\":\"id-";
+        static uint8_t text[1024 * 1024];
+        SIM_CHECK(base64_len % 4 == 0 && base64_len / 4 * 3 < sizeof(text));
+        int len = EVP_DecodeBlock(text, (const unsigned char *)base64, (int)base64_len);
+        SIM_CHECK(len > 0);
+        const uint8_t *at = text, *end = text + len;
+        uint32_t found = 0;
+        while ((at = memmem(at, (size_t)(end - at), field, sizeof(field) - 1)) != NULL) {
+                at += sizeof(field) - 1;
+                unsigned long id = strtoul((const char *)at, NULL, 10);
+                SIM_CHECK(id < endpoint->events_max);
+                endpoint->received[id]++;
+                endpoint->taken_events++;
+                found++;
+                /* commonHeaders has it again: the rest of the line is the same event. */
+                at = memchr(at, '\n', (size_t)(end - at));
+                SIM_CHECK(at != NULL);
+        }
+        SIM_CHECK(found > 0);
+}
+
+static void firehose_request(struct sim_endpoint *endpoint, struct slice body, struct sim_answer *answer)
+{
+        static const char field[] = "\"Data\":\"";
+        char *text = NULL;
+        size_t text_len = 0;
+        uint32_t refused = 0, records = 0;
+        bool partial = sim_chance(endpoint->faults.partial);
+        bool throttled = sim_chance(0.5);
+        FILE *out = open_memstream(&text, &text_len);
+        SIM_CHECK(out != NULL);
+        const char *at = (const char *)body.ptr, *end = at + body.len;
+        while ((at = memmem(at, (size_t)(end - at), field, sizeof(field) - 1)) != NULL) {
+                at += sizeof(field) - 1;
+                const char *quote = memchr(at, '"', (size_t)(end - at));
+                SIM_CHECK(quote != NULL);
+                (void)fputs(records == 0 ? "" : ",", out);
+                records++;
+                if (partial && sim_chance(0.3)) {
+                        (void)fprintf(out, "{\"ErrorCode\":\"%s\",\"ErrorMessage\":\"simulated\"}",
+                                      throttled ? "ServiceUnavailableException" : "InternalFailure");
+                        refused++;
+                } else {
+                        (void)fputs("{\"RecordId\":\"1\"}", out);
+                        firehose_take(endpoint, at, (size_t)(quote - at));
+                }
+                at = quote;
+        }
+        SIM_CHECK(records > 0 && records <= 500);
+        (void)fclose(out);
+        char *whole = NULL;
+        SIM_CHECK(asprintf(&whole, "{\"FailedPutCount\":%u,\"Encrypted\":false,\"RequestResponses\":[%s]}", refused,
+                           text) > 0);
+        answer_text(answer, "200 OK", "", whole);
+        free(whole);
+        free(text);
+}
+
+static void cloudwatch_request(struct sim_endpoint *endpoint, struct slice body, struct sim_answer *answer)
+{
+        json_t *root = json_loadb((const char *)body.ptr, body.len, 0, NULL);
+        json_t *data = json_object_get(root, "MetricData");
+        size_t index;
+        json_t *datum;
+        SIM_CHECK(json_array_size(data) > 0 && json_array_size(data) <= 1000);
+        json_array_foreach(data, index, datum)
+        {
+                json_t *count = json_array_get(json_object_get(datum, "Counts"), 0);
+                SIM_CHECK(json_number_value(count) >= 1);
+                answer->counted += (uint64_t)json_number_value(count);
+        }
+        json_decref(root);
+        endpoint->counted += answer->counted;
+        answer_text(answer, "200 OK", "", "{}");
+}
+
+/* An answer that takes nothing. False: none of these. */
+static bool refuse(struct sim_endpoint *endpoint, struct sim_answer *answer)
+{
+        const struct sim_request_faults *faults = &endpoint->faults;
+        if (sim_chance(faults->error_500))
+                answer_error(answer, "500 Internal Server Error", "InternalFailure");
+        else if (sim_chance(faults->error_503_bare))
+                answer_text(answer, "503 Service Unavailable", "Retry-After: 1\r\n", "<html>busy</html>");
+        else if (sim_chance(faults->throttle))
+                answer_error(answer, "400 Bad Request", "ThrottlingException");
+        else if (sim_chance(faults->garbage))
+                answer_text(answer, "400 Bad Request", "", "\xff\xfe not json at all {{{");
+        else if (sim_chance(faults->not_found))
+                answer_error(answer, "400 Bad Request", "ResourceNotFoundException");
+        else if (sim_chance(faults->denied))
+                answer_error(answer, "400 Bad Request", "AccessDeniedException");
+        else if (sim_chance(faults->expired_token))
+                answer_error(answer, "400 Bad Request", "ExpiredTokenException");
+        else if (sim_chance(faults->skew))
+                answer_error(answer, "403 Forbidden", "InvalidSignatureException");
+        else
+                return false;
+        return true;
+}
+
+void sim_endpoint_request(struct sim_endpoint *endpoint, struct slice head, struct slice body,
+                          struct sim_answer *ret_answer)
+{
+        const struct sim_request_faults *faults = &endpoint->faults;
+        (void)head;
+        endpoint->requests++;
+        *ret_answer = (struct sim_answer){.after_ns = sim_below(20 * CLOCK_NS_PER_MS)};
+        if (sim_chance(faults->slow))
+                ret_answer->after_ns = sim_below(40 * CLOCK_NS_PER_S);
+        if (refuse(endpoint, ret_answer))
+                return;
+        bool silent = sim_chance(faults->silent);
+        if (silent && sim_chance(0.5))
+                return; /* not taken either; the connection just stays */
+        if (endpoint->service == SIM_FIREHOSE)
+                firehose_request(endpoint, body, ret_answer);
+        else
+                cloudwatch_request(endpoint, body, ret_answer);
+        bool lost = sim_chance(faults->reset_after);
+        if (silent || lost) {
+                free(ret_answer->bytes);
+                ret_answer->bytes = NULL;
+                ret_answer->len = 0;
+                ret_answer->reset = lost;
+        } else if (sim_chance(faults->cut_answer)) {
+                ret_answer->len = sim_below(ret_answer->len);
+                ret_answer->reset = true;
+        } else if (sim_chance(faults->twice)) {
+                uint8_t *both = realloc(ret_answer->bytes, 2 * ret_answer->len);
+                SIM_CHECK(both != NULL);
+                memcpy(both + ret_answer->len, both, ret_answer->len);
+                ret_answer->bytes = both;
+                ret_answer->len *= 2;
+        }
+}

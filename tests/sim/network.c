@@ -1,0 +1,467 @@
+/* io/io.h on a network in memory. An operation is a line in a table until it is due; a turn of the loop ends those that
+ * are, in an order that the seed shuffles. A socket is two queues of bytes: what the client has sent and the endpoint
+ * has yet to read whole, and what the endpoint answered, in pieces with a time each. */
+#include "io/io.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "tests/sim/sim.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SIM_OPS_MAX     128u
+#define SIM_SOCKETS_MAX 64u
+#define SIM_SOCKET_BASE 2000000
+#define SIM_REQUEST_MAX ((size_t)1024 * 1024)
+#define SIM_PIECES_MAX  64u
+#define SIM_WIRE_NS     (2 * CLOCK_NS_PER_MS) /* most times, the longest way of a piece */
+#define SIM_DISK_NS     CLOCK_NS_PER_MS
+
+enum sim_kind { SIM_NONE, SIM_CONNECT, SIM_RECV, SIM_SEND, SIM_WRITE, SIM_SYNC, SIM_TIMER };
+
+struct sim_op {
+        struct io_op *op;
+        enum sim_kind kind;
+        bool cancelled;
+        int fd;
+        void *to;
+        const void *from;
+        size_t bytes;
+        uint64_t offset;
+        uint64_t due_ns;
+};
+
+struct sim_piece {
+        uint8_t *bytes;
+        size_t len, taken;
+        uint64_t due_ns;
+};
+
+struct sim_socket {
+        bool used, connected, shut, reset, ended; /* ended: no byte follows the pieces */
+        enum sim_connect fate;
+        struct sim_endpoint *endpoint;
+        uint8_t *request;
+        size_t request_len;
+        struct sim_piece pieces[SIM_PIECES_MAX];
+        uint32_t pieces_count, pieces_taken;
+        uint64_t counted; /* of the request whose answer is on its way */
+};
+
+struct io_loop {
+        struct io_op *posted, **posted_last;
+};
+
+static struct sim_op ops[SIM_OPS_MAX];
+static struct sim_socket sockets[SIM_SOCKETS_MAX];
+static uint64_t wish_ns = UINT64_MAX;
+static bool sleeps;
+
+uint64_t sim_network_wish_ns(void)
+{
+        return wish_ns;
+}
+
+void sim_network_sleeps(bool wanted)
+{
+        sleeps = wanted;
+}
+
+/* ---------------------------------------------------------------------------------------------- loops */
+
+enum err_code io_loop_create(const struct io_options *options, struct io_loop **ret_loop, struct err *reterr)
+{
+        (void)options;
+        struct io_loop *loop = calloc(1, sizeof(*loop));
+        if (loop == NULL)
+                return err_set(reterr, ERR_MEMORY, "out of memory for a loop");
+        loop->posted_last = &loop->posted;
+        *ret_loop = loop;
+        return ERR_OK;
+}
+
+void io_loop_free(struct io_loop *loop)
+{
+        if (loop == NULL)
+                return;
+        SIM_CHECK(io_loop_pending(loop) == 0);
+        free(loop);
+}
+
+void io_loop_wake(struct io_loop *loop)
+{
+        (void)loop; /* the world turns it anyway */
+}
+
+uint32_t io_loop_pending(const struct io_loop *loop)
+{
+        uint32_t count = 0;
+        (void)loop;
+        for (uint32_t i = 0; i < SIM_OPS_MAX; i++)
+                count += ops[i].kind != SIM_NONE;
+        return count;
+}
+
+void io_post(struct io_loop *loop, struct io_op *op)
+{
+        op->next = NULL;
+        *loop->posted_last = op;
+        loop->posted_last = &op->next;
+}
+
+/* ---------------------------------------------------------------------------------------------- operations */
+
+static struct sim_op *submit(struct io_op *op, enum sim_kind kind, int fd, uint64_t after_ns)
+{
+        ASSERT(!op->submitted);
+        for (uint32_t i = 0; i < SIM_OPS_MAX; i++) {
+                if (ops[i].kind != SIM_NONE)
+                        continue;
+                op->submitted = true;
+                ops[i] = (struct sim_op){.op = op, .kind = kind, .fd = fd, .due_ns = sim_now_ns() + after_ns};
+                return &ops[i];
+        }
+        sim_fail("more than %u operations", SIM_OPS_MAX);
+}
+
+static struct sim_socket *socket_of(int fd)
+{
+        SIM_CHECK(fd >= SIM_SOCKET_BASE && fd < SIM_SOCKET_BASE + (int)SIM_SOCKETS_MAX);
+        struct sim_socket *own = &sockets[fd - SIM_SOCKET_BASE];
+        SIM_CHECK(own->used);
+        return own;
+}
+
+int io_socket(int family)
+{
+        SIM_CHECK(family == AF_INET);
+        for (uint32_t i = 0; i < SIM_SOCKETS_MAX; i++) {
+                if (sockets[i].used)
+                        continue;
+                uint8_t *request = sockets[i].request;
+                sockets[i] = (struct sim_socket){.used = true, .request = request};
+                if (request == NULL)
+                        sockets[i].request = malloc(SIM_REQUEST_MAX);
+                SIM_CHECK(sockets[i].request != NULL);
+                return SIM_SOCKET_BASE + (int)i;
+        }
+        errno = EMFILE;
+        return -1;
+}
+
+void io_socket_shutdown(int fd)
+{
+        socket_of(fd)->shut = true;
+}
+
+/* An answer that is not read whole never came: whatever its request had counted may be sent again. */
+static void socket_close(struct sim_socket *own)
+{
+        if (own->endpoint != NULL)
+                own->endpoint->ambiguous += own->counted;
+        own->counted = 0;
+        for (uint32_t i = 0; i < own->pieces_count; i++)
+                free(own->pieces[i].bytes);
+        own->pieces_count = own->pieces_taken = 0;
+        own->used = false;
+}
+
+void io_socket_close(int fd)
+{
+        struct sim_socket *own = socket_of(fd);
+        for (uint32_t i = 0; i < SIM_OPS_MAX; i++)
+                SIM_CHECK(ops[i].kind == SIM_NONE || ops[i].fd != fd);
+        socket_close(own);
+}
+
+void io_connect(struct io_loop *loop, struct io_op *op, int fd, const struct sockaddr *address, socklen_t address_bytes)
+{
+        struct sockaddr_in in;
+        (void)loop;
+        SIM_CHECK(address_bytes == sizeof(in));
+        memcpy(&in, address, sizeof(in));
+        struct sim_socket *own = socket_of(fd);
+        own->endpoint = sim_endpoint_at(ntohs(in.sin_port));
+        own->fate = sim_endpoint_connect(own->endpoint);
+        struct sim_op *line = submit(op, SIM_CONNECT, fd, sim_below(SIM_WIRE_NS));
+        if (own->fate == SIM_CONNECT_HANGS)
+                line->due_ns = UINT64_MAX;
+}
+
+void io_recv(struct io_loop *loop, struct io_op *op, int fd, void *buffer, size_t bytes)
+{
+        (void)loop;
+        struct sim_op *line = submit(op, SIM_RECV, fd, 0);
+        line->to = buffer;
+        line->bytes = bytes;
+}
+
+void io_send(struct io_loop *loop, struct io_op *op, int fd, const void *buffer, size_t bytes)
+{
+        (void)loop;
+        struct sim_op *line = submit(op, SIM_SEND, fd, sim_below(SIM_WIRE_NS));
+        line->from = buffer;
+        line->bytes = bytes;
+}
+
+void io_write(struct io_loop *loop, struct io_op *op, int fd, const void *buffer, size_t bytes, uint64_t offset)
+{
+        (void)loop;
+        struct sim_op *line = submit(op, SIM_WRITE, fd, sim_below(SIM_DISK_NS));
+        line->from = buffer;
+        line->bytes = bytes;
+        line->offset = offset;
+}
+
+void io_fdatasync(struct io_loop *loop, struct io_op *op, int fd)
+{
+        (void)loop;
+        (void)submit(op, SIM_SYNC, fd, sim_below(4 * SIM_DISK_NS));
+}
+
+void io_poll(struct io_loop *loop, struct io_op *op, int fd, short events)
+{
+        (void)loop;
+        (void)op;
+        (void)events;
+        sim_fail("nothing here polls descriptor %d", fd);
+}
+
+void io_timer(struct io_loop *loop, struct io_op *op, uint64_t deadline_monotonic_ns)
+{
+        (void)loop;
+        submit(op, SIM_TIMER, -1, 0)->due_ns = deadline_monotonic_ns;
+}
+
+void io_cancel(struct io_loop *loop, struct io_op *op)
+{
+        (void)loop;
+        for (uint32_t i = 0; i < SIM_OPS_MAX; i++)
+                if (ops[i].kind != SIM_NONE && ops[i].op == op)
+                        ops[i].cancelled = true;
+}
+
+/* ---------------------------------------------------------------------------------------------- the wire */
+
+static void socket_answer(struct sim_socket *own, const struct sim_answer *answer)
+{
+        uint64_t due_ns = sim_now_ns() + answer->after_ns;
+        uint32_t parts = answer->len < 8 ? 1 : 1 + (uint32_t)sim_below(4);
+        size_t at = 0;
+        own->counted += answer->counted;
+        for (uint32_t i = 0; i < parts && answer->len > 0; i++) {
+                size_t len = i + 1 == parts ? answer->len - at : sim_below(answer->len - at);
+                if (len == 0)
+                        continue;
+                SIM_CHECK(own->pieces_count < SIM_PIECES_MAX);
+                struct sim_piece *piece = &own->pieces[own->pieces_count++];
+                *piece = (struct sim_piece){.bytes = malloc(len), .len = len};
+                SIM_CHECK(piece->bytes != NULL);
+                memcpy(piece->bytes, answer->bytes + at, len);
+                due_ns += sim_below(SIM_WIRE_NS);
+                piece->due_ns = due_ns;
+                at += len;
+        }
+        free(answer->bytes);
+        own->ended |= answer->reset;
+        if (answer->reset && answer->len == 0)
+                own->reset = true;
+}
+
+/* The bytes of one send arrive. Returns the result of the send. */
+static int32_t socket_arrive(struct sim_socket *own, const uint8_t *bytes, size_t len)
+{
+        if (own->reset || own->shut)
+                return -EPIPE;
+        if (sim_endpoint_breaks(own->endpoint)) {
+                own->reset = true;
+                return sim_chance(0.5) ? -ECONNRESET : (int32_t)(len > 1 ? 1 + sim_below(len - 1) : len);
+        }
+        SIM_CHECK(own->request_len + len <= SIM_REQUEST_MAX);
+        memcpy(own->request + own->request_len, bytes, len);
+        own->request_len += len;
+        for (;;) {
+                static const char field[] = "\r\nContent-Length: ";
+                const uint8_t *end = memmem(own->request, own->request_len, "\r\n\r\n", 4);
+                if (end == NULL)
+                        return (int32_t)len;
+                size_t head_len = (size_t)(end - own->request) + 4;
+                const uint8_t *at = memmem(own->request, head_len, field, sizeof(field) - 1);
+                SIM_CHECK(at != NULL);
+                size_t body_len = strtoul((const char *)at + sizeof(field) - 1, NULL, 10);
+                if (own->request_len < head_len + body_len)
+                        return (int32_t)len;
+                struct sim_answer answer = {0};
+                sim_endpoint_request(own->endpoint, slice_of(own->request, head_len),
+                                     slice_of(own->request + head_len, body_len), &answer);
+                socket_answer(own, &answer);
+                own->request_len -= head_len + body_len;
+                memmove(own->request, own->request + head_len + body_len, own->request_len);
+        }
+}
+
+/* True: *ret_result is that of the receive. */
+static bool socket_receive(struct sim_socket *own, struct sim_op *line, int32_t *ret_result)
+{
+        if (own->shut) {
+                *ret_result = 0;
+                return true;
+        }
+        if (own->pieces_taken < own->pieces_count) {
+                struct sim_piece *piece = &own->pieces[own->pieces_taken];
+                if (piece->due_ns > sim_now_ns())
+                        return false;
+                size_t len = piece->len - piece->taken < line->bytes ? piece->len - piece->taken : line->bytes;
+                memcpy(line->to, piece->bytes + piece->taken, len);
+                piece->taken += len;
+                if (piece->taken == piece->len)
+                        own->pieces_taken++;
+                if (own->pieces_taken == own->pieces_count) {
+                        for (uint32_t i = 0; i < own->pieces_count; i++)
+                                free(own->pieces[i].bytes);
+                        own->pieces_count = own->pieces_taken = 0;
+                        if (!own->ended) {
+                                /* The answer is there in whole; a kill may come before anybody has taken note of it. */
+                                own->endpoint->counted_last = own->counted;
+                                own->counted = 0;
+                        }
+                }
+                *ret_result = (int32_t)len;
+                return true;
+        }
+        if (own->reset)
+                *ret_result = -ECONNRESET;
+        else if (own->ended)
+                *ret_result = 0;
+        return own->reset || own->ended;
+}
+
+/* True: the operation has ended, with *ret_result. */
+static bool op_ended(struct sim_op *line, int32_t *ret_result)
+{
+        uint64_t now_ns = sim_now_ns();
+        struct sim_socket *own = line->fd >= SIM_SOCKET_BASE ? socket_of(line->fd) : NULL;
+        bool due = line->due_ns <= now_ns;
+        /* What has begun on a disk cannot be called back. */
+        if (line->cancelled && line->kind != SIM_WRITE && line->kind != SIM_SYNC &&
+            (line->kind != SIM_SEND || sim_chance(0.5))) {
+                *ret_result = -ECANCELED;
+                return true;
+        }
+        switch (line->kind) {
+        case SIM_CONNECT:
+                if (!due)
+                        return false;
+                *ret_result = own->fate == SIM_CONNECT_OK ? 0 : -ECONNREFUSED;
+                own->connected = own->fate == SIM_CONNECT_OK;
+                return true;
+        case SIM_RECV:
+                return socket_receive(own, line, ret_result);
+        case SIM_SEND:
+                if (due || own->shut)
+                        *ret_result = socket_arrive(own, line->from, line->bytes);
+                return due || own->shut;
+        case SIM_WRITE:
+                if (due)
+                        *ret_result = sim_disk_io_write(line->fd, line->from, line->bytes, line->offset);
+                return due;
+        case SIM_SYNC:
+                if (due)
+                        *ret_result = sim_disk_io_sync(line->fd);
+                return due;
+        case SIM_TIMER:
+                *ret_result = -ETIME;
+                return due;
+        case SIM_NONE:
+                break;
+        }
+        return false;
+}
+
+uint64_t sim_network_next_ns(void)
+{
+        uint64_t next_ns = UINT64_MAX;
+        for (uint32_t i = 0; i < SIM_OPS_MAX; i++) {
+                const struct sim_op *line = &ops[i];
+                uint64_t due_ns = line->due_ns;
+                if (line->kind == SIM_NONE)
+                        continue;
+                if (line->cancelled)
+                        return sim_now_ns();
+                if (line->kind == SIM_RECV) {
+                        const struct sim_socket *own = socket_of(line->fd);
+                        bool ready = own->shut || own->reset || own->ended;
+                        due_ns = own->pieces_taken < own->pieces_count ? own->pieces[own->pieces_taken].due_ns
+                                 : ready                               ? sim_now_ns()
+                                                                       : UINT64_MAX;
+                }
+                next_ns = due_ns < next_ns ? due_ns : next_ns;
+        }
+        return next_ns;
+}
+
+static uint32_t loop_run_posted(struct io_loop *loop)
+{
+        uint32_t count = 0;
+        struct io_op *op = loop->posted;
+        loop->posted = NULL;
+        loop->posted_last = &loop->posted;
+        while (op != NULL) {
+                struct io_op *next = op->next;
+                op->done(op, 0, false);
+                op = next;
+                count++;
+        }
+        return count;
+}
+
+uint32_t io_loop_turn(struct io_loop *loop, uint64_t timeout_ns)
+{
+        uint64_t now_ns = sim_now_ns();
+        wish_ns = timeout_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + timeout_ns;
+        if (sleeps && timeout_ns > 0 && loop->posted == NULL) {
+                uint64_t next_ns = sim_network_next_ns();
+                sim_clock_set(next_ns < wish_ns ? next_ns : wish_ns);
+        }
+        uint32_t count = loop_run_posted(loop);
+        uint32_t first = (uint32_t)sim_below(SIM_OPS_MAX);
+        for (uint32_t i = 0; i < SIM_OPS_MAX; i++) {
+                struct sim_op *line = &ops[(first + i) % SIM_OPS_MAX];
+                int32_t result = 0;
+                if (line->kind == SIM_NONE || !op_ended(line, &result))
+                        continue;
+                struct io_op *op = line->op;
+                line->kind = SIM_NONE;
+                op->submitted = false;
+                op->done(op, result, false);
+                count++;
+        }
+        return count;
+}
+
+void sim_network_process_ended(void)
+{
+        for (uint32_t i = 0; i < SIM_OPS_MAX; i++) {
+                struct sim_op *line = &ops[i];
+                /* What the kernel had begun may be done, in whole or in part; nobody is there to be told. */
+                if ((line->kind == SIM_WRITE || line->kind == SIM_SEND) && sim_chance(0.5)) {
+                        size_t bytes =
+                                sim_chance(0.5) || line->bytes < 2 ? line->bytes : 1 + sim_below(line->bytes - 1);
+                        if (line->kind == SIM_WRITE)
+                                (void)sim_disk_io_write(line->fd, line->from, bytes, line->offset);
+                        else
+                                (void)socket_arrive(socket_of(line->fd), line->from, bytes);
+                }
+                line->kind = SIM_NONE;
+        }
+        for (uint32_t i = 0; i < SIM_SOCKETS_MAX; i++)
+                if (sockets[i].used)
+                        socket_close(&sockets[i]);
+        for (uint32_t i = 0; i < sim_endpoints_count; i++) {
+                sim_endpoints[i].ambiguous += sim_endpoints[i].counted_last;
+                sim_endpoints[i].counted_last = 0;
+        }
+}

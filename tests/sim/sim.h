@@ -1,0 +1,150 @@
+/* The simulation: the real journal, shard, workers and destinations in one process, on a clock, a disk and a network
+ * that one seed drives. Link-time seams: clock.c stands in for base/clock.h, disk.c for io/disk.h (and the directories
+ * of base/file.h), network.c for io/io.h. The code under test is compiled with a call at every basic block, so that a
+ * kill can happen between any two of them (crash.c).
+ *
+ *     main.c      seeds, one forked process each; what failed, and how to run it again
+ *     world.c     one seed: producers, start, crashes, power cuts, faults, healing, and what must hold
+ *     endpoints.c what the network leads to: Firehose and CloudWatch as far as requests and answers go, with faults
+ *
+ * One thread. Everything random comes from sim_random, so a seed means the same run every time. */
+#ifndef SENDRING_TESTS_SIM_SIM_H
+#define SENDRING_TESTS_SIM_SIM_H
+
+#include "base/random.h"
+#include "base/slice.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* ---- main.c */
+
+extern struct random_state sim_random;
+extern bool sim_trace; /* --trace: every step is printed */
+
+bool sim_chance(double probability);
+uint64_t sim_below(uint64_t bound);
+
+/* A step worth telling. Goes into the digest of the run, by which two runs of a seed are compared. */
+void sim_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* An invariant does not hold: says what, and ends this seed as failed. */
+void sim_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+
+#define SIM_CHECK(condition)                                                                 \
+        do {                                                                                 \
+                if (!(condition))                                                            \
+                        sim_fail("%s:%d: %s does not hold", __FILE__, __LINE__, #condition); \
+        } while (0)
+
+/* ---- clock.c */
+
+uint64_t sim_now_ns(void);
+void sim_clock_advance(uint64_t duration_ns);
+void sim_clock_set(uint64_t now_ns); /* only forward */
+
+/* ---- crash.c */
+
+/* Runs body(argument); true: it was killed, at the `blocks`th basic block of the code under test (0: never). What it
+ * had allocated is lost with the process that it stands for. */
+bool sim_run(void (*body)(void *argument), void *argument, uint64_t blocks);
+uint64_t sim_blocks_run(void); /* basic blocks so far */
+
+/* ---- disk.c */
+
+struct sim_disk_faults {
+        double read_eio, write_eio, sync_eio, short_write, open_failure;
+        uint64_t capacity_bytes; /* ENOSPC above it */
+};
+extern struct sim_disk_faults sim_disk_faults;
+
+/* The process is gone: its descriptors, locks and mappings are closed; stores into mappings stay. */
+void sim_disk_process_ended(void);
+/* The host is gone: of what was not synced, any part may be there, in pieces down to sectors and less. */
+void sim_disk_power_cut(void);
+uint64_t sim_disk_used_bytes(void);
+/* Somebody made it long ago. */
+void sim_disk_make_directory(const char *path);
+/* For io_write() and io_fdatasync(): as pwrite() and fdatasync(), with -errno. */
+int32_t sim_disk_io_write(int fd, const void *from, size_t bytes, uint64_t offset);
+int32_t sim_disk_io_sync(int fd);
+/* The current content of every file whose path begins with `prefix`. */
+void sim_disk_each(const char *prefix, void (*each)(void *context, const char *path, struct slice content),
+                   void *context);
+
+/* ---- network.c */
+
+/* When the next operation could end or byte arrive; UINT64_MAX: nothing is on its way. */
+uint64_t sim_network_next_ns(void);
+/* What the last turn of a loop was willing to sleep until. */
+uint64_t sim_network_wish_ns(void);
+/* The process is gone: operations end unseen, some of them done; connections are reset. */
+void sim_network_process_ended(void);
+/* A turn that may sleep lets the clock go on by itself. */
+void sim_network_sleeps(bool sleeps);
+
+/* ---- endpoints.c */
+
+struct sim_request_faults {
+        double refuse;       /* the connection is */
+        double hang;         /* the connection never comes about */
+        double reset_before; /* in the middle of the request: nothing was taken */
+        double reset_after;  /* taken, and the answer is lost */
+        double silent;       /* taken or not, never answered */
+        double error_500, error_503_bare, throttle, garbage, not_found, denied, expired_token, skew;
+        double partial;    /* some records are refused */
+        double cut_answer; /* a part of the answer, then the end */
+        double twice;      /* the answer comes twice */
+        double slow;       /* the answer takes seconds */
+};
+
+enum sim_service { SIM_FIREHOSE, SIM_CLOUDWATCH };
+
+struct sim_endpoint {
+        const char *name;
+        enum sim_service service;
+        uint16_t port;
+        bool dead; /* no connection comes about any more */
+        struct sim_request_faults faults;
+        uint32_t *received; /* [events_max] by id: how often it was taken (Firehose) */
+        uint32_t events_max;
+        uint64_t requests, taken_events;
+        uint64_t counted;      /* CloudWatch: sum of the counts taken */
+        uint64_t ambiguous;    /* of these, in requests whose answer did not reach the other side in whole */
+        uint64_t counted_last; /* of the newest request whose answer did */
+};
+
+#define SIM_ENDPOINTS_MAX 4u
+extern struct sim_endpoint sim_endpoints[SIM_ENDPOINTS_MAX];
+extern uint32_t sim_endpoints_count;
+struct sim_endpoint *sim_endpoint_at(uint16_t port);
+
+/* What the endpoint does with a connection or with the request that has come in whole; decided once each. */
+enum sim_connect { SIM_CONNECT_OK, SIM_CONNECT_REFUSED, SIM_CONNECT_HANGS };
+enum sim_connect sim_endpoint_connect(struct sim_endpoint *endpoint);
+
+struct sim_answer {
+        uint8_t *bytes; /* malloc'ed; NULL: none */
+        size_t len;
+        bool reset; /* the connection, instead of an answer or after what there is of it */
+        uint64_t after_ns;
+        uint64_t counted; /* of this request, taken: ambiguous until the answer is there */
+};
+void sim_endpoint_request(struct sim_endpoint *endpoint, struct slice head, struct slice body,
+                          struct sim_answer *ret_answer);
+/* Whether the connection breaks before this request has come in whole. */
+bool sim_endpoint_breaks(struct sim_endpoint *endpoint);
+
+/* ---- world.c */
+
+struct sim_result {
+        uint64_t published, received, duplicates, kills, power_cuts, starts, failed_starts, shed_lanes;
+        uint64_t disk_full, sim_ms;
+};
+/* One seed, from an empty disk to an empty journal. Fails by sim_fail(). */
+void sim_world_run(struct sim_result *ret_result);
+/* What is the same for every seed, and costs time: plans, OpenSSL. */
+void sim_world_prepare(void);
+
+#endif

@@ -1,0 +1,894 @@
+/* One seed: a host with a disk, producers with lanes, a router that is started, killed and started again, endpoints
+ * that have bad days, and then a time in which everything works, at whose end nothing may be missing.
+ *
+ * What must hold (design: promises P2, P3, P5):
+ *
+ *     always           the ledger of every log and target balances, after each start as well
+ *     at the end       every event whose publish returned OK was taken by each of its destinations; `accepted` of a
+ *                      target is exactly what was published for it, since the hand-over from a lane is exactly once;
+ *                      CloudWatch's sums are exact but for requests whose answer was lost
+ *     a power cut      excuses what was not flushed (durability host) or not delivered before (durability process);
+ *                      it never excuses a start that fails, or a ledger that does not balance
+ *     a dead endpoint  delays nobody else
+ */
+#include "base/clock.h"
+#include "base/counters.h"
+#include "base/log.h"
+#include "codecs/codec.h"
+#include "egress/worker.h"
+#include "journal/journal.h"
+#include "ring/ring_internal.h"
+#include "router/shard.h"
+#include "rules/rules.h"
+#include "tests/sim/sim.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#define WORLD_EVENTS_MAX  1024u
+#define WORLD_LANES_MAX   3u
+#define WORLD_TARGETS_MAX 8u
+#define WORLD_PORT        7000u
+#define WORLD_HEALED_NS   (600 * CLOCK_NS_PER_S) /* the longest that healing may take */
+#define WORLD_STEPS_MAX   400000u
+
+#define WORLD_DIRECTORY "/var/lib/sendring"
+#define WORLD_FILE      "/var/log/sendring/events.ndjson"
+
+/* What is routed where. Malformed events have no set. */
+enum world_set { SET_ALPHA, SET_BETA, SET_FILE, SET_ALL, SET_UNKNOWN, SET_MALFORMED, SETS_COUNT };
+enum world_sink { SINK_ALPHA, SINK_BETA, SINK_FILE, SINK_CLOUDWATCH, SINKS_COUNT };
+static const bool world_routes[SETS_COUNT][SINKS_COUNT] = {
+        [SET_ALPHA] = {[SINK_ALPHA] = true},
+        [SET_BETA] = {[SINK_BETA] = true, [SINK_CLOUDWATCH] = true},
+        [SET_FILE] = {[SINK_FILE] = true, [SINK_ALPHA] = true},
+        [SET_ALL] = {[SINK_ALPHA] = true, [SINK_BETA] = true, [SINK_FILE] = true, [SINK_CLOUDWATCH] = true},
+};
+
+struct world_event {
+        enum world_set set;
+        bool flushed;
+        bool excused; /* a power cut came before its publisher could know that it was safe */
+        uint64_t published_ns;
+        uint64_t end_position; /* in its lane */
+        uint8_t lane;
+        uint32_t lane_life;
+};
+
+struct world_lane {
+        struct ring_lane *lane;
+        struct ring_producer producer;
+        uint64_t lane_id;
+        int data_fd; /* the keeper's copies */
+        int page_fd;
+        uint32_t life; /* a power cut ends it */
+};
+
+struct world_target {
+        enum world_sink sink;
+        uint16_t number;
+        struct egress_target *target;
+};
+
+static struct rules_plan *plan_packed, *plan_skip; /* the same sets; CloudWatch resends or skips what is ambiguous */
+static struct rules_settings settings;
+static struct credentials credentials;
+static struct egress_credentials credentials_shared;
+static struct counters_block blocks[2];
+static struct counters_target_row rows[WORLD_TARGETS_MAX];
+
+static struct world {
+        /* by the seed */
+        bool host, skips_ambiguous, power_cuts, bulkhead, tiny_journal;
+        double kill_chance, request_trouble, disk_trouble;
+        uint32_t events_wanted, lanes_count, big_percent;
+
+        /* the router, when it runs */
+        bool running;
+        struct journal *journal;
+        struct egress_worker *worker;
+        struct shard *shard;
+        struct ring_bed *bed;
+        struct shard_plan plan;
+        uint16_t numbers[WORLD_TARGETS_MAX][LIMIT_SHARDS_MAX];
+        uint8_t workers[WORLD_TARGETS_MAX];
+        uint16_t unmatched, rejected;
+        struct world_target targets[WORLD_TARGETS_MAX];
+        uint32_t targets_count;
+        enum err_code start_code;
+        char start_text[ERR_TEXT_BYTES_MAX];
+        bool balanced;
+        bool turned;
+
+        struct world_lane lanes[WORLD_LANES_MAX];
+        struct world_event events[WORLD_EVENTS_MAX];
+        uint32_t events_count;
+        bool faults_off;
+        uint64_t start_at_ns;
+        uint64_t file_settled; /* power cuts without durability host: what had come to the file before */
+        struct sim_result result;
+} world;
+
+/* ---------------------------------------------------------------------------------------------- once a process */
+
+static struct rules_plan *world_plan(const char *ambiguous)
+{
+        static const char sets[] = "ConfigurationSets:\n"
+                                   "- ConfigurationSetName: set-0\n  EventDestinations: [%s]\n"
+                                   "- ConfigurationSetName: set-1\n  EventDestinations: [%s, %s]\n"
+                                   "- ConfigurationSetName: set-2\n  EventDestinations: [%s, %s]\n"
+                                   "- ConfigurationSetName: set-3\n  EventDestinations: [%s, %s, %s, %s]\n";
+        static const char alpha[] =
+                "{EventDestinationName: alpha, EventDestination: {Enabled: true, MatchingEventTypes: [SEND], "
+                "KinesisFirehoseDestination: {IamRoleArn: 'arn:aws:iam::123456789012:role/r', DeliveryStreamArn: "
+                "'arn:aws:firehose:us-east-1:123456789012:deliverystream/alpha'}}}";
+        static const char beta[] =
+                "{EventDestinationName: beta, EventDestination: {Enabled: true, MatchingEventTypes: [SEND], "
+                "KinesisFirehoseDestination: {IamRoleArn: 'arn:aws:iam::123456789012:role/r', DeliveryStreamArn: "
+                "'arn:aws:firehose:us-east-1:123456789012:deliverystream/beta'}, Sendring: {Packing: none}}}";
+        static const char file[] =
+                "{EventDestinationName: file, EventDestination: {Enabled: true, MatchingEventTypes: [SEND], "
+                "Sendring: {FileDestination: {Path: " WORLD_FILE ", RotateBytes: 64KiB}}}}";
+        char cloudwatch[512];
+        char *text = NULL;
+        (void)snprintf(cloudwatch, sizeof(cloudwatch),
+                       "{EventDestinationName: cw, EventDestination: {Enabled: true, MatchingEventTypes: [SEND], "
+                       "CloudWatchDestination: {DimensionConfigurations: [{DimensionName: 'ses:configuration-set', "
+                       "DimensionValueSource: MESSAGE_TAG, DefaultDimensionValue: none}]}, Sendring: {Period: 1s, "
+                       "Protocol: json, Compression: none, AmbiguousTimeout: %s}}}",
+                       ambiguous);
+        SIM_CHECK(asprintf(&text, sets, alpha, beta, cloudwatch, file, alpha, alpha, beta, file, cloudwatch) > 0);
+        struct rules_report report;
+        struct rules_plan *plan = NULL;
+        rules_report_init(&report);
+        if (rules_plan_parse("sim.yaml", slice_of_text(text), &settings, &plan, &report) != ERR_OK)
+                rules_report_print(&report, stderr);
+        SIM_CHECK(plan != NULL && rules_plan_targets_count(plan) == SINKS_COUNT);
+        rules_report_release(&report);
+        free(text);
+        return plan;
+}
+
+void sim_world_prepare(void)
+{
+        settings = (struct rules_settings){
+                .state_directory = WORLD_DIRECTORY,
+                .region = "us-east-1",
+                .account_id = "123456789012",
+                .partition = "aws",
+                .default_configuration_set = "",
+        };
+        settings.egress.linger_ms = 20;
+        settings.egress.batch_bytes_max = 256 * 1024;
+        settings.egress.in_flight_max = 4;
+        settings.egress.connect_timeout_ms = 2000;
+        settings.egress.request_timeout_ms = 5000;
+        settings.egress.idle_timeout_ms = 10000;
+        settings.egress.retry_base_ms = 5;
+        settings.egress.retry_throttle_base_ms = 10;
+        settings.egress.retry_max_ms = 500;
+        settings.egress.ca_bundle = "";
+        settings.router.nap_us = 200;
+        settings.router.nap_window_ms = 10;
+        /* One client may ask for both streams; ours have an endpoint each, told apart by the settings of their target.
+         */
+        (void)snprintf(settings.egress.firehose.url, sizeof(settings.egress.firehose.url), "http://127.0.0.1:%u",
+                       WORLD_PORT);
+        (void)snprintf(settings.egress.cloudwatch.url, sizeof(settings.egress.cloudwatch.url), "http://127.0.0.1:%u",
+                       WORLD_PORT + 2);
+        plan_packed = world_plan("resend");
+        plan_skip = world_plan("skip");
+        (void)snprintf(credentials.access_key_id, sizeof(credentials.access_key_id), "AKIDEXAMPLE");
+        (void)snprintf(credentials.secret_access_key, sizeof(credentials.secret_access_key), "secret");
+        atomic_store_explicit(&credentials_shared.current, &credentials, memory_order_relaxed);
+        log_level_set(LOG_INFO);
+}
+
+/* ---------------------------------------------------------------------------------------------- lanes */
+
+static void world_lane_open(uint32_t index)
+{
+        struct world_lane *own = &world.lanes[index];
+        struct err err;
+        own->lane_id = random_u64(&sim_random) | 1;
+        own->life++;
+        if (ring_lane_create(own->lane_id, LIMIT_LANE_BYTES_MIN * 8, world.host, &own->lane, &err) != ERR_OK)
+                sim_fail("a lane cannot be made: %s", err.text);
+        own->data_fd = dup(own->lane->data_fd);
+        own->page_fd = dup(own->lane->page_fd);
+        own->lane->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        SIM_CHECK(own->data_fd >= 0 && own->page_fd >= 0 && own->lane->bell_fd >= 0);
+        own->producer = (struct ring_producer){
+                .head_page = own->lane->map,
+                .data = own->lane->data,
+                .daemon_page = (const uint8_t *)own->lane->page,
+                .bed_page = (const uint8_t *)ring_bed_page_of(world.bed),
+                .lane_bytes = own->lane->lane_bytes,
+                .payload_bytes_max = own->lane->payload_bytes_max,
+                .connection_fd = -1,
+                .bell_fd = own->lane->bell_fd,
+                .lane_id = own->lane_id,
+        };
+}
+
+/* What ring/server.c does at a take-over: the keeper's descriptors, a page of our own, the journal's word on how far
+ * the lane was taken. */
+static void world_lane_adopt(uint32_t index)
+{
+        struct world_lane *own = &world.lanes[index];
+        struct err err;
+        int data_fd = dup(own->data_fd);
+        uint64_t bytes = own->producer.lane_bytes;
+        SIM_CHECK(data_fd >= 0);
+        if (ring_lane_adopt(own->lane_id, bytes, world.host, data_fd, own->page_fd,
+                            journal_lane_position(world.journal, own->lane_id), &own->lane, &err) != ERR_OK)
+                sim_fail("a lane cannot be taken over: %s", err.text);
+        own->lane->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        own->page_fd = dup(own->lane->page_fd);
+        SIM_CHECK(own->page_fd >= 0 && own->lane->bell_fd >= 0);
+        /* The producer has its own mapping of the data, as ever; it is sent the new page. */
+        own->producer.daemon_page = (const uint8_t *)own->lane->page;
+        own->producer.bed_page = (const uint8_t *)ring_bed_page_of(world.bed);
+        own->producer.bell_fd = own->lane->bell_fd;
+        own->producer.detached = false;
+}
+
+static size_t world_encode(uint32_t id, const struct world_event *event, uint32_t padding, uint8_t *out, size_t room)
+{
+        static char subject[64 * 1024];
+        struct sendring_event sent;
+        struct sendring_str to = SENDRING_STR("rcpt@example.com");
+        char message_id[32], set_name[32];
+        struct err err;
+        size_t bytes = 0;
+        if (event->set == SET_MALFORMED) {
+                memset(out, 0xc1, 64); /* a byte that msgpack never uses */
+                return 8 + sim_below(56);
+        }
+        codec_event_init(&sent, SENDRING_SEND);
+        (void)snprintf(message_id, sizeof(message_id), "id-%08u", id);
+        (void)snprintf(set_name, sizeof(set_name), "set-%u", (unsigned)event->set);
+        sent.mail.configuration_set = sendring_strn(set_name, strlen(set_name));
+        sent.mail.timestamp_ms = 1767323045678;
+        sent.mail.message_id = sendring_strn(message_id, strlen(message_id));
+        sent.mail.source = SENDRING_STR("sender@example.com");
+        sent.mail.destination.items = &to;
+        sent.mail.destination.count = 1;
+        if (padding > 0) {
+                memset(subject, 'x', padding);
+                sent.mail.headers_present = 1;
+                sent.mail.common_headers.subject = sendring_strn(subject, padding);
+        }
+        if (codec_event_encode(&sent, out, room, &bytes, &err) != ERR_OK)
+                sim_fail("an event cannot be encoded: %s", err.text);
+        return bytes;
+}
+
+/* False: the lane is full. */
+static bool world_publish(void)
+{
+        static uint8_t bytes[128 * 1024];
+        uint32_t index = (uint32_t)sim_below(world.lanes_count);
+        struct world_lane *own = &world.lanes[index];
+        SIM_CHECK(world.events_count < WORLD_EVENTS_MAX);
+        uint32_t id = world.events_count;
+        struct world_event *event = &world.events[id];
+        *event = (struct world_event){.set = (enum world_set)sim_below(SETS_COUNT + 4), .lane = (uint8_t)index};
+        if (event->set >= SETS_COUNT)
+                event->set = (enum world_set)sim_below(SET_ALL + 1);
+        uint32_t padding = sim_below(100) < world.big_percent ? (uint32_t)sim_below(60000) : (uint32_t)sim_below(800);
+        size_t len = world_encode(id, event, padding, bytes, sizeof(bytes));
+        uint8_t *payload = NULL;
+        enum err_code code = ring_reserve(&own->producer, (uint32_t)len, &payload);
+        if (code == ERR_FULL)
+                return false;
+        SIM_CHECK(code == ERR_OK);
+        memcpy(payload, bytes, len);
+        if (sim_chance(0.02)) {
+                ring_discard(&own->producer); /* the producer has thought better of it, or died here */
+                return true;
+        }
+        SIM_CHECK(ring_commit(&own->producer, (uint32_t)len) == ERR_OK);
+        event->published_ns = sim_now_ns();
+        event->end_position = own->producer.head;
+        event->lane_life = own->life;
+        world.events_count++;
+        return true;
+}
+
+/* What flushing producers are told now. */
+static void world_look_at_durable(void)
+{
+        for (uint32_t i = 0; i < world.lanes_count && world.host; i++) {
+                const struct ring_daemon_page *page =
+                        (const struct ring_daemon_page *)(const void *)world.lanes[i].producer.daemon_page;
+                uint64_t durable = atomic_load_explicit(&page->durable, memory_order_acquire);
+                for (uint32_t id = world.events_count; id-- > 0;) {
+                        struct world_event *event = &world.events[id];
+                        if (event->lane != i || event->lane_life != world.lanes[i].life)
+                                continue;
+                        if (event->flushed)
+                                break;
+                        event->flushed = event->end_position <= durable;
+                }
+        }
+}
+
+/* ---------------------------------------------------------------------------------------------- the router */
+
+static const struct rules_plan *world_rules(void)
+{
+        return world.skips_ambiguous ? plan_skip : plan_packed;
+}
+
+static enum err_code world_open_targets(struct err *reterr)
+{
+        world.targets_count = rules_plan_targets_count(world_rules());
+        for (uint32_t i = 0; i < world.targets_count; i++) {
+                struct world_target *target = &world.targets[i];
+                const struct rules_target *spec = rules_plan_target(world_rules(), i);
+                target->sink = spec->service == RULES_SERVICE_FILE                           ? SINK_FILE
+                               : spec->service == RULES_SERVICE_CLOUDWATCH                   ? SINK_CLOUDWATCH
+                               : slice_has_suffix(spec->key, SLICE("none")) || !spec->packed ? SINK_BETA
+                                                                                             : SINK_ALPHA;
+                enum err_code code = journal_target_register(world.journal, spec->key, &target->number, reterr);
+                if (code != ERR_OK)
+                        return code;
+                world.numbers[i][0] = target->number;
+                world.workers[i] = 0;
+                /* The settings are read while a target is made: each stream has its endpoint. */
+                (void)snprintf(settings.egress.firehose.url, sizeof(settings.egress.firehose.url),
+                               "http://127.0.0.1:%u", WORLD_PORT + (target->sink == SINK_BETA));
+                code = egress_target_create(spec, world.numbers[i], world.worker, world.targets_count, &rows[i],
+                                            &target->target, reterr);
+                if (code != ERR_OK)
+                        return code;
+                SIM_CHECK(egress_worker_add_target(world.worker, target->target));
+        }
+        return ERR_OK;
+}
+
+static void world_check_ledger(uint16_t number, const char *name)
+{
+        struct journal_target_state state;
+        struct err err = {.text = ""};
+        uint64_t waiting = 0;
+        enum err_code code = journal_target_audit(world.journal, number, &state, &waiting, &err);
+        if (code != ERR_OK) {
+                /* A disk that cannot be read now tells nothing; it is asked again when it can. */
+                if (!world.faults_off && (code == ERR_SYSTEM || code == ERR_MEMORY))
+                        return;
+                sim_fail("the ledger of %s cannot be counted: %s", name, err.text);
+        }
+        uint64_t settled = state.delivered + state.dead_lettered + state.shed + state.expired;
+        if (state.accepted != settled + waiting)
+                sim_fail(
+                        "the ledger of %s does not balance: accepted %llu, delivered %llu dead-lettered %llu shed %llu "
+                        "expired %llu waiting %llu",
+                        name, (unsigned long long)state.accepted, (unsigned long long)state.delivered,
+                        (unsigned long long)state.dead_lettered, (unsigned long long)state.shed,
+                        (unsigned long long)state.expired, (unsigned long long)waiting);
+}
+
+static void world_check_ledgers(void)
+{
+        for (uint32_t number = 0; number < journal_targets_count(world.journal); number++) {
+                struct journal_target_state state;
+                if (journal_target_get(world.journal, (uint16_t)number, &state))
+                        world_check_ledger((uint16_t)number, state.key);
+        }
+}
+
+/* In sim_run(): may be killed at any block. */
+static void world_start(void *unused)
+{
+        struct err err = {.text = ""};
+        struct journal_recovery recovery = {0};
+        (void)unused;
+        world.journal = NULL;
+        world.worker = NULL;
+        world.shard = NULL;
+        struct journal_options options = {
+                .directory = WORLD_DIRECTORY "/journal/shard-0",
+                .segment_bytes = LIMIT_SEGMENT_BYTES_MIN,
+                .size_bytes_max = (world.tiny_journal ? 4 : 16) * (uint64_t)LIMIT_SEGMENT_BYTES_MIN,
+                .segments_mapped_max = 4,
+                .durability = world.host ? JOURNAL_DURABILITY_HOST : JOURNAL_DURABILITY_PROCESS,
+        };
+        world.start_code = journal_open(&options, &world.journal, &recovery, &err);
+        if (world.start_code == ERR_OK)
+                world.start_code = journal_target_register(world.journal, SLICE("(unmatched)"), &world.unmatched, &err);
+        if (world.start_code == ERR_OK)
+                world.start_code = journal_target_register(world.journal, SLICE("(rejected)"), &world.rejected, &err);
+        if (world.start_code != ERR_OK)
+                goto out;
+        journal_target_retire(world.journal, world.unmatched);
+        journal_target_retire(world.journal, world.rejected);
+        struct egress_worker_options worker_options = {
+                .shards_count = 1,
+                .journals = &world.journal,
+                .counters = &blocks[0],
+                .settings = &settings,
+                .credentials = &credentials_shared,
+                .dead_letter_directory = WORLD_DIRECTORY "/dead-letter",
+                .outbox_directory = WORLD_DIRECTORY "/cloudwatch",
+        };
+        world.start_code = egress_worker_create(&worker_options, &world.worker, &err);
+        if (world.start_code == ERR_OK)
+                world.start_code = world_open_targets(&err);
+        if (world.start_code != ERR_OK)
+                goto out;
+        world.plan = (struct shard_plan){(struct rules_plan *)(uintptr_t)world_rules(), world.numbers, world.workers};
+        struct shard_options shard_options = {
+                .core = -1,
+                .settings = &settings,
+                .journal = world.journal,
+                .bed = world.bed,
+                .workers = &world.worker,
+                .workers_count = 1,
+                .counters = &blocks[1],
+                .target_unmatched = world.unmatched,
+                .target_rejected = world.rejected,
+                .control_eventfd = -1,
+        };
+        world.start_code = shard_create(&shard_options, &world.plan, &world.shard, &err);
+out:
+        (void)snprintf(world.start_text, sizeof(world.start_text), "%s", err.text);
+        sim_note("start: %s targets %u,%u,%u,%u records %llu cut %llu quarantined %llu lost %llu %s",
+                 err_text(world.start_code), world.numbers[0][0], world.numbers[1][0], world.numbers[2][0],
+                 world.numbers[3][0], (unsigned long long)recovery.records, (unsigned long long)recovery.cut_bytes,
+                 (unsigned long long)recovery.quarantined_segments, (unsigned long long)recovery.lost_records,
+                 err.text);
+        if (world.start_code == ERR_OK)
+                return;
+        if (world.worker != NULL)
+                egress_worker_free(world.worker);
+        journal_close(world.journal);
+}
+
+static void world_lose_router(void)
+{
+        world.running = false;
+        sim_network_process_ended();
+        world.start_at_ns = sim_now_ns() + sim_below(200 * CLOCK_NS_PER_MS);
+}
+
+static void world_kill(void)
+{
+        sim_note("kill after %llu blocks", (unsigned long long)sim_blocks_run());
+        world.result.kills++;
+        world_lose_router();
+        sim_disk_process_ended();
+}
+
+/* How far a look at the file destination finds each event. */
+static uint32_t file_seen[WORLD_EVENTS_MAX];
+static void world_count_file(void *context, const char *path, struct slice content)
+{
+        static const char field[] = "\"messageId\":\"id-";
+        const uint8_t *at = content.ptr, *end = at + content.len;
+        (void)context;
+        while (at < end && (at = memmem(at, (size_t)(end - at), field, sizeof(field) - 1)) != NULL) {
+                at += sizeof(field) - 1;
+                unsigned long id = strtoul((const char *)at, NULL, 10);
+                const uint8_t *line_end = memchr(at, '\n', (size_t)(end - at));
+                bool torn = line_end == NULL || memchr(at, '\0', (size_t)(line_end - at)) != NULL;
+                /* With durability process nothing is synced, and a rotated file is not looked at again. */
+                bool excused = !world.host && world.result.power_cuts > 0 && strcmp(path, WORLD_FILE) != 0;
+                if (torn && !excused)
+                        sim_fail("%s has a torn line", path);
+                if (torn)
+                        return;
+                SIM_CHECK(id < WORLD_EVENTS_MAX);
+                file_seen[id]++;
+                at = line_end; /* commonHeaders has it again */
+        }
+}
+
+static void world_power_cut(void)
+{
+        sim_note("power cut");
+        world.result.power_cuts++;
+        world_look_at_durable();
+        for (uint32_t id = 0; id < world.events_count; id++)
+                if (!world.host || !world.events[id].flushed)
+                        world.events[id].excused = true;
+        world_lose_router();
+        sim_disk_power_cut();
+        for (uint32_t i = 0; i < world.lanes_count; i++)
+                world_lane_open(i); /* the producers start anew, too */
+}
+
+static void world_try_start(void)
+{
+        uint64_t blocks_until = 0;
+        world.result.starts++;
+        if (!world.faults_off && sim_chance(world.kill_chance * 4))
+                blocks_until = 1 + sim_below(sim_chance(0.5) ? 3000 : 60000);
+        if (sim_run(world_start, NULL, blocks_until)) {
+                world_kill();
+                return;
+        }
+        if (world.start_code != ERR_OK) {
+                world.result.failed_starts++;
+                sim_network_process_ended();
+                sim_disk_process_ended();
+                world.start_at_ns = sim_now_ns() + 100 * CLOCK_NS_PER_MS + sim_below(CLOCK_NS_PER_S);
+                if (world.faults_off)
+                        sim_fail("a start without faults failed: %s", world.start_text);
+                return;
+        }
+        world.running = true;
+        for (uint32_t i = 0; i < world.lanes_count; i++) {
+                world_lane_adopt(i);
+                SIM_CHECK(shard_give_lane(world.shard, world.lanes[i].lane));
+        }
+        world_check_ledgers();
+}
+
+/* ---- turns, in sim_run() */
+
+static void turn_shard(void *unused)
+{
+        uint32_t events = 0;
+        (void)unused;
+        (void)shard_turn(world.shard, &events);
+}
+
+static void turn_worker(void *unused)
+{
+        (void)unused;
+        (void)egress_worker_turn(world.worker);
+}
+
+static void turn_helper(void *unused)
+{
+        struct err err;
+        (void)unused;
+        enum err_code code = journal_maintain(world.journal, &err); /* tried again and again: a full disk passes */
+        world.result.disk_full += code == ERR_DISK_FULL || code == ERR_FULL;
+        if (code != ERR_OK)
+                sim_note("maintenance: %s", err.text);
+        if (world.host && journal_sync(world.journal, &err) != ERR_OK)
+                sim_note("sync: %s", err.text); /* flushes wait */
+}
+
+static void end_gracefully(void *unused)
+{
+        uint32_t events = 0;
+        struct err err;
+        (void)unused;
+        sim_network_sleeps(true);
+        shard_stop(world.shard, sim_now_ns() + CLOCK_NS_PER_S);
+        while (shard_turn(world.shard, &events)) {
+                (void)journal_maintain(world.journal, &err); /* as above */
+                sim_clock_advance(CLOCK_NS_PER_MS);
+        }
+        egress_worker_stop(world.worker, sim_now_ns() + sim_below(2 * CLOCK_NS_PER_S));
+        egress_worker_run(world.worker);
+        egress_worker_free(world.worker);
+        shard_free(world.shard);
+        journal_close(world.journal);
+        sim_network_sleeps(false);
+}
+
+static void world_step(void)
+{
+        static void (*const turns[])(void *) = {turn_shard, turn_worker, turn_helper};
+        uint64_t blocks_until = 0;
+        if (!world.faults_off && sim_chance(world.kill_chance))
+                blocks_until = 1 + sim_below(sim_chance(0.5) ? 100 : 20000);
+        void (*turn)(void *) = turns[sim_below(10) < 5 ? 1 : sim_below(2) * 2];
+        if (!world.faults_off && sim_chance(world.kill_chance / 4))
+                turn = end_gracefully;
+        bool killed = sim_run(turn, NULL, blocks_until);
+        sim_network_sleeps(false);
+        if (killed) {
+                world_kill();
+                return;
+        }
+        if (turn == end_gracefully) {
+                sim_note("ended as asked");
+                world_lose_router();
+                sim_disk_process_ended();
+                return;
+        }
+        if (!world.faults_off && world.power_cuts && sim_chance(world.kill_chance))
+                world_power_cut();
+}
+
+/* To the next thing that can happen. */
+static void world_wait(void)
+{
+        uint64_t next_ns = sim_network_next_ns(), now_ns = sim_now_ns();
+        if (world.running && sim_network_wish_ns() < next_ns)
+                next_ns = sim_network_wish_ns();
+        uint64_t longest_ns = now_ns + (sim_chance(0.9) ? 5 : 300) * CLOCK_NS_PER_MS;
+        sim_clock_set(next_ns < longest_ns ? next_ns : longest_ns);
+}
+
+/* ---------------------------------------------------------------------------------------------- a seed */
+
+static double some(double most)
+{
+        return sim_chance(0.4) ? 0 : most * random_unit(&sim_random);
+}
+
+static void world_choose_request_faults(struct sim_endpoint *endpoint, double trouble)
+{
+        endpoint->faults = (struct sim_request_faults){
+                .refuse = some(trouble),
+                .hang = some(trouble / 4),
+                .reset_before = some(trouble),
+                .reset_after = some(trouble),
+                .silent = some(trouble / 4),
+                .error_500 = some(trouble),
+                .error_503_bare = some(trouble),
+                .throttle = some(trouble),
+                .garbage = some(trouble / 4),
+                .not_found = some(trouble / 8),
+                .denied = some(trouble / 8),
+                .expired_token = some(trouble / 8),
+                .skew = some(trouble / 8),
+                .partial = some(trouble * 2),
+                .cut_answer = some(trouble),
+                .twice = some(trouble / 4),
+                .slow = some(trouble / 4),
+        };
+}
+
+static void world_choose_disk_faults(double trouble)
+{
+        sim_disk_faults = (struct sim_disk_faults){
+                .read_eio = some(trouble / 4),
+                .write_eio = some(trouble),
+                .sync_eio = some(trouble),
+                .short_write = some(0.2),
+                .open_failure = some(trouble / 2),
+                .capacity_bytes = sim_chance(0.3 * (trouble > 0)) ? sim_below(8 * LIMIT_SEGMENT_BYTES_MIN) : 0,
+        };
+}
+
+static void world_choose(void)
+{
+        world.host = sim_chance(0.4);
+        world.skips_ambiguous = sim_chance(0.3);
+        world.power_cuts = sim_chance(world.host ? 0.6 : 0.2);
+        world.bulkhead = sim_chance(0.15);
+        world.tiny_journal = sim_chance(0.4);
+        world.kill_chance = world.bulkhead ? 0 : some(0.02);
+        world.request_trouble = world.bulkhead ? 0 : some(0.2);
+        world.disk_trouble = world.bulkhead || sim_chance(0.6) ? 0 : some(0.1);
+        world.events_wanted = 20 + (uint32_t)sim_below(sim_chance(0.8) ? 150 : 800);
+        world.big_percent = (uint32_t)sim_below(sim_chance(0.7) ? 5 : 60);
+        world.lanes_count = 1 + (uint32_t)sim_below(WORLD_LANES_MAX);
+        settings.journal.durability_host = world.host;
+        settings.egress.in_flight_max = 1 + (uint32_t)sim_below(4);
+        sim_endpoints_count = 3;
+        for (uint32_t i = 0; i < sim_endpoints_count; i++) {
+                static const char *const names[] = {"alpha", "beta", "cloudwatch"};
+                sim_endpoints[i] = (struct sim_endpoint){
+                        .name = names[i],
+                        .service = i == 2 ? SIM_CLOUDWATCH : SIM_FIREHOSE,
+                        .port = (uint16_t)(WORLD_PORT + i),
+                        .received = calloc(WORLD_EVENTS_MAX, sizeof(uint32_t)),
+                        .events_max = WORLD_EVENTS_MAX,
+                };
+                SIM_CHECK(sim_endpoints[i].received != NULL);
+                world_choose_request_faults(&sim_endpoints[i], world.request_trouble);
+        }
+        sim_endpoints[0].dead = world.bulkhead;
+        world_choose_disk_faults(world.disk_trouble);
+        sim_note("host %d skip %d power %d bulkhead %d tiny %d kill %.4f requests %.3f disk %.3f events %u lanes %u",
+                 world.host, world.skips_ambiguous, world.power_cuts, world.bulkhead, world.tiny_journal,
+                 world.kill_chance, world.request_trouble, world.disk_trouble, world.events_wanted, world.lanes_count);
+}
+
+/* P5: alpha is dead from the beginning, and there are no other faults. What came for beta long ago is delivered, unless
+ * the journal was full: then nobody gets anything, which is what the limit of its size means. */
+static void world_check_bulkhead(void)
+{
+        if (!world.bulkhead || world.result.disk_full > 0)
+                return;
+        for (uint32_t id = 0; id < world.events_count; id++) {
+                const struct world_event *event = &world.events[id];
+                if (event->published_ns + 3 * CLOCK_NS_PER_S < sim_now_ns() && world_routes[event->set][SINK_BETA] &&
+                    sim_endpoints[1].received[id] == 0)
+                        sim_fail("event %u waits for beta for %llu ms because alpha is dead", id,
+                                 (unsigned long long)((sim_now_ns() - event->published_ns) / CLOCK_NS_PER_MS));
+        }
+}
+
+static void world_trouble(void)
+{
+        uint32_t published_last = 0;
+        uint64_t steps = 0;
+        while (world.events_count < world.events_wanted || sim_chance(0.98)) {
+                if (++steps > WORLD_STEPS_MAX)
+                        break; /* a full journal that nothing empties: healing will */
+                if (world.events_count < world.events_wanted && sim_chance(0.3))
+                        for (uint64_t burst = 1 + sim_below(8); burst > 0; burst--)
+                                if (world.events_count >= world.events_wanted || !world_publish())
+                                        break;
+                published_last = world.events_count;
+                if (!world.running) {
+                        sim_clock_set(world.start_at_ns);
+                        world_try_start();
+                } else {
+                        world_step();
+                }
+                if (sim_chance(0.3))
+                        world_wait();
+                if (sim_chance(0.02) && world.running)
+                        world_check_ledgers();
+                if (sim_chance(0.02))
+                        world_look_at_durable();
+                if (sim_chance(0.002))
+                        world_choose_disk_faults(world.disk_trouble);
+                if (sim_chance(0.02))
+                        world_check_bulkhead();
+                /* A full journal takes nothing for ever while its destinations are dead: enough seen. */
+                if (steps > 20000 && published_last < world.events_wanted && sim_chance(0.001))
+                        break;
+        }
+}
+
+static bool world_is_drained(void)
+{
+        uint64_t position, sequence;
+        if (!world.running)
+                return false;
+        for (uint32_t i = 0; i < world.lanes_count; i++)
+                if (ring_lane_position(world.lanes[i].lane) != world.lanes[i].producer.head)
+                        return false;
+        journal_committed(world.journal, &position, &sequence);
+        for (uint32_t i = 0; i < world.targets_count; i++) {
+                struct journal_target_state state;
+                SIM_CHECK(journal_target_get(world.journal, world.targets[i].number, &state));
+                if (state.accepted != state.delivered + state.dead_lettered + state.shed + state.expired)
+                        return false;
+        }
+        return true;
+}
+
+static void world_heal(void)
+{
+        uint64_t until_ns = sim_now_ns() + WORLD_HEALED_NS, steps = 0;
+        sim_note("healing at %llu ms, %u events", (unsigned long long)(sim_now_ns() / CLOCK_NS_PER_MS),
+                 world.events_count);
+        world.faults_off = true;
+        sim_disk_faults = (struct sim_disk_faults){.short_write = sim_disk_faults.short_write};
+        for (uint32_t i = 0; i < sim_endpoints_count; i++) {
+                sim_endpoints[i].dead = false;
+                sim_endpoints[i].faults = (struct sim_request_faults){0};
+        }
+        /* A failed sync is not forgotten by the process that saw it: flushes wait for a restart. */
+        while (!world_is_drained()) {
+                if (!world.running) {
+                        sim_clock_set(world.start_at_ns);
+                        world_try_start();
+                }
+                world_step();
+                world_wait();
+                if (sim_now_ns() > until_ns || ++steps > WORLD_STEPS_MAX) {
+                        for (uint32_t i = 0; i < world.targets_count; i++) {
+                                char error[200];
+                                counters_row_get_error(&rows[i], error, sizeof(error));
+                                sim_note("target %u: status %u last error %s", i, rows[i].status, error);
+                        }
+                        sim_fail("not everything is delivered %u s after the last fault",
+                                 (unsigned)(WORLD_HEALED_NS / CLOCK_NS_PER_S));
+                }
+        }
+        world_check_ledgers();
+}
+
+/* ---------------------------------------------------------------------------------------------- what must hold */
+
+static uint64_t world_expected(enum world_sink sink, bool all)
+{
+        uint64_t count = 0;
+        for (uint32_t id = 0; id < world.events_count; id++)
+                count += world_routes[world.events[id].set][sink] && (all || !world.events[id].excused);
+        return count;
+}
+
+static void world_check_arrived(void)
+{
+        memset(file_seen, 0, sizeof(file_seen));
+        sim_disk_each(WORLD_FILE, world_count_file, NULL);
+        for (uint32_t id = 0; id < world.events_count; id++) {
+                const struct world_event *event = &world.events[id];
+                uint32_t counts[SINKS_COUNT] = {
+                        [SINK_ALPHA] = sim_endpoints[0].received[id],
+                        [SINK_BETA] = sim_endpoints[1].received[id],
+                        [SINK_FILE] = file_seen[id],
+                };
+                for (uint32_t sink = 0; sink < SINK_CLOUDWATCH; sink++) {
+                        static const char *const names[] = {"alpha", "beta", "the file"};
+                        if (!world_routes[event->set][sink]) {
+                                if (counts[sink] > 0)
+                                        sim_fail("event %u of set %d came to %s", id, event->set, names[sink]);
+                                continue;
+                        }
+                        if (counts[sink] == 0 && !event->excused)
+                                sim_fail("event %u is missing at %s (lane %u, published at %llu ms%s)", id, names[sink],
+                                         event->lane, (unsigned long long)(event->published_ns / CLOCK_NS_PER_MS),
+                                         event->flushed ? ", flushed" : "");
+                        world.result.received += counts[sink] > 0;
+                        world.result.duplicates += counts[sink] > 1 ? counts[sink] - 1 : 0;
+                }
+        }
+}
+
+static void world_check_cloudwatch(void)
+{
+        const struct sim_endpoint *endpoint = &sim_endpoints[2];
+        uint64_t most = world_expected(SINK_CLOUDWATCH, true), least = world_expected(SINK_CLOUDWATCH, false);
+        sim_note("cloudwatch: expected %llu to %llu counted %llu ambiguous %llu", (unsigned long long)least,
+                 (unsigned long long)most, (unsigned long long)endpoint->counted,
+                 (unsigned long long)endpoint->ambiguous);
+        if (!world.skips_ambiguous && endpoint->counted < least)
+                sim_fail("CloudWatch counted %llu of %llu", (unsigned long long)endpoint->counted,
+                         (unsigned long long)least);
+        if (world.result.power_cuts == 0 && endpoint->counted > most + endpoint->ambiguous)
+                sim_fail("CloudWatch counted %llu for %llu events; only %llu were ambiguous",
+                         (unsigned long long)endpoint->counted, (unsigned long long)most,
+                         (unsigned long long)endpoint->ambiguous);
+}
+
+static uint64_t world_accepted(uint16_t number)
+{
+        struct journal_target_state state;
+        SIM_CHECK(journal_target_get(world.journal, number, &state));
+        return state.accepted;
+}
+
+/* Exactly once from lane to journal. */
+static void world_check_accepted(void)
+{
+        uint64_t unmatched = 0, rejected = 0;
+        if (world.result.power_cuts > 0)
+                return; /* what was lost with the power was counted, or not */
+        for (uint32_t i = 0; i < world.targets_count; i++) {
+                uint64_t accepted = world_accepted(world.targets[i].number);
+                uint64_t expected = world_expected(world.targets[i].sink, true);
+                if (accepted != expected)
+                        sim_fail("target %u accepted %llu of %llu published events", i, (unsigned long long)accepted,
+                                 (unsigned long long)expected);
+        }
+        for (uint32_t id = 0; id < world.events_count; id++) {
+                unmatched += world.events[id].set == SET_UNKNOWN;
+                rejected += world.events[id].set == SET_MALFORMED;
+        }
+        if (world_accepted(world.unmatched) != unmatched || world_accepted(world.rejected) != rejected)
+                sim_fail("unmatched %llu of %llu, rejected %llu of %llu",
+                         (unsigned long long)world_accepted(world.unmatched), (unsigned long long)unmatched,
+                         (unsigned long long)world_accepted(world.rejected), (unsigned long long)rejected);
+}
+
+void sim_world_run(struct sim_result *ret_result)
+{
+        struct err err;
+        world_choose();
+        sim_disk_make_directory("/var/log/sendring");
+        if (ring_bed_create(&world.bed, &err) != ERR_OK)
+                sim_fail("no bed: %s", err.text);
+        for (uint32_t i = 0; i < world.lanes_count; i++)
+                world_lane_open(i);
+        world_trouble();
+        world_heal();
+        world_check_arrived();
+        world_check_cloudwatch();
+        world_check_accepted();
+        sim_run(end_gracefully, NULL, 0);
+        world.result.published = world.events_count;
+        world.result.sim_ms = sim_now_ns() / CLOCK_NS_PER_MS;
+        sim_note("done: %llu kills %llu power cuts %llu starts %llu duplicates", (unsigned long long)world.result.kills,
+                 (unsigned long long)world.result.power_cuts, (unsigned long long)world.result.starts,
+                 (unsigned long long)world.result.duplicates);
+        *ret_result = world.result;
+}
