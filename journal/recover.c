@@ -395,14 +395,15 @@ static enum err_code recover_repair(struct recover *recover, size_t index, const
         return ERR_OK;
 }
 
-static enum err_code recover_cover(struct recover *recover, size_t index, uint64_t offset, uint64_t end,
-                                   uint64_t next_sequence)
+/* A cursor that stands within a gap would find damage there, where the gap's header is not. An earlier open may have
+ * covered it and ended before it moved the cursor. */
+static void recover_pass_gap(struct recover *recover, size_t index, uint64_t offset, uint64_t end,
+                             uint64_t next_sequence)
 {
-        struct journal_record_header gap;
         struct journal *journal = recover->journal;
         const uint64_t base = journal->segments[index].base_position;
-        /* A cursor that stands on damage behind the first would find it there again, beside the gap's header. */
-        for (uint32_t number = 0; number < journal_targets_count(journal); number++) {
+        uint32_t count = journal->target_recovery == NULL ? 0 : journal_targets_count(journal);
+        for (uint32_t number = 0; number < count; number++) {
                 struct journal_target_recovery *found = &journal->target_recovery[number];
                 if (found->cursor_position <= base + offset || found->cursor_position >= base + end)
                         continue;
@@ -410,7 +411,14 @@ static enum err_code recover_cover(struct recover *recover, size_t index, uint64
                 found->cursor_sequence = next_sequence;
                 found->cursor_moved = true;
         }
-        journal_gap_fill(&gap, end - offset, next_sequence, journal->segments[index].seed);
+}
+
+static enum err_code recover_cover(struct recover *recover, size_t index, uint64_t offset, uint64_t end,
+                                   uint64_t next_sequence)
+{
+        struct journal_record_header gap;
+        recover_pass_gap(recover, index, offset, end, next_sequence);
+        journal_gap_fill(&gap, end - offset, next_sequence, recover->journal->segments[index].seed);
         return recover_repair(recover, index, &gap, sizeof(gap), offset);
 }
 
@@ -539,7 +547,10 @@ static enum err_code recover_scan(struct recover *recover, size_t index)
                 /* The numbers that a gap covers were counted by the open that wrote it. */
                 if (!gap && recover->expected != 0)
                         lost += header.sequence - recover->expected;
-                if (!gap)
+                if (gap)
+                        recover_pass_gap(recover, index, offset, offset + journal_record_bytes(header.payload_bytes),
+                                         header.sequence);
+                else
                         code = recover_record(recover, base + offset, &header);
                 recover->expected = header.sequence + !gap;
                 offset += journal_record_bytes(header.payload_bytes);

@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@
 #define SIM_PATH_BYTES  256u
 #define SIM_FILE_BYTES  ((size_t)16 * 1024 * 1024) /* the largest file; only what is touched takes memory */
 #define SIM_SECTOR      512u
+#define SIM_PAGE        4096u
 #define SIM_CHANGES_MAX 64u
 
 struct sim_inode {
@@ -357,6 +359,41 @@ int disk_zero(int fd, uint64_t offset, uint64_t bytes)
         return 0;
 }
 
+/* A store into a page that the kernel takes for written makes it dirty again, though it changes nothing: what a failed
+ * sync has left behind is made read-only, and the fault tells. */
+static void page_stored(int signal, siginfo_t *info, void *context)
+{
+        (void)signal;
+        (void)context;
+        uint8_t *address = (uint8_t *)info->si_addr;
+        for (uint32_t i = 0; i < SIM_INODES_MAX; i++) {
+                struct sim_inode *inode = &inodes[i];
+                if (!inode->used || inode->directory || address < inode->bytes ||
+                    address >= inode->bytes + SIM_FILE_BYTES)
+                        continue;
+                size_t at = (size_t)(address - inode->bytes) / SIM_PAGE * SIM_PAGE;
+                if (mprotect(inode->bytes + at, SIM_PAGE, PROT_READ | PROT_WRITE) < 0)
+                        abort();
+                for (size_t sector = at; sector < at + SIM_PAGE; sector += SIM_SECTOR)
+                        inode->clean[sector] = (uint8_t)~inode->bytes[sector];
+                return;
+        }
+        static const struct sigaction usual = {.sa_handler = SIG_DFL};
+        (void)sigaction(SIGSEGV, &usual, NULL); /* not ours: it comes again, and ends the process */
+}
+
+static void inode_watch_forgotten(struct sim_inode *inode)
+{
+        static bool watching;
+        static const struct sigaction action = {.sa_sigaction = page_stored, .sa_flags = SA_SIGINFO};
+        if (!watching)
+                SIM_CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
+        watching = true;
+        for (uint64_t at = 0; at < inode->high; at += SIM_PAGE)
+                if (memcmp(inode->bytes + at, inode->durable + at, SIM_PAGE) != 0)
+                        SIM_CHECK(mprotect(inode->bytes + at, SIM_PAGE, PROT_READ) == 0);
+}
+
 /* Brings what is dirty to the disk; `part`: any of it only. */
 static void inode_write_back(struct sim_inode *inode, bool part)
 {
@@ -369,6 +406,8 @@ static void inode_write_back(struct sim_inode *inode, bool part)
         }
         if (!part || sim_chance(0.5))
                 inode->durable_size = inode->size;
+        if (part)
+                inode_watch_forgotten(inode);
 }
 
 int disk_sync(int fd)
