@@ -143,6 +143,7 @@ struct journal_segment {
         uint32_t seed;
         _Atomic uint32_t pins;        /* readers in it */
         bool unusable;                /* found at open: nothing can be written there */
+        bool damaged;                 /* found at open, and not to be covered: readers check every record */
         uint8_t *map;                 /* NULL: cold. Changed by control under the mutex */
         const _Atomic uint32_t *lost; /* while mapped: its pages that could not be backed (io/disk.h) */
         int fd;                       /* open while mapped */
@@ -237,10 +238,12 @@ enum err_code journal_targets_reserve_numbers(struct journal *journal, uint32_t 
 enum err_code journal_targets_sync(struct journal *journal, struct err *reterr);
 /* Whether an fdatasync of a segment failed since the log was last written whole. */
 bool journal_targets_sync_failed(const struct journal_targets *targets);
-void journal_targets_note_sync(struct journal_targets *targets, bool failed);
 /* Writes the file anew where pages of it were lost. ERR_CORRUPT: done, and it should be told. ERR_DISK_FULL,
  * ERR_SYSTEM: not yet. */
 enum err_code journal_targets_heal(struct journal *journal, struct err *reterr);
+/* Notes there, for the next open, whether a sync of segments or of the targets file itself still has to be made good.
+ */
+void journal_note_sync(struct journal *journal);
 /* Read-only: looks at the file's count again. */
 void journal_targets_refresh(struct journal_targets *targets);
 

@@ -130,13 +130,14 @@ static __attribute__((noinline)) enum err_code journal_reader_enter(struct journ
         reader->seed = segment->seed;
         const uint8_t *map = segment->map;
         reader->lost = segment->lost;
+        reader->verify = map == NULL || segment->damaged;
         if (!journal->read_only) {
                 /* Relaxed: under the mutex, where control looks at it. */
                 atomic_fetch_add_explicit(&segment->pins, 1, memory_order_relaxed);
                 reader->segment = segment;
         }
         (void)pthread_mutex_unlock(&journal->mutex);
-        reader->verify = map == NULL || atomic_load_explicit(reader->lost, memory_order_acquire) != 0;
+        reader->verify = reader->verify || atomic_load_explicit(reader->lost, memory_order_acquire) != 0;
         if (map == NULL) {
                 code = journal_reader_map(reader, size_bytes);
                 if (code != ERR_OK) {

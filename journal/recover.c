@@ -1,5 +1,6 @@
 /* Recovery at open: every segment is read once into private memory, every record judged by itself. Nothing here trusts
  * the files: they may be cut, torn, flipped, or come from elsewhere. */
+#include "base/clock.h"
 #include "journal/journal_internal.h"
 
 #include <errno.h>
@@ -12,7 +13,9 @@
 
 /* What is not read now may be read at once afterwards, over a network for example; what is taken for lost is covered.
  */
-#define RECOVER_READ_TRIES 8u
+#define RECOVER_TRIES  8u
+#define RECOVER_NAP_NS (100 * CLOCK_NS_PER_MS)
+#define RECOVER_NAPS   50u /* in one open: a disk with many bad sectors must not take for ever */
 
 struct recover_file {
         uint64_t number;
@@ -43,11 +46,23 @@ struct recover {
         bool any;            /* there is one */
         uint32_t routes_end; /* target numbers that records name are below it */
         struct err *reterr;
+        uint32_t naps;
 };
 
 /* ------------------------------------------------------------------------------------------------------ files */
 
-static enum err_code recover_read(int fd, uint8_t *to, uint64_t bytes, uint64_t offset)
+/* Whether what failed with EIO is worth another try; waits a little before it. */
+static bool recover_tries_again(struct recover *recover, uint32_t *tries)
+{
+        if (++*tries >= RECOVER_TRIES)
+                return false;
+        if (recover->naps < RECOVER_NAPS)
+                clock_sleep_ns(RECOVER_NAP_NS);
+        recover->naps++;
+        return true;
+}
+
+static enum err_code recover_read(struct recover *recover, int fd, uint8_t *to, uint64_t bytes, uint64_t offset)
 {
         uint64_t done = 0;
         uint32_t tries = 0;
@@ -55,7 +70,7 @@ static enum err_code recover_read(int fd, uint8_t *to, uint64_t bytes, uint64_t 
                 ssize_t got = disk_read(fd, to + done, bytes - done, offset + done);
                 if (got < 0 && errno == EINTR)
                         continue;
-                if (got < 0 && errno == EIO && tries++ < RECOVER_READ_TRIES)
+                if (got < 0 && errno == EIO && recover_tries_again(recover, &tries))
                         continue;
                 if (got < 0 && errno == EIO) {
                         /* A bad sector costs its page, not the file. */
@@ -91,11 +106,14 @@ static enum err_code recover_write(int fd, const void *from, uint64_t bytes, uin
         return ERR_OK;
 }
 
-static enum err_code recover_open(const struct recover *recover, uint64_t number, int flags, int *ret_fd)
+static enum err_code recover_open(struct recover *recover, uint64_t number, int flags, int *ret_fd)
 {
         char name[JOURNAL_NAME_BYTES];
         journal_segment_name(number, JOURNAL_SEGMENT_SUFFIX, name);
-        *ret_fd = disk_open(recover->journal->directory_fd, name, flags | O_NOFOLLOW, 0);
+        uint32_t tries = 0;
+        do
+                *ret_fd = disk_open(recover->journal->directory_fd, name, flags | O_NOFOLLOW, 0);
+        while (*ret_fd < 0 && errno == EIO && recover_tries_again(recover, &tries));
         if (*ret_fd >= 0)
                 return ERR_OK;
         int sys_errno = errno;
@@ -151,7 +169,7 @@ static void recover_quarantine_copy(struct recover *recover, const struct recove
                 uint64_t bytes = file->file_bytes - offset;
                 if (bytes > (uint64_t)1 << 20)
                         bytes = (uint64_t)1 << 20;
-                if (recover_read(from_fd, chunk, bytes, offset) != ERR_OK ||
+                if (recover_read(recover, from_fd, chunk, bytes, offset) != ERR_OK ||
                     recover_write(to_fd, chunk, bytes, offset) != ERR_OK)
                         goto out;
         }
@@ -214,7 +232,7 @@ static enum err_code recover_identify(struct recover *recover, struct recover_fi
                 goto out;
         }
         file->file_bytes = (uint64_t)status.st_size;
-        if (recover_read(fd, head, sizeof(head), 0) != ERR_OK) {
+        if (recover_read(recover, fd, head, sizeof(head), 0) != ERR_OK) {
                 code = err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot read journal segment %016llx in %s",
                                      (unsigned long long)file->number, recover->journal->directory);
                 errno = EIO;
@@ -226,7 +244,7 @@ static enum err_code recover_identify(struct recover *recover, struct recover_fi
         uint64_t end = first == ERR_OK ? file->header.segment_bytes : file->file_bytes;
         enum err_code second = ERR_CORRUPT;
         if (end >= LIMIT_SEGMENT_BYTES_MIN && end <= file->file_bytes &&
-            recover_read(fd, (uint8_t *)&copy, sizeof(copy), end - JOURNAL_PAGE_BYTES) == ERR_OK)
+            recover_read(recover, fd, (uint8_t *)&copy, sizeof(copy), end - JOURNAL_PAGE_BYTES) == ERR_OK)
                 second = journal_segment_header_check(&copy, file->number);
         if (second == ERR_OK && (first != ERR_OK || copy.base_position > file->header.base_position)) {
                 file->header = copy;
@@ -369,7 +387,7 @@ static enum err_code recover_load(struct recover *recover, size_t index)
         enum err_code code = recover_open(recover, recover->files[index].number, O_RDONLY, &fd);
         if (code != ERR_OK && !recover_is_unreadable(code))
                 return code;
-        if (code != ERR_OK || recover_read(fd, recover->bytes, bytes, 0) != ERR_OK) {
+        if (code != ERR_OK || recover_read(recover, fd, recover->bytes, bytes, 0) != ERR_OK) {
                 memset(recover->bytes, 0, bytes);
                 recover->recovery->unreadable_segments++;
         }
@@ -390,6 +408,7 @@ static enum err_code recover_repair(struct recover *recover, size_t index, const
         if (code == ERR_OK)
                 code = recover_write(fd, bytes, count, offset);
         recover->recovery->repair_failures += code != ERR_OK;
+        recover->journal->segments[index].damaged |= code != ERR_OK;
         if (fd >= 0)
                 (void)disk_close(fd); /* the write was checked */
         return ERR_OK;
@@ -694,7 +713,7 @@ static enum err_code recover_write_anew(struct recover *recover, const struct re
                 uint64_t bytes = file->header.segment_bytes - offset;
                 if (bytes > chunk_bytes)
                         bytes = chunk_bytes;
-                code = recover_read(fd, chunk, bytes, offset);
+                code = recover_read(recover, fd, chunk, bytes, offset);
                 if (code == ERR_OK)
                         code = recover_write(fd, chunk, bytes, offset);
         }
@@ -709,6 +728,7 @@ static enum err_code recover_lengths(struct recover *recover)
 {
         struct journal *journal = recover->journal;
         const bool write_anew = journal_targets_sync_failed(&journal->targets);
+        journal->targets_sync_failed |= write_anew;
         for (size_t i = 0; i < recover->files_count; i++) {
                 const struct recover_file *file = &recover->files[i];
                 bool to_be_written = !recover->any || i >= recover->last_index;
@@ -732,7 +752,7 @@ static enum err_code recover_lengths(struct recover *recover)
                 (void)disk_close(fd); /* the writes were checked */
         }
         if (journal->durability == JOURNAL_DURABILITY_HOST)
-                journal_targets_note_sync(&journal->targets, journal->sync_failed);
+                journal_note_sync(journal);
         return ERR_OK;
 }
 

@@ -24,6 +24,7 @@ static enum err_code journal_sync_write_anew(struct journal *journal, struct jou
                 (void)pthread_mutex_lock(&journal->mutex); /* cannot fail: a plain mutex, never taken twice */
                 segment->map = mapped.map;
                 segment->fd = mapped.fd;
+                segment->lost = mapped.lost;
                 (void)pthread_mutex_unlock(&journal->mutex);
                 journal->mapped_count++;
         }
@@ -98,7 +99,7 @@ enum err_code journal_sync_done(struct journal *journal, int sys_errno, struct e
         journal->syncing = false;
         if (sys_errno != 0) {
                 journal->sync_failed = true;
-                journal_targets_note_sync(&journal->targets, true);
+                journal_note_sync(journal);
                 return err_set_errno(reterr, ERR_SYSTEM, sys_errno, "cannot sync segments of journal %s",
                                      journal->directory);
         }
@@ -111,7 +112,7 @@ enum err_code journal_sync_done(struct journal *journal, int sys_errno, struct e
         atomic_store_explicit(&journal->durable_position, journal->sync_position, memory_order_release);
         if (journal->sync_failed && journal->sync_position == journal_committed_position(journal)) {
                 journal->sync_failed = false;
-                journal_targets_note_sync(&journal->targets, false);
+                journal_note_sync(journal);
         }
         return ERR_OK;
 }

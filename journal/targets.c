@@ -242,9 +242,11 @@ bool journal_targets_sync_failed(const struct journal_targets *targets)
         return atomic_load_explicit(&journal_targets_head(targets)->sync_failed, memory_order_relaxed) != 0;
 }
 
-void journal_targets_note_sync(struct journal_targets *targets, bool failed)
+void journal_note_sync(struct journal *journal)
 {
-        atomic_store_explicit(&journal_targets_head(targets)->sync_failed, failed, memory_order_relaxed); /* as above */
+        atomic_store_explicit(&journal_targets_head(&journal->targets)->sync_failed,
+                              journal->sync_failed || journal->targets_sync_failed,
+                              memory_order_relaxed); /* as above */
 }
 
 enum err_code journal_targets_sync(struct journal *journal, struct err *reterr)
@@ -261,7 +263,10 @@ enum err_code journal_targets_sync(struct journal *journal, struct err *reterr)
                         memory_order_relaxed);
         if (journal->targets_sync_failed)
                 (void)atomic_fetch_add_explicit(&journal_targets_head(targets)->count, 0, memory_order_relaxed);
+        bool failed_before = journal->targets_sync_failed;
         journal->targets_sync_failed = disk_sync(targets->fd) < 0;
+        if (journal->targets_sync_failed || failed_before)
+                journal_note_sync(journal); /* leaves errno */
         if (!journal->targets_sync_failed)
                 return ERR_OK;
         return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync %s/targets", journal->directory);

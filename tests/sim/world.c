@@ -31,7 +31,7 @@
 #define WORLD_EVENTS_MAX  1024u
 #define WORLD_LANES_MAX   3u
 #define WORLD_TARGETS_MAX 8u
-#define WORLD_PORT        7000u
+#define WORLD_PORT        7000u                  /* and those after it; the plan names them */
 #define WORLD_HEALED_NS   (600 * CLOCK_NS_PER_S) /* the longest that healing may take */
 #define WORLD_STEPS_MAX   400000u
 
@@ -93,7 +93,7 @@ static struct world {
         struct shard *shard;
         struct ring_bed *bed;
         struct shard_plan plan;
-        uint16_t numbers[WORLD_TARGETS_MAX][LIMIT_SHARDS_MAX];
+        uint16_t numbers[WORLD_TARGETS_MAX][LIMIT_LOGS_MAX];
         uint8_t workers[WORLD_TARGETS_MAX];
         uint16_t unmatched, rejected;
         struct world_target targets[WORLD_TARGETS_MAX];
@@ -124,11 +124,13 @@ static struct rules_plan *world_plan(const char *ambiguous)
         static const char alpha[] =
                 "{EventDestinationName: alpha, EventDestination: {Enabled: true, MatchingEventTypes: [SEND], "
                 "KinesisFirehoseDestination: {IamRoleArn: 'arn:aws:iam::123456789012:role/r', DeliveryStreamArn: "
-                "'arn:aws:firehose:us-east-1:123456789012:deliverystream/alpha'}}}";
+                "'arn:aws:firehose:us-east-1:123456789012:deliverystream/alpha'}, Sendring: {Endpoint: "
+                "'http://127.0.0.1:7000'}}}";
         static const char beta[] =
                 "{EventDestinationName: beta, EventDestination: {Enabled: true, MatchingEventTypes: [SEND], "
                 "KinesisFirehoseDestination: {IamRoleArn: 'arn:aws:iam::123456789012:role/r', DeliveryStreamArn: "
-                "'arn:aws:firehose:us-east-1:123456789012:deliverystream/beta'}, Sendring: {Packing: none}}}";
+                "'arn:aws:firehose:us-east-1:123456789012:deliverystream/beta'}, Sendring: {Packing: none, Endpoint: "
+                "'http://127.0.0.1:7001'}}}";
         static const char file[] =
                 "{EventDestinationName: file, EventDestination: {Enabled: true, MatchingEventTypes: [SEND], "
                 "Sendring: {FileDestination: {Path: " WORLD_FILE ", RotateBytes: 64KiB}}}}";
@@ -173,10 +175,6 @@ void sim_world_prepare(void)
         settings.egress.ca_bundle = "";
         settings.router.nap_us = 200;
         settings.router.nap_window_ms = 10;
-        /* One client may ask for both streams; ours have an endpoint each, told apart by the settings of their target.
-         */
-        (void)snprintf(settings.egress.firehose.url, sizeof(settings.egress.firehose.url), "http://127.0.0.1:%u",
-                       WORLD_PORT);
         (void)snprintf(settings.egress.cloudwatch.url, sizeof(settings.egress.cloudwatch.url), "http://127.0.0.1:%u",
                        WORLD_PORT + 2);
         plan_packed = world_plan("resend");
@@ -330,18 +328,15 @@ static enum err_code world_open_targets(struct err *reterr)
         for (uint32_t i = 0; i < world.targets_count; i++) {
                 struct world_target *target = &world.targets[i];
                 const struct rules_target *spec = rules_plan_target(world_rules(), i);
-                target->sink = spec->service == RULES_SERVICE_FILE                           ? SINK_FILE
-                               : spec->service == RULES_SERVICE_CLOUDWATCH                   ? SINK_CLOUDWATCH
-                               : slice_has_suffix(spec->key, SLICE("none")) || !spec->packed ? SINK_BETA
-                                                                                             : SINK_ALPHA;
+                target->sink = spec->service == RULES_SERVICE_FILE         ? SINK_FILE
+                               : spec->service == RULES_SERVICE_CLOUDWATCH ? SINK_CLOUDWATCH
+                               : !spec->packed                             ? SINK_BETA
+                                                                           : SINK_ALPHA;
                 enum err_code code = journal_target_register(world.journal, spec->key, &target->number, reterr);
                 if (code != ERR_OK)
                         return code;
                 world.numbers[i][0] = target->number;
                 world.workers[i] = 0;
-                /* The settings are read while a target is made: each stream has its endpoint. */
-                (void)snprintf(settings.egress.firehose.url, sizeof(settings.egress.firehose.url),
-                               "http://127.0.0.1:%u", WORLD_PORT + (target->sink == SINK_BETA));
                 code = egress_target_create(spec, world.numbers[i], world.worker, world.targets_count, &rows[i],
                                             &target->target, reterr);
                 if (code != ERR_OK)
