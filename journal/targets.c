@@ -596,7 +596,7 @@ enum err_code journal_targets_heal(struct journal *journal, struct err *reterr)
         for (uint32_t number = 0; number < count; number++)
                 journal_target_write_anew(targets, number);
         atomic_store_explicit(&header->count, count, memory_order_release);
-        journal_targets_note_sync(targets, journal->sync_failed);
+        journal_note_sync(journal);
         return err_set(reterr, ERR_CORRUPT,
                        "pages of %s/targets were lost: somebody cut the file, or the disk fails; it is written anew",
                        journal->directory);
