@@ -470,6 +470,11 @@ void disk_guard_forget(const void *map)
         (void)map;
 }
 
+int disk_map_again(int fd, void *map, uint64_t bytes)
+{
+        sim_fail("nothing was lost of the mapping %p of descriptor %d, %llu bytes", map, fd, (unsigned long long)bytes);
+}
+
 int disk_populate(void *map, uint64_t bytes)
 {
         (void)map;
