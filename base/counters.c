@@ -24,13 +24,57 @@ static uint64_t counters_round(uint64_t bytes)
         return (bytes + 4095) / 4096 * 4096;
 }
 
+/* Where the parts lie, and how large it is. */
+static void counters_layout(struct counters *counters, uint32_t blocks_count, uint32_t rows_max,
+                            uint64_t *ret_blocks_offset, uint64_t *ret_rows_offset)
+{
+        *ret_blocks_offset = counters_round(sizeof(struct counters_head));
+        *ret_rows_offset = counters_round(*ret_blocks_offset + (uint64_t)blocks_count * sizeof(struct counters_block));
+        counters->file_bytes =
+                counters_round(*ret_rows_offset + (uint64_t)rows_max * sizeof(struct counters_target_row));
+}
+
+static void counters_begin(struct counters *counters, uint8_t *map, uint32_t blocks_count, uint32_t rows_max,
+                           const char *version)
+{
+        uint64_t blocks_offset, rows_offset;
+        counters_layout(counters, blocks_count, rows_max, &blocks_offset, &rows_offset);
+        counters->head = (struct counters_head *)(void *)map;
+        counters->blocks = (struct counters_block *)(void *)(map + blocks_offset);
+        counters->rows = (struct counters_target_row *)(void *)(map + rows_offset);
+        counters->head->counters_count = COUNTERS_COUNT;
+        counters->head->blocks_count = blocks_count;
+        counters->head->rows_max = rows_max;
+        counters->head->pid = (uint32_t)getpid();
+        counters->head->started_ms = clock_realtime_ms();
+        counters->head->blocks_offset = blocks_offset;
+        counters->head->rows_offset = rows_offset;
+        counters->head->file_bytes = counters->file_bytes;
+        (void)snprintf(counters->head->version, sizeof(counters->head->version), "%s",
+                       version); /* cut, for show only */
+        memcpy(counters->head->magic, COUNTERS_MAGIC, sizeof(counters->head->magic));
+}
+
+enum err_code counters_create_in_memory(uint32_t blocks_count, uint32_t rows_max, const char *version,
+                                        struct counters *ret_counters, struct err *reterr)
+{
+        struct counters counters = {.fd = -1};
+        uint64_t blocks_offset, rows_offset;
+        counters_layout(&counters, blocks_count, rows_max, &blocks_offset, &rows_offset);
+        uint8_t *map = mmap(NULL, counters.file_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (map == MAP_FAILED)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot map memory for the counters");
+        counters_begin(&counters, map, blocks_count, rows_max, version);
+        *ret_counters = counters;
+        return ERR_OK;
+}
+
 enum err_code counters_create(const char *path, uint32_t blocks_count, uint32_t rows_max, const char *version,
                               struct counters *ret_counters, struct err *reterr)
 {
         struct counters counters = {.fd = -1};
-        uint64_t blocks_offset = counters_round(sizeof(struct counters_head));
-        uint64_t rows_offset = counters_round(blocks_offset + (uint64_t)blocks_count * sizeof(struct counters_block));
-        counters.file_bytes = counters_round(rows_offset + (uint64_t)rows_max * sizeof(struct counters_target_row));
+        uint64_t blocks_offset, rows_offset;
+        counters_layout(&counters, blocks_count, rows_max, &blocks_offset, &rows_offset);
 
         /* A new file each time, put in place whole: a reader of the old page keeps a consistent, if stale, one, and
          * there is no moment without a page. */
@@ -53,19 +97,7 @@ enum err_code counters_create(const char *path, uint32_t blocks_count, uint32_t 
                 (void)close(counters.fd); /* nothing was written */
                 return code;
         }
-        counters.head = (struct counters_head *)(void *)map;
-        counters.blocks = (struct counters_block *)(void *)(map + blocks_offset);
-        counters.rows = (struct counters_target_row *)(void *)(map + rows_offset);
-        counters.head->counters_count = COUNTERS_COUNT;
-        counters.head->blocks_count = blocks_count;
-        counters.head->rows_max = rows_max;
-        counters.head->pid = (uint32_t)getpid();
-        counters.head->started_ms = clock_realtime_ms();
-        counters.head->blocks_offset = blocks_offset;
-        counters.head->rows_offset = rows_offset;
-        counters.head->file_bytes = counters.file_bytes;
-        (void)snprintf(counters.head->version, sizeof(counters.head->version), "%s", version); /* cut, for show only */
-        memcpy(counters.head->magic, COUNTERS_MAGIC, sizeof(counters.head->magic));
+        counters_begin(&counters, map, blocks_count, rows_max, version);
         if (rename(fresh, path) < 0) {
                 enum err_code code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot rename %s to %s", fresh, path);
                 (void)unlink(fresh); /* best effort */
@@ -128,7 +160,8 @@ void counters_release(struct counters *counters)
         if (counters->head == NULL)
                 return;
         (void)munmap(counters->head, counters->file_bytes); /* the file keeps what was stored */
-        (void)close(counters->fd);
+        if (counters->fd >= 0)
+                (void)close(counters->fd); /* written through the mapping */
         *counters = (struct counters){.fd = -1};
 }
 

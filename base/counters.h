@@ -110,6 +110,9 @@ struct counters {
 /* Makes (or begins anew) the page at `path`, 0600. One daemon per path: the journal's lock guards it. */
 enum err_code counters_create(const char *path, uint32_t blocks_count, uint32_t rows_max, const char *version,
                               struct counters *ret_counters, struct err *reterr);
+/* The same without a file: nobody else can look at it. For when the disk has no room for one. */
+enum err_code counters_create_in_memory(uint32_t blocks_count, uint32_t rows_max, const char *version,
+                                        struct counters *ret_counters, struct err *reterr);
 /* Maps a daemon's page read-only and checks it whole; ERR_VERSION when another version wrote it. */
 enum err_code counters_attach(const char *path, struct counters *ret_counters, struct err *reterr);
 void counters_release(struct counters *counters);

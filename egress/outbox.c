@@ -89,9 +89,12 @@ struct outbox {
         uint32_t log_ids[LIMIT_LOGS_MAX];
         struct outbox_place places[LIMIT_LOGS_MAX]; /* of the sealed period, by the index of now */
         uint64_t file_bytes;
-        struct outbox_header *header;
-        uint8_t *bytes; /* the mapping */
-        uint64_t end;   /* of the bodies written so far */
+        struct outbox_header *header; /* what this process goes by: `own` */
+        struct outbox_header *file;   /* what the next one finds: every store of a sealed period after it */
+        struct outbox_header own;
+        uint8_t *bytes;               /* the mapping */
+        const _Atomic uint32_t *lost; /* its pages that could not be backed (io/disk.h) */
+        uint64_t end;                 /* of the bodies written so far */
 };
 
 static uint32_t outbox_crc(uint32_t seed, const void *bytes, size_t len)
@@ -264,9 +267,12 @@ enum err_code outbox_open(const struct outbox_options *options, struct outbox **
                 goto out;
         }
         outbox->bytes = map;
-        outbox->header = map;
+        outbox->lost = disk_lost(map);
+        outbox->file = map;
+        outbox->header = &outbox->own;
         /* Acquire: nothing of the period is looked at before the word that says it is whole. */
-        uint64_t sealed = atomic_load_explicit(&outbox->header->sealed, memory_order_acquire);
+        uint64_t sealed = atomic_load_explicit(&outbox->file->sealed, memory_order_acquire);
+        memcpy(&outbox->own, map, sizeof(outbox->own));
         if (sealed == OUTBOX_SEALED)
                 found.dropped = outbox_judge(outbox, found_bytes);
         else if (sealed != 0)
@@ -369,11 +375,17 @@ void outbox_seal(struct outbox *outbox, const struct outbox_place *places, int64
         header->closed_ms = closed_ms;
         header->oldest_ms = oldest_ms;
         header->crc = outbox_header_crc(header);
-        /* Relaxed: the store below publishes it. */
+        memcpy(outbox->file, header, offsetof(struct outbox_header, sealed));
+        OUTBOX_STEP("header-half-written");
+        memcpy(outbox->file->places, header->places, sizeof(header->places));
+        memcpy(outbox->file->chunks, header->chunks, header->chunks_count * sizeof(header->chunks[0]));
+        /* Relaxed: the stores below publish it. */
         atomic_store_explicit(&header->progress, 0, memory_order_relaxed);
+        atomic_store_explicit(&outbox->file->progress, 0, memory_order_relaxed);
         OUTBOX_STEP("before-seal");
+        atomic_store_explicit(&header->sealed, OUTBOX_SEALED, memory_order_relaxed);
         /* Release: the last store; pairs with the acquire load in outbox_open() of the next process. */
-        atomic_store_explicit(&header->sealed, OUTBOX_SEALED, memory_order_release);
+        atomic_store_explicit(&outbox->file->sealed, OUTBOX_SEALED, memory_order_release);
         OUTBOX_STEP("sealed");
 }
 
@@ -417,7 +429,9 @@ int64_t outbox_closed_ms(const struct outbox *outbox)
 
 int64_t outbox_oldest_ms(const struct outbox *outbox)
 {
-        return outbox->header->oldest_ms;
+        /* The file's word while its pages are there: by it a period can be made to expire by hand. Relaxed: a hint. */
+        bool whole = atomic_load_explicit(outbox->lost, memory_order_relaxed) == 0;
+        return whole ? outbox->file->oldest_ms : outbox->header->oldest_ms;
 }
 
 struct slice outbox_next(const struct outbox *outbox, uint32_t *ret_data)
@@ -437,11 +451,21 @@ uint32_t outbox_next_counts(const struct outbox *outbox)
         return outbox->header->chunks[outbox_acknowledged(outbox)].counts;
 }
 
+bool outbox_next_is_whole(const struct outbox *outbox)
+{
+        /* Acquire: pairs with the release in the handler of io/disk_guard.c. */
+        if (atomic_load_explicit(outbox->lost, memory_order_acquire) == 0)
+                return true;
+        const struct outbox_chunk *chunk = &outbox->header->chunks[outbox_acknowledged(outbox)];
+        return chunk->crc == outbox_crc(OUTBOX_CRC_SEED, outbox->bytes + chunk->offset, chunk->bytes);
+}
+
 /* Release, for the store's place among the others: what the next process finds is what was true. */
 static void outbox_store_progress(struct outbox *outbox, uint64_t progress)
 {
         ASSERT(outbox_is_sealed(outbox));
-        atomic_store_explicit(&outbox->header->progress, progress, memory_order_release);
+        atomic_store_explicit(&outbox->header->progress, progress, memory_order_relaxed);
+        atomic_store_explicit(&outbox->file->progress, progress, memory_order_release);
 }
 
 void outbox_move_before(struct outbox *outbox)
@@ -478,6 +502,7 @@ void outbox_acknowledge(struct outbox *outbox)
 void outbox_clear(struct outbox *outbox)
 {
         /* Exchange, acquire as well as release: nothing of the next period is written before the word is cleared. */
-        (void)atomic_exchange_explicit(&outbox->header->sealed, 0, memory_order_acq_rel);
+        (void)atomic_exchange_explicit(&outbox->file->sealed, 0, memory_order_acq_rel);
+        atomic_store_explicit(&outbox->header->sealed, 0, memory_order_relaxed); /* this thread's own */
         OUTBOX_STEP("cleared");
 }

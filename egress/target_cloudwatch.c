@@ -543,6 +543,15 @@ static void cloudwatch_expire(struct egress_target *target, struct egress_batch 
         egress_target_batch_passed_over(target, batch);
 }
 
+/* A byte of each page. */
+static void cloudwatch_touch(struct slice body)
+{
+        const volatile uint8_t *at = body.ptr;
+        for (size_t offset = 0; offset < body.len; offset += 4096)
+                (void)at[offset];
+        (void)at[body.len - 1];
+}
+
 static enum err_code target_cloudwatch_send(struct egress_target *target, struct egress_batch *batch)
 {
         struct egress_cloudwatch *own = target->cloudwatch;
@@ -557,6 +566,14 @@ static enum err_code target_cloudwatch_send(struct egress_target *target, struct
                 size_t wire_bytes = cloudwatch_gzip_run(own->gzip, body, own->wire, own->wire_bytes_max);
                 ASSERT(wire_bytes > 0); /* there is room for what does not shrink */
                 body = slice_of(own->wire, wire_bytes);
+        } else {
+                cloudwatch_touch(body);
+        }
+        if (!outbox_next_is_whole(own->outbox)) {
+                egress_target_batch_failed(target, ERR_CORRUPT,
+                                           "pages of the outbox were lost: somebody cut the file, or the disk fails; a "
+                                           "restart counts the period again from the journal");
+                return ERR_CORRUPT;
         }
         struct cloudwatch_head head = cloudwatch_head_of(own->json, compressed);
         struct egress_request request = {

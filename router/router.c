@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "base/log.h"
+#include "io/disk.h"
 #include "router/router_internal.h"
 
 #include <errno.h>
@@ -265,6 +266,8 @@ static void router_release(struct router *router)
         }
         if (router->tls != NULL)
                 http_tls_free(router->tls);
+        if (router->counters.head != NULL)
+                disk_guard_forget(router->counters.head);
         counters_release(&router->counters);
         const int fds[] = {router->signal_fd, router->timer_fd, router->event_fd, router->helper_event_fd,
                            router->epoll_fd};

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "io/disk.h"
 #include "router/router_internal.h"
 
 #include <errno.h>
@@ -326,10 +327,22 @@ enum err_code router_start(struct router *router, struct err *reterr)
                 return code;
         if (!router_counters_path(&router->settings, path, sizeof(path)))
                 return err_set(reterr, ERR_CONFIG, "the path %s is too long", router->settings.state_directory);
-        code = counters_create(path, 2 + router->shards_count + router->workers_count, LIMIT_TARGETS_MAX,
-                               router->options->version, &router->counters, reterr);
+        const uint32_t blocks_count = 2 + router->shards_count + router->workers_count;
+        code = counters_create(path, blocks_count, LIMIT_TARGETS_MAX, router->options->version, &router->counters,
+                               reterr);
+        if (err_class(code) == ERR_CLASS_SYSTEM) {
+                /* A full disk, for example, whose log has to be delivered all the same. */
+                char quoted[ERR_TEXT_BYTES_MAX];
+                log_error("no counters page",
+                          "error=%s now=\"sendring stat and top have nothing to read until a restart\"",
+                          log_quote(reterr->text, quoted, sizeof(quoted)));
+                code = counters_create_in_memory(blocks_count, LIMIT_TARGETS_MAX, router->options->version,
+                                                 &router->counters, reterr);
+        }
         if (code != ERR_OK)
                 return code;
+        /* Figures for people: pages of them that get lost are zeros from then on. */
+        (void)disk_guard(router->counters.head, router->counters.file_bytes, true);
         router->own_counters = &router->counters.blocks[0];
         router->helper_counters = &router->counters.blocks[1];
         code = router_helper_create(router, reterr);
