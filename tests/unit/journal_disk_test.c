@@ -364,3 +364,61 @@ Test(journal_disk, cursors_and_counts_outlive_their_file)
         cr_assert_eq(state.delivered, 100);
         journal_close(journal);
 }
+
+/* ------------------------------------------------------------------------------------------------------ start */
+
+Test(journal_disk, files_that_cannot_be_read_refuse_no_start)
+{
+        char path[400], other[400];
+        struct journal_recovery recovery;
+        struct journal *journal = must_open(JOURNAL_DURABILITY_PROCESS, NULL);
+        uint64_t position = journal_committed_position(journal), damaged;
+        for (uint32_t i = 0; i < 3 * MIB / MEAN; i++)
+                (void)append_kept(journal);
+        uint64_t written = journal_next_sequence(journal) - 1;
+        journal_close(journal);
+        /* A folder by the name of a segment, a link, and one in the middle of the log that is none any more. */
+        (void)snprintf(path, sizeof(path), "%s/00000000000000f0.segment", directory);
+        cr_assert_eq(mkdir(path, 0700), 0);
+        (void)snprintf(path, sizeof(path), "%s/00000000000000f1.segment", directory);
+        cr_assert_eq(symlink("/dev/null", path), 0);
+        (void)snprintf(path, sizeof(path), "%s/0000000000000001.segment", directory);
+        (void)snprintf(other, sizeof(other), "%s/elsewhere", directory);
+        cr_assert_eq(rename(path, other), 0);
+        cr_assert_eq(symlink("elsewhere", path), 0);
+
+        journal = must_open(JOURNAL_DURABILITY_PROCESS, &recovery);
+        cr_assert_geq(recovery.quarantined_segments, 3);
+        uint64_t whole = count_whole(journal, position, &damaged);
+        cr_assert_eq(whole, recovery.records);
+        cr_assert_lt(whole, written);
+        cr_assert_eq(recovery.lost_records, written - whole, "%llu of %llu", (unsigned long long)recovery.lost_records,
+                     (unsigned long long)(written - whole));
+        cr_assert_eq(append_kept(journal), 0);
+        journal_close(journal);
+}
+
+/* What the operator must mend is said, with the path. */
+Test(journal_disk, a_directory_that_is_none_or_not_ours_is_named)
+{
+        struct journal *journal = NULL;
+        struct err err = {.text = ""};
+        char path[400];
+        (void)snprintf(path, sizeof(path), "%s/file", directory);
+        int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        cr_assert_geq(fd, 0);
+        (void)close(fd);
+        struct journal_options options = {
+                .directory = path, .segment_bytes = MIB, .size_bytes_max = 16 * MIB, .segments_mapped_max = 4};
+        enum err_code code = journal_open(&options, &journal, NULL, &err);
+        cr_assert_neq(code, ERR_OK);
+        cr_assert(strstr(err.text, path) != NULL, "%s", err.text);
+
+        options.directory = directory;
+        if (geteuid() != 0 || seteuid(65534) < 0)
+                cr_skip_test("not root: cannot become somebody else");
+        code = journal_open(&options, &journal, NULL, &err);
+        cr_assert_eq(seteuid(0), 0);
+        cr_assert_eq(code, ERR_PERMISSION, "%s: %s", err_name(code), err.text);
+        cr_assert(strstr(err.text, directory) != NULL, "%s", err.text);
+}
