@@ -156,6 +156,28 @@ static enum err_code file_sink_repair(struct file_sink *sink, int fd, uint64_t s
         return ERR_OK;
 }
 
+/* Whole lines that an earlier process wrote and did not sync must not be torn under what follows. A sync of its may
+ * have failed, and the kernel has then forgotten that they are not on the disk: what was in the air is written again.
+ */
+static enum err_code file_sink_make_durable(const struct file_sink *sink, int fd, uint64_t end, struct err *reterr)
+{
+        uint8_t bytes[FILE_SINK_SCAN_BYTES];
+        enum err_code code = ERR_OK;
+        for (uint64_t at = end < FILE_SINK_CHECK_BYTES ? 0 : end - FILE_SINK_CHECK_BYTES; at < end;) {
+                size_t piece = end - at < sizeof(bytes) ? (size_t)(end - at) : sizeof(bytes);
+                code = file_sink_read(sink, fd, bytes, piece, at, reterr);
+                if (code != ERR_OK)
+                        return code;
+                ssize_t wrote = disk_write(fd, bytes, piece, at);
+                if (wrote < 0 && errno != EINTR)
+                        return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot write the end of %s again", sink->path);
+                at += wrote < 0 ? 0 : (uint64_t)wrote;
+        }
+        if (disk_sync(fd) < 0)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync %s", sink->path);
+        return ERR_OK;
+}
+
 /* When the file came into being; now, where the file system does not know. */
 static int64_t file_sink_birth_ms(int fd)
 {
@@ -208,9 +230,8 @@ static enum err_code file_sink_attach(struct file_sink *sink, bool create_new, s
         /* Under the lock: the size is final now. */
         uint64_t end = 0;
         code = file_sink_repair(sink, fd, (uint64_t)now.st_size, &end, reterr);
-        /* Whole lines that a killed process wrote and did not sync: they must not be torn under what follows. */
-        if (code == ERR_OK && end > 0 && sink->options.sync && disk_sync(fd) < 0)
-                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync %s", sink->path);
+        if (code == ERR_OK && end > 0 && sink->options.sync)
+                code = file_sink_make_durable(sink, fd, end, reterr);
         if (code == ERR_OK && end == 0 && sink->options.sync)
                 code = file_sink_sync_directory(sink, reterr);
         if (code != ERR_OK)
@@ -290,7 +311,7 @@ static void file_sink_rotate(struct file_sink *sink)
         if (code == ERR_OK) {
                 code = file_sink_attach(sink, true, NULL);
                 if (code != ERR_OK)
-                        /* Should that fail too, the next write sees that PATH is not its file and opens it anew. */
+                        /* Should that fail too, the check before a write sees that PATH is not its file. */
                         (void)disk_rename(AT_FDCWD, sink->rotated_path, AT_FDCWD, sink->path, false);
         }
         if (code == ERR_OK)
@@ -424,16 +445,19 @@ enum err_code file_sink_write(struct file_sink *sink, struct slice lines,
         sink->lines_written = 0;
         sink->done = done;
         sink->context = context;
-        if (file_sink_check(sink, &sink->why) != ERR_OK) {
+        enum err_code code = file_sink_check(sink, &sink->why);
+        bool full = code == ERR_OK && sink->options.rotate_bytes != 0 && sink->end > 0 &&
+                    (lines.len > sink->options.rotate_bytes || sink->end > sink->options.rotate_bytes - lines.len);
+        if (code == ERR_OK && (full || file_sink_is_old(sink))) {
+                file_sink_rotate(sink);
+                code = file_sink_check(sink, &sink->why);
+        }
+        if (code != ERR_OK) {
                 sink->state = FILE_SINK_FAILED;
                 sink->op.done = file_sink_posted;
                 io_post(sink->loop, &sink->op);
                 return ERR_OK;
         }
-        bool full = sink->options.rotate_bytes != 0 && sink->end > 0 &&
-                    (lines.len > sink->options.rotate_bytes || sink->end > sink->options.rotate_bytes - lines.len);
-        if (full || file_sink_is_old(sink))
-                file_sink_rotate(sink);
         sink->state = FILE_SINK_WRITING;
         sink->op.done = file_sink_write_done;
         file_sink_write_rest(sink);
