@@ -1,0 +1,104 @@
+/* A lane whose events go into several logs: a kill at any labelled step leaves a prefix of them, and the largest lane
+ * position in any of the logs says where it ends. So the next router takes every event once. */
+#include "base/random.h"
+#include "journal/journal.h"
+
+#include "tests/support/journal_files.h"
+
+#include <criterion/criterion.h>
+
+#define MIB           (1024u * 1024u)
+#define LOGS          3u
+#define LANE          77u
+#define POSITION_STEP 8u
+
+static char root[256];
+static bool watching;
+static uint64_t committed; /* as the test knows it: one more may be there */
+static unsigned images, torn;
+
+void journal_test_step(const char *label);
+
+static const char *path_of(const char *what, uint32_t log)
+{
+        static char path[512];
+        (void)snprintf(path, sizeof(path), "%s/%s-%u", root, what, log);
+        return path;
+}
+
+static struct journal *must_open(const char *path, struct journal_recovery *ret_recovery)
+{
+        struct journal_options options = {
+                .directory = path, .segment_bytes = MIB, .size_bytes_max = 8 * MIB, .segments_mapped_max = 4};
+        struct journal *journal = NULL;
+        struct err err;
+        cr_assert_eq(journal_open(&options, &journal, ret_recovery, &err), ERR_OK, "%s", err.text);
+        return journal;
+}
+
+void journal_test_step(const char *label)
+{
+        uint64_t records = 0, position = 0;
+        if (!watching)
+                return;
+        watching = false;
+        for (uint32_t log = 0; log < LOGS; log++) {
+                struct journal_recovery recovery;
+                char image[512];
+                (void)snprintf(image, sizeof(image), "%s", path_of("image", log));
+                journal_files_copy(path_of("log", log), image);
+                struct journal *journal = must_open(image, &recovery);
+                records += recovery.records;
+                uint64_t own = journal_lane_position(journal, LANE);
+                position = own > position ? own : position;
+                cr_assert_eq(recovery.lost_records, 0, "at %s", label);
+                journal_close(journal);
+                journal_files_remove(image);
+        }
+        cr_assert_eq(position, records * POSITION_STEP, "at %s: %llu records up to %llu", label,
+                     (unsigned long long)records, (unsigned long long)position);
+        cr_assert(records == committed || records == committed + 1, "at %s", label);
+        torn += records != committed;
+        images++;
+        watching = true;
+}
+
+Test(journal_logs_crash, a_kill_between_commits_leaves_a_prefix_of_the_lane, .timeout = 120)
+{
+        struct journal *journals[LOGS];
+        struct random_state random;
+        uint16_t target;
+        random_init(&random, 20261127);
+        journal_files_make(root);
+        for (uint32_t log = 0; log < LOGS; log++) {
+                journals[log] = must_open(path_of("log", log), NULL);
+                cr_assert_eq(journal_target_register(journals[log], SLICE("file /a"), &target, NULL), ERR_OK);
+        }
+        for (unsigned visit = 0; visit < 12; visit++) {
+                bool touched[LOGS] = {false};
+                watching = visit % 3 == 2;
+                for (unsigned event = 0; event < 10; event++) {
+                        uint32_t log = (uint32_t)(random_unit(&random) * LOGS);
+                        uint8_t *payload = NULL;
+                        struct journal_entry entry = {
+                                .lane_id = LANE, .lane_position = (committed + 1) * POSITION_STEP, .routes_count = 1};
+                        enum err_code code = journal_reserve(journals[log], 60000, &payload);
+                        if (code == ERR_FULL && journal_maintain(journals[log], NULL) == ERR_OK)
+                                code = journal_reserve(journals[log], 60000, &payload);
+                        cr_assert_eq(code, ERR_OK);
+                        journal_files_fill(payload, 60000, committed);
+                        journal_commit(journals[log], &entry, 60000);
+                        committed++;
+                        touched[log] = true;
+                }
+                for (uint32_t log = 0; log < LOGS; log++)
+                        if (touched[log])
+                                cr_assert_eq(journal_publish(journals[log]), ERR_OK);
+        }
+        watching = false;
+        cr_assert_gt(images, 100);
+        cr_assert_gt(torn, 0, "some were taken behind a commit");
+        for (uint32_t log = 0; log < LOGS; log++)
+                journal_close(journals[log]);
+        journal_files_remove(root);
+}
