@@ -2,9 +2,10 @@
  *
  * For each target whose cursor stands before the announced position: a target that works and keeps up is left time to
  * take them, up to the request's timeout. Else nothing more is taken from the log; batches of its slot that are not in
- * flight are dropped, and count as shed what they had not delivered; those in flight are waited for; records that no
- * batch has are passed over and counted, in the log itself; then the cursor moves behind them, with the counts, in one
- * step. A kill before that step leaves the cursor before the events: they are still there, and not counted. */
+ * flight go back to the journal, or, where others behind them are in flight, are dropped, and count as shed what they
+ * had not delivered; those in flight are waited for; records that no batch has are passed over and counted, in the log
+ * itself; then the cursor moves behind them, with the counts, in one step. A kill before that step leaves the cursor
+ * before the events: they are still there, and not counted. */
 #include "egress/service.h"
 
 #include "base/assert.h"
@@ -88,6 +89,49 @@ static void shed_batch(struct egress_target *target, struct egress_batch *batch)
                 target->building[batch->slot] = NULL;
         batch->events = 0;
         batch->state = EGRESS_BATCH_SETTLED;
+}
+
+static bool shed_may_take_back(const struct egress_target *target, const struct egress_batch *batch)
+{
+        bool may = !batch->partly_done && (batch->state == EGRESS_BATCH_READY || batch->state == EGRESS_BATCH_BUILDING);
+        /* What a log that is being given up has passed over is counted already. */
+        for (uint32_t shard = 0; shard < target->worker->options.shards_count; shard++)
+                may &= !batch->shard[shard].touched || !target->place[shard].shedding;
+        return may;
+}
+
+/* Before anything is passed over: when none of the last batches of the slot is in flight, their events go back to the
+ * journal, to be read again; so nothing behind `before` is dropped with them. */
+static void shed_take_back(struct egress_target *target, uint32_t shard, uint64_t before)
+{
+        struct egress_worker *worker = target->worker;
+        struct egress_batch *first = NULL, *next = NULL;
+        uint64_t seen = 0; /* logs, by bit */
+        for (struct egress_batch *batch = target->queue_first; batch != NULL; batch = batch->next) {
+                if (batch->slot != worker->slots[shard])
+                        continue;
+                bool may = shed_may_take_back(target, batch);
+                if (!may && first != NULL)
+                        return;
+                if (may && batch->shard[shard].touched && batch->shard[shard].begin_position < before && first == NULL)
+                        first = batch;
+        }
+        for (struct egress_batch *batch = first; batch != NULL; batch = next) {
+                next = batch->next;
+                if (batch->slot != worker->slots[shard])
+                        continue;
+                for (uint32_t log = 0; log < worker->options.shards_count; log++) {
+                        struct egress_place *place = &target->place[log];
+                        if (!batch->shard[log].touched || (seen & UINT64_C(1) << log) != 0)
+                                continue;
+                        egress_target_passed(target, log, batch->shard[log].begin_position,
+                                             batch->shard[log].begin_sequence);
+                        place->copies_settled = (struct journal_settled){0};
+                        place->lagging = true;
+                        seen |= UINT64_C(1) << log;
+                }
+                egress_target_unqueue(target, batch);
+        }
 }
 
 /* Drops the batches that hold events of the log before `before`. False: one is in flight. */
@@ -212,6 +256,8 @@ static bool shed_target(struct egress_target *target, uint32_t shard, uint64_t b
                 return true; /* a stopping one sheds what it has left as a whole */
         if (!place->shedding && shed_may_wait(target, shard, before, waited_ns))
                 return false;
+        if (!place->shedding && !target->service->mixes)
+                shed_take_back(target, shard, before);
         place->shedding = true;
         place->lagging = true;
         egress_target_activate(target);
