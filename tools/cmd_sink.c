@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define SINK_GRACE_MS    1000
-#define SINK_LEDGERS_MAX 64
+#define SINK_LEDGERS_MAX 1024
 
 struct sink_arguments {
         struct sink_options server;

@@ -81,7 +81,10 @@ class Sink:
         arguments = [self.stack.sendring, "sink", "--report", self.stack.path(self.name + ".state"), "--json"]
         for ledger in ledgers:
             arguments += ["--published", ledger]
-        return json.loads(subprocess.run(arguments, capture_output=True, text=True).stdout)
+        done = subprocess.run(arguments, capture_output=True, text=True)
+        if done.returncode not in (0, 1):
+            raise system.Failure("sink --report: %s" % done.stderr)
+        return json.loads(done.stdout)
 
 
 def make_certificates(stack):
