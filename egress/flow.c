@@ -68,6 +68,8 @@ uint64_t flow_may_send_ns(struct flow *flow, uint32_t in_flight, uint64_t now_ns
                 paid_ns = flow->bytes.paid_ns;
         if (paid_ns > now_ns && flow->paced_since_ns == 0)
                 flow->paced_since_ns = now_ns;
+        if (paid_ns > now_ns)
+                flow->paced_until_ns = paid_ns;
         return paid_ns;
 }
 
@@ -79,7 +81,8 @@ uint64_t flow_begin(struct flow *flow)
 void flow_pay(struct flow *flow, uint64_t now_ns, uint64_t records, uint64_t bytes)
 {
         if (flow->paced_since_ns != 0)
-                flow->paced_ns += now_ns - flow->paced_since_ns;
+                flow->paced_ns +=
+                        (now_ns < flow->paced_until_ns ? now_ns : flow->paced_until_ns) - flow->paced_since_ns;
         flow->paced_since_ns = 0;
         flow_bucket_pay(&flow->records, now_ns, records);
         flow_bucket_pay(&flow->bytes, now_ns, bytes);

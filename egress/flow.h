@@ -69,6 +69,7 @@ struct flow {
         double budget;          /* retries in hand */
         struct flow_bucket records, bytes, requests;
         uint64_t paced_since_ns; /* a request waits for the rates alone since then; 0: none does */
+        uint64_t paced_until_ns; /* and at most until then */
         uint64_t paced_ns;       /* all such waits */
 };
 

@@ -412,6 +412,25 @@ Test(flow, an_idle_target_saves_up_for_a_moment_only)
         cr_assert_eq(flow_may_send_ns(&flow, 0, now_ns), now_ns + 10 * CLOCK_NS_PER_MS);
 }
 
+/* What waited was given up: the next one comes an hour later. */
+Test(flow, only_the_wait_for_the_rates_counts_as_one)
+{
+        begin(4);
+        flow_set_rates(&flow, &(struct rules_rates){.requests = 1});
+        flow_pay(&flow, now_ns, 1, 1);
+        flow_pay(&flow, now_ns, 1, 1);
+        cr_assert_not(may_send(0));
+        uint64_t paid_ns = flow_may_send_ns(&flow, 0, now_ns);
+        uint64_t waits_ns = paid_ns - now_ns;
+        now_ns += 3600 * CLOCK_NS_PER_S;
+        flow_pay(&flow, now_ns, 1, 1);
+        cr_assert_eq(flow.paced_ns, waits_ns);
+        now_ns += CLOCK_NS_PER_S;
+        cr_assert(may_send(0));
+        flow_pay(&flow, now_ns, 1, 1);
+        cr_assert_eq(flow.paced_ns, waits_ns, "it could go at once");
+}
+
 Test(flow, rates_change_at_any_time)
 {
         begin(4);
