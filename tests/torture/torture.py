@@ -167,14 +167,14 @@ def storm(options, stack, chance, ledger):
     return json.loads(out.strip().splitlines()[-1]), killer
 
 
-def judge_skip(metrics, events, unanswered_max, wrong):
+def judge_skip(metrics, events, unanswered_max, accepted_again, wrong):
     """Nothing is there twice; what is missing was in requests without an answer."""
     ours = METRICS["others"]
     expected = follow.expected_sums(events, ours["Namespace"], ours["RollUps"])
     seen = {key: n for key, n in metrics["seen"].items() if key[0] == ours["Namespace"]}
-    too_large = [key for key, n in seen.items() if n > expected.get(key, 0)]
-    if too_large:
-        wrong.append("cloudwatch, skip: %d sums are too large" % len(too_large))
+    surplus = sum(max(0, n - expected.get(key, 0)) for key, n in seen.items())
+    if surplus > accepted_again:
+        wrong.append("cloudwatch, skip: the sums are %d too large" % surplus)
     short = sum(expected.values()) - sum(seen.values())
     if short > unanswered_max * metrics["largest"]:
         wrong.append("cloudwatch, skip: %d counts are missing, where at most %d requests had no answer" % (short, unanswered_max))
@@ -197,7 +197,8 @@ def verdict(options, stack, load, killer, ledger, followers):
     metrics = follow.metric_sums(stack.path("sink", "metrics.ndjson"))
     ends["cloudwatch"] = follow.held_against_metrics(metrics, followers["file"].sums, METRICS["counts"]["Namespace"],
                                                      METRICS["counts"]["RollUps"], accepted_again, wrong)
-    skipped = judge_skip(metrics, followers["file"].sums, killer.killed + sink["counters"]["fault_reset"], wrong)
+    skipped = judge_skip(metrics, followers["file"].sums, killer.killed + sink["counters"]["fault_reset"],
+                         accepted_again, wrong)
 
     line_bytes_min = min(follower.line_bytes_min for follower in followers.values())
     bounds = {"firehose": killer.killed * (IN_FLIGHT_MAX + 1) * (BATCH_BYTES * 3 // 4 // line_bytes_min),
