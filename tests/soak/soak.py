@@ -38,7 +38,8 @@ egress.request_timeout_ms: 2s
 """
 NAMESPACE, ROLL_UPS = "Soak", [[follow.SET], [follow.STREAM], []]
 # What the endpoint does, a few at a time, with these probabilities at most.
-FAULTS = {"throttle": 0.1, "partial": 0.1, "error500": 0.1, "reset": 0.1, "reset_after": 0.05, "garbage": 0.1, "stall": 0.02}
+FAULTS = {"throttle": 0.1, "partial": 0.1, "error500": 0.1, "reset": 0.1, "reset_after": 0.05, "garbage": 0.1, "stall": 0.02,
+          "stall_bytes": 0.02, "endless": 0.02}
 RUN_ID = "0000050a"
 
 
@@ -84,9 +85,10 @@ class Weather(threading.Thread):
 
     def outage(self):
         self.outages += 1
-        self.stack.tell_sink("set down on")
+        how = self.chance.choice(("down", "blackhole"))
+        self.stack.tell_sink("set %s on" % how)
         self.ending.wait(self.chance.uniform(1, 5))
-        self.stack.tell_sink("set down off")
+        self.stack.tell_sink("set %s off" % how)
 
     def reload(self):
         self.reloads += 1
@@ -117,7 +119,6 @@ class Weather(threading.Thread):
         for process in self.visiting:
             process.wait(120)
             self.is_there(process)
-        self.stack.tell_sink("set down off")
         for fault in list(FAULTS):
             self.stack.tell_sink("set %s 0" % fault)
         self.stack.tell_sink("set latency 0")
