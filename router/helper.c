@@ -146,7 +146,8 @@ struct router_helper {
         struct io_op called; /* waits for helper_event_fd */
         uint64_t group_ns;   /* when the last group of syncs began */
         uint64_t credentials_ns;
-        bool trouble; /* the last syncs did not go well */
+        bool trouble;              /* the last syncs did not go well */
+        struct log_gate heal_gate; /* the targets file was written anew: no other trouble may hide that */
         struct log_gate maintain_gate, sync_gate;
         struct router_log logs[]; /* [journals_count] */
 };
@@ -209,7 +210,8 @@ static uint64_t helper_maintain(struct router_helper *helper)
                 if (code == ERR_OK)
                         continue;
                 counter_add(router->helper_counters, COUNTER_journal_maintenance_failures, 1);
-                if (!log_gate_open(&helper->maintain_gate, clock_monotonic_ns(), ROUTER_SAME_CAUSE_NS, &repeats))
+                if (!log_gate_open(code == ERR_CORRUPT ? &helper->heal_gate : &helper->maintain_gate,
+                                   clock_monotonic_ns(), ROUTER_SAME_CAUSE_NS, &repeats))
                         continue;
                 if (code == ERR_FULL)
                         log_warning("the journal is full",
