@@ -140,6 +140,7 @@ static void journal_target_write_anew(const struct journal_targets *targets, uin
         struct journal_target_entry *file = journal_target_file_entry(targets, entry);
         struct journal_owner_slot owner;
         struct journal_shard_slot shard;
+        ASSERT(file != NULL);
         /* Their owners may store at the same time. What that tears fails its check at the next open, which then takes
          * the other slot or rebuilds it; their next store mends it. */
         journal_owner_slot_read(entry, &owner);

@@ -67,8 +67,8 @@ int main(int argc, char **argv)
 {
         static struct flush_producer producers[FLUSH_PRODUCERS_MAX];
         static pthread_t threads[FLUSH_PRODUCERS_MAX];
-        uint64_t count = argc == 4 ? strtoul(argv[2], NULL, 10) : 0,
-                 rounds = argc == 4 ? strtoul(argv[3], NULL, 10) : 0;
+        unsigned long long count = argc == 4 ? strtoull(argv[2], NULL, 10) : 0,
+                           rounds = argc == 4 ? strtoull(argv[3], NULL, 10) : 0;
         if (count == 0 || count > FLUSH_PRODUCERS_MAX || rounds == 0 || rounds > FLUSH_ROUNDS_MAX) {
                 (void)fprintf(stderr, "usage: flush_cli SOCKET PRODUCERS ROUNDS\n");
                 return 64;
@@ -93,8 +93,7 @@ int main(int argc, char **argv)
         }
         qsort(took_ns, count * rounds, sizeof(*took_ns), flush_compare);
         (void)printf("{\"flushes\":%llu,\"failed\":%u,\"median_us\":%llu,\"p90_us\":%llu,\"max_us\":%llu}\n",
-                     (unsigned long long)(count * rounds), failed,
-                     (unsigned long long)(took_ns[count * rounds / 2] / 1000),
+                     count * rounds, failed, (unsigned long long)(took_ns[count * rounds / 2] / 1000),
                      (unsigned long long)(took_ns[count * rounds * 9 / 10] / 1000),
                      (unsigned long long)(took_ns[count * rounds - 1] / 1000));
         free(took_ns);
