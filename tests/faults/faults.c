@@ -44,7 +44,8 @@ struct faults {
         char directory[256];
         char settings[FAULTS_PATH], sets[FAULTS_PATH], socket[FAULTS_PATH], file[FAULTS_PATH], log[FAULTS_PATH];
         struct firehose_peer peer;
-        struct fault_plan *plan; /* shared with the first router */
+        struct fault_plan *plan; /* shared with the process that meets it */
+        bool *shared;            /* [FAULTS_EVENTS]: what a producer of its own has published */
         bool verbose;
         char what[128]; /* family and n, for messages */
 };
@@ -154,6 +155,32 @@ static bool faults_publish(struct sendring *ring, uint32_t id)
         return sendring_publish(ring, &event) == SENDRING_OK;
 }
 
+/* A producer in a process of its own, which meets the fault itself. */
+static pid_t faults_start_producer(struct faults *faults)
+{
+        (void)fflush(NULL);
+        pid_t pid = fork();
+        if (pid < 0)
+                faults_die(faults, "cannot fork");
+        if (pid > 0)
+                return pid;
+        (void)alarm(60);
+        struct sendring *ring = NULL;
+        const struct sendring_options options = {
+                .size = sizeof(options), .socket_path = faults->socket, .timeout_ms = 2000};
+        fault_arm(faults->plan);
+        int code = sendring_open(&options, &ring);
+        if (code != SENDRING_OK && strcmp(sendring_error(NULL), "no error") == 0)
+                exit(2);
+        for (uint32_t id = 0; id < FAULTS_EVENTS && ring != NULL; id++)
+                faults->shared[id] = faults_publish(ring, id);
+        if (ring != NULL)
+                (void)sendring_flush(ring, 2000); /* a fault may keep it */
+        sendring_close(ring);
+        fault_arm(NULL);
+        exit(0);
+}
+
 /* ---------------------------------------------------------------------------------------------- looking */
 
 static uint32_t faults_count_file(const struct faults *faults, bool seen[FAULTS_EVENTS])
@@ -245,26 +272,62 @@ static void faults_check_first(const struct faults *faults, int status)
                 faults_die(faults, "the router did not say why it ended");
 }
 
-/* False: the run met no fault any more. */
-static bool faults_run(struct faults *faults, enum fault_family family, uint64_t nth, bool lasting, bool host)
+static void faults_begin(struct faults *faults, enum fault_family family, uint64_t nth, bool lasting, const char *note)
 {
-        bool published[FAULTS_EVENTS] = {false};
-        struct sendring *ring = NULL;
-        int status = 0;
         (void)snprintf(faults->what, sizeof(faults->what), "%s %s of call %llu%s", fault_family_name(family),
-                       lasting ? "failing from" : "failure", (unsigned long long)nth, host ? " (durability host)" : "");
+                       lasting ? "failing from" : "failure", (unsigned long long)nth, note);
         journal_files_remove(faults->directory);
         if (mkdir(faults->directory, 0700) < 0)
                 faults_die(faults, "cannot make the directory");
         memset(&faults->peer, 0, sizeof(faults->peer));
         firehose_peer_start(&faults->peer);
         (void)firehose_peer_stream(&faults->peer, "events");
-        faults_write_configuration(faults, host);
         faults->plan->family = family;
         faults->plan->nth = nth;
         faults->plan->lasting = lasting;
         atomic_store(&faults->plan->calls, 0);
         atomic_store(&faults->plan->failed, 0);
+}
+
+/* The producer meets the fault; the router none. False: no fault was met any more. */
+static bool faults_run_producer(struct faults *faults, enum fault_family family, uint64_t nth, bool lasting)
+{
+        int status = 0;
+        faults_begin(faults, family, nth, lasting, " (producer)");
+        faults_write_configuration(faults, false);
+        memset(faults->shared, 0, FAULTS_EVENTS * sizeof(faults->shared[0]));
+        pid_t pid = faults_start(faults, NULL);
+        while (!faults_log_has(faults, "msg=\"ready\""))
+                if (faults_ended(pid, CLOCK_NS_PER_MS, &status))
+                        faults_die(faults, "the router ended");
+        pid_t producer = faults_start_producer(faults);
+        if (!faults_ended(producer, FAULTS_END_NS, &status) || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+                faults_die(faults, "the producer did not end well (2: no error text, 98: leak, 99: address sanitizer)");
+        uint64_t begun_ns = clock_monotonic_ns();
+        while (!faults_all_delivered(faults, faults->shared)) {
+                if (clock_monotonic_ns() - begun_ns > FAULTS_DELIVERED_NS)
+                        faults_die(faults, "events whose publish returned OK are missing");
+                if (faults_ended(pid, CLOCK_NS_PER_MS, &status))
+                        faults_die(faults, "the router ended");
+        }
+        (void)kill(pid, SIGTERM);
+        if (!faults_ended(pid, FAULTS_END_NS, &status) || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+                faults_die(faults, "the router did not end well");
+        if (faults->verbose)
+                (void)printf("  %s\n", faults->what);
+        faults_check_ledger(faults);
+        firehose_peer_stop(&faults->peer);
+        return atomic_load(&faults->plan->failed) > 0;
+}
+
+/* False: the run met no fault any more. */
+static bool faults_run(struct faults *faults, enum fault_family family, uint64_t nth, bool lasting, bool host)
+{
+        bool published[FAULTS_EVENTS] = {false};
+        struct sendring *ring = NULL;
+        int status = 0;
+        faults_begin(faults, family, nth, lasting, host ? " (durability host)" : "");
+        faults_write_configuration(faults, host);
 
         uint64_t begun_ns = clock_monotonic_ns();
         pid_t pid = faults_start(faults, faults->plan);
@@ -371,6 +434,10 @@ int main(int argc, char **argv)
         faults.plan = mmap(NULL, sizeof(*faults.plan), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         if (faults.plan == MAP_FAILED)
                 return 1;
+        faults.shared = mmap(NULL, FAULTS_EVENTS * sizeof(faults.shared[0]), PROT_READ | PROT_WRITE,
+                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (faults.shared == MAP_FAILED)
+                return 1;
         uint64_t begun_ns = clock_monotonic_ns();
         for (int family = FAULT_NONE + 1; family < FAULT_FAMILIES; family++) {
                 if (only != NULL && strcmp(only, fault_family_name((enum fault_family)family)) != 0)
@@ -380,6 +447,11 @@ int main(int argc, char **argv)
                         bool host = family == FAULT_SYNC; /* process makes next to none */
                         for (; nth - from < most; nth += step, runs++, failed++)
                                 if (!faults_run(&faults, (enum fault_family)family, nth, lasting == 1, host))
+                                        break;
+                        /* The families that libsendring calls. */
+                        bool producer = family == FAULT_MEMORY || family == FAULT_MAP || family == FAULT_HANDLE;
+                        for (uint64_t call = from; producer && call - from < most; call += step, runs++, failed++)
+                                if (!faults_run_producer(&faults, (enum fault_family)family, call, lasting == 1))
                                         break;
                         (void)printf("faults: %s %s: %llu runs with a failure, last call %llu\n",
                                      fault_family_name((enum fault_family)family), lasting == 1 ? "for ever" : "once",
