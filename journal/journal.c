@@ -62,6 +62,9 @@ static enum err_code journal_allocate(const struct journal_options *options, str
         journal->segments_mapped_max = options->segments_mapped_max;
         journal->durability = options->durability;
         journal->read_only = options->read_only;
+        journal->retention_bytes = options->retention_bytes;
+        journal->retention_age_ms = options->retention_age_ms;
+        journal->oldest_event_index = UINT64_MAX;
         journal->deliver_only = options->deliver_only;
         journal->budget = options->budget != NULL ? options->budget : &journal->own_budget;
         /* A quarter of what is warm is ahead of the writer, the rest behind it for the readers. */
@@ -440,6 +443,8 @@ void journal_get_stats(const struct journal *journal, struct journal_stats *ret_
                 .segments = atomic_load_explicit(&journal->stat_segments, memory_order_relaxed),
                 .segments_given_up = atomic_load_explicit(&journal->stat_segments_given_up, memory_order_relaxed),
                 .segments_recycled = atomic_load_explicit(&journal->stat_segments_recycled, memory_order_relaxed),
+                .passed_bytes = atomic_load_explicit(&journal->stat_passed_bytes, memory_order_relaxed),
+                .oldest_event_ms = atomic_load_explicit(&journal->stat_oldest_event_ms, memory_order_relaxed),
                 .size_bytes = atomic_load_explicit(&journal->stat_size_bytes, memory_order_relaxed),
                 .size_bytes_max = journal->size_bytes_max,
                 .records = atomic_load_explicit(&journal->stat_records, memory_order_relaxed),

@@ -127,8 +127,12 @@ struct journal_options {
                                   * up and then removed */
         uint64_t size_bytes_max; /* all segments together; at least 4 segments. When reached: ERR_FULL */
         struct journal_budget *budget; /* whose logs together may have size_bytes_max; NULL: this one alone */
-        bool deliver_only;            /* nothing will be appended: nothing is prepared, and what is passed is removed */
-        uint64_t drain_bytes_max;     /* room behind size_bytes_max that journal_use_drain_room() opens; may be 0 */
+        bool deliver_only;        /* nothing will be appended: nothing is prepared, and what is passed is removed */
+        uint64_t drain_bytes_max; /* room behind size_bytes_max that journal_use_drain_room() opens; may be 0 */
+        /* What every cursor has passed stays (for `sendring replay`) until it is more than so many bytes, or older than
+         * so long; 0: no such limit. Both 0: nothing is kept for its own sake. It gives way at once when the log needs
+         * room, on the disk as well, so nobody finds the log full because of it. */
+        uint64_t retention_bytes, retention_age_ms;
         uint32_t segments_mapped_max; /* how many segments stay mapped and warm (memory budget); at least 4 */
         enum journal_durability durability;
         bool read_only; /* `sendring ledger` beside a running router: no lock, nothing written, no recovery. The sizes
@@ -300,8 +304,8 @@ enum err_code journal_maintain(struct journal *journal, struct err *reterr);
 /* From now on the log may exceed size_bytes_max by drain_bytes_max: the service ends, and what the lanes hold has
  * nowhere else to go. Until it is closed. Any thread. */
 void journal_use_drain_room(struct journal *journal);
-/* Removes what every live cursor has passed, down to what journal_maintain() prepares ahead: another log of the budget
- * needs the room. */
+/* Removes what every live cursor has passed, kept for replays or not, down to what journal_maintain() prepares ahead:
+ * another log of the budget needs the room. */
 void journal_trim(struct journal *journal);
 /* No event waits in it for a live target. */
 bool journal_is_settled(const struct journal *journal);
@@ -348,7 +352,9 @@ struct journal_stats {
         uint64_t segments, segments_recycled, size_bytes, size_bytes_max;
         uint64_t segments_given_up;         /* since open: pages of them could not be backed */
         uint64_t records, rejected_records; /* published since open */
-        uint64_t budget_bytes; /* what it may hold mapped: warm segments, one per reader, targets, tables */
+        uint64_t passed_bytes;              /* of segments that every cursor has passed and that are still there */
+        int64_t oldest_event_ms; /* when the oldest event that is still there was accepted; 0: there is none */
+        uint64_t budget_bytes;   /* what it may hold mapped: warm segments, one per reader, targets, tables */
 };
 void journal_get_stats(const struct journal *journal, struct journal_stats *ret_stats);
 

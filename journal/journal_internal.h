@@ -323,6 +323,7 @@ struct journal {
         uint32_t segments_mapped_max, ahead;
         enum journal_durability durability;
         bool read_only, deliver_only;
+        uint64_t retention_bytes, retention_age_ms;
         struct journal_budget *budget; /* the caller's, or own_budget */
         struct journal_budget own_budget;
 
@@ -346,6 +347,9 @@ struct journal {
         alignas(128) _Atomic uint64_t prepared_end; /* segments with a smaller index may be taken */
         _Atomic uint64_t durable_position;
         _Atomic uint64_t stat_segments, stat_segments_recycled, stat_size_bytes, stat_oldest_position;
+        _Atomic uint64_t stat_passed_bytes;
+        _Atomic int64_t stat_oldest_event_ms;
+        uint64_t oldest_event_index; /* of the segment that stat_oldest_event_ms is about */
         _Atomic uint64_t shed_before;
         uint64_t next_file_number, next_base_position;
         uint64_t mapped_count;
@@ -377,6 +381,9 @@ uint64_t journal_oldest_needed(struct journal *journal);
 /* Durability host: the cursors must be on the disk before what they have passed is overwritten, or a power cut would
  * leave old cursors with nothing to read. Where that fails, *oldest is put back to where it was true. */
 enum err_code journal_make_cursors_durable(struct journal *journal, uint64_t *oldest, struct err *reterr);
+/* When the first record of segment `index` was accepted. May read from the disk. False: there is none yet, it is
+ * damaged, or it cannot be read. */
+bool journal_first_ms(const struct journal *journal, uint64_t index, int64_t *ret_ms);
 /* Takes the oldest segment out of the table when nobody needs it; the caller has its line. */
 bool journal_take_oldest(struct journal *journal, uint64_t oldest, struct journal_segment *ret_segment);
 /* Removes a segment that is not in the table, or about to leave it: its file, its mapping, its counts. */

@@ -1,4 +1,5 @@
 /* The control thread's side: preparing segments ahead of the writer, recycling, removing, unmapping, syncing. */
+#include "base/clock.h"
 #include "journal/journal_internal.h"
 
 #include <errno.h>
@@ -204,26 +205,108 @@ static enum err_code journal_prepare_new(struct journal *journal, struct err *re
         return ERR_OK;
 }
 
-static enum err_code journal_prepare_one(struct journal *journal, uint64_t oldest, struct err *reterr)
+/* ------------------------------------------------------------------------------------------------------ retention */
+
+/* What every cursor has passed and that is still there. */
+static uint64_t journal_passed_bytes(const struct journal *journal, uint64_t oldest)
+{
+        uint64_t bytes = 0;
+        uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_acquire);
+        for (uint64_t index = journal->first_index; index < current; index++) {
+                const struct journal_segment *segment = journal_segment_at(journal, index);
+                if (atomic_load_explicit(&segment->end_position, memory_order_acquire) > oldest)
+                        break;
+                bytes += segment->size_bytes;
+        }
+        return bytes;
+}
+
+/* Whether the oldest segment, if it was passed, is kept all the same. */
+static bool journal_keeps_oldest(const struct journal *journal, uint64_t oldest)
+{
+        int64_t next_ms;
+        if ((journal->retention_bytes == 0 && journal->retention_age_ms == 0) || journal->deliver_only)
+                return false;
+        if (journal->retention_bytes > 0 && journal_passed_bytes(journal, oldest) > journal->retention_bytes)
+                return false;
+        /* Its last event is as old as the first of the next, or older. */
+        return journal->retention_age_ms == 0 ||
+               journal->first_index >= atomic_load_explicit(&journal->current_index, memory_order_acquire) ||
+               !journal_first_ms(journal, journal->first_index + 1, &next_ms) ||
+               clock_realtime_ms() - next_ms <= (int64_t)journal->retention_age_ms;
+}
+
+static void journal_count_passed(struct journal *journal, uint64_t oldest)
+{
+        int64_t first_ms = 0;
+        /* Relaxed: figures for people; only this thread stores them. */
+        atomic_store_explicit(&journal->stat_passed_bytes, journal_passed_bytes(journal, oldest), memory_order_relaxed);
+        if (journal->oldest_event_index == journal->first_index)
+                return;
+        if (journal->first_index < atomic_load_explicit(&journal->prepared_end, memory_order_relaxed) &&
+            journal_first_ms(journal, journal->first_index, &first_ms))
+                journal->oldest_event_index = journal->first_index; /* it will stay so */
+        else
+                first_ms = 0;
+        atomic_store_explicit(&journal->stat_oldest_event_ms, first_ms, memory_order_relaxed);
+}
+
+/* ------------------------------------------------------------------------------------------------------ preparing */
+
+/* The oldest segment becomes the next one when every cursor has passed it, and, unless the room is needed, retention is
+ * over. *ret_done: there was one. */
+static enum err_code journal_prepare_passed(struct journal *journal, uint64_t oldest, bool needed, bool *ret_done,
+                                            struct err *reterr)
 {
         struct journal_segment segment;
-        while (journal_take_oldest(journal, oldest, &segment)) {
-                if (segment.size_bytes == journal->segment_bytes && !journal_segment_has_lost(&segment))
+        *ret_done = false;
+        while ((needed || !journal_keeps_oldest(journal, oldest)) && journal_take_oldest(journal, oldest, &segment)) {
+                if (segment.size_bytes == journal->segment_bytes && !journal_segment_has_lost(&segment)) {
+                        *ret_done = true;
                         return journal_prepare_recycled(journal, &segment, reterr);
+                }
                 journal_remove(journal, &segment); /* of another configuration, or damaged */
         }
+        return ERR_OK;
+}
+
+/* Whether another segment is within `size_bytes_max`. */
+static bool journal_has_room(const struct journal *journal, uint64_t size_bytes_max)
+{
         /* Relaxed: one thread maintains all logs of a budget. */
         uint64_t size_bytes = atomic_load_explicit(&journal->budget->size_bytes, memory_order_relaxed);
-        uint64_t size_bytes_max = journal->size_bytes_max;
         bool own = journal->budget != &journal->own_budget &&
                    atomic_load_explicit(&journal->stat_segments, memory_order_relaxed) < JOURNAL_SEGMENTS_OWN;
+        return own || size_bytes + journal->segment_bytes <= size_bytes_max;
+}
+
+static enum err_code journal_prepare_one(struct journal *journal, uint64_t oldest, struct err *reterr)
+{
+        bool done;
+        uint64_t size_bytes_max = journal->size_bytes_max;
+        enum err_code code = journal_prepare_passed(journal, oldest, false, &done, reterr);
+        if (done)
+                return code;
+        bool tried = journal_has_room(journal, size_bytes_max);
+        if (tried)
+                code = journal_prepare_new(journal, reterr);
+        if (tried && code == ERR_OK)
+                return code;
+        /* The log, or the disk, is full: what is only kept gives way. */
+        enum err_code passed = journal_prepare_passed(journal, oldest, true, &done, tried ? NULL : reterr);
+        if (done)
+                return passed;
+        if (tried)
+                return code;
         /* Relaxed: seen by the next call at the latest. */
         if (atomic_load_explicit(&journal->drain_room_used, memory_order_relaxed))
                 size_bytes_max += journal->drain_bytes_max;
-        if (size_bytes + journal->segment_bytes > size_bytes_max && !own)
-                return err_set(reterr, ERR_FULL, "journal %s holds %llu of %llu bytes and its oldest events still wait",
-                               journal->directory, (unsigned long long)size_bytes, (unsigned long long)size_bytes_max);
-        return journal_prepare_new(journal, reterr);
+        if (journal_has_room(journal, size_bytes_max))
+                return journal_prepare_new(journal, reterr);
+        return err_set(reterr, ERR_FULL, "journal %s holds %llu of %llu bytes and its oldest events still wait",
+                       journal->directory,
+                       (unsigned long long)atomic_load_explicit(&journal->budget->size_bytes, memory_order_relaxed),
+                       (unsigned long long)size_bytes_max);
 }
 
 /* They are synced once for each segment that they pass, not at each call. */
@@ -297,9 +380,10 @@ enum err_code journal_maintain(struct journal *journal, struct err *reterr)
         struct journal_segment segment;
         while ((atomic_load_explicit(&journal->stat_segments, memory_order_relaxed) > journal->segments_mapped_max ||
                 journal->deliver_only) &&
-               journal_take_oldest(journal, oldest, &segment))
+               !journal_keeps_oldest(journal, oldest) && journal_take_oldest(journal, oldest, &segment))
                 journal_remove(journal, &segment);
         journal_unmap_cold(journal, journal->segments_mapped_max);
+        journal_count_passed(journal, oldest);
         return code;
 }
 

@@ -670,6 +670,29 @@ static enum err_code recover_targets(struct recover *recover, uint64_t oldest, u
 
 /* ------------------------------------------------------------------------------------------------------ all of it */
 
+/* From which file on the records must be looked at: what every cursor has passed is only kept, and may be much. Those
+ * that were warm are looked at all the same: lanes that were handed over have their last events there. */
+static size_t recover_first_needed(const struct recover *recover)
+{
+        struct journal *journal = recover->journal;
+        uint64_t needed = UINT64_MAX;
+        for (uint32_t number = 0; number < journal_targets_count(journal); number++) {
+                const struct journal_target_recovery *found = &journal->target_recovery[number];
+                if (found->owner_lost || found->shard_lost)
+                        return 0; /* its counts are made anew from everything there is */
+                needed = found->cursor_position < needed ? found->cursor_position : needed;
+        }
+        if (needed == UINT64_MAX)
+                return 0;
+        size_t started = 0, first = 0;
+        while (started < recover->files_count && recover->files[started].base_sequence != 0)
+                started++;
+        while (first + journal->segments_mapped_max < started &&
+               recover->files[first + 1].header.base_position <= needed)
+                first++;
+        return first;
+}
+
 static enum err_code recover_scan_all(struct recover *recover)
 {
         struct journal *journal = recover->journal;
@@ -689,6 +712,12 @@ static enum err_code recover_scan_all(struct recover *recover)
                                 from = i;
                 }
                 recover->open_from = from;
+        } else {
+                from = recover_first_needed(recover);
+                recover->open_from = from;
+                for (size_t i = 0; i < from; i++)
+                        recover->files[i].end_position =
+                                recover->files[i].header.base_position + recover->files[i].header.segment_bytes;
         }
         for (size_t i = from; i < recover->files_count && code == ERR_OK; i++) {
                 code = recover_load(recover, i);

@@ -58,14 +58,15 @@ enum err_code journal_shed_oldest(struct journal *journal)
         return ERR_EMPTY;
 }
 
-int64_t journal_oldest_ms(const struct journal *journal)
+bool journal_first_ms(const struct journal *journal, uint64_t index, int64_t *ret_ms)
 {
         struct journal_record_header header;
-        uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_acquire);
-        if (journal->first_index >= current)
-                return INT64_MAX;
         /* Only this thread maps, unmaps and removes segments. */
-        const struct journal_segment *segment = journal_segment_at(journal, journal->first_index);
+        const struct journal_segment *segment = journal_segment_at(journal, index);
+        uint64_t base_sequence = atomic_load_explicit(&segment->base_sequence, memory_order_relaxed);
+        /* What is published is not written any more. */
+        if (base_sequence == 0 || journal_committed_position(journal) <= segment->base_position + JOURNAL_DATA_START)
+                return false;
         if (segment->map != NULL) {
                 memcpy(&header, segment->map + JOURNAL_DATA_START, sizeof(header));
         } else {
@@ -76,11 +77,20 @@ int64_t journal_oldest_ms(const struct journal *journal)
                 if (fd >= 0)
                         (void)disk_close(fd); /* read only */
                 if (got != (ssize_t)sizeof(header))
-                        return 0; /* it only decides which of two logs is older */
+                        return false;
         }
         struct journal_entry entry;
         journal_entry_of_header(&header, &entry);
-        return entry.accepted_ms;
+        *ret_ms = entry.accepted_ms;
+        return header.sequence == base_sequence && (journal_header_flags(&header) & JOURNAL_FLAG_GAP) == 0;
+}
+
+int64_t journal_oldest_ms(const struct journal *journal)
+{
+        int64_t first_ms = 0; /* where it cannot be told: it only decides which of two logs is older */
+        if (journal->first_index >= atomic_load_explicit(&journal->current_index, memory_order_acquire))
+                return INT64_MAX;
+        return journal_first_ms(journal, journal->first_index, &first_ms) ? first_ms : 0;
 }
 
 /* ------------------------------------------------------------------------------------------------------ the end */

@@ -188,6 +188,22 @@ static void helper_called(struct io_op *op, int32_t result, bool more)
                 io_poll(helper->loop, op, helper->router->helper_event_fd, POLLIN);
 }
 
+/* What replays can have, for people. */
+static void helper_count_kept(const struct router *router)
+{
+        uint64_t passed_bytes = 0;
+        int64_t oldest_ms = 0;
+        for (uint32_t i = 0; i < router->journals_count; i++) {
+                struct journal_stats stats;
+                journal_get_stats(router->journals[i], &stats);
+                passed_bytes += stats.passed_bytes;
+                if (stats.oldest_event_ms > 0 && (oldest_ms == 0 || stats.oldest_event_ms < oldest_ms))
+                        oldest_ms = stats.oldest_event_ms;
+        }
+        counter_set(router->helper_counters, COUNTER_journal_passed_bytes, passed_bytes);
+        counter_set(router->helper_counters, COUNTER_journal_oldest_event_ms, (uint64_t)oldest_ms);
+}
+
 /* Returns how long until the logs are to be looked at again. */
 static uint64_t helper_maintain(struct router_helper *helper)
 {
@@ -226,6 +242,7 @@ static uint64_t helper_maintain(struct router_helper *helper)
                         log_error("journal maintenance failed", "shard=%u error=%s repeats=%" PRIu64, i,
                                   log_quote(err.text, quoted, sizeof(quoted)), repeats);
         }
+        helper_count_kept(router);
         return wait_ns;
 }
 

@@ -49,12 +49,17 @@ static struct journal_options router_log_options(struct router *router, const st
                                                  const char *directory)
 {
         const struct rules_settings *settings = &router->settings;
+        uint32_t wanted = 0;
+        for (uint32_t i = 0; i < router->journals_count; i++)
+                wanted += router->logs[i].wanted;
         return (struct journal_options){
                 .directory = directory,
                 .segment_bytes = settings->journal.segment_bytes,
                 .size_bytes_max = settings->journal.size_bytes_max / router->shards_count,
                 .budget = log->shard < router->shards_count ? &router->budgets[log->shard] : NULL,
                 .deliver_only = !log->wanted,
+                .retention_bytes = settings->journal.retention_bytes / wanted,
+                .retention_age_ms = settings->journal.retention_age * 1000,
                 .drain_bytes_max =
                         ROUTER_JOURNAL_PER_LANE_BYTES * settings->router.lanes_max * settings->router.lane_bytes_max,
                 .segments_mapped_max = log->wanted && log->type == 0 ? settings->journal.segments_mapped_max

@@ -120,6 +120,8 @@ struct rules_settings {
                 uint64_t size_bytes_max;        /* 8 GiB, all shards' together; at least 4 segments each, and 2
                                                  * for each class that is shed */
                 uint32_t segments_mapped_max;   /* 12: at least 4; a quarter of them are prepared ahead of the writer */
+                uint64_t retention_bytes;       /* 0: of what was delivered, all shards' together, kept for replays */
+                uint64_t retention_age;         /* 0: seconds; both 0: nothing is kept. Gives way to what comes */
                 bool durability_host;           /* durability: process | host */
                 uint32_t sync_interval_ms;      /* 5: grouping of fdatasync */
                 struct rules_pressure pressure; /* full, priority */

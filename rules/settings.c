@@ -90,6 +90,8 @@ static const struct settings_key settings_keys[] = {
             LIMIT_SEGMENT_BYTES_DEFAULT),
         U64(JOURNAL, journal., size_bytes_max, bytes, 4 * MIB, 64 * 1024 * GIB, 8 * GIB),
         U32(JOURNAL, journal., segments_mapped_max, none, 4, 1024, 12),
+        U64(JOURNAL, journal., retention_bytes, bytes, 0, 64 * 1024 * GIB, 0),
+        U64(JOURNAL, journal., retention_age, s, 0, UINT64_C(366) * 86400, 0),
         OTHER(JOURNAL, "durability"),
         OTHER(JOURNAL, "full"),
         OTHER(JOURNAL, "priority"),
@@ -586,6 +588,10 @@ static void settings_relations(struct settings_reader *reader)
                             "journal.full: with %u shards and %u event types that are shed, the journal would have %u "
                             "logs; at most %u",
                             settings->router.shards_count, shed, logs, LIMIT_LOGS_MAX);
+        if (settings->journal.retention_bytes > settings->journal.size_bytes_max)
+                rules_warning(rules, settings_value(reader, JOURNAL, "retention_bytes"),
+                              "journal.retention_bytes is more than journal.size_bytes_max, %s: so much is never kept",
+                              rules_quantity_text(rules, &rules_units_bytes, settings->journal.size_bytes_max));
         const uint32_t bases[] = {settings->egress.retry_base_ms, settings->egress.retry_throttle_base_ms};
         const char *const names[] = {"retry_base_ms", "retry_throttle_base_ms"};
         const struct rules_yaml_node *longest = settings_value(reader, EGRESS, "retry_max_ms");

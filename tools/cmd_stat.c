@@ -209,6 +209,16 @@ static void stat_print_text(const struct counters *counters, const uint64_t *bef
                         printf(" %12.1f/s", (double)(value - before[i]) / seconds);
                 printf("  %s\n", counter_table[i].help);
         }
+        int64_t oldest_ms = (int64_t)stat_value(counters, COUNTER_journal_oldest_event_ms);
+        struct clock_civil at;
+        clock_civil_from_ms(oldest_ms, &at);
+        printf("journal: %" PRIu64 " MiB delivered and kept, ",
+               stat_value(counters, COUNTER_journal_passed_bytes) >> 20);
+        if (oldest_ms == 0)
+                printf("no event\n");
+        else
+                printf("the oldest event of %04d-%02u-%02uT%02u:%02u:%02uZ\n", at.year, at.month, at.day, at.hour,
+                       at.minute, at.second);
         uint32_t used = atomic_load_explicit(&counters->head->rows_used, memory_order_acquire);
         for (uint32_t i = 0; i < used && i < head->rows_max; i++) {
                 struct counters_target_row *row = &counters->rows[i];

@@ -335,6 +335,40 @@ def killed_replay(stack):
     system.check("none of set-0 is left", listed(stack, "--set", "set-0"), [])
 
 
+def retained(build, quick):
+    """What was delivered stays as long as the settings say, and can be replayed; no longer, it is counted as gone."""
+    count = 15000 if quick else 30000
+    small = "journal.segment_bytes: 1MiB\njournal.size_bytes_max: 64MiB\njournal.segments_mapped_max: 4\n"
+    with system.Stack(build, name="retained") as stack:
+        stack.write_configuration(file_destination=True, firehose=False,
+                                  settings=small + "journal.retention_bytes: 32MiB\njournal.retention_age: 1h")
+        stack.start_router()
+        begun = int(time.time() * 1000)
+        stack.loadgen("--producers", "1", "--events", str(count), "--run-id", "00004e7a")
+        stack.wait_drained()
+        told = replay(stack, "--from", "0", "--dry-run")
+        system.check("all of them are there", (told["looked_at"], told["would_publish"], told["recycled"]), (count, count, 0))
+        stack.loadgen("--producers", "1", "--events", str(4 * count), "--run-id", "00004e7b")
+        stack.wait_drained()
+        kept = system.wait_for("32 MiB of it", lambda: stack.stat()["counters"]["journal_passed_bytes"]
+                               if stack.stat()["counters"]["journal_passed_bytes"] <= 32 << 20 else 0, 10)
+        system.check("bytes kept", kept, lambda n: 30 << 20 <= n <= 32 << 20)
+        oldest = stack.stat()["counters"]["journal_oldest_event_ms"]
+        system.check("the oldest event's time", oldest, lambda ms: begun < ms < time.time() * 1000)
+        part = replay(stack, "--from", "0", "--dry-run")
+        system.check("of %d there are" % (5 * count), part["looked_at"], lambda n: 20000 < n < 5 * count)
+        pid = stack.router_pid()
+        os.kill(pid, signal.SIGKILL)
+        system.wait_for("the next router", lambda: stack.router_pid() != pid, 20)
+        system.check("after a kill as well", replay(stack, "--from", "0", "--dry-run")["looked_at"], part["looked_at"])
+        before = len(events_of(stack, "events"))
+        told = replay(stack, "--from", "0", "--type", "Bounce")
+        stack.wait_drained()
+        system.check("bounces again", len(events_of(stack, "events")) - before, told["published"])
+        system.check("SIGTERM", stack.stop("router"), 0)
+        balanced(stack)
+
+
 def main(build, quick):
     size = 2000 if quick else 6000
     with system.Stack(build, name="replay") as stack:
@@ -346,6 +380,7 @@ def main(build, quick):
         system.check("SIGTERM", stack.stop("router"), 0)
         balanced(stack)
     dead_letters(build)
+    retained(build, quick)
 
 
 system.run(main)

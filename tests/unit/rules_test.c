@@ -176,6 +176,7 @@ Test(rules, settings_have_their_documented_defaults, .timeout = 10)
         cr_assert_eq(s.journal.segment_bytes, 16u << 20);
         cr_assert_eq(s.journal.size_bytes_max, UINT64_C(8) << 30);
         cr_assert(s.journal.segments_mapped_max == 12 && !s.journal.durability_host && s.journal.sync_interval_ms == 5);
+        cr_assert(s.journal.retention_bytes == 0 && s.journal.retention_age == 0);
         cr_assert(s.egress.workers_count == 1 && s.egress.linger_ms == 100 && s.egress.in_flight_max == 4);
         cr_assert_eq(s.egress.batch_bytes_max, 4u << 20);
         cr_assert(s.egress.connect_timeout_ms == 5000 && s.egress.request_timeout_ms == 30000);
@@ -221,6 +222,7 @@ Test(rules, settings_reach_their_members, .timeout = 10)
         cr_assert_str_eq(s.journal.directory, TEST_DATA_DIRECTORY "/config/good/j");
         cr_assert(s.journal.segment_bytes == 1u << 20 && s.journal.size_bytes_max == 8u << 20);
         cr_assert(s.journal.segments_mapped_max == 4 && s.journal.durability_host);
+        cr_assert(s.journal.retention_bytes == 4 << 20 && s.journal.retention_age == UINT64_C(48) * 3600);
         cr_assert_eq(s.journal.sync_interval_ms, 1000);
         cr_assert(s.egress.workers_count == 16 && s.egress.linger_ms == 900000);
         cr_assert(s.egress.batch_bytes_max == 1536u << 10 && s.egress.in_flight_max == 64);
