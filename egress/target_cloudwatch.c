@@ -78,6 +78,19 @@ static uint64_t target_cloudwatch_budget_bytes(const struct rules_settings *sett
                         : 0);
 }
 
+/* A power cut may take records that the period has counted, and others are journalled in their place. */
+static bool cloudwatch_counted_these(const struct egress_target *target, uint32_t shard,
+                                     const struct outbox_place *place)
+{
+        const struct journal_settled *settled = &place->settled;
+        uint64_t count = 0;
+        enum err_code code = journal_target_count_before(target->worker->options.journals[shard],
+                                                         target->numbers[shard], place->end_position, &count, NULL);
+        /* Where it cannot be counted now, the period is believed: a kill leaves the log as it was. */
+        return code != ERR_OK ||
+               count == settled->delivered + settled->dead_lettered + settled->shed + settled->expired;
+}
+
 /* Does the period begin where the cursors stand? *ret_moved: how many of its cursors have moved already. */
 static bool cloudwatch_period_fits(const struct egress_target *target, uint32_t *ret_moved)
 {
@@ -95,6 +108,8 @@ static bool cloudwatch_period_fits(const struct egress_target *target, uint32_t 
                 if ((cursor != place->begin_position && cursor != place->end_position && !before) ||
                     place->end_position < place->begin_position ||
                     place->end_position > journal_committed_position(worker->options.journals[shard]))
+                        return false;
+                if (cursor == place->begin_position && !cloudwatch_counted_these(target, shard, place))
                         return false;
         }
         *ret_moved = moved;

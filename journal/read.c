@@ -190,14 +190,16 @@ static bool journal_reader_is_current(const struct journal_reader *reader)
 
 /* The copy of a segment that another process recycled meanwhile holds no damage, only bytes of two lives. */
 static __attribute__((noinline, cold)) enum err_code journal_read_damaged(struct journal_reader *reader,
-                                                                          uint64_t position,
+                                                                          uint64_t position, uint64_t limit,
                                                                           struct journal_record *ret_record)
 {
         if (reader->journal->read_only && !journal_reader_is_current(reader))
                 return ERR_NOT_FOUND;
         uint64_t offset = position - reader->base_position;
         uint64_t next = journal_resync(reader->bytes, offset + JOURNAL_ALIGN_BYTES, reader->data_end, reader->seed, 0);
-        *ret_record = (struct journal_record){.position = position, .next_position = reader->base_position + next};
+        /* What is not published yet is not the damage's either. */
+        next = reader->base_position + next < limit ? reader->base_position + next : limit;
+        *ret_record = (struct journal_record){.position = position, .next_position = next};
         return ERR_CORRUPT;
 }
 
@@ -225,14 +227,14 @@ enum err_code journal_read(struct journal_reader *reader, uint64_t position, uin
                 memcpy(&header, at, sizeof(header));
                 if (reader->verify && !journal_record_is_whole(at, room_bytes, reader->seed, &header)) {
                         if (!journal_reader_is_behind_end(reader, position))
-                                return journal_read_damaged(reader, position, ret_record);
+                                return journal_read_damaged(reader, position, limit, ret_record);
                         position = reader->base_position + reader->data_end;
                         continue;
                 }
                 /* Cheap bounds also for warm bytes: their pages may have been read back from the disk, too. */
                 uint64_t bytes = journal_record_bytes(header.payload_bytes);
                 if (bytes > room_bytes || journal_header_routes_count(&header) > LIMIT_ROUTES_PER_EVENT_MAX)
-                        return journal_read_damaged(reader, position, ret_record);
+                        return journal_read_damaged(reader, position, limit, ret_record);
                 if (!reader->verify && journal_reader_finds_lost(reader, at, sizeof(header))) {
                         reader->verify = true;
                         continue;
@@ -353,6 +355,22 @@ enum err_code journal_target_audit(struct journal *journal, uint16_t target, str
         }
         return err_set(reterr, code, "cannot count what waits for target %u in journal %s: %s", target,
                        journal->directory, err_text(code));
+}
+
+enum err_code journal_target_count_before(struct journal *journal, uint16_t target, uint64_t position,
+                                          uint64_t *ret_count, struct err *reterr)
+{
+        struct journal_reader reader = {.journal = journal};
+        struct journal_target_state state;
+        if (!journal_target_get(journal, target, &state))
+                return err_set(reterr, ERR_NOT_FOUND, "journal %s knows no target %u", journal->directory, target);
+        state.accepted_position = position;
+        enum err_code code = journal_count_between(&reader, target, &state, ret_count);
+        journal_reader_rest(&reader);
+        if (code != ERR_OK)
+                return err_set(reterr, code, "cannot count what waits for target %u in journal %s: %s", target,
+                               journal->directory, err_text(code));
+        return ERR_OK;
 }
 
 uint64_t journal_target_count_waiting(struct journal *journal, uint16_t target, struct err *reterr)
