@@ -31,6 +31,7 @@ void outbox_test_step(const char *label);
 #define OUTBOX_CRC_SEED    0x4f555442u
 #define OUTBOX_IN_FLIGHT   (UINT64_C(1) << 32)
 #define OUTBOX_MOVED       (UINT64_C(1) << 33)
+#define OUTBOX_PAGE_BYTES  4096u
 #define OUTBOX_LOCK_TRIES  100u /* a predecessor that was just killed */
 #define OUTBOX_LOCK_NAP_NS (10 * CLOCK_NS_PER_MS)
 
@@ -472,6 +473,16 @@ void outbox_move_before(struct outbox *outbox)
 {
         outbox_store_progress(outbox, outbox_progress(outbox) | OUTBOX_MOVED);
         OUTBOX_STEP("moving-before");
+}
+
+enum err_code outbox_sync(struct outbox *outbox)
+{
+        /* What an earlier sync has failed to write the kernel takes for written: every page is changed again first. */
+        for (uint64_t at = 0; at < outbox->file_bytes; at += OUTBOX_PAGE_BYTES) {
+                volatile uint8_t *byte = outbox->bytes + at;
+                *byte = *byte;
+        }
+        return disk_sync(outbox->fd) < 0 ? ERR_SYSTEM : ERR_OK;
 }
 
 bool outbox_moved_before(const struct outbox *outbox)

@@ -145,6 +145,9 @@ struct slice outbox_next(const struct outbox *outbox, uint32_t *ret_data);
 uint32_t outbox_next_counts(const struct outbox *outbox);
 /* From now on cursors of some places may be moved to their ends, and further, before all is acknowledged. */
 void outbox_move_before(struct outbox *outbox);
+/* The whole file is on the disk (fdatasync by this thread): before a cursor moves ahead of what the file alone has
+ * then, with durability host. ERR_SYSTEM: not yet, and errno. */
+enum err_code outbox_sync(struct outbox *outbox);
 bool outbox_moved_before(const struct outbox *outbox);
 /* It goes on the wire; before the request is started. */
 void outbox_sending(struct outbox *outbox);

@@ -224,7 +224,8 @@ static uint8_t target_slot(const struct egress_target *target, uint32_t shard)
  * where that is done again and again. */
 static bool target_stays_behind(const struct egress_target *target)
 {
-        return target->service->mixes && target->worker->slots_count > 1 && target->flow.failures > 0;
+        return target->service->mixes && target->worker->slots_count > 1 && target->flow.failures > 0 &&
+               target->queue_first != NULL; /* else there is nothing to probe with */
 }
 
 bool egress_target_has_room(const struct egress_target *target, uint32_t shard)

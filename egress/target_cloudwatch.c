@@ -664,8 +664,11 @@ static bool target_cloudwatch_shed(struct egress_target *target, uint32_t shard,
                 }
                 if (batch->state == EGRESS_BATCH_SETTLED && batch->events == 0 && !outbox_is_sealed(own->outbox))
                         continue; /* nothing of it was to be sent */
-                if (outbox_is_sealed(own->outbox))
+                if (outbox_is_sealed(own->outbox)) {
                         outbox_move_before(own->outbox);
+                        if (worker->options.settings->journal.durability_host && outbox_sync(own->outbox) != ERR_OK)
+                                return false; /* looked at again */
+                }
                 journal_target_advance(worker->feeds[shard].journal, target->numbers[shard],
                                        batch->shard[shard].end_position, batch->shard[shard].end_sequence,
                                        &batch->shard[shard].settled);

@@ -130,6 +130,7 @@ static void main_count(struct main_totals *totals, const struct main_slot *own, 
         totals->sum.published += own->result.published;
         totals->sum.received += own->result.received;
         totals->sum.duplicates += own->result.duplicates;
+        totals->sum.shed += own->result.shed;
         totals->sum.kills += own->result.kills;
         totals->sum.power_cuts += own->result.power_cuts;
         totals->sum.starts += own->result.starts;
@@ -273,13 +274,14 @@ int main(int argc, char **argv)
                                       (unsigned long long)totals.failed, taken_s);
                 }
         }
-        printf("sim: seeds %llu failed %llu published %llu missing 0 duplicated %llu kills %llu power-cuts %llu starts "
+        printf("sim: seeds %llu failed %llu published %llu missing 0 duplicated %llu shed %llu kills %llu power-cuts "
+               "%llu starts "
                "%llu refused-starts %llu simulated %.1f h in %.0f s\n",
                (unsigned long long)totals.run, (unsigned long long)totals.failed,
                (unsigned long long)totals.sum.published, (unsigned long long)totals.sum.duplicates,
-               (unsigned long long)totals.sum.kills, (unsigned long long)totals.sum.power_cuts,
-               (unsigned long long)totals.sum.starts, (unsigned long long)totals.sum.failed_starts,
-               (double)totals.sum.sim_ms / 3.6e6, taken_s);
+               (unsigned long long)totals.sum.shed, (unsigned long long)totals.sum.kills,
+               (unsigned long long)totals.sum.power_cuts, (unsigned long long)totals.sum.starts,
+               (unsigned long long)totals.sum.failed_starts, (double)totals.sum.sim_ms / 3.6e6, taken_s);
         if (totals.failed > 0)
                 printf("sim: the first that failed: scripts/sim --seed %llu --trace\n",
                        (unsigned long long)totals.first_failed);

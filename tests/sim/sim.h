@@ -139,7 +139,7 @@ bool sim_endpoint_breaks(struct sim_endpoint *endpoint);
 /* ---- world.c */
 
 struct sim_result {
-        uint64_t published, received, duplicates, kills, power_cuts, starts, failed_starts, shed_lanes;
+        uint64_t published, received, duplicates, shed, kills, power_cuts, starts, failed_starts;
         uint64_t disk_full, sim_ms;
 };
 /* One seed, from an empty disk to an empty journal. Fails by sim_fail(). */

@@ -18,7 +18,7 @@
 #include "egress/worker.h"
 #include "journal/journal.h"
 #include "ring/ring_internal.h"
-#include "router/shard.h"
+#include "router/router_internal.h"
 #include "rules/rules.h"
 #include "tests/sim/sim.h"
 
@@ -28,9 +28,10 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#define WORLD_EVENTS_MAX  1024u
+#define WORLD_EVENTS_MAX  2048u
 #define WORLD_LANES_MAX   3u
 #define WORLD_TARGETS_MAX 8u
+#define WORLD_LOGS_MAX    2u                     /* of all types, and of Open where it is shed */
 #define WORLD_PORT        7000u                  /* and those after it; the plan names them */
 #define WORLD_HEALED_NS   (600 * CLOCK_NS_PER_S) /* the longest that healing may take */
 #define WORLD_STEPS_MAX   400000u
@@ -50,6 +51,7 @@ static const bool world_routes[SETS_COUNT][SINKS_COUNT] = {
 
 struct world_event {
         enum world_set set;
+        bool open; /* an Open event, else a Send */
         bool flushed;
         bool excused; /* a power cut came before its publisher could know that it was safe */
         uint64_t published_ns;
@@ -69,7 +71,7 @@ struct world_lane {
 
 struct world_target {
         enum world_sink sink;
-        uint16_t number;
+        uint16_t numbers[WORLD_LOGS_MAX];
         struct egress_target *target;
 };
 
@@ -77,25 +79,26 @@ static struct rules_plan *plan_packed, *plan_skip; /* the same sets; CloudWatch 
 static struct rules_settings settings;
 static struct credentials credentials;
 static struct egress_credentials credentials_shared;
-static struct counters_block blocks[2];
+static struct counters_block blocks[3]; /* the worker, the shard, the helper */
 static struct counters_target_row rows[WORLD_TARGETS_MAX];
 
 static struct world {
         /* by the seed */
-        bool host, skips_ambiguous, power_cuts, bulkhead, tiny_journal;
+        bool host, skips_ambiguous, power_cuts, bulkhead, tiny_journal, sheds;
         double kill_chance, request_trouble, disk_trouble;
         uint32_t events_wanted, lanes_count, big_percent;
 
         /* the router, when it runs */
         bool running;
-        struct journal *journal;
+        struct router router; /* as much of it as router/pressure.c looks at */
+        uint32_t logs_count;
         struct egress_worker *worker;
         struct shard *shard;
         struct ring_bed *bed;
         struct shard_plan plan;
         uint16_t numbers[WORLD_TARGETS_MAX][LIMIT_LOGS_MAX];
         uint8_t workers[WORLD_TARGETS_MAX];
-        uint16_t unmatched, rejected;
+        uint16_t unmatched[WORLD_LOGS_MAX], rejected[WORLD_LOGS_MAX];
         struct world_target targets[WORLD_TARGETS_MAX];
         uint32_t targets_count;
         enum err_code start_code;
@@ -122,22 +125,22 @@ static struct rules_plan *world_plan(const char *ambiguous)
                                    "- ConfigurationSetName: set-2\n  EventDestinations: [%s, %s]\n"
                                    "- ConfigurationSetName: set-3\n  EventDestinations: [%s, %s, %s, %s]\n";
         static const char alpha[] =
-                "{EventDestinationName: alpha, EventDestination: {Enabled: true, MatchingEventTypes: [SEND], "
+                "{EventDestinationName: alpha, EventDestination: {Enabled: true, MatchingEventTypes: [SEND, OPEN], "
                 "KinesisFirehoseDestination: {IamRoleArn: 'arn:aws:iam::123456789012:role/r', DeliveryStreamArn: "
                 "'arn:aws:firehose:us-east-1:123456789012:deliverystream/alpha'}, Sendring: {Endpoint: "
                 "'http://127.0.0.1:7000'}}}";
         static const char beta[] =
-                "{EventDestinationName: beta, EventDestination: {Enabled: true, MatchingEventTypes: [SEND], "
+                "{EventDestinationName: beta, EventDestination: {Enabled: true, MatchingEventTypes: [SEND, OPEN], "
                 "KinesisFirehoseDestination: {IamRoleArn: 'arn:aws:iam::123456789012:role/r', DeliveryStreamArn: "
                 "'arn:aws:firehose:us-east-1:123456789012:deliverystream/beta'}, Sendring: {Packing: none, Endpoint: "
                 "'http://127.0.0.1:7001'}}}";
         static const char file[] =
-                "{EventDestinationName: file, EventDestination: {Enabled: true, MatchingEventTypes: [SEND], "
+                "{EventDestinationName: file, EventDestination: {Enabled: true, MatchingEventTypes: [SEND, OPEN], "
                 "Sendring: {FileDestination: {Path: " WORLD_FILE ", RotateBytes: 64KiB}}}}";
         char cloudwatch[512];
         char *text = NULL;
         (void)snprintf(cloudwatch, sizeof(cloudwatch),
-                       "{EventDestinationName: cw, EventDestination: {Enabled: true, MatchingEventTypes: [SEND], "
+                       "{EventDestinationName: cw, EventDestination: {Enabled: true, MatchingEventTypes: [SEND, OPEN], "
                        "CloudWatchDestination: {DimensionConfigurations: [{DimensionName: 'ses:configuration-set', "
                        "DimensionValueSource: MESSAGE_TAG, DefaultDimensionValue: none}]}, Sendring: {Period: 1s, "
                        "Protocol: json, Compression: none, AmbiguousTimeout: %s}}}",
@@ -212,6 +215,16 @@ static void world_lane_open(uint32_t index)
         };
 }
 
+static uint64_t world_lane_journalled(uint64_t lane_id)
+{
+        uint64_t position = 0;
+        for (uint32_t i = 0; i < world.logs_count; i++) {
+                uint64_t own = journal_lane_position(world.router.journals[i], lane_id);
+                position = own > position ? own : position;
+        }
+        return position;
+}
+
 /* What ring/server.c does at a take-over: the keeper's descriptors, a page of our own, the journal's word on how far
  * the lane was taken. */
 static void world_lane_adopt(uint32_t index)
@@ -221,8 +234,8 @@ static void world_lane_adopt(uint32_t index)
         int data_fd = dup(own->data_fd);
         uint64_t bytes = own->producer.lane_bytes;
         SIM_CHECK(data_fd >= 0);
-        if (ring_lane_adopt(own->lane_id, bytes, world.host, data_fd, own->page_fd,
-                            journal_lane_position(world.journal, own->lane_id), &own->lane, &err) != ERR_OK)
+        if (ring_lane_adopt(own->lane_id, bytes, world.host, data_fd, own->page_fd, world_lane_journalled(own->lane_id),
+                            &own->lane, &err) != ERR_OK)
                 sim_fail("a lane cannot be taken over: %s", err.text);
         own->lane->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         own->page_fd = dup(own->lane->page_fd);
@@ -246,7 +259,8 @@ static size_t world_encode(uint32_t id, const struct world_event *event, uint32_
                 memset(out, 0xc1, 64); /* a byte that msgpack never uses */
                 return 8 + sim_below(56);
         }
-        codec_event_init(&sent, SENDRING_SEND);
+        codec_event_init(&sent, event->open ? SENDRING_OPEN : SENDRING_SEND);
+        sent.open.timestamp_ms = event->open ? 1767323045999 : 0;
         (void)snprintf(message_id, sizeof(message_id), "id-%08u", id);
         (void)snprintf(set_name, sizeof(set_name), "set-%u", (unsigned)event->set);
         sent.mail.configuration_set = sendring_strn(set_name, strlen(set_name));
@@ -277,6 +291,7 @@ static bool world_publish(void)
         *event = (struct world_event){.set = (enum world_set)sim_below(SETS_COUNT + 4), .lane = (uint8_t)index};
         if (event->set >= SETS_COUNT)
                 event->set = (enum world_set)sim_below(SET_ALL + 1);
+        event->open = event->set != SET_MALFORMED && sim_chance(0.4);
         uint32_t padding = sim_below(100) < world.big_percent ? (uint32_t)sim_below(60000) : (uint32_t)sim_below(800);
         size_t len = world_encode(id, event, padding, bytes, sizeof(bytes));
         uint8_t *payload = NULL;
@@ -332,10 +347,14 @@ static enum err_code world_open_targets(struct err *reterr)
                                : spec->service == RULES_SERVICE_CLOUDWATCH ? SINK_CLOUDWATCH
                                : !spec->packed                             ? SINK_BETA
                                                                            : SINK_ALPHA;
-                enum err_code code = journal_target_register(world.journal, spec->key, &target->number, reterr);
+                enum err_code code = ERR_OK;
+                for (uint32_t log = 0; log < world.logs_count && code == ERR_OK; log++) {
+                        code = journal_target_register(world.router.journals[log], spec->key, &target->numbers[log],
+                                                       reterr);
+                        world.numbers[i][log] = target->numbers[log];
+                }
                 if (code != ERR_OK)
                         return code;
-                world.numbers[i][0] = target->number;
                 world.workers[i] = 0;
                 code = egress_target_create(spec, world.numbers[i], world.worker, world.targets_count, &rows[i],
                                             &target->target, reterr);
@@ -346,12 +365,12 @@ static enum err_code world_open_targets(struct err *reterr)
         return ERR_OK;
 }
 
-static void world_check_ledger(uint16_t number, const char *name)
+static void world_check_ledger(struct journal *journal, uint16_t number, const char *name)
 {
         struct journal_target_state state;
         struct err err = {.text = ""};
         uint64_t waiting = 0;
-        enum err_code code = journal_target_audit(world.journal, number, &state, &waiting, &err);
+        enum err_code code = journal_target_audit(journal, number, &state, &waiting, &err);
         if (code != ERR_OK) {
                 /* A disk that cannot be read now tells nothing; it is asked again when it can. */
                 if (!world.faults_off && (code == ERR_SYSTEM || code == ERR_MEMORY))
@@ -370,10 +389,51 @@ static void world_check_ledger(uint16_t number, const char *name)
 
 static void world_check_ledgers(void)
 {
-        for (uint32_t number = 0; number < journal_targets_count(world.journal); number++) {
-                struct journal_target_state state;
-                if (journal_target_get(world.journal, (uint16_t)number, &state))
-                        world_check_ledger((uint16_t)number, state.key);
+        for (uint32_t log = 0; log < world.logs_count; log++) {
+                struct journal *journal = world.router.journals[log];
+                for (uint32_t number = 0; number < journal_targets_count(journal); number++) {
+                        struct journal_target_state state;
+                        if (journal_target_get(journal, (uint16_t)number, &state))
+                                world_check_ledger(journal, (uint16_t)number, state.key);
+                }
+        }
+}
+
+static enum err_code world_open_log(uint32_t index, struct journal_recovery *recovery, struct err *reterr)
+{
+        struct journal **journal = &world.router.journals[index];
+        uint64_t segments = world.tiny_journal ? 4 + 2 * (uint64_t)world.sheds : 16;
+        struct journal_options options = {
+                .directory = index == 0 ? WORLD_DIRECTORY "/journal/0" : WORLD_DIRECTORY "/journal/0.Open",
+                .segment_bytes = LIMIT_SEGMENT_BYTES_MIN,
+                .size_bytes_max = segments * LIMIT_SEGMENT_BYTES_MIN,
+                .budget = &world.router.budgets[0],
+                .segments_mapped_max = 4,
+                .durability = world.host ? JOURNAL_DURABILITY_HOST : JOURNAL_DURABILITY_PROCESS,
+        };
+        enum err_code code = journal_open(&options, journal, recovery, reterr);
+        if (code == ERR_OK)
+                code = journal_target_register(*journal, SLICE(ROUTER_TARGET_UNMATCHED), &world.unmatched[index],
+                                               reterr);
+        if (code == ERR_OK)
+                code = journal_target_register(*journal, SLICE(ROUTER_TARGET_REJECTED), &world.rejected[index], reterr);
+        if (code != ERR_OK)
+                return code;
+        journal_target_retire(*journal, world.unmatched[index]);
+        journal_target_retire(*journal, world.rejected[index]);
+        return ERR_OK;
+}
+
+/* What router/start.c makes of the settings. */
+static void world_router_init(void)
+{
+        struct router *router = &world.router;
+        *router = (struct router){
+                .settings = settings, .shards_count = 1, .workers_count = 1, .helper_counters = &blocks[2]};
+        router->journals_count = world.logs_count;
+        for (uint32_t i = 0; i < world.logs_count; i++) {
+                router->logs[i] = (struct router_journal){.type = i == 0 ? 0 : SENDRING_OPEN, .wanted = true};
+                router->egress_logs[i] = (struct egress_log){.id = i, .type = (uint8_t)router->logs[i].type};
         }
 }
 
@@ -381,30 +441,27 @@ static void world_check_ledgers(void)
 static void world_start(void *unused)
 {
         struct err err = {.text = ""};
-        struct journal_recovery recovery = {0};
+        struct journal_recovery recovery = {0}, of_log;
         (void)unused;
-        world.journal = NULL;
         world.worker = NULL;
         world.shard = NULL;
-        struct journal_options options = {
-                .directory = WORLD_DIRECTORY "/journal/shard-0",
-                .segment_bytes = LIMIT_SEGMENT_BYTES_MIN,
-                .size_bytes_max = (world.tiny_journal ? 4 : 16) * (uint64_t)LIMIT_SEGMENT_BYTES_MIN,
-                .segments_mapped_max = 4,
-                .durability = world.host ? JOURNAL_DURABILITY_HOST : JOURNAL_DURABILITY_PROCESS,
-        };
-        world.start_code = journal_open(&options, &world.journal, &recovery, &err);
-        if (world.start_code == ERR_OK)
-                world.start_code = journal_target_register(world.journal, SLICE("(unmatched)"), &world.unmatched, &err);
-        if (world.start_code == ERR_OK)
-                world.start_code = journal_target_register(world.journal, SLICE("(rejected)"), &world.rejected, &err);
+        world_router_init();
+        struct router *router = &world.router;
+        world.start_code = ERR_OK;
+        for (uint32_t i = 0; i < world.logs_count && world.start_code == ERR_OK; i++) {
+                of_log = (struct journal_recovery){0};
+                world.start_code = world_open_log(i, &of_log, &err);
+                recovery.records += of_log.records;
+                recovery.cut_bytes += of_log.cut_bytes;
+                recovery.quarantined_segments += of_log.quarantined_segments;
+                recovery.lost_records += of_log.lost_records;
+        }
         if (world.start_code != ERR_OK)
                 goto out;
-        journal_target_retire(world.journal, world.unmatched);
-        journal_target_retire(world.journal, world.rejected);
         struct egress_worker_options worker_options = {
-                .shards_count = 1,
-                .journals = &world.journal,
+                .shards_count = world.logs_count,
+                .journals = router->journals,
+                .logs = router->egress_logs,
                 .counters = &blocks[0],
                 .settings = &settings,
                 .credentials = &credentials_shared,
@@ -412,21 +469,31 @@ static void world_start(void *unused)
                 .outbox_directory = WORLD_DIRECTORY "/cloudwatch",
         };
         world.start_code = egress_worker_create(&worker_options, &world.worker, &err);
+        router->workers[0] = world.worker;
         if (world.start_code == ERR_OK)
                 world.start_code = world_open_targets(&err);
         if (world.start_code != ERR_OK)
                 goto out;
         world.plan = (struct shard_plan){(struct rules_plan *)(uintptr_t)world_rules(), world.numbers, world.workers};
+        const struct shard_class open_class = {
+                .type = SENDRING_OPEN,
+                .log = 1,
+                .journal = router->journals[1],
+                .target_unmatched = world.unmatched[1],
+                .target_rejected = world.rejected[1],
+        };
         struct shard_options shard_options = {
                 .core = -1,
                 .settings = &settings,
-                .journal = world.journal,
+                .journal = router->journals[0],
+                .classes = &open_class,
+                .classes_count = world.logs_count - 1,
                 .bed = world.bed,
                 .workers = &world.worker,
                 .workers_count = 1,
                 .counters = &blocks[1],
-                .target_unmatched = world.unmatched,
-                .target_rejected = world.rejected,
+                .target_unmatched = world.unmatched[0],
+                .target_rejected = world.rejected[0],
                 .control_eventfd = -1,
         };
         world.start_code = shard_create(&shard_options, &world.plan, &world.shard, &err);
@@ -441,7 +508,8 @@ out:
                 return;
         if (world.worker != NULL)
                 egress_worker_free(world.worker);
-        journal_close(world.journal);
+        for (uint32_t i = 0; i < world.logs_count; i++)
+                journal_close(router->journals[i]);
 }
 
 static void world_lose_router(void)
@@ -539,16 +607,22 @@ static void turn_worker(void *unused)
         (void)egress_worker_turn(world.worker);
 }
 
+/* As router/helper.c does; what fails now is tried again, and flushes wait. */
 static void turn_helper(void *unused)
 {
-        struct err err;
         (void)unused;
-        enum err_code code = journal_maintain(world.journal, &err); /* tried again and again: a full disk passes */
-        world.result.disk_full += code == ERR_DISK_FULL || code == ERR_FULL;
-        if (code != ERR_OK)
-                sim_note("maintenance: %s", err.text);
-        if (world.host && journal_sync(world.journal, &err) != ERR_OK)
-                sim_note("sync: %s", err.text); /* flushes wait */
+        for (uint32_t i = 0; i < world.logs_count; i++) {
+                struct journal *journal = world.router.journals[i];
+                struct err err = {.text = ""};
+                enum err_code code = journal_maintain(journal, &err);
+                if (code == ERR_FULL && router_relieve(&world.router, i, &err) != ROUTER_RELIEF_NONE)
+                        code = ERR_OK;
+                world.result.disk_full += code == ERR_DISK_FULL || code == ERR_FULL;
+                if (code != ERR_OK)
+                        sim_note("maintenance: %s", err.text);
+                if (world.host && journal_sync(journal, &err) != ERR_OK)
+                        sim_note("sync: %s", err.text);
+        }
 }
 
 static void end_gracefully(void *unused)
@@ -559,14 +633,16 @@ static void end_gracefully(void *unused)
         sim_network_sleeps(true);
         shard_stop(world.shard, sim_now_ns() + CLOCK_NS_PER_S);
         while (shard_turn(world.shard, &events)) {
-                (void)journal_maintain(world.journal, &err); /* as above */
+                for (uint32_t i = 0; i < world.logs_count; i++)
+                        (void)journal_maintain(world.router.journals[i], &err); /* as above */
                 sim_clock_advance(CLOCK_NS_PER_MS);
         }
         egress_worker_stop(world.worker, sim_now_ns() + sim_below(2 * CLOCK_NS_PER_S));
         egress_worker_run(world.worker);
         egress_worker_free(world.worker);
         shard_free(world.shard);
-        journal_close(world.journal);
+        for (uint32_t i = 0; i < world.logs_count; i++)
+                journal_close(world.router.journals[i]);
         sim_network_sleeps(false);
 }
 
@@ -654,6 +730,8 @@ static void world_choose(void)
         world.power_cuts = sim_chance(world.host ? 0.6 : 0.2);
         world.bulkhead = sim_chance(0.15);
         world.tiny_journal = sim_chance(0.4);
+        world.sheds = sim_chance(0.3);
+        world.logs_count = world.sheds ? 2 : 1;
         world.kill_chance = world.bulkhead ? 0 : some(0.02);
         world.request_trouble = world.bulkhead ? 0 : some(0.2);
         world.disk_trouble = world.bulkhead || sim_chance(0.6) ? 0 : some(0.1);
@@ -661,6 +739,9 @@ static void world_choose(void)
         world.big_percent = (uint32_t)sim_below(sim_chance(0.7) ? 5 : 60);
         world.lanes_count = 1 + (uint32_t)sim_below(WORLD_LANES_MAX);
         settings.journal.durability_host = world.host;
+        settings.journal.pressure = (struct rules_pressure){.shed_count = world.sheds};
+        settings.journal.pressure.rank[SENDRING_OPEN] = 1;
+        settings.journal.pressure.shed[SENDRING_OPEN] = world.sheds;
         settings.egress.in_flight_max = 1 + (uint32_t)sim_below(4);
         sim_endpoints_count = 3;
         for (uint32_t i = 0; i < sim_endpoints_count; i++) {
@@ -675,10 +756,17 @@ static void world_choose(void)
                 SIM_CHECK(sim_endpoints[i].received != NULL);
                 world_choose_request_faults(&sim_endpoints[i], world.request_trouble);
         }
-        sim_endpoints[0].dead = world.bulkhead;
+        bool fills = world.sheds && sim_chance(0.6); /* the journal, behind a dead endpoint */
+        sim_endpoints[0].dead = world.bulkhead || fills;
+        if (fills) {
+                world.tiny_journal = true;
+                world.big_percent += 40;
+                world.events_wanted += 300;
+        }
         world_choose_disk_faults(world.disk_trouble);
-        sim_note("host %d skip %d power %d bulkhead %d tiny %d kill %.4f requests %.3f disk %.3f events %u lanes %u",
-                 world.host, world.skips_ambiguous, world.power_cuts, world.bulkhead, world.tiny_journal,
+        sim_note("host %d skip %d power %d bulkhead %d tiny %d sheds %d kill %.4f requests %.3f disk %.3f events %u "
+                 "lanes %u",
+                 world.host, world.skips_ambiguous, world.power_cuts, world.bulkhead, world.tiny_journal, world.sheds,
                  world.kill_chance, world.request_trouble, world.disk_trouble, world.events_wanted, world.lanes_count);
 }
 
@@ -733,18 +821,19 @@ static void world_trouble(void)
 
 static bool world_is_drained(void)
 {
-        uint64_t position, sequence;
         if (!world.running)
                 return false;
         for (uint32_t i = 0; i < world.lanes_count; i++)
                 if (ring_lane_position(world.lanes[i].lane) != world.lanes[i].producer.head)
                         return false;
-        journal_committed(world.journal, &position, &sequence);
         for (uint32_t i = 0; i < world.targets_count; i++) {
-                struct journal_target_state state;
-                SIM_CHECK(journal_target_get(world.journal, world.targets[i].number, &state));
-                if (state.accepted != state.delivered + state.dead_lettered + state.shed + state.expired)
-                        return false;
+                for (uint32_t log = 0; log < world.logs_count; log++) {
+                        struct journal_target_state state;
+                        SIM_CHECK(
+                                journal_target_get(world.router.journals[log], world.targets[i].numbers[log], &state));
+                        if (state.accepted != state.delivered + state.dead_lettered + state.shed + state.expired)
+                                return false;
+                }
         }
         return true;
 }
@@ -791,8 +880,23 @@ static uint64_t world_expected(enum world_sink sink, bool all)
         return count;
 }
 
+static uint64_t world_shed(uint32_t target)
+{
+        uint64_t shed = 0;
+        for (uint32_t log = 0; log < world.logs_count; log++) {
+                struct journal_target_state state;
+                SIM_CHECK(journal_target_get(world.router.journals[log], world.targets[target].numbers[log], &state));
+                if (log == 0 && state.shed > 0)
+                        sim_fail("target %u shed %llu events that nobody may shed", target,
+                                 (unsigned long long)state.shed);
+                shed += state.shed;
+        }
+        return shed;
+}
+
 static void world_check_arrived(void)
 {
+        uint64_t missing_open[SINKS_COUNT] = {0};
         memset(file_seen, 0, sizeof(file_seen));
         sim_disk_each(WORLD_FILE, world_count_file, NULL);
         for (uint32_t id = 0; id < world.events_count; id++) {
@@ -809,6 +913,10 @@ static void world_check_arrived(void)
                                         sim_fail("event %u of set %d came to %s", id, event->set, names[sink]);
                                 continue;
                         }
+                        if (counts[sink] == 0 && event->open && world.sheds && !event->excused) {
+                                missing_open[sink]++; /* as many as the ledger says are shed */
+                                continue;
+                        }
                         if (counts[sink] == 0 && !event->excused)
                                 sim_fail("event %u is missing at %s (lane %u, published at %llu ms%s)", id, names[sink],
                                          event->lane, (unsigned long long)(event->published_ns / CLOCK_NS_PER_MS),
@@ -816,6 +924,14 @@ static void world_check_arrived(void)
                         world.result.received += counts[sink] > 0;
                         world.result.duplicates += counts[sink] > 1 ? counts[sink] - 1 : 0;
                 }
+        }
+        for (uint32_t i = 0; i < world.targets_count; i++) {
+                uint64_t shed = world_shed(i);
+                enum world_sink sink = world.targets[i].sink;
+                world.result.shed += shed;
+                if (sink != SINK_CLOUDWATCH && missing_open[sink] > shed)
+                        sim_fail("%llu Open events are missing at sink %d, and %llu were shed",
+                                 (unsigned long long)missing_open[sink], sink, (unsigned long long)shed);
         }
 }
 
@@ -826,7 +942,10 @@ static void world_check_cloudwatch(void)
         sim_note("cloudwatch: expected %llu to %llu counted %llu ambiguous %llu", (unsigned long long)least,
                  (unsigned long long)most, (unsigned long long)endpoint->counted,
                  (unsigned long long)endpoint->ambiguous);
-        if (!world.skips_ambiguous && endpoint->counted < least)
+        uint64_t shed = 0;
+        for (uint32_t i = 0; i < world.targets_count; i++)
+                shed += world.targets[i].sink == SINK_CLOUDWATCH ? world_shed(i) : 0;
+        if (!world.skips_ambiguous && endpoint->counted + shed < least)
                 sim_fail("CloudWatch counted %llu of %llu", (unsigned long long)endpoint->counted,
                          (unsigned long long)least);
         if (world.result.power_cuts == 0 && endpoint->counted > most + endpoint->ambiguous)
@@ -835,11 +954,15 @@ static void world_check_cloudwatch(void)
                          (unsigned long long)endpoint->ambiguous);
 }
 
-static uint64_t world_accepted(uint16_t number)
+static uint64_t world_accepted(const uint16_t numbers[WORLD_LOGS_MAX])
 {
-        struct journal_target_state state;
-        SIM_CHECK(journal_target_get(world.journal, number, &state));
-        return state.accepted;
+        uint64_t accepted = 0;
+        for (uint32_t log = 0; log < world.logs_count; log++) {
+                struct journal_target_state state;
+                SIM_CHECK(journal_target_get(world.router.journals[log], numbers[log], &state));
+                accepted += state.accepted;
+        }
+        return accepted;
 }
 
 /* Exactly once from lane to journal. */
@@ -849,7 +972,7 @@ static void world_check_accepted(void)
         if (world.result.power_cuts > 0)
                 return; /* what was lost with the power was counted, or not */
         for (uint32_t i = 0; i < world.targets_count; i++) {
-                uint64_t accepted = world_accepted(world.targets[i].number);
+                uint64_t accepted = world_accepted(world.targets[i].numbers);
                 uint64_t expected = world_expected(world.targets[i].sink, true);
                 if (accepted != expected)
                         sim_fail("target %u accepted %llu of %llu published events", i, (unsigned long long)accepted,

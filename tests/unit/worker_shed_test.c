@@ -115,7 +115,8 @@ Test(worker_shed, a_dead_target_loses_its_oldest_events_of_that_log_only, .timeo
         wait_failures(2);
         (void)shed(5000);
         uint64_t once = state_of(SHED).shed;
-        cr_assert(once > 300 && once < 600, "a segment of 1 MiB has some 450: %llu", (unsigned long long)once);
+        /* A batch that stands behind one in flight may go with it. */
+        cr_assert(once > 300 && once < 900, "a segment of 1 MiB has some 450: %llu", (unsigned long long)once);
         cr_assert_eq(state_of(BLOCK).shed, 0);
         (void)balanced(SHED);
         (void)shed(5000);
