@@ -192,7 +192,9 @@ static uint32_t faults_count_file(const struct faults *faults, bool seen[FAULTS_
         size_t room = 0;
         FILE *in = fopen(faults->file, "r");
         memset(seen, 0, FAULTS_EVENTS * sizeof(seen[0]));
-        while (in != NULL && getline(&line, &room, in) > 0) {
+        for (ssize_t len; in != NULL && (len = getline(&line, &room, in)) > 0;) {
+                if (line[len - 1] != '\n')
+                        break; /* it is being written, or cut off again */
                 const char *at = strstr(line, "\"messageId\":\"id-");
                 uint32_t id = at == NULL ? FAULTS_EVENTS : (uint32_t)strtoul(at + 16, NULL, 10);
                 if (id >= FAULTS_EVENTS)
