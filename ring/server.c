@@ -425,11 +425,10 @@ static void ring_server_hello(struct ring_server *server, struct ring_handshake 
                 return;
         if (!descriptors)
                 got = recv(handshake->fd, &hello, sizeof(hello), MSG_DONTWAIT | MSG_TRUNC);
-        if (descriptors)
-                ring_server_refuse(server, handshake->fd, RING_STATUS_MALFORMED);
-        else if (got >= 16 && hello.magic == RING_MAGIC_MESSAGE && hello.version != RING_VERSION)
+        bool ours = !descriptors && got >= 16 && hello.magic == RING_MAGIC_MESSAGE;
+        if (ours && hello.version != RING_VERSION)
                 ring_server_refuse(server, handshake->fd, RING_STATUS_VERSION);
-        else if (got != (ssize_t)sizeof(hello) || hello.magic != RING_MAGIC_MESSAGE || hello.kind != RING_MESSAGE_HELLO)
+        else if (!ours || got != (ssize_t)sizeof(hello) || hello.kind != RING_MESSAGE_HELLO)
                 ring_server_refuse(server, handshake->fd, RING_STATUS_MALFORMED);
         else if (server->stopping)
                 ring_server_refuse(server, handshake->fd, RING_STATUS_BUSY);

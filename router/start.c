@@ -58,7 +58,7 @@ static struct journal_options router_log_options(struct router *router, const st
                 .size_bytes_max = settings->journal.size_bytes_max / router->shards_count,
                 .budget = log->shard < router->shards_count ? &router->budgets[log->shard] : NULL,
                 .deliver_only = !log->wanted,
-                .retention_bytes = settings->journal.retention_bytes / wanted,
+                .retention_bytes = settings->journal.retention_bytes / (wanted > 0 ? wanted : 1),
                 .retention_age_ms = settings->journal.retention_age * 1000,
                 .drain_bytes_max =
                         ROUTER_JOURNAL_PER_LANE_BYTES * settings->router.lanes_max * settings->router.lane_bytes_max,

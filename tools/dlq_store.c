@@ -258,6 +258,8 @@ struct dlq_walk {
 static enum err_code dlq_walk_load(struct dlq_walk *walk, uint64_t offset, struct err *reterr)
 {
         free(walk->bytes);
+        walk->bytes = NULL;
+        walk->len = 0;
         walk->begin = offset;
         walk->at = 0;
         return dlq_read(walk->store, walk->name, offset, &walk->bytes, &walk->len, reterr);
@@ -321,7 +323,7 @@ static enum err_code dlq_walk_file(struct dlq_store *store, const struct dlq_fil
                 size_t line_bytes = 0;
                 uint64_t offset = walk.begin + walk.at;
                 enum err_code one = dlq_walk_next(&walk, &letter, &line, &line_bytes, &err);
-                if (one == ERR_EMPTY)
+                if (one == ERR_EMPTY && line == NULL)
                         break;
                 if (one == ERR_MEMORY) {
                         code = err_set(reterr, one, "out of memory");
