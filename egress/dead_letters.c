@@ -164,10 +164,10 @@ static enum err_code letters_open_file(struct dead_letters *letters, uint64_t nu
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot look at %s", letters->path);
         if (code == ERR_OK)
                 code = letters_cut(letters, (uint64_t)status.st_size, reterr);
-        /* Its name must be on the disk before a letter in it counts. */
-        int directory_fd =
-                code == ERR_OK && fresh ? disk_open(AT_FDCWD, letters->directory, O_RDONLY | O_DIRECTORY, 0) : -1;
-        if (code == ERR_OK && fresh && (directory_fd < 0 || disk_sync_directory(directory_fd) < 0))
+        /* Its name must be on the disk before a letter in it counts, also where whoever made it could not see to that.
+         */
+        int directory_fd = code == ERR_OK ? disk_open(AT_FDCWD, letters->directory, O_RDONLY | O_DIRECTORY, 0) : -1;
+        if (code == ERR_OK && (directory_fd < 0 || disk_sync_directory(directory_fd) < 0))
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync %s", letters->directory);
         if (directory_fd >= 0)
                 (void)disk_close(directory_fd); /* a directory */

@@ -493,7 +493,7 @@ enum err_code metrics_table_count(struct metrics_table *table, const struct code
                                   const struct codec_json_options *options, int64_t accepted_ms, uint32_t copies)
 {
         const struct rules_cloudwatch *config = &table->config;
-        /* The most that it can add. A little early is no harm: a single period fits in any case. */
+        /* The most that it can add. Early is no harm: the period is closed, and the rest of it is another request. */
         if (table->entries_max - table->entries_count < config->roll_ups_count ||
             table->values_max - table->values_used < table->event_bytes_max)
                 return ERR_FULL;

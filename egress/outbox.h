@@ -49,8 +49,8 @@
  * the router was killed before: version 1 had no time of the oldest datum,
  * version 2 knew one log a shard.
  *
- * One thread at a time: the control thread opens it, then the worker that owns the target has it. Only open, close and
- * remove make system calls. */
+ * One thread at a time: the control thread opens it, then the worker that owns the target has it. Only open,
+ * close, remove and outbox_sync() make system calls. */
 #ifndef SENDRING_EGRESS_OUTBOX_H
 #define SENDRING_EGRESS_OUTBOX_H
 

@@ -136,6 +136,7 @@ struct router_log {
         uint32_t index;
         uint32_t left; /* files whose fdatasync is not done; 0: none is in flight */
         int sys_errno; /* of one that failed */
+        bool trouble;  /* the last sync did not go well */
         uint64_t hold_until_ns;
         struct router_sync_file files[JOURNAL_SYNC_FILES_MAX];
 };
@@ -146,7 +147,6 @@ struct router_helper {
         struct io_op called; /* waits for helper_event_fd */
         uint64_t group_ns;   /* when the last group of syncs began */
         uint64_t credentials_ns;
-        bool trouble;              /* the last syncs did not go well */
         struct log_gate heal_gate; /* the targets file was written anew: no other trouble may hide that */
         struct log_gate maintain_gate, sync_gate;
         struct router_log logs[]; /* [journals_count] */
@@ -204,6 +204,13 @@ static void helper_count_kept(const struct router *router)
         counter_set(router->helper_counters, COUNTER_journal_oldest_event_ms, (uint64_t)oldest_ms);
 }
 
+/* Of the events that a log holds, for the log's lines. */
+static const char *helper_type_name(const struct router_helper *helper, uint32_t index)
+{
+        unsigned type = helper->router->logs[index].type;
+        return type == 0 ? "all" : rules_event_class_name(type);
+}
+
 /* Returns how long until the logs are to be looked at again. */
 static uint64_t helper_maintain(struct router_helper *helper)
 {
@@ -235,11 +242,10 @@ static uint64_t helper_maintain(struct router_helper *helper)
                                     "help=\"sendring ledger shows which target is behind; "
                                     "journal.size_bytes_max is the limit; journal.full lets types give way\" "
                                     "repeats=%" PRIu64,
-                                    router->logs[i].shard,
-                                    router->logs[i].type == 0 ? "all" : rules_event_class_name(router->logs[i].type),
-                                    repeats);
+                                    router->logs[i].shard, helper_type_name(helper, i), repeats);
                 else
-                        log_error("journal maintenance failed", "shard=%u error=%s repeats=%" PRIu64, i,
+                        log_error("journal maintenance failed", "shard=%u type=%s error=%s repeats=%" PRIu64,
+                                  router->logs[i].shard, helper_type_name(helper, i),
                                   log_quote(err.text, quoted, sizeof(quoted)), repeats);
         }
         helper_count_kept(router);
@@ -250,14 +256,15 @@ static void helper_sync_failed(struct router_helper *helper, struct router_log *
 {
         char quoted[ERR_TEXT_BYTES_MAX];
         uint64_t repeats = 0;
-        helper->trouble = true;
+        log->trouble = true;
         log->hold_until_ns = clock_monotonic_ns() + ROUTER_SYNC_RETRY_NS;
         counter_add(helper->router->helper_counters, COUNTER_journal_sync_failures, 1);
         if (log_gate_open(&helper->sync_gate, clock_monotonic_ns(), ROUTER_SAME_CAUSE_NS, &repeats))
                 log_error("journal sync failed",
-                          "shard=%u error=%s now=\"flushes wait; what is not on the disk is written anew each second\" "
-                          "repeats=%" PRIu64,
-                          log->index, log_quote(err->text, quoted, sizeof(quoted)), repeats);
+                          "shard=%u type=%s error=%s "
+                          "now=\"flushes wait; what is not on the disk is written anew each second\" repeats=%" PRIu64,
+                          helper->router->logs[log->index].shard, helper_type_name(helper, log->index),
+                          log_quote(err->text, quoted, sizeof(quoted)), repeats);
 }
 
 static void helper_sync_done(struct io_op *op, int32_t result, bool more)
@@ -277,9 +284,10 @@ static void helper_sync_done(struct io_op *op, int32_t result, bool more)
                 return;
         if (journal_sync_done(helper->router->journals[log->index], log->sys_errno, &err) != ERR_OK) {
                 helper_sync_failed(helper, log, &err);
-        } else if (helper->trouble) {
-                helper->trouble = false;
-                log_info("journal synced again", "shard=%u now=\"flushes return\"", log->index);
+        } else if (log->trouble) {
+                log->trouble = false;
+                log_info("journal synced again", "shard=%u type=%s", helper->router->logs[log->index].shard,
+                         helper_type_name(helper, log->index));
         }
 }
 

@@ -137,8 +137,9 @@ def main():
         while left:
             answer = json.loads(cli.stdout.readline())
             taken, left = left[:answer["data"]], left[answer["data"]:]
-            largest = max(largest, check(request, taken, answer))
-            assert not left or len(taken) == 1000 or largest > 980_000, "a body was ended early"
+            size = check(request, taken, answer)
+            assert not left or len(taken) == 1000 or size > 980_000, "a body was ended early"
+            largest = max(largest, size)
             bodies += 1
             data += len(taken)
         kinds[request["json"]] += 1

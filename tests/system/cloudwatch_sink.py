@@ -80,7 +80,8 @@ def round_of(build, quick, name, ambiguous, faults, hit):
         system.check("ledger balanced", books["balanced"], True)
         counters = check_sums(stack, name, load["published"])
         system.check("data that the sink took", counters["metric_data"], lambda n: n > 0)
-        system.check("requests hit by " + ", ".join(hit), sum(counters[counter] for counter in hit), lambda n: n >= 5)
+        for counter in hit:
+            system.check("requests hit by " + counter, counters[counter], lambda n: n > 0)
         system.check("the router ends well on SIGTERM", stack.stop("router"), 0)
 
 
