@@ -6,6 +6,7 @@
  *
  * What is an address: an '@' with a local part before it, quoted or not, ASCII or UTF-8. The sign may also be spelled
  * "%40", "%2540" and so on (links in links), U+FF20 or U+FE6B (before a domain with a dot: they stand in prose, too).
+ * In links all of a part before the sign is hidden, save for well-known names of fields.
  * Members that hold nothing but an address are replaced as a whole when there is no '@' in them. Not found:
  * configuration-sets.yaml(5) says what; leave those members and headers out.
  *
@@ -78,7 +79,7 @@ void codec_redaction_clear(struct codec_redaction *redaction);
 enum codec_redact_kind {
         CODEC_REDACT_TEXT,    /* any text: addresses anywhere in it */
         CODEC_REDACT_ADDRESS, /* nothing but an address, maybe with a name before it */
-        CODEC_REDACT_URL,     /* '/', '?', '&', ';' and '#' end a local part; the first '=' of a field begins it */
+        CODEC_REDACT_URL, /* hidden from the '/', '?', '&', ';' or '#' before it; in the query '/' and '?' are data */
 };
 
 /* Writes `text` as a JSON string with quotes, as codec_json_string() does, with its addresses replaced; `tokens_max` of

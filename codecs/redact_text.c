@@ -3,9 +3,17 @@
 /* What replaces a local part. */
 #define REDACT_MASK "***"
 
-/* One address in a text: [local, separator), a sign, [domain, end). */
+/* One address in a text: [local, separator), a sign, [domain, end). What is hidden begins at `hidden`, in links often
+ * before the local part: whether "b-ana=x@y" is an address or a field with one cannot be told. */
 struct redact_found {
-        const uint8_t *local, *separator, *domain, *end;
+        const uint8_t *hidden, *local, *separator, *domain, *end;
+};
+
+/* The text that addresses are looked for in. */
+struct redact_searched {
+        const uint8_t *begin, *end;
+        const uint8_t *query; /* the '?' of a link that has one */
+        enum codec_redact_kind kind;
 };
 
 static bool redact_is_alnum(uint8_t byte)
@@ -30,16 +38,47 @@ static bool redact_is_wide_sign(const uint8_t *at, const uint8_t *end)
         return end - at >= 3 && at[0] == 0xef && ((at[1] == 0xbc && at[2] == 0xa0) || (at[1] == 0xb9 && at[2] == 0xab));
 }
 
+static int redact_hex(uint8_t byte)
+{
+        if (byte >= '0' && byte <= '9')
+                return byte - '0';
+        byte |= 0x20;
+        return byte >= 'a' && byte <= 'f' ? byte - 'a' + 10 : -1;
+}
+
+/* The byte at `at` and how many bytes spell it: "%2f" is '/', and so is "%25252f", in a link in a link in a link. */
+static uint8_t redact_spelled(const uint8_t *at, const uint8_t *end, size_t *ret_bytes)
+{
+        *ret_bytes = 1;
+        if (*at != '%')
+                return *at;
+        const uint8_t *digits = at + 1; /* "%25" is '%' itself */
+        while (end - digits >= 4 && digits[0] == '2' && digits[1] == '5')
+                digits += 2;
+        if (end - digits < 2 || redact_hex(digits[0]) < 0 || redact_hex(digits[1]) < 0)
+                return *at;
+        *ret_bytes = (size_t)(digits + 2 - at);
+        return (uint8_t)(redact_hex(digits[0]) * 16 + redact_hex(digits[1]));
+}
+
 size_t redact_spelled_sign(const uint8_t *at, const uint8_t *end)
 {
         if (redact_is_wide_sign(at, end))
                 return 3;
         if (at == end || *at != '%')
                 return 0;
-        const uint8_t *digits = at + 1; /* "%25" is '%' itself: a link in a link in a link */
-        while (end - digits >= 2 && digits[0] == '2' && digits[1] == '5')
-                digits += 2;
-        return end - digits >= 2 && digits[0] == '4' && digits[1] == '0' ? (size_t)(digits + 2 - at) : 0;
+        size_t used = 0, bytes;
+        uint8_t wide[3];
+        for (size_t i = 0; i < 3 && (size_t)(end - at) > used; i++, used += bytes) {
+                wide[i] = redact_spelled(at + used, end, &bytes);
+                if (i == 0 && wide[i] == '@')
+                        return bytes;
+                if (i == 0 ? wide[i] != 0xef : bytes == 1)
+                        return 0;
+                if (i == 2 && redact_is_wide_sign(wide, wide + 3))
+                        return used + bytes;
+        }
+        return 0;
 }
 
 static const uint8_t *redact_domain_end(const uint8_t *domain, const uint8_t *end)
@@ -121,44 +160,131 @@ static const uint8_t *redact_quote(const uint8_t *begin, const uint8_t *separato
         return NULL;
 }
 
-/* A field's name in a link has no sign of a bounce's address ("bounce+ana=x.example"). */
-static bool redact_is_field(const uint8_t *name, const uint8_t *end)
+/* Where the local part before the separator begins in prose. */
+static const uint8_t *redact_local_in_text(const uint8_t *begin, const uint8_t *separator)
 {
-        return memchr(name, '+', (size_t)(end - name)) == NULL;
-}
-
-static const uint8_t *redact_local(const uint8_t *begin, const uint8_t *separator, enum codec_redact_kind kind)
-{
-        const uint8_t *at = separator, *equals = NULL;
+        const uint8_t *at = separator;
         if (separator > begin && separator[-1] == '"') {
                 const uint8_t *quote = redact_quote(begin, separator);
-                return quote == NULL ? begin : quote;
+                if (quote == NULL || quote == begin || quote[-1] != '.')
+                        return quote == NULL ? begin : quote;
+                at = quote;
         }
-        while (at > begin && redact_is_local(at[-1])) {
-                if (kind == CODEC_REDACT_URL && strchr("/?&;#", at[-1]) != NULL)
+        while (at > begin) {
+                if (at[-1] == '"' && *at == '.') { /* "ana".b@x: words joined by dots, some of them quoted */
+                        const uint8_t *quote = redact_quote(begin, at);
+                        at = quote == NULL ? begin : quote;
+                } else if (redact_is_local(at[-1])) {
+                        at--;
+                } else {
                         break;
-                at--;
-                if (*at == '=')
-                        equals = at;
+                }
         }
-        /* The name of a field stays; in paths and in "mailto:" an '=' is the address's own, as in that of a bounce. */
-        if (kind == CODEC_REDACT_URL && equals != NULL && at > begin && memchr("?&;#", at[-1], 4) != NULL &&
-            redact_is_field(at, equals))
-                at = equals + 1;
         /* Quotes and signs that stand before an address in prose are no part of it. */
-        while (at < separator && !redact_is_alnum(*at) && *at != '_')
-                at++;
-        return at == separator && separator > begin && redact_is_local(separator[-1]) ? separator - 1 : at;
+        const uint8_t *word = at;
+        while (word < separator && !redact_is_alnum(*word) && *word != '_' && *word != '"')
+                word++;
+        return word == separator ? at : word;
 }
 
-/* The first address between `begin` and `end`. */
-static bool redact_find(const uint8_t *begin, const uint8_t *end, enum codec_redact_kind kind,
-                        struct redact_found *ret_found)
+/* Names of fields in links that are kept before an address. All others might be the beginning of one:
+ * "?ana=x.example@bounce.example", "?bounces-ana=x@bounce.example". */
+static bool redact_is_field(struct slice name)
 {
+        static const char *const names[] = {
+                "a",      "addr",   "address",       "cc",         "bcc",      "contact", "e",  "em",
+                "email",  "e-mail", "email_address", "from",       "id",       "login",   "m",  "mail",
+                "mailto", "r",      "rcpt",          "recipient",  "s",        "sub",     "to", "u",
+                "uid",    "url",    "user",          "user_email", "username",
+        };
+        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+                if (slice_equal_ignore_case(name, slice_of_text(names[i])))
+                        return true;
+        return false;
+}
+
+/* Whether a part of a link ends at this byte. In the query, '/' and '?' are data. */
+static bool redact_ends_part(const struct redact_searched *text, const uint8_t *at)
+{
+        if (*at == '/' || *at == '?')
+                return text->query == NULL || at <= text->query;
+        return *at <= ' ' || *at == '&' || *at == ';' || *at == '#';
+}
+
+/* What the token of an address in a link is made of, so that it is that of the address alone: what lies behind the last
+ * sign, spelled anyhow, that no address has outside quotes, and behind a name and its '='. */
+static const uint8_t *redact_token_begin(const uint8_t *hidden, const uint8_t *separator)
+{
+        const uint8_t *local = hidden;
+        size_t bytes;
+        bool is_name = true;
+        for (const uint8_t *at = hidden; at < separator; at += bytes) {
+                uint8_t byte = redact_spelled(at, separator, &bytes);
+                if (byte <= ' ' || strchr(":/?&;#,<>()[]\\", byte) != NULL || (byte == '=' && is_name)) {
+                        local = at + bytes;
+                        is_name = byte != '=';
+                } else if (byte == '+' || byte == '-' || byte == '=') {
+                        is_name = false; /* of a bounce's address, which has a '=' for the recipient's '@' */
+                }
+        }
+        const uint8_t *word = local;
+        for (; word < separator; word += bytes) {
+                uint8_t byte = redact_spelled(word, separator, &bytes);
+                if (redact_is_alnum(byte) || byte == '_')
+                        return word;
+        }
+        return local == separator ? hidden : local;
+}
+
+/* Links hide from the beginning of the part (of the path, or the field of the query) to the sign, whatever lies
+ * between, save for a well-known field's name. */
+static const uint8_t *redact_hidden_in_link(const struct redact_searched *text, const uint8_t *begin,
+                                            const uint8_t *separator, const uint8_t **ret_local)
+{
+        const uint8_t *at = separator, *quote = NULL;
+        if (separator > begin && separator[-1] == '"')
+                quote = redact_quote(begin, separator);
+        if (quote != NULL)
+                at = quote;
+        while (at > begin && !redact_ends_part(text, at - 1))
+                at--;
+        if (at > begin && memchr("?&;#", at[-1], 4) != NULL) {
+                const uint8_t *equals = memchr(at, '=', (size_t)(separator - at));
+                if (equals != NULL && redact_is_field(slice_of(at, (size_t)(equals - at))))
+                        at = equals + 1;
+        }
+        struct slice part = slice_of(at, (size_t)(separator - at));
+        if (at == text->begin && part.len > 7 && slice_equal_ignore_case(slice_of(at, 7), SLICE("mailto:")))
+                at += 7;
+        if (at == begin && at > text->begin) /* behind another address, in a list */
+                while (at < separator && (*at == ',' || *at == '>'))
+                        at++;
+        *ret_local = quote != NULL && quote >= at ? quote : redact_token_begin(at, separator);
+        return at;
+}
+
+static struct redact_searched redact_searched(struct slice text, enum codec_redact_kind kind)
+{
+        return (struct redact_searched){
+                .begin = text.ptr,
+                .end = text.ptr + text.len,
+                .query = kind == CODEC_REDACT_URL && text.len > 0 ? memchr(text.ptr, '?', text.len) : NULL,
+                .kind = kind,
+        };
+}
+
+/* The first address behind `begin`, where the one before it ended. */
+static bool redact_find(const struct redact_searched *text, const uint8_t *begin, struct redact_found *ret_found)
+{
+        const uint8_t *end = text->end;
         size_t bytes;
         for (const uint8_t *from = begin, *sign; (sign = redact_sign(from, end, &bytes)) != NULL; from = sign + bytes) {
-                struct redact_found found = {.local = redact_local(begin, sign, kind), .separator = sign};
-                if (found.local == sign)
+                struct redact_found found = {.separator = sign};
+                if (text->kind == CODEC_REDACT_URL)
+                        found.hidden = redact_hidden_in_link(text, begin, sign, &found.local);
+                else
+                        found.hidden = found.local = redact_local_in_text(begin, sign);
+                if (found.hidden == sign)
                         continue; /* "@home" */
                 found.domain = sign + bytes;
                 found.end = redact_domain_end(found.domain, end);
@@ -177,7 +303,8 @@ static bool redact_find(const uint8_t *begin, const uint8_t *end, enum codec_red
 bool redact_has_address(struct slice text)
 {
         struct redact_found found;
-        return text.len > 0 && redact_find(text.ptr, text.ptr + text.len, CODEC_REDACT_TEXT, &found);
+        struct redact_searched searched = redact_searched(text, CODEC_REDACT_TEXT);
+        return text.len > 0 && redact_find(&searched, text.ptr, &found);
 }
 
 bool redact_names_have(const struct codec_redaction_names *names, struct slice name)
@@ -229,9 +356,10 @@ static uint8_t *redact_addresses(const struct codec_redaction *redaction, struct
                                  const uint8_t *readable)
 {
         struct redact_found found;
+        struct redact_searched searched = redact_searched(text, kind);
         const uint8_t *from = text.ptr, *end = text.ptr + text.len;
-        while (from < end && redact_find(from, end, kind, &found)) {
-                at = json_text_any(out, at, redact_span(from, found.local), readable);
+        while (from < end && redact_find(&searched, from, &found)) {
+                at = json_text_any(out, at, redact_span(from, found.hidden), readable);
                 struct slice address = redact_span(found.local, found.end);
                 at = redact_write(redaction, out, at, address, redact_span(found.separator, found.end), tokens_left,
                                   readable);
@@ -254,9 +382,7 @@ uint8_t *redact_text(const struct codec_redaction *redaction, struct json_out *o
         const uint8_t *close = memrchr(text.ptr, '>', text.len);
         const uint8_t *open = close == NULL ? NULL : memrchr(text.ptr, '<', (size_t)(close - text.ptr));
         if (open == NULL) {
-                struct redact_found found;
-                bool is_list = slice_find_byte(address, ',') < address.len &&
-                               redact_find(address.ptr, address.ptr + address.len, CODEC_REDACT_TEXT, &found);
+                bool is_list = slice_find_byte(address, ',') < address.len && redact_has_address(address);
                 return is_list ? redact_addresses(redaction, out, at, text, CODEC_REDACT_TEXT, tokens_left, readable)
                                : redact_whole(redaction, out, at, address, tokens_left, readable);
         }

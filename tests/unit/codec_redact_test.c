@@ -80,8 +80,45 @@ static const struct text_case text_cases[] = {
         {CODEC_REDACT_URL, "ana=z.example@y.example", "***@y.example"},
         {CODEC_REDACT_TEXT, "<b+ana=z.example@y.example>", "<***@y.example>"},
         {CODEC_REDACT_TEXT, "b+ana=z.example, no address", "b+ana=z.example, no address"},
+        /* So do all that look like a field with an address in it, whatever joins the words and however that is spelled.
+         */
+        {CODEC_REDACT_URL, "/?bounces-ana=z@y.example", "/?***@y.example"},
+        {CODEC_REDACT_URL, "/?bounces-ana%3Dz@y.example", "/?***@y.example"},
+        {CODEC_REDACT_URL, "/?bounces-ana%253dz%40y.example", "/?***%40y.example"},
+        {CODEC_REDACT_URL, "/?bounce%2Bana=z.example@y.example", "/?***@y.example"},
+        {CODEC_REDACT_URL, "/?bounce%252bana=z.example@y.example", "/?***@y.example"},
+        {CODEC_REDACT_URL, "/?ana=z.example@y.example", "/?***@y.example"},
+        {CODEC_REDACT_URL, "/?a=1&ana.b=z.example@y.example&b=2", "/?a=1&***@y.example&b=2"},
+        {CODEC_REDACT_URL, "/?a=1&amp;ana_b=z.example@y.example", "/?a=1&amp;***@y.example"},
+        {CODEC_REDACT_URL, "/#ana=z.example@y.example", "/#***@y.example"},
+        {CODEC_REDACT_URL, "/?SRS0=HHH=TT=z.example=ana@y.example", "/?***@y.example"},
+        {CODEC_REDACT_URL, "/?prvs=4321abc=ana@y.example", "/?***@y.example"},
+        {CODEC_REDACT_URL, "/?email=b-ana=z@y.example", "/?email=***@y.example"},
+        {CODEC_REDACT_URL, "/?E-Mail=b%2Dana%3Dz@y.example", "/?E-Mail=***@y.example"},
+        {CODEC_REDACT_URL, "/?x%5Bemail%5D=ana@y.example", "/?***@y.example"},
+        {CODEC_REDACT_URL, "/u/bounces-ana%3Dz@y.example/b", "/u/***@y.example/b"},
+        /* In the query, '/' and '?' are data, and a part may have any other byte, too. */
+        {CODEC_REDACT_URL, "/?u=https://z.example/u/ana@y.example", "/?u=***@y.example"},
+        {CODEC_REDACT_URL, "/?e=ana/b?c@y.example#d/e", "/?e=***@y.example#d/e"},
+        {CODEC_REDACT_URL, "/?e=ana:b,c(d)\xe2\x82\xac@y.example", "/?e=***@y.example"},
+        {CODEC_REDACT_URL, "/?e=Ana+B<ana@y.example>&b=1", "/?e=***@y.example>&b=1"},
+        {CODEC_REDACT_URL, "/?to=ana@x.example,bob@y.example", "/?to=***@x.example,***@y.example"},
+        {CODEC_REDACT_URL, "/?to=ana%40x.example%2Cbob%40y.example", "/?to=***%40x.example***%40y.example"},
+        {CODEC_REDACT_URL, "/?e=b+\"ana b\"@y.example", "/?e=***@y.example"},
+        {CODEC_REDACT_URL, "/?e=%61na%2Fb%26c%40y.example", "/?e=***%40y.example"},
+        {CODEC_REDACT_URL, "/?u=%2Fa%3Femail%3Dana%40y.example%26b=1", "/?u=***%40y.example%26b=1"},
+        {CODEC_REDACT_URL, "https://ana:secret@y.example/a", "https://***@y.example/a"},
+        {CODEC_REDACT_URL, "MAILTO:b-ana=z@y.example?cc=bob@z.example", "MAILTO:***@y.example?cc=***@z.example"},
+        {CODEC_REDACT_URL, "/?e=ana%EF%BC%A0y.example", "/?e=***%EF%BC%A0y.example"},
+        {CODEC_REDACT_URL, "/?e=ana%25ef%25b9%25aby.example", "/?e=***%25ef%25b9%25aby.example"},
+        {CODEC_REDACT_URL, "/?e=%EF%BC%A1 %EF%BC %EF%BC%A", "/?e=%EF%BC%A1 %EF%BC %EF%BC%A"},
+        {CODEC_REDACT_URL, "/@home/?a=1&b=@home&@", "/@home/?a=1&***@home&@"},
+        {CODEC_REDACT_TEXT, "<bounces-ana=z@y.example>", "<***@y.example>"},
+        {CODEC_REDACT_TEXT, "<https://x.example/?bounce%2Bana%3Dz%40y.example>", "<https://***%40y.example>"},
+        {CODEC_REDACT_TEXT, "say \"ana\".b.\"c d\"@x.example", "say ***@x.example"},
+        {CODEC_REDACT_TEXT, "<!#!@x.example>", "<***@x.example>"},
         /* A link in a link. */
-        {CODEC_REDACT_URL, "https://x.example/?u=/a/ana%2540y.example", "https://x.example/?u=/a/***%2540y.example"},
+        {CODEC_REDACT_URL, "https://x.example/?u=/a/ana%2540y.example", "https://x.example/?u=***%2540y.example"},
         {CODEC_REDACT_URL, "https://x.example/?u=ana%2540y.example%26b=1",
          "https://x.example/?u=***%2540y.example%26b=1"},
         {CODEC_REDACT_URL, "/?u=ana%252525252540y.example", "/?u=***%252525252540y.example"},
@@ -177,8 +214,28 @@ Test(codec_redact, tokens_are_openssls_hmac_of_the_small_letters)
         cr_assert_eq(bytes, 3 + 32 + 5);
         cr_assert(slice_equal(slice_of(json_bytes + 3, 32), slice_of(token, 32)), "%%40 stands for the sign");
         cr_assert_arr_eq(json_bytes + 35, "/ ***", 5, "out of tokens: masked, and the domain stays away");
-        static const char *const spelled[] = {"Ana%40y.example", "ana%2540y.example", "ana%252540Y.example",
-                                              "ana\xef\xbc\xa0y.example", "ana\xef\xb9\xaby.example"};
+        /* In links, one address has one token however deep it stands; behind a field's name, too, that is hidden with
+         * it. */
+        static const char *const links[] = {"/?e=ana@y.example",
+                                            "/?uid2=ana@y.example",
+                                            "/?x%5Bemail%5D=Ana%40y.example",
+                                            "/?u=%2Fa%3Femail%3Dana%40y.example",
+                                            "/?u=https://x.example/ana@y.example",
+                                            "/?u=%252Fa%253Femail%253Dana%2540y.example",
+                                            "mailto:ana@y.example",
+                                            "/?e=Ana+B+<ana@y.example"};
+        for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++) {
+                bytes = redact(&dropped, links[i], CODEC_REDACT_URL, 1);
+                cr_assert_geq(bytes, 32);
+                cr_expect(slice_equal(slice_of(json_bytes + bytes - 32, 32), slice_of(token, 32)), "%s", links[i]);
+        }
+        hmac_by_openssl("b-ana=z.example@y.example", token);
+        bytes = redact(&dropped, "/?b-ana=z.example@y.example", CODEC_REDACT_URL, 1);
+        cr_expect(slice_equal(slice_of(json_bytes + 2, bytes - 2), slice_of(token, 32)), "that of a bounce");
+        hmac_by_openssl("ana@y.example", token);
+        static const char *const spelled[] = {"Ana%40y.example",          "ana%2540y.example",
+                                              "ana%252540Y.example",      "ana\xef\xbc\xa0y.example",
+                                              "ana\xef\xb9\xaby.example", "ana%EF%BC%A0y.example"};
         for (size_t i = 0; i < sizeof(spelled) / sizeof(spelled[0]); i++) {
                 bytes = redact(&dropped, spelled[i], CODEC_REDACT_TEXT, 1);
                 cr_expect(slice_equal(slice_of(json_bytes, bytes), slice_of(token, 32)), "%s", spelled[i]);
@@ -348,7 +405,8 @@ static void make_event(struct maker *maker, struct sendring_event *event, enum s
                 event->open.user_agent = make_text(maker);
         if (type == SENDRING_CLICK) {
                 event->click.link = SENDRING_STR(
-                        "https://x.example/a/zq4@x.example?u=zq5%40y.example&v=zq6@z.example&w=zq7%2540z.example");
+                        "https://x.example/a/zq4@x.example?u=zq5%40y.example&v=zq6@z.example&w=zq7%2540z.example"
+                        "&b-zq8=z.example@y.example&b%2Dzq9%3Dz.example%40y.example&zq=y@z.example");
                 event->click.user_agent = make_text(maker);
                 event->click.link_tags = (struct sendring_pairs){link_tags, 1};
         }
