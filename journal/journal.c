@@ -93,6 +93,7 @@ static void journal_writer_enter(struct journal *journal, struct journal_segment
         writer->data_end = journal_segment_data_end(segment);
         writer->seed = segment->seed;
         writer->offset = offset;
+        writer->kept_offset = offset;
 }
 
 /* A segment that waits for the writer and cannot be written, and those behind it, are no loss: they are empty. */
@@ -192,9 +193,49 @@ static bool journal_writer_published_whole(const struct journal_writer *writer, 
         return true;
 }
 
-/* Pages of the current segment are gone. What was not published is taken back: zeroed, so that no recovery finds it,
- * and covered with the gap that ends the segment. Its sequences are not used again: a power cut could bring old pages
- * back. What was published stays where it is; readers check it from now on. */
+/* A record's share in what the next publish persists. */
+static inline void journal_writer_count(struct journal *journal, const struct journal_entry *entry)
+{
+        struct journal_writer *writer = &journal->writer;
+        uint32_t targets_count = atomic_load_explicit(&journal->targets.count, memory_order_relaxed);
+        for (unsigned i = 0; i < entry->routes_count; i++) {
+                uint16_t target = entry->routes[i];
+                ASSERT(target < targets_count);
+                if (writer->accepted[target]++ == 0)
+                        writer->touched[writer->touched_count++] = target;
+        }
+        writer->records++;
+        writer->rejected_records += entry->flags & JOURNAL_FLAG_REJECTED;
+}
+
+/* Counts anew what is published when nothing behind kept_offset is: *ret_offset, where that ends. */
+static void journal_writer_count_kept(struct journal *journal, uint64_t published, uint64_t *ret_offset)
+{
+        struct journal_writer *writer = &journal->writer;
+        uint64_t offset = published;
+        for (uint32_t i = 0; i < writer->touched_count; i++)
+                writer->accepted[writer->touched[i]] = 0;
+        writer->touched_count = 0;
+        /* Relaxed: only this thread stores them. */
+        writer->records = atomic_load_explicit(&journal->stat_records, memory_order_relaxed);
+        writer->rejected_records = atomic_load_explicit(&journal->stat_rejected_records, memory_order_relaxed);
+        while (offset < writer->kept_offset) {
+                struct journal_record_header header;
+                struct journal_entry entry;
+                /* A page may go with what stood in it for long: then no more than what stands before it can be kept. */
+                if (!journal_record_is_whole(writer->map + offset, writer->data_end - offset, writer->seed, &header))
+                        break;
+                journal_entry_of_header(&header, &entry);
+                journal_writer_count(journal, &entry);
+                offset += journal_record_bytes(header.payload_bytes);
+        }
+        *ret_offset = offset;
+}
+
+/* Pages of the current segment are gone. What was not kept is taken back: zeroed, so that no recovery finds it, the
+ * last of it first, so that a kill leaves a beginning of it and no end, and covered with the gap that ends the segment.
+ * Its sequences are not used again: a power cut could bring old pages back. What was published stays where it is;
+ * readers check it from now on. */
 static __attribute__((noinline, cold)) enum err_code journal_writer_give_up(struct journal *journal)
 {
         struct journal_writer *writer = &journal->writer;
@@ -202,26 +243,27 @@ static __attribute__((noinline, cold)) enum err_code journal_writer_give_up(stru
         const uint64_t published = committed > writer->base_position + JOURNAL_DATA_START
                                            ? committed - writer->base_position
                                            : JOURNAL_DATA_START;
-        for (uint32_t i = 0; i < writer->touched_count; i++)
-                writer->accepted[writer->touched[i]] = 0;
-        writer->touched_count = 0;
+        uint64_t kept;
+        journal_writer_count_kept(journal, published, &kept);
         writer->reserved_bytes = 0;
-        /* Relaxed: only this thread stores them. */
-        writer->records = atomic_load_explicit(&journal->stat_records, memory_order_relaxed);
-        writer->rejected_records = atomic_load_explicit(&journal->stat_rejected_records, memory_order_relaxed);
-        memset(writer->map + published, 0, writer->offset - published);
-        writer->offset = published;
-        if (published < writer->data_end) {
+        while (writer->offset > kept) {
+                writer->offset -= JOURNAL_ALIGN_BYTES;
+                memset(writer->map + writer->offset, 0, JOURNAL_ALIGN_BYTES);
+        }
+        JOURNAL_STEP("taken-back");
+        if (kept < writer->data_end) {
                 struct journal_record_header gap;
-                journal_gap_fill(&gap, writer->data_end - published, writer->sequence, writer->seed);
+                journal_gap_fill(&gap, writer->data_end - kept, writer->sequence, writer->seed);
                 journal_header_store(journal_writer_header(writer), &gap);
         }
         /* The numbers that are skipped are no loss; where published records are damaged, recovery shall count. */
-        if (journal_writer_published_whole(writer, published))
+        if (journal_writer_published_whole(writer, kept))
                 writer->loss_counted = true;
         writer->given_up = true;
-        writer->data_end = published; /* no room: the next reservation goes to the next segment */
+        writer->data_end = kept; /* no room: the next reservation goes to the next segment */
         atomic_fetch_add_explicit(&journal->stat_segments_given_up, 1, memory_order_relaxed); /* for people */
+        if (kept > published)
+                (void)journal_publish(journal); /* of a segment that is given up: it succeeds */
         return ERR_CORRUPT;
 }
 
@@ -332,19 +374,11 @@ void journal_commit(struct journal *journal, const struct journal_entry *entry, 
         header.crc = journal_crc(header.crc, payload, payload_bytes);
         journal_header_store(to, &header);
         JOURNAL_STEP("record-committed");
-        uint32_t targets_count = atomic_load_explicit(&journal->targets.count, memory_order_relaxed);
-        for (unsigned i = 0; i < entry->routes_count; i++) {
-                uint16_t target = entry->routes[i];
-                ASSERT(target < targets_count);
-                if (writer->accepted[target]++ == 0)
-                        writer->touched[writer->touched_count++] = target;
-        }
+        journal_writer_count(journal, entry);
         writer->last_position = writer->base_position + writer->offset;
         writer->offset += bytes;
         writer->sequence++;
         writer->reserved_bytes = 0;
-        writer->records++;
-        writer->rejected_records += entry->flags & JOURNAL_FLAG_REJECTED;
 }
 
 void journal_abort(struct journal *journal)
@@ -390,6 +424,17 @@ enum err_code journal_publish(struct journal *journal)
         atomic_store_explicit(&journal->stat_rejected_records, writer->rejected_records, memory_order_relaxed);
         journal_publish_pair(journal, position, writer->sequence);
         JOURNAL_STEP("published");
+        return ERR_OK;
+}
+
+enum err_code journal_keep(struct journal *journal)
+{
+        struct journal_writer *writer = &journal->writer;
+        if (writer->segment == NULL)
+                return ERR_OK;
+        if (__builtin_expect(journal_writer_has_lost(writer), 0))
+                return journal_writer_give_up(journal);
+        writer->kept_offset = writer->offset;
         return ERR_OK;
 }
 

@@ -196,11 +196,14 @@ void journal_abort(struct journal *journal);
 /* Persists the accepted counts of the touched targets and release-stores `committed`: once per lane visit. A kill
  * before it loses nothing: recovery finds every committed record by its header.
  *
- * ERR_CORRUPT: pages of the segment could not be backed (io/disk.h). Everything since the last journal_publish() that
- * returned ERR_OK is taken back, as if it had never been appended: whoever has it elsewhere must keep it. The segment
- * is given up, and the next reservation goes to the next one. journal_reserve() may return it too, with the same
- * meaning, and no reservation: it publishes what was committed when it goes to the next segment. */
+ * ERR_CORRUPT: pages of the segment could not be backed (io/disk.h). Everything since the last journal_publish() or
+ * journal_keep() that returned ERR_OK is taken back, as if it had never been appended: whoever has it elsewhere must
+ * keep it. The segment is given up, and the next reservation goes to the next one. journal_reserve() may return it too,
+ * with the same meaning, and no reservation: it publishes what was committed when it goes to the next segment. */
 enum err_code journal_publish(struct journal *journal);
+/* Looks whether what was committed so far is there: what is appended to another log from now on may rely on it. A few
+ * instructions. ERR_CORRUPT: as above; what an earlier journal_keep() has seen is published then. */
+enum err_code journal_keep(struct journal *journal);
 
 /* Position behind the last published record, and the sequence of the next one (acquire). To get both of the same
  * instant use journal_committed(). */

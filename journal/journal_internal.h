@@ -297,8 +297,9 @@ uint64_t journal_lanes_find(const struct journal_lanes *lanes, uint64_t lane_id)
 /* The shard's own, one group of cache lines. */
 struct journal_writer {
         uint8_t *map;
-        uint64_t offset;   /* where the next record goes */
-        uint64_t data_end; /* of the current segment; 0 while there is none */
+        uint64_t offset;      /* where the next record goes */
+        uint64_t data_end;    /* of the current segment; 0 while there is none */
+        uint64_t kept_offset; /* what lies before it is not taken back: journal_keep() */
         uint64_t base_position;
         uint64_t sequence; /* of the next record */
         uint64_t last_position;

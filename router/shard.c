@@ -58,6 +58,7 @@ struct shard {
         struct shard_options options;
         struct shard_log logs[RULES_EVENT_TYPES_END]; /* the first one is that of all other types */
         uint32_t logs_count;
+        struct shard_log *log_last; /* that a visit has put something into */
         uint8_t log_of_type[RULES_EVENT_TYPES_END];
         struct codec_json_options json; /* what producers leave out, as it will be published: filters see it */
         _Atomic(const struct shard_plan *) plan_wanted;
@@ -143,6 +144,7 @@ enum err_code shard_create(const struct shard_options *options, const struct sha
                 shard->log_of_type[options->classes[i].type] = (uint8_t)shard->logs_count;
                 shard_add_log(shard, &options->classes[i]);
         }
+        shard->log_last = &shard->logs[0];
         *ret_shard = shard;
         return ERR_OK;
 }
@@ -221,13 +223,20 @@ static uint32_t shard_default_set(const struct shard *shard, const struct ring_r
 }
 
 /* The log that an event belongs to, by the type that its bytes in the lane name: they may change under us, and an event
- * in the log of another type is its producer's own loss. */
+ * in the log of another type is its producer's own loss. NULL: what the visit has put into another log is not there. */
 static inline struct shard_log *shard_log_of(struct shard *shard, struct slice shared)
 {
         if (shard->logs_count == 1)
                 return &shard->logs[0];
         unsigned type = (unsigned)codec_event_peek_type(shared);
-        return &shard->logs[type < RULES_EVENT_TYPES_END ? shard->log_of_type[type] : 0];
+        struct shard_log *log = &shard->logs[type < RULES_EVENT_TYPES_END ? shard->log_of_type[type] : 0];
+        /* Whatever log a record goes into, its lane position says that all before it are there. */
+        if (log != shard->log_last) {
+                if (shard->log_last->touched && journal_keep(shard->log_last->journal) != ERR_OK)
+                        return NULL;
+                shard->log_last = log;
+        }
+        return log;
 }
 
 /* Routes one validated event: fills entry->routes. A replayed one goes where it would go now, or to less. */
@@ -301,12 +310,13 @@ static enum err_code shard_publish(struct shard *shard)
         return code;
 }
 
-/* The log could not keep what this visit has put into it (journal_publish()): the lane keeps it, and the next visit
- * tries again in another segment. What other logs have of the visit is then there twice, under the same event ids. */
+/* The log could not keep the last of what this visit has put into it (journal_publish()), which nothing in another log
+ * stands behind (shard_log_of()): the lane keeps it, and the next visit tries again in another segment. What the logs
+ * have of the visit all the same is then there twice, under the same event ids. */
 static __attribute__((noinline, cold)) void shard_take_back(struct shard *shard, struct ring_lane *lane)
 {
         uint64_t repeats = 0;
-        (void)shard_publish(shard); /* of the other logs */
+        (void)shard_publish(shard); /* what is there, of all logs */
         /* What workers are to be told of may only begin at records that are there. */
         for (uint32_t k = 0; k < shard->logs_count; k++) {
                 struct shard_log *log = &shard->logs[k];
@@ -348,6 +358,10 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                         origin_bytes = sizeof(struct journal_origin);
                 }
                 struct shard_log *log = shard_log_of(shard, shared);
+                if (__builtin_expect(log == NULL, 0)) {
+                        shard_take_back(shard, lane);
+                        return 0;
+                }
                 struct journal *journal = log->journal;
                 enum err_code code =
                         journal_reserve(journal, SHARD_RECORD_EXTRA_BYTES + (uint32_t)shared.len, &payload);

@@ -22,6 +22,7 @@ struct shard_rig {
         char socket_path[300];
         _Atomic bool stop;
         _Atomic bool sync_paused;
+        bool by_hand; /* the test calls shard_turn(), there is no thread */
         _Atomic uint64_t server_closed, lanes_now;
         void (*thread_begins)(void *context); /* on the shard's thread, before it runs; or NULL */
         void *context;
@@ -84,7 +85,12 @@ static inline void shard_rig_lane_ready(void *context, struct ring_lane *lane, u
 static inline uint64_t shard_rig_lane_journalled(void *context, uint64_t lane_id)
 {
         const struct shard_rig *rig = context;
-        return journal_lane_position(rig->rig->journals[0], lane_id);
+        uint64_t position = 0;
+        for (uint32_t i = 0; i < rig->rig->shards_count; i++) {
+                uint64_t own = journal_lane_position(rig->rig->journals[i], lane_id);
+                position = own > position ? own : position;
+        }
+        return position;
 }
 
 static inline void *shard_rig_control(void *argument)
@@ -100,9 +106,11 @@ static inline void *shard_rig_control(void *argument)
                 ring_server_get_stats(rig->server, &stats);
                 atomic_store(&rig->server_closed, stats.closed);
                 atomic_store(&rig->lanes_now, stats.lanes_now);
-                (void)journal_maintain(rig->rig->journals[0], &err); /* a full journal empties by itself */
-                if (!atomic_load(&rig->sync_paused))
-                        EGRESS_RIG_CHECK(journal_sync(rig->rig->journals[0], &err) == ERR_OK);
+                for (uint32_t i = 0; i < rig->rig->shards_count; i++) {
+                        (void)journal_maintain(rig->rig->journals[i], &err); /* a full journal empties by itself */
+                        if (!atomic_load(&rig->sync_paused))
+                                EGRESS_RIG_CHECK(journal_sync(rig->rig->journals[i], &err) == ERR_OK);
+                }
                 clock_nap_ns(CLOCK_NS_PER_MS / 4);
         }
         return NULL;
@@ -117,8 +125,20 @@ static inline void *shard_rig_thread(void *argument)
         return NULL;
 }
 
-/* After egress_rig_open() and its targets; `rig->settings.router` decides how it idles. The egress workers run when the
- * test says so. */
+/* The two targets that only count, in log `log`. */
+static inline void shard_rig_own_targets(struct egress_rig *rig, uint32_t log, uint16_t *ret_unmatched,
+                                         uint16_t *ret_rejected)
+{
+        struct err err = {.text = ""};
+        struct journal *journal = rig->journals[log];
+        EGRESS_RIG_CHECK(journal_target_register(journal, SLICE("(unmatched)"), ret_unmatched, &err) == ERR_OK);
+        EGRESS_RIG_CHECK(journal_target_register(journal, SLICE("(rejected)"), ret_rejected, &err) == ERR_OK);
+        journal_target_retire(journal, *ret_unmatched);
+        journal_target_retire(journal, *ret_rejected);
+}
+
+/* After egress_rig_open() and its targets; with `rig->logs` the logs behind the first are those of their types;
+ * `rig->settings.router` decides how it idles. The egress workers run when the test says so. */
 static inline void shard_rig_open(struct shard_rig *shard, struct egress_rig *rig)
 {
         struct err err = {.text = ""};
@@ -131,18 +151,21 @@ static inline void shard_rig_open(struct shard_rig *shard, struct egress_rig *ri
                 rig->settings.router.nap_us = 200;
                 rig->settings.router.nap_window_ms = 10;
         }
-        EGRESS_RIG_CHECK(journal_target_register(rig->journals[0], SLICE("(unmatched)"), &shard->unmatched, &err) ==
-                         ERR_OK);
-        EGRESS_RIG_CHECK(journal_target_register(rig->journals[0], SLICE("(rejected)"), &shard->rejected, &err) ==
-                         ERR_OK);
-        journal_target_retire(rig->journals[0], shard->unmatched);
-        journal_target_retire(rig->journals[0], shard->rejected);
+        struct shard_class classes[EGRESS_RIG_SHARDS];
+        shard_rig_own_targets(rig, 0, &shard->unmatched, &shard->rejected);
+        for (uint32_t i = 1; i < rig->shards_count; i++) {
+                classes[i - 1] = (struct shard_class){
+                        .type = rig->logs == NULL ? 0 : rig->logs[i].type, .log = i, .journal = rig->journals[i]};
+                shard_rig_own_targets(rig, i, &classes[i - 1].target_unmatched, &classes[i - 1].target_rejected);
+        }
         shard->plan = shard_rig_plan(rig, rig->targets_count);
         EGRESS_RIG_CHECK(ring_bed_create(&shard->bed, &err) == ERR_OK);
         struct shard_options options = {
                 .core = -1,
                 .settings = &rig->settings,
                 .journal = rig->journals[0],
+                .classes = classes,
+                .classes_count = rig->logs == NULL ? 0 : rig->shards_count - 1,
                 .bed = shard->bed,
                 .workers = rig->workers,
                 .workers_count = rig->workers_count,
@@ -171,7 +194,8 @@ static inline void shard_rig_open(struct shard_rig *shard, struct egress_rig *ri
         if (code != ERR_OK)
                 (void)fprintf(stderr, "shard_rig: %s\n", err.text);
         EGRESS_RIG_CHECK(code == ERR_OK);
-        EGRESS_RIG_CHECK(pthread_create(&shard->thread, NULL, shard_rig_thread, shard) == 0);
+        if (!shard->by_hand)
+                EGRESS_RIG_CHECK(pthread_create(&shard->thread, NULL, shard_rig_thread, shard) == 0);
         EGRESS_RIG_CHECK(pthread_create(&shard->control, NULL, shard_rig_control, shard) == 0);
 }
 
@@ -182,7 +206,8 @@ static inline void shard_rig_close(struct shard_rig *shard)
         EGRESS_RIG_CHECK(pthread_join(shard->control, NULL) == 0);
         ring_server_stop(shard->server);
         shard_stop(shard->shard, clock_monotonic_ns() + 10 * CLOCK_NS_PER_S);
-        EGRESS_RIG_CHECK(pthread_join(shard->thread, NULL) == 0);
+        if (!shard->by_hand)
+                EGRESS_RIG_CHECK(pthread_join(shard->thread, NULL) == 0);
         ring_server_free(shard->server);
         shard_free(shard->shard);
         ring_bed_free(shard->bed);

@@ -449,3 +449,90 @@ Test(shard, a_replayed_record_that_is_malformed_is_rejected, .timeout = 90)
         ring_producer_detach(&producer);
         end();
 }
+
+/* ---------------------------------------------------------------------------------------------- several logs */
+
+#define MIXED 60u
+
+/* Of a log as a kill would leave it now: which lane positions its records carry. */
+static void note_positions(uint32_t log, bool seen[MIXED + 1], const uint64_t positions[MIXED], uint64_t *largest)
+{
+        char from[400], image[400];
+        struct journal *journal = NULL;
+        struct journal_reader *reader;
+        (void)snprintf(from, sizeof(from), "%s/%u", rig.directory, log);
+        (void)snprintf(image, sizeof(image), "%s/image", rig.directory);
+        journal_files_copy(from, image);
+        const struct journal_options options = {
+                .directory = image,
+                .segment_bytes = LIMIT_SEGMENT_BYTES_MIN,
+                .size_bytes_max = rig.journal_bytes_max,
+                .segments_mapped_max = 8,
+        };
+        cr_assert_eq(journal_open(&options, &journal, NULL, NULL), ERR_OK);
+        cr_assert_eq(journal_reader_create(journal, &reader, NULL), ERR_OK);
+        struct journal_record record = {.next_position = journal_oldest_position(journal)};
+        uint64_t limit = journal_committed_position(journal);
+        while (journal_read(reader, record.next_position, limit, &record) == ERR_OK) {
+                *largest = record.entry.lane_position > *largest ? record.entry.lane_position : *largest;
+                for (uint32_t i = 0; i < MIXED; i++)
+                        seen[i] |= positions[i] == record.entry.lane_position;
+        }
+        journal_reader_free(reader);
+        journal_close(journal);
+        journal_files_remove(image);
+}
+
+/* A kill between the visit that loses a page of one log and the next visit: where the next router begins, everything
+ * before is in one of the logs. Malformed events go to the log of all types, Sends to their own. */
+Test(shard, a_page_lost_in_one_of_two_logs_skips_no_event, .timeout = 90)
+{
+        static const struct egress_log logs[] = {{.id = 0}, {.id = 144, .type = SENDRING_SEND}};
+        unsigned refused = 0;
+        for (uint32_t cut = 0; cut < 8; cut++) {
+                struct ring_producer producer;
+                uint64_t positions[MIXED], largest = 0;
+                bool seen[MIXED + 1] = {false};
+                uint32_t events = 0;
+                char path[400];
+                rig = (struct egress_rig){0};
+                shard = (struct shard_rig){.by_hand = true};
+                egress_rig_defaults(&rig);
+                rig.shards_count = 2;
+                rig.logs = logs;
+                begin(1);
+                shard_rig_attach(&shard, &producer);
+                for (uint32_t i = 0; i < MIXED; i++) {
+                        uint8_t *payload = NULL;
+                        if (i % 3 != 0) {
+                                cr_assert_eq(ring_reserve(&producer, 64, &payload), ERR_OK);
+                                memset(payload, 0xc1, 64); /* never used by msgpack */
+                                cr_assert_eq(ring_commit(&producer, 64), ERR_OK);
+                        } else {
+                                cr_assert_eq(shard_rig_publish(&producer, 0, i, 500), ERR_OK);
+                        }
+                        positions[i] = ring_producer_used_bytes(&producer); /* nothing was taken yet */
+                }
+                (void)snprintf(path, sizeof(path), "%s/%u/0000000000000000.segment", rig.directory, cut % 2);
+                cr_assert_eq(truncate(path, (off_t)(4096 * (1 + cut % 2 + cut / 2))), 0);
+                while (events == 0 && counter(COUNTER_journal_segments_given_up) == 0)
+                        cr_assert(shard_turn(shard.shard, &events));
+                refused += counter(COUNTER_journal_segments_given_up) == 1;
+                note_positions(0, seen, positions, &largest);
+                note_positions(1, seen, positions, &largest);
+                for (uint32_t i = 0; i < MIXED && positions[i] <= largest; i++)
+                        cr_assert(seen[i], "cut %u: event %u is behind the position, and in no log", cut, i);
+                uint64_t deadline_ns = clock_monotonic_ns() + 10 * CLOCK_NS_PER_S;
+                while (counter(COUNTER_router_events) < MIXED) {
+                        cr_assert(shard_turn(shard.shard, &events));
+                        cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                }
+                note_positions(0, seen, positions, &largest);
+                note_positions(1, seen, positions, &largest);
+                for (uint32_t i = 0; i < MIXED; i++)
+                        cr_assert(seen[i], "cut %u: event %u", cut, i);
+                ring_producer_detach(&producer);
+                end();
+        }
+        cr_assert_geq(refused, 4, "%u", refused);
+}
