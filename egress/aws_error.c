@@ -306,8 +306,12 @@ static void aws_error_judge(const struct http_response *response, struct slice n
 
         uint64_t retry_after = 0;
         if (!slice_to_u64(response->retry_after_ms, UINT64_MAX, &retry_after)) {
-                if (slice_to_u64(response->retry_after_s, UINT64_MAX / 1000, &retry_after))
+                int64_t until_ms;
+                if (slice_to_u64(response->retry_after, UINT64_MAX / 1000, &retry_after))
                         retry_after *= 1000;
+                else if (aws_error_date_parse(response->retry_after, &until_ms) &&
+                         until_ms > realtime_ms + ret_error->clock_offset_ms) /* by the server's clock, if it differs */
+                        retry_after = (uint64_t)(until_ms - realtime_ms - ret_error->clock_offset_ms);
                 else
                         retry_after = 0;
         }

@@ -24,7 +24,7 @@ struct http_response {
         struct slice error_type;     /* x-amzn-ErrorType, cut at ':' */
         struct slice date;           /* Date */
         struct slice retry_after_ms; /* x-amz-retry-after */
-        struct slice retry_after_s;  /* Retry-After, when a number */
+        struct slice retry_after;    /* Retry-After: seconds, or a date */
         struct slice content_type;
         struct slice smithy_protocol; /* smithy-protocol */
         struct slice body;

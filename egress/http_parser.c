@@ -237,8 +237,7 @@ static enum err_code http_parse_field(struct http_parser *parser, struct slice l
                 if (http_is_number(value))
                         http_keep_first(&response->retry_after_ms, value);
         } else if (slice_equal_ignore_case(name, SLICE("retry-after"))) {
-                if (http_is_number(value))
-                        http_keep_first(&response->retry_after_s, value);
+                http_keep_first(&response->retry_after, value);
         } else if (slice_equal_ignore_case(name, SLICE("content-type"))) {
                 http_keep_first(&response->content_type, value);
         } else if (slice_equal_ignore_case(name, SLICE("smithy-protocol"))) {

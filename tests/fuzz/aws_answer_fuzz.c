@@ -43,7 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 .status = statuses[data[0] % 10u],
                 .error_type = (data[0] & 16) != 0 ? tail : SLICE_EMPTY,
                 .date = (data[0] & 32) != 0 ? slice_from(tail, tail.len > 29 ? tail.len - 29 : 0) : SLICE_EMPTY,
-                .retry_after_s = slice_head(tail, 3),
+                .retry_after = slice_head(tail, 29),
                 .body = body,
         };
         struct aws_error error;

@@ -49,7 +49,7 @@ static void check_same(const struct http_response *a, const struct http_response
         ASSERT(slice_equal(a->error_type, b->error_type));
         ASSERT(slice_equal(a->date, b->date));
         ASSERT(slice_equal(a->retry_after_ms, b->retry_after_ms));
-        ASSERT(slice_equal(a->retry_after_s, b->retry_after_s));
+        ASSERT(slice_equal(a->retry_after, b->retry_after));
         ASSERT(slice_equal(a->content_type, b->content_type));
         ASSERT(slice_equal(a->body, b->body));
         check_inside(a->body, BODY_MAX);

@@ -66,9 +66,6 @@ static void weave(const struct codec_redaction *redaction, struct slice input, e
 {
         static uint8_t text[1 << 17], json[1 << 20], plain[1 << 20];
         size_t half = input.len / 2, used = 0, tail = 0;
-        for (size_t i = 0; i + 1 < input.len; i++)
-                if (memcmp(input.ptr + i, "zq", 2) == 0)
-                        return;
         if (half > 0) {
                 memcpy(text, input.ptr, half);
                 used = half;
@@ -84,6 +81,10 @@ static void weave(const struct codec_redaction *redaction, struct slice input, e
                 if (stays)
                         text[used + tail++] = byte;
         }
+        /* It may be in the input already, perhaps as a domain. */
+        if (slice_find(slice_of(text, half), SLICE("zq")) < half ||
+            slice_find(slice_of(text + used, tail), SLICE("zq")) < tail)
+                return;
         used += tail;
         memcpy(text + used, "@y.example", 10);
         used += 10;

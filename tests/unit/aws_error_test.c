@@ -202,20 +202,45 @@ Test(aws_error, a_date_that_nobody_can_mean_moves_no_clock)
         }
 }
 
-Test(aws_error, retry_after_in_either_form_is_bounded)
+Test(aws_error, retry_after_in_each_form_is_bounded)
 {
+        /* NOW_MS is Fri, 02 Jan 2026 03:04:05 GMT. */
         static const struct {
                 const char *ms, *s;
                 uint32_t expected;
-        } waits[] = {{"", "", 0},      {"250", "", 250},  {"250", "7", 250},
-                     {"", "7", 7000},  {"", "61", 60000}, {"99999999999", "", 60000},
-                     {"x", "2", 2000}, {"", "Fri", 0},    {"", "18446744073709551615", 0}};
+        } waits[] = {{"", "", 0},
+                     {"250", "", 250},
+                     {"250", "7", 250},
+                     {"", "7", 7000},
+                     {"", "61", 60000},
+                     {"99999999999", "", 60000},
+                     {"x", "2", 2000},
+                     {"", "Fri", 0},
+                     {"", "18446744073709551615", 0},
+                     {"", "Fri, 02 Jan 2026 03:04:06 GMT", 1000},
+                     {"", "Fri, 02 Jan 2026 03:05:05 GMT", 60000},
+                     {"", "Fri, 02 Jan 2026 03:05:06 GMT", 60000},
+                     {"", "Fri, 31 Dec 9999 23:59:59 GMT", 60000},
+                     {"", "Fri, 02 Jan 2026 03:04:05 GMT", 0},
+                     {"", "Fri, 02 Jan 2026 03:04:04 GMT", 0},
+                     {"", "Thu, 01 Jan 1970 00:00:00 GMT", 0},
+                     {"", "Friday, 02-Jan-26 03:04:09 GMT", 0},
+                     {"", "Fri Jan  2 03:04:09 2026", 0},
+                     {"250", "Fri, 02 Jan 2026 03:04:09 GMT", 250}};
         for (size_t i = 0; i < sizeof(waits) / sizeof(waits[0]); i++) {
                 struct http_response response = {.status = 503,
                                                  .retry_after_ms = slice_of_text(waits[i].ms),
-                                                 .retry_after_s = slice_of_text(waits[i].s)};
+                                                 .retry_after = slice_of_text(waits[i].s)};
                 struct aws_error error;
                 aws_error_read(&response, NOW_MS, &error);
                 cr_assert_eq(error.retry_after_ms, waits[i].expected, "case %zu: %u", i, error.retry_after_ms);
         }
+        /* A host whose clock is wrong takes the date by that of the service. */
+        struct http_response response = {.status = 403,
+                                         .error_type = SLICE("RequestTimeTooSkewed"),
+                                         .date = SLICE("Fri, 02 Jan 2026 05:04:05 GMT"),
+                                         .retry_after = SLICE("Fri, 02 Jan 2026 05:04:08 GMT")};
+        struct aws_error error;
+        aws_error_read(&response, NOW_MS, &error);
+        cr_assert_eq(error.retry_after_ms, 2500, "%u: Date counts from the middle of its second", error.retry_after_ms);
 }
