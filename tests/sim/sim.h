@@ -4,7 +4,8 @@
  * kill can happen between any two of them (crash.c).
  *
  *     main.c      seeds, one forked process each; what failed, and how to run it again
- *     world.c     one seed: producers, start, crashes, power cuts, faults, healing, and what must hold
+ *     world.c     one seed: producers, start, crashes, power cuts, faults, healing
+ *     judge.c     what must hold, during it and at its end
  *     endpoints.c what the network leads to: Firehose and CloudWatch as far as requests and answers go, with faults
  *
  * One thread. Everything random comes from sim_random, so a seed means the same run every time. */
@@ -139,7 +140,7 @@ bool sim_endpoint_breaks(struct sim_endpoint *endpoint);
 /* ---- world.c */
 
 struct sim_result {
-        uint64_t published, received, duplicates, shed, kills, power_cuts, starts, failed_starts;
+        uint64_t published, received, duplicates, shed, dead_lettered, kills, power_cuts, starts, failed_starts;
         uint64_t disk_full, sim_ms;
 };
 /* One seed, from an empty disk to an empty journal. Fails by sim_fail(). */

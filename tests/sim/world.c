@@ -1,26 +1,11 @@
 /* One seed: a host with a disk, producers with lanes, a router that is started, killed and started again, endpoints
- * that have bad days, and then a time in which everything works, at whose end nothing may be missing.
- *
- * What must hold (design: promises P2, P3, P5):
- *
- *     always           the ledger of every log and target balances, after each start as well
- *     at the end       every event whose publish returned OK was taken by each of its destinations; `accepted` of a
- *                      target is exactly what was published for it, since the hand-over from a lane is exactly once;
- *                      CloudWatch's sums are exact but for requests whose answer was lost
- *     a power cut      excuses what was not flushed (durability host) or not delivered before (durability process);
- *                      it never excuses a start that fails, or a ledger that does not balance
- *     a dead endpoint  delays nobody else
- */
+ * that have bad days, and then a time in which everything works, at whose end nothing may be missing (judge.c). */
+#include "tests/sim/world.h"
 #include "base/clock.h"
 #include "base/counters.h"
 #include "base/log.h"
 #include "codecs/codec.h"
-#include "egress/worker.h"
-#include "journal/journal.h"
-#include "ring/ring_internal.h"
-#include "router/router_internal.h"
 #include "rules/rules.h"
-#include "tests/sim/sim.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -28,51 +13,11 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#define WORLD_EVENTS_MAX  2048u
-#define WORLD_LANES_MAX   3u
-#define WORLD_TARGETS_MAX 8u
-#define WORLD_LOGS_MAX    2u                     /* of all types, and of Open where it is shed */
-#define WORLD_PORT        7000u                  /* and those after it; the plan names them */
-#define WORLD_HEALED_NS   (600 * CLOCK_NS_PER_S) /* the longest that healing may take */
-#define WORLD_STEPS_MAX   400000u
-
-#define WORLD_DIRECTORY "/var/lib/sendring"
-#define WORLD_FILE      "/var/log/sendring/events.ndjson"
-
-/* What is routed where. Malformed events have no set. */
-enum world_set { SET_ALPHA, SET_BETA, SET_FILE, SET_ALL, SET_UNKNOWN, SET_MALFORMED, SETS_COUNT };
-enum world_sink { SINK_ALPHA, SINK_BETA, SINK_FILE, SINK_CLOUDWATCH, SINKS_COUNT };
-static const bool world_routes[SETS_COUNT][SINKS_COUNT] = {
+const bool world_routes[SETS_COUNT][SINKS_COUNT] = {
         [SET_ALPHA] = {[SINK_ALPHA] = true},
         [SET_BETA] = {[SINK_BETA] = true, [SINK_CLOUDWATCH] = true},
         [SET_FILE] = {[SINK_FILE] = true, [SINK_ALPHA] = true},
         [SET_ALL] = {[SINK_ALPHA] = true, [SINK_BETA] = true, [SINK_FILE] = true, [SINK_CLOUDWATCH] = true},
-};
-
-struct world_event {
-        enum world_set set;
-        bool open; /* an Open event, else a Send */
-        bool flushed;
-        bool excused; /* a power cut came before its publisher could know that it was safe */
-        uint64_t published_ns;
-        uint64_t end_position; /* in its lane */
-        uint8_t lane;
-        uint32_t lane_life;
-};
-
-struct world_lane {
-        struct ring_lane *lane;
-        struct ring_producer producer;
-        uint64_t lane_id;
-        int data_fd; /* the keeper's copies */
-        int page_fd;
-        uint32_t life; /* a power cut ends it */
-};
-
-struct world_target {
-        enum world_sink sink;
-        uint16_t numbers[WORLD_LOGS_MAX];
-        struct egress_target *target;
 };
 
 static struct rules_plan *plan_packed, *plan_skip; /* the same sets; CloudWatch resends or skips what is ambiguous */
@@ -82,38 +27,7 @@ static struct egress_credentials credentials_shared;
 static struct counters_block blocks[3]; /* the worker, the shard, the helper */
 static struct counters_target_row rows[WORLD_TARGETS_MAX];
 
-static struct world {
-        /* by the seed */
-        bool host, skips_ambiguous, power_cuts, bulkhead, tiny_journal, sheds;
-        double kill_chance, request_trouble, disk_trouble;
-        uint32_t events_wanted, lanes_count, big_percent;
-
-        /* the router, when it runs */
-        bool running;
-        struct router router; /* as much of it as router/pressure.c looks at */
-        uint32_t logs_count;
-        struct egress_worker *worker;
-        struct shard *shard;
-        struct ring_bed *bed;
-        struct shard_plan plan;
-        uint16_t numbers[WORLD_TARGETS_MAX][LIMIT_LOGS_MAX];
-        uint8_t workers[WORLD_TARGETS_MAX];
-        uint16_t unmatched[WORLD_LOGS_MAX], rejected[WORLD_LOGS_MAX];
-        struct world_target targets[WORLD_TARGETS_MAX];
-        uint32_t targets_count;
-        enum err_code start_code;
-        char start_text[ERR_TEXT_BYTES_MAX];
-        bool balanced;
-        bool turned;
-
-        struct world_lane lanes[WORLD_LANES_MAX];
-        struct world_event events[WORLD_EVENTS_MAX];
-        uint32_t events_count;
-        bool faults_off;
-        uint64_t start_at_ns;
-        uint64_t file_settled; /* power cuts without durability host: what had come to the file before */
-        struct sim_result result;
-} world;
+struct world world;
 
 /* ---------------------------------------------------------------------------------------------- once a process */
 
@@ -305,6 +219,7 @@ static bool world_publish(void)
                 return true;
         }
         SIM_CHECK(ring_commit(&own->producer, (uint32_t)len) == ERR_OK);
+        event->bytes = (uint32_t)len;
         event->published_ns = sim_now_ns();
         event->end_position = own->producer.head;
         event->lane_life = own->life;
@@ -363,40 +278,6 @@ static enum err_code world_open_targets(struct err *reterr)
                 SIM_CHECK(egress_worker_add_target(world.worker, target->target));
         }
         return ERR_OK;
-}
-
-static void world_check_ledger(struct journal *journal, uint16_t number, const char *name)
-{
-        struct journal_target_state state;
-        struct err err = {.text = ""};
-        uint64_t waiting = 0;
-        enum err_code code = journal_target_audit(journal, number, &state, &waiting, &err);
-        if (code != ERR_OK) {
-                /* A disk that cannot be read now tells nothing; it is asked again when it can. */
-                if (!world.faults_off && (code == ERR_SYSTEM || code == ERR_MEMORY))
-                        return;
-                sim_fail("the ledger of %s cannot be counted: %s", name, err.text);
-        }
-        uint64_t settled = state.delivered + state.dead_lettered + state.shed + state.expired;
-        if (state.accepted != settled + waiting)
-                sim_fail(
-                        "the ledger of %s does not balance: accepted %llu, delivered %llu dead-lettered %llu shed %llu "
-                        "expired %llu waiting %llu",
-                        name, (unsigned long long)state.accepted, (unsigned long long)state.delivered,
-                        (unsigned long long)state.dead_lettered, (unsigned long long)state.shed,
-                        (unsigned long long)state.expired, (unsigned long long)waiting);
-}
-
-static void world_check_ledgers(void)
-{
-        for (uint32_t log = 0; log < world.logs_count; log++) {
-                struct journal *journal = world.router.journals[log];
-                for (uint32_t number = 0; number < journal_targets_count(journal); number++) {
-                        struct journal_target_state state;
-                        if (journal_target_get(journal, (uint16_t)number, &state))
-                                world_check_ledger(journal, (uint16_t)number, state.key);
-                }
-        }
 }
 
 static enum err_code world_open_log(uint32_t index, struct journal_recovery *recovery, struct err *reterr)
@@ -527,30 +408,6 @@ static void world_kill(void)
         sim_disk_process_ended();
 }
 
-/* How far a look at the file destination finds each event. */
-static uint32_t file_seen[WORLD_EVENTS_MAX];
-static void world_count_file(void *context, const char *path, struct slice content)
-{
-        static const char field[] = "\"messageId\":\"id-";
-        const uint8_t *at = content.ptr, *end = at + content.len;
-        (void)context;
-        while (at < end && (at = memmem(at, (size_t)(end - at), field, sizeof(field) - 1)) != NULL) {
-                at += sizeof(field) - 1;
-                unsigned long id = strtoul((const char *)at, NULL, 10);
-                const uint8_t *line_end = memchr(at, '\n', (size_t)(end - at));
-                bool torn = line_end == NULL || memchr(at, '\0', (size_t)(line_end - at)) != NULL;
-                /* With durability process nothing is synced, and a rotated file is not looked at again. */
-                bool excused = !world.host && world.result.power_cuts > 0 && strcmp(path, WORLD_FILE) != 0;
-                if (torn && !excused)
-                        sim_fail("%s has a torn line", path);
-                if (torn)
-                        return;
-                SIM_CHECK(id < WORLD_EVENTS_MAX);
-                file_seen[id]++;
-                at = line_end; /* commonHeaders has it again */
-        }
-}
-
 static void world_power_cut(void)
 {
         sim_note("power cut");
@@ -589,7 +446,7 @@ static void world_try_start(void)
                 world_lane_adopt(i);
                 SIM_CHECK(shard_give_lane(world.shard, world.lanes[i].lane));
         }
-        world_check_ledgers();
+        sim_judge_ledgers();
 }
 
 /* ---- turns, in sim_run() */
@@ -615,9 +472,9 @@ static void turn_helper(void *unused)
                 struct journal *journal = world.router.journals[i];
                 struct err err = {.text = ""};
                 enum err_code code = journal_maintain(journal, &err);
+                world.result.disk_full += code == ERR_DISK_FULL || code == ERR_FULL; /* also where room comes */
                 if (code == ERR_FULL && router_relieve(&world.router, i, &err) != ROUTER_RELIEF_NONE)
                         code = ERR_OK;
-                world.result.disk_full += code == ERR_DISK_FULL || code == ERR_FULL;
                 if (code != ERR_OK)
                         sim_note("maintenance: %s", err.text);
                 if (world.host && journal_sync(journal, &err) != ERR_OK)
@@ -742,6 +599,11 @@ static void world_choose(void)
         settings.journal.pressure = (struct rules_pressure){.shed_count = world.sheds};
         settings.journal.pressure.rank[SENDRING_OPEN] = 1;
         settings.journal.pressure.shed[SENDRING_OPEN] = world.sheds;
+        /* What no batch can hold is a dead letter. */
+        world.batch_bytes = sim_chance(0.3) ? (16 + (uint32_t)sim_below(32)) * 1024 : 256 * 1024;
+        if (world.batch_bytes < 256 * 1024)
+                world.big_percent += (uint32_t)sim_below(20);
+        settings.egress.batch_bytes_max = world.batch_bytes;
         settings.egress.in_flight_max = 1 + (uint32_t)sim_below(4);
         sim_endpoints_count = 3;
         for (uint32_t i = 0; i < sim_endpoints_count; i++) {
@@ -770,21 +632,6 @@ static void world_choose(void)
                  world.kill_chance, world.request_trouble, world.disk_trouble, world.events_wanted, world.lanes_count);
 }
 
-/* P5: alpha is dead from the beginning, and there are no other faults. What came for beta long ago is delivered, unless
- * the journal was full: then nobody gets anything, which is what the limit of its size means. */
-static void world_check_bulkhead(void)
-{
-        if (!world.bulkhead || world.result.disk_full > 0)
-                return;
-        for (uint32_t id = 0; id < world.events_count; id++) {
-                const struct world_event *event = &world.events[id];
-                if (event->published_ns + 3 * CLOCK_NS_PER_S < sim_now_ns() && world_routes[event->set][SINK_BETA] &&
-                    sim_endpoints[1].received[id] == 0)
-                        sim_fail("event %u waits for beta for %llu ms because alpha is dead", id,
-                                 (unsigned long long)((sim_now_ns() - event->published_ns) / CLOCK_NS_PER_MS));
-        }
-}
-
 static void world_trouble(void)
 {
         uint32_t published_last = 0;
@@ -806,13 +653,13 @@ static void world_trouble(void)
                 if (sim_chance(0.3))
                         world_wait();
                 if (sim_chance(0.02) && world.running)
-                        world_check_ledgers();
+                        sim_judge_ledgers();
                 if (sim_chance(0.02))
                         world_look_at_durable();
                 if (sim_chance(0.002))
                         world_choose_disk_faults(world.disk_trouble);
                 if (sim_chance(0.02))
-                        world_check_bulkhead();
+                        sim_judge_bulkhead();
                 /* A full journal takes nothing for ever while its destinations are dead: enough seen. */
                 if (steps > 20000 && published_last < world.events_wanted && sim_chance(0.001))
                         break;
@@ -867,125 +714,7 @@ static void world_heal(void)
                                  (unsigned)(WORLD_HEALED_NS / CLOCK_NS_PER_S));
                 }
         }
-        world_check_ledgers();
-}
-
-/* ---------------------------------------------------------------------------------------------- what must hold */
-
-static uint64_t world_expected(enum world_sink sink, bool all)
-{
-        uint64_t count = 0;
-        for (uint32_t id = 0; id < world.events_count; id++)
-                count += world_routes[world.events[id].set][sink] && (all || !world.events[id].excused);
-        return count;
-}
-
-static uint64_t world_shed(uint32_t target)
-{
-        uint64_t shed = 0;
-        for (uint32_t log = 0; log < world.logs_count; log++) {
-                struct journal_target_state state;
-                SIM_CHECK(journal_target_get(world.router.journals[log], world.targets[target].numbers[log], &state));
-                if (log == 0 && state.shed > 0)
-                        sim_fail("target %u shed %llu events that nobody may shed", target,
-                                 (unsigned long long)state.shed);
-                shed += state.shed;
-        }
-        return shed;
-}
-
-static void world_check_arrived(void)
-{
-        uint64_t missing_open[SINKS_COUNT] = {0};
-        memset(file_seen, 0, sizeof(file_seen));
-        sim_disk_each(WORLD_FILE, world_count_file, NULL);
-        for (uint32_t id = 0; id < world.events_count; id++) {
-                const struct world_event *event = &world.events[id];
-                uint32_t counts[SINKS_COUNT] = {
-                        [SINK_ALPHA] = sim_endpoints[0].received[id],
-                        [SINK_BETA] = sim_endpoints[1].received[id],
-                        [SINK_FILE] = file_seen[id],
-                };
-                for (uint32_t sink = 0; sink < SINK_CLOUDWATCH; sink++) {
-                        static const char *const names[] = {"alpha", "beta", "the file"};
-                        if (!world_routes[event->set][sink]) {
-                                if (counts[sink] > 0)
-                                        sim_fail("event %u of set %d came to %s", id, event->set, names[sink]);
-                                continue;
-                        }
-                        if (counts[sink] == 0 && event->open && world.sheds && !event->excused) {
-                                missing_open[sink]++; /* as many as the ledger says are shed */
-                                continue;
-                        }
-                        if (counts[sink] == 0 && !event->excused)
-                                sim_fail("event %u is missing at %s (lane %u, published at %llu ms%s)", id, names[sink],
-                                         event->lane, (unsigned long long)(event->published_ns / CLOCK_NS_PER_MS),
-                                         event->flushed ? ", flushed" : "");
-                        world.result.received += counts[sink] > 0;
-                        world.result.duplicates += counts[sink] > 1 ? counts[sink] - 1 : 0;
-                }
-        }
-        for (uint32_t i = 0; i < world.targets_count; i++) {
-                uint64_t shed = world_shed(i);
-                enum world_sink sink = world.targets[i].sink;
-                world.result.shed += shed;
-                if (sink != SINK_CLOUDWATCH && missing_open[sink] > shed)
-                        sim_fail("%llu Open events are missing at sink %d, and %llu were shed",
-                                 (unsigned long long)missing_open[sink], sink, (unsigned long long)shed);
-        }
-}
-
-static void world_check_cloudwatch(void)
-{
-        const struct sim_endpoint *endpoint = &sim_endpoints[2];
-        uint64_t most = world_expected(SINK_CLOUDWATCH, true), least = world_expected(SINK_CLOUDWATCH, false);
-        sim_note("cloudwatch: expected %llu to %llu counted %llu ambiguous %llu", (unsigned long long)least,
-                 (unsigned long long)most, (unsigned long long)endpoint->counted,
-                 (unsigned long long)endpoint->ambiguous);
-        uint64_t shed = 0;
-        for (uint32_t i = 0; i < world.targets_count; i++)
-                shed += world.targets[i].sink == SINK_CLOUDWATCH ? world_shed(i) : 0;
-        if (!world.skips_ambiguous && endpoint->counted + shed < least)
-                sim_fail("CloudWatch counted %llu of %llu", (unsigned long long)endpoint->counted,
-                         (unsigned long long)least);
-        if (world.result.power_cuts == 0 && endpoint->counted > most + endpoint->ambiguous)
-                sim_fail("CloudWatch counted %llu for %llu events; only %llu were ambiguous",
-                         (unsigned long long)endpoint->counted, (unsigned long long)most,
-                         (unsigned long long)endpoint->ambiguous);
-}
-
-static uint64_t world_accepted(const uint16_t numbers[WORLD_LOGS_MAX])
-{
-        uint64_t accepted = 0;
-        for (uint32_t log = 0; log < world.logs_count; log++) {
-                struct journal_target_state state;
-                SIM_CHECK(journal_target_get(world.router.journals[log], numbers[log], &state));
-                accepted += state.accepted;
-        }
-        return accepted;
-}
-
-/* Exactly once from lane to journal. */
-static void world_check_accepted(void)
-{
-        uint64_t unmatched = 0, rejected = 0;
-        if (world.result.power_cuts > 0)
-                return; /* what was lost with the power was counted, or not */
-        for (uint32_t i = 0; i < world.targets_count; i++) {
-                uint64_t accepted = world_accepted(world.targets[i].numbers);
-                uint64_t expected = world_expected(world.targets[i].sink, true);
-                if (accepted != expected)
-                        sim_fail("target %u accepted %llu of %llu published events", i, (unsigned long long)accepted,
-                                 (unsigned long long)expected);
-        }
-        for (uint32_t id = 0; id < world.events_count; id++) {
-                unmatched += world.events[id].set == SET_UNKNOWN;
-                rejected += world.events[id].set == SET_MALFORMED;
-        }
-        if (world_accepted(world.unmatched) != unmatched || world_accepted(world.rejected) != rejected)
-                sim_fail("unmatched %llu of %llu, rejected %llu of %llu",
-                         (unsigned long long)world_accepted(world.unmatched), (unsigned long long)unmatched,
-                         (unsigned long long)world_accepted(world.rejected), (unsigned long long)rejected);
+        sim_judge_ledgers();
 }
 
 void sim_world_run(struct sim_result *ret_result)
@@ -999,9 +728,7 @@ void sim_world_run(struct sim_result *ret_result)
                 world_lane_open(i);
         world_trouble();
         world_heal();
-        world_check_arrived();
-        world_check_cloudwatch();
-        world_check_accepted();
+        sim_judge_end();
         sim_run(end_gracefully, NULL, 0);
         world.result.published = world.events_count;
         world.result.sim_ms = sim_now_ns() / CLOCK_NS_PER_MS;

@@ -1,0 +1,288 @@
+/* What must hold (design: promises P2, P3, P5):
+ *
+ *     always           the ledger of every log and target balances, after each start as well
+ *     at the end       every event whose publish returned OK was taken by each of its destinations, or is in the dead
+ *                      letters that the ledger counts; `accepted` of a target is exactly what was published for it,
+ *                      since the hand-over from a lane is exactly once; CloudWatch's sums are exact but for requests
+ *                      whose answer was lost
+ *     a power cut      excuses what was not flushed (durability host) or not delivered before (durability process);
+ *                      it never excuses a start that fails, a ledger that does not balance, or a dead letter that
+ *                      counts and is not there
+ *     a dead endpoint  delays nobody else
+ */
+#include "base/clock.h"
+#include "egress/dead_letter.h"
+#include "tests/sim/world.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------------------------------------- at any time */
+
+static void judge_ledger(struct journal *journal, uint16_t number, const char *name)
+{
+        struct journal_target_state state;
+        struct err err = {.text = ""};
+        uint64_t waiting = 0;
+        enum err_code code = journal_target_audit(journal, number, &state, &waiting, &err);
+        if (code != ERR_OK) {
+                /* A disk that cannot be read now tells nothing; it is asked again when it can. */
+                if (!world.faults_off && (code == ERR_SYSTEM || code == ERR_MEMORY))
+                        return;
+                sim_fail("the ledger of %s cannot be counted: %s", name, err.text);
+        }
+        uint64_t settled = state.delivered + state.dead_lettered + state.shed + state.expired;
+        if (state.accepted != settled + waiting)
+                sim_fail(
+                        "the ledger of %s does not balance: accepted %llu, delivered %llu dead-lettered %llu shed %llu "
+                        "expired %llu waiting %llu",
+                        name, (unsigned long long)state.accepted, (unsigned long long)state.delivered,
+                        (unsigned long long)state.dead_lettered, (unsigned long long)state.shed,
+                        (unsigned long long)state.expired, (unsigned long long)waiting);
+}
+
+void sim_judge_ledgers(void)
+{
+        for (uint32_t log = 0; log < world.logs_count; log++) {
+                struct journal *journal = world.router.journals[log];
+                for (uint32_t number = 0; number < journal_targets_count(journal); number++) {
+                        struct journal_target_state state;
+                        if (journal_target_get(journal, (uint16_t)number, &state))
+                                judge_ledger(journal, (uint16_t)number, state.key);
+                }
+        }
+}
+
+/* P5: alpha is dead from the beginning, and there are no other faults. What came for beta long ago is delivered, unless
+ * the journal was full: then nobody gets anything, which is what the limit of its size means. */
+void sim_judge_bulkhead(void)
+{
+        if (!world.bulkhead || world.result.disk_full > 0)
+                return;
+        for (uint32_t id = 0; id < world.events_count; id++) {
+                const struct world_event *event = &world.events[id];
+                if (event->published_ns + 3 * CLOCK_NS_PER_S < sim_now_ns() && world_routes[event->set][SINK_BETA] &&
+                    sim_endpoints[1].received[id] == 0)
+                        sim_fail("event %u waits for beta for %llu ms because alpha is dead", id,
+                                 (unsigned long long)((sim_now_ns() - event->published_ns) / CLOCK_NS_PER_MS));
+        }
+}
+
+/* ---------------------------------------------------------------------------------------------- at the end */
+
+/* How far a look at the file destination finds each event. */
+static uint32_t file_seen[WORLD_EVENTS_MAX];
+static void judge_count_file(void *context, const char *path, struct slice content)
+{
+        static const char field[] = "\"messageId\":\"id-";
+        const uint8_t *at = content.ptr, *end = at + content.len;
+        (void)context;
+        while (at < end && (at = memmem(at, (size_t)(end - at), field, sizeof(field) - 1)) != NULL) {
+                at += sizeof(field) - 1;
+                unsigned long id = strtoul((const char *)at, NULL, 10);
+                const uint8_t *line_end = memchr(at, '\n', (size_t)(end - at));
+                bool torn = line_end == NULL || memchr(at, '\0', (size_t)(line_end - at)) != NULL;
+                /* With durability process nothing is synced, and a rotated file is not looked at again. */
+                bool excused = !world.host && world.result.power_cuts > 0 && strcmp(path, WORLD_FILE) != 0;
+                if (torn && !excused)
+                        sim_fail("%s has a torn line", path);
+                if (torn)
+                        return;
+                SIM_CHECK(id < WORLD_EVENTS_MAX);
+                file_seen[id]++;
+                at = line_end; /* commonHeaders has it again */
+        }
+}
+
+/* How often the dead letters name each event, by sink. */
+static uint32_t letters[SINKS_COUNT][WORLD_EVENTS_MAX];
+
+static enum world_sink judge_sink_of(struct slice key)
+{
+        for (uint32_t i = 0; i < world.targets_count; i++) {
+                struct journal_target_state state;
+                if (journal_target_get(world.router.journals[0], world.targets[i].numbers[0], &state) &&
+                    slice_equal(slice_of_text(state.key), key))
+                        return world.targets[i].sink;
+        }
+        sim_fail("a dead letter of target %.*s, which nobody has", SLICE_PRINTF(key));
+}
+
+/* A line whose checksum is wrong is none: tools do not see it either. */
+static void judge_count_letters(void *context, const char *path, struct slice content)
+{
+        static uint8_t line[DEAD_LETTER_LINE_BYTES_MAX];
+        static const char field[] = "\"messageId\":\"id-";
+        (void)context;
+        (void)path;
+        while (content.len > 0) {
+                struct dead_letter letter;
+                struct err err;
+                struct slice text = slice_cut(&content, '\n');
+                if (text.len > sizeof(line))
+                        continue;
+                memcpy(line, text.ptr, text.len);
+                if (dead_letter_parse(line, text.len, &letter, &err) != ERR_OK)
+                        continue;
+                enum world_sink sink = judge_sink_of(letter.target);
+                const char *at = memmem(letter.json.ptr, letter.json.len, field, sizeof(field) - 1);
+                SIM_CHECK(at != NULL);
+                unsigned long id = strtoul(at + sizeof(field) - 1, NULL, 10);
+                SIM_CHECK(id < world.events_count);
+                const struct world_event *event = &world.events[id];
+                if (!world_routes[event->set][sink])
+                        sim_fail("event %lu of set %d is a dead letter of sink %d", id, event->set, sink);
+                if (event->bytes * 2 < world.batch_bytes)
+                        sim_fail("event %lu, %u bytes, is a dead letter", id, event->bytes);
+                letters[sink][id]++;
+        }
+}
+
+static uint64_t judge_expected(enum world_sink sink, bool all)
+{
+        uint64_t count = 0;
+        for (uint32_t id = 0; id < world.events_count; id++)
+                count += world_routes[world.events[id].set][sink] && (all || !world.events[id].excused);
+        return count;
+}
+
+static uint64_t judge_shed(uint32_t target)
+{
+        uint64_t shed = 0;
+        for (uint32_t log = 0; log < world.logs_count; log++) {
+                struct journal_target_state state;
+                SIM_CHECK(journal_target_get(world.router.journals[log], world.targets[target].numbers[log], &state));
+                if (log == 0 && state.shed > 0)
+                        sim_fail("target %u shed %llu events that nobody may shed", target,
+                                 (unsigned long long)state.shed);
+                shed += state.shed;
+        }
+        return shed;
+}
+
+static void judge_arrived(void)
+{
+        uint64_t missing_open[SINKS_COUNT] = {0};
+        memset(file_seen, 0, sizeof(file_seen));
+        sim_disk_each(WORLD_FILE, judge_count_file, NULL);
+        memset(letters, 0, sizeof(letters));
+        sim_disk_each(WORLD_DIRECTORY "/dead-letter/", judge_count_letters, NULL);
+        for (uint32_t id = 0; id < world.events_count; id++) {
+                const struct world_event *event = &world.events[id];
+                uint32_t counts[SINKS_COUNT] = {
+                        [SINK_ALPHA] = sim_endpoints[0].received[id],
+                        [SINK_BETA] = sim_endpoints[1].received[id],
+                        [SINK_FILE] = file_seen[id],
+                };
+                for (uint32_t sink = 0; sink < SINK_CLOUDWATCH; sink++) {
+                        static const char *const names[] = {"alpha", "beta", "the file"};
+                        if (!world_routes[event->set][sink]) {
+                                if (counts[sink] > 0)
+                                        sim_fail("event %u of set %d came to %s", id, event->set, names[sink]);
+                                continue;
+                        }
+                        if (letters[sink][id] > 0) {
+                                world.result.dead_lettered++;
+                                continue;
+                        }
+                        if (counts[sink] == 0 && event->open && world.sheds && !event->excused) {
+                                missing_open[sink]++; /* as many as the ledger says are shed */
+                                continue;
+                        }
+                        if (counts[sink] == 0 && !event->excused)
+                                sim_fail("event %u is missing at %s (lane %u, published at %llu ms%s)", id, names[sink],
+                                         event->lane, (unsigned long long)(event->published_ns / CLOCK_NS_PER_MS),
+                                         event->flushed ? ", flushed" : "");
+                        world.result.received += counts[sink] > 0;
+                        world.result.duplicates += counts[sink] > 1 ? counts[sink] - 1 : 0;
+                }
+        }
+        for (uint32_t i = 0; i < world.targets_count; i++) {
+                uint64_t shed = judge_shed(i);
+                enum world_sink sink = world.targets[i].sink;
+                world.result.shed += shed;
+                if (sink != SINK_CLOUDWATCH && missing_open[sink] > shed)
+                        sim_fail("%llu Open events are missing at sink %d, and %llu were shed",
+                                 (unsigned long long)missing_open[sink], sink, (unsigned long long)shed);
+        }
+}
+
+/* Dead letters are written and synced before they count: never fewer of them than the ledger says. */
+static void judge_dead_letters(void)
+{
+        for (uint32_t i = 0; i < world.targets_count; i++) {
+                uint64_t counted = 0, kept = 0;
+                for (uint32_t log = 0; log < world.logs_count; log++) {
+                        struct journal_target_state state;
+                        SIM_CHECK(
+                                journal_target_get(world.router.journals[log], world.targets[i].numbers[log], &state));
+                        counted += state.dead_lettered;
+                }
+                for (uint32_t id = 0; id < world.events_count; id++)
+                        kept += letters[world.targets[i].sink][id] > 0;
+                if (kept < counted)
+                        sim_fail("target %u dead-lettered %llu events, and %llu are in the dead letters", i,
+                                 (unsigned long long)counted, (unsigned long long)kept);
+        }
+}
+
+static void judge_cloudwatch(void)
+{
+        const struct sim_endpoint *endpoint = &sim_endpoints[2];
+        uint64_t most = judge_expected(SINK_CLOUDWATCH, true), least = judge_expected(SINK_CLOUDWATCH, false);
+        sim_note("cloudwatch: expected %llu to %llu counted %llu ambiguous %llu", (unsigned long long)least,
+                 (unsigned long long)most, (unsigned long long)endpoint->counted,
+                 (unsigned long long)endpoint->ambiguous);
+        uint64_t shed = 0;
+        for (uint32_t i = 0; i < world.targets_count; i++)
+                shed += world.targets[i].sink == SINK_CLOUDWATCH ? judge_shed(i) : 0;
+        if (!world.skips_ambiguous && endpoint->counted + shed < least)
+                sim_fail("CloudWatch counted %llu of %llu", (unsigned long long)endpoint->counted,
+                         (unsigned long long)least);
+        if (world.result.power_cuts == 0 && endpoint->counted > most + endpoint->ambiguous)
+                sim_fail("CloudWatch counted %llu for %llu events; only %llu were ambiguous",
+                         (unsigned long long)endpoint->counted, (unsigned long long)most,
+                         (unsigned long long)endpoint->ambiguous);
+}
+
+static uint64_t judge_count_accepted(const uint16_t numbers[WORLD_LOGS_MAX])
+{
+        uint64_t accepted = 0;
+        for (uint32_t log = 0; log < world.logs_count; log++) {
+                struct journal_target_state state;
+                SIM_CHECK(journal_target_get(world.router.journals[log], numbers[log], &state));
+                accepted += state.accepted;
+        }
+        return accepted;
+}
+
+/* Exactly once from lane to journal. */
+static void judge_accepted(void)
+{
+        uint64_t unmatched = 0, rejected = 0;
+        if (world.result.power_cuts > 0)
+                return; /* what was lost with the power was counted, or not */
+        for (uint32_t i = 0; i < world.targets_count; i++) {
+                uint64_t accepted = judge_count_accepted(world.targets[i].numbers);
+                uint64_t expected = judge_expected(world.targets[i].sink, true);
+                if (accepted != expected)
+                        sim_fail("target %u accepted %llu of %llu published events", i, (unsigned long long)accepted,
+                                 (unsigned long long)expected);
+        }
+        for (uint32_t id = 0; id < world.events_count; id++) {
+                unmatched += world.events[id].set == SET_UNKNOWN;
+                rejected += world.events[id].set == SET_MALFORMED;
+        }
+        if (judge_count_accepted(world.unmatched) != unmatched || judge_count_accepted(world.rejected) != rejected)
+                sim_fail("unmatched %llu of %llu, rejected %llu of %llu",
+                         (unsigned long long)judge_count_accepted(world.unmatched), (unsigned long long)unmatched,
+                         (unsigned long long)judge_count_accepted(world.rejected), (unsigned long long)rejected);
+}
+
+void sim_judge_end(void)
+{
+        judge_arrived();
+        judge_dead_letters();
+        judge_cloudwatch();
+        judge_accepted();
+}

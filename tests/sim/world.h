@@ -1,0 +1,98 @@
+/* What world.c makes happen and judge.c looks at. */
+#ifndef SENDRING_TESTS_SIM_WORLD_H
+#define SENDRING_TESTS_SIM_WORLD_H
+
+#include "base/err.h"
+#include "egress/worker.h"
+#include "journal/journal.h"
+#include "ring/ring_internal.h"
+#include "router/router_internal.h"
+#include "tests/sim/sim.h"
+
+#define WORLD_EVENTS_MAX  2048u
+#define WORLD_LANES_MAX   3u
+#define WORLD_TARGETS_MAX 8u
+#define WORLD_LOGS_MAX    2u                     /* of all types, and of Open where it is shed */
+#define WORLD_PORT        7000u                  /* and those after it; the plan names them */
+#define WORLD_HEALED_NS   (600 * CLOCK_NS_PER_S) /* the longest that healing may take */
+#define WORLD_STEPS_MAX   400000u
+
+#define WORLD_DIRECTORY "/var/lib/sendring"
+#define WORLD_FILE      "/var/log/sendring/events.ndjson"
+
+/* What is routed where. Malformed events have no set. */
+enum world_set { SET_ALPHA, SET_BETA, SET_FILE, SET_ALL, SET_UNKNOWN, SET_MALFORMED, SETS_COUNT };
+enum world_sink { SINK_ALPHA, SINK_BETA, SINK_FILE, SINK_CLOUDWATCH, SINKS_COUNT };
+extern const bool world_routes[SETS_COUNT][SINKS_COUNT];
+
+struct world_event {
+        enum world_set set;
+        bool open;      /* an Open event, else a Send */
+        uint32_t bytes; /* as published */
+        bool flushed;
+        bool excused; /* a power cut came before its publisher could know that it was safe */
+        uint64_t published_ns;
+        uint64_t end_position; /* in its lane */
+        uint8_t lane;
+        uint32_t lane_life;
+};
+
+struct world_lane {
+        struct ring_lane *lane;
+        struct ring_producer producer;
+        uint64_t lane_id;
+        int data_fd; /* the keeper's copies */
+        int page_fd;
+        uint32_t life; /* a power cut ends it */
+};
+
+struct world_target {
+        enum world_sink sink;
+        uint16_t numbers[WORLD_LOGS_MAX];
+        struct egress_target *target;
+};
+
+struct world {
+        /* by the seed */
+        bool host, skips_ambiguous, power_cuts, bulkhead, tiny_journal, sheds;
+        double kill_chance, request_trouble, disk_trouble;
+        uint32_t events_wanted, lanes_count, big_percent, batch_bytes;
+
+        /* the router, when it runs */
+        bool running;
+        struct router router; /* as much of it as router/pressure.c looks at */
+        uint32_t logs_count;
+        struct egress_worker *worker;
+        struct shard *shard;
+        struct ring_bed *bed;
+        struct shard_plan plan;
+        uint16_t numbers[WORLD_TARGETS_MAX][LIMIT_LOGS_MAX];
+        uint8_t workers[WORLD_TARGETS_MAX];
+        uint16_t unmatched[WORLD_LOGS_MAX], rejected[WORLD_LOGS_MAX];
+        struct world_target targets[WORLD_TARGETS_MAX];
+        uint32_t targets_count;
+        enum err_code start_code;
+        char start_text[ERR_TEXT_BYTES_MAX];
+        bool balanced;
+        bool turned;
+
+        struct world_lane lanes[WORLD_LANES_MAX];
+        struct world_event events[WORLD_EVENTS_MAX];
+        uint32_t events_count;
+        bool faults_off;
+        uint64_t start_at_ns;
+        uint64_t file_settled; /* power cuts without durability host: what had come to the file before */
+        struct sim_result result;
+};
+extern struct world world;
+
+/* ---- judge.c: what must hold; each fails the seed when it does not */
+
+/* Every ledger balances; the router runs. */
+void sim_judge_ledgers(void);
+/* With one endpoint dead from the beginning and no other trouble: the other one's events are not late. */
+void sim_judge_bulkhead(void);
+/* Everything is delivered, the router runs still. */
+void sim_judge_end(void);
+
+#endif
