@@ -1,4 +1,5 @@
 #include "base/clock.h"
+#include "base/heap.h"
 #include "base/log.h"
 #include "io/disk.h"
 #include "router/router_internal.h"
@@ -86,6 +87,7 @@ static void router_tick(struct router *router)
         counter_set(router->own_counters, COUNTER_lanes_refused, stats.refused);
         counter_set(router->own_counters, COUNTER_lanes_closed, stats.closed);
         counter_set(router->own_counters, COUNTER_lanes_now, stats.lanes_now);
+        counter_set(router->own_counters, COUNTER_control_heap_bytes, heap_allocated_bytes());
         atomic_store_explicit(&router->counters.head->alive_ms, clock_realtime_ms(), memory_order_relaxed);
         if (router->reload_wanted)
                 router_reload(router);

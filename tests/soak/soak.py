@@ -2,7 +2,7 @@
 are killed; the router is reloaded again and again and killed now and then in the first half; in the second half one router lives
 through it all. Samples memory, descriptors, disk and CPU. Ends with one line:
 
-    soak: ok, 30 min: events N missing 0, rss of the router A -> B MiB, descriptors C -> D, ...
+    soak: ok, 30 min: events N missing 0, ... heap of the router A -> B KiB, anonymous memory C -> D MiB, ...
 
 Exit status: 0; 1 when an event is missing, the books do not balance, or memory or descriptors grow; 64 usage.
 """
@@ -22,12 +22,23 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import follow  # noqa: E402
 import harness  # noqa: E402
 
-# An early and a late window of one router's life: what it has then has to be the same, within this. Memory by the median;
-# descriptors by the least seen, since producers that come and go have some: then the steady ones' are left.
-RSS_FACTOR, RSS_KIB = 1.05, 4096
+# Of one router's life the second third and the last one are held against each other: what it has then has to be the same,
+# within FACTOR and this much more. Memory by the median, descriptors by the least seen: producers that come and go have some.
+# What it has taken from the heap is counted to the byte, but OpenSSL's part comes and goes with each connection: it is counted
+# when there is none, in short outages.
+HEAP_BYTES = 16 << 10  # what the allocator keeps at hand for each thread counts, too
+CENSUS_DOWN_S, CENSUS_LOOKS = 3.5, 4
+ANONYMOUS_FACTOR, ANONYMOUS_KIB = 1.01, 512
+KEEPER_KIB = 256
 DESCRIPTORS = 4  # connections that are just being made, a segment that is just being prepared
 # A run of less than this is over before everything was touched once, or no producer was there for a moment.
-SHORT_MINUTES, SHORT_RSS_KIB, SHORT_DESCRIPTORS = 5, 48 << 10, 4 + 4 * 6
+SHORT_MINUTES, SHORT_HEAP_BYTES, SHORT_ANONYMOUS_KIB, SHORT_DESCRIPTORS = 5, 1 << 20, 48 << 10, 4 + 4 * 6
+# The lasting router begins with an outage in which all its batches fill, and then slow answers, for which it uses all its
+# connections: those are made at start, and cost memory when they are first touched.
+WARM_DOWN_S, WARM_SLOW_S = 20, 10
+# What is mapped from files: programs and libraries, the small files of the state directory; beside them the journal's segments.
+# What is shared: io_uring's rings and the daemon's page; beside them lanes.
+FILES_KIB, SHARED_KIB, LANE_KIB, VISITING_LANES = 16 << 10, 1024, 8 << 10, 2 * 4
 SETTINGS = """router.lane_bytes: 8MiB
 router.lane_bytes_max: 8MiB
 journal.segment_bytes: 4MiB
@@ -50,6 +61,8 @@ class Weather(threading.Thread):
         super().__init__(daemon=True)
         self.options, self.stack, self.chance, self.begun, self.calm_from = options, stack, chance, begun, calm_from
         self.kills = self.reloads = self.outages = self.visitors = 0
+        self.warm_until = None
+        self.heap = []  # (when, bytes) of each census
         self.ledgers, self.visiting = [], []
         self.ending = threading.Event()
         self.failure = None
@@ -57,10 +70,12 @@ class Weather(threading.Thread):
     def run(self):
         scale = min(1.0, self.options.minutes / 10)  # short runs see everything, too
         every = {self.faults: 5 * scale + 1, self.outage: 90 * scale, self.reload: 20 * scale, self.kill: 45 * scale,
-                 self.visitor: 6 * scale + 1}
+                 self.visitor: 6 * scale + 1, self.census: 30 * scale}
         due = {what: self.begun + self.chance.uniform(0.3, 1) * seconds for what, seconds in every.items()}
         try:
             while not self.ending.wait(0.1):
+                if self.warm_until is None and time.monotonic() >= self.calm_from:
+                    self.warm()
                 for what, seconds in every.items():
                     if time.monotonic() >= due[what]:
                         what()
@@ -89,6 +104,33 @@ class Weather(threading.Thread):
         self.stack.tell_sink("set %s on" % how)
         self.ending.wait(self.chance.uniform(1, 5))
         self.stack.tell_sink("set %s off" % how)
+
+    def warm(self):
+        """Makes the router touch what it has, once."""
+        if self.options.minutes >= SHORT_MINUTES:
+            for fault in FAULTS:
+                self.stack.tell_sink("set %s 0" % fault)
+            self.stack.tell_sink("set down on")
+            self.ending.wait(WARM_DOWN_S)
+            self.stack.tell_sink("set latency 1s")
+            self.stack.tell_sink("set down off")
+            self.ending.wait(WARM_SLOW_S)
+            self.faults()
+        self.warm_until = time.monotonic()
+
+    def census(self):
+        """What the router has from the heap when it has no connection."""
+        if self.warm_until is None or self.options.minutes < SHORT_MINUTES:
+            return
+        self.stack.tell_sink("set down on")
+        self.ending.wait(CENSUS_DOWN_S)
+        looks = []
+        for _ in range(CENSUS_LOOKS):
+            looks.append(self.stack.stat()["counters"]["control_heap_bytes"])
+            self.ending.wait(0.5)
+        self.stack.tell_sink("set down off")
+        if not self.ending.is_set():
+            self.heap.append((time.monotonic(), min(looks)))
 
     def reload(self):
         self.reloads += 1
@@ -131,8 +173,12 @@ def sample(stack, begun):
     try:
         journal = sum(os.stat(os.path.join(folder, name)).st_blocks * 512
                       for folder, _, names in os.walk(stack.path("state")) for name in names)
+        told = stack.stat()
         return {"seconds": round(time.monotonic() - begun, 1), "router": router,
+                "heap_bytes": told["counters"]["control_heap_bytes"] if told["pid"] == router else 0,
+                "lanes": told["counters"]["lanes_now"] if told["pid"] == router else 0,
                 "rss_kib": harness.status_kib(router, "VmRSS"), "anonymous_kib": harness.status_kib(router, "RssAnon"),
+                "files_kib": harness.status_kib(router, "RssFile"), "shared_kib": harness.status_kib(router, "RssShmem"),
                 "keeper_rss_kib": harness.status_kib(keeper, "VmRSS"),
                 "descriptors": len(os.listdir("/proc/%d/fd" % router)),
                 "keeper_descriptors": len(os.listdir("/proc/%d/fd" % keeper)),
@@ -166,31 +212,47 @@ def watch(options, stack, load, begun, end):
             out.flush()
             if time.monotonic() - spoke >= 30:
                 spoke = time.monotonic()
-                say(options, "%(seconds)5.0f s  router: rss %(rss_kib)d KiB, %(descriptors)d descriptors; keeper: "
+                say(options, "%(seconds)5.0f s  router: heap %(heap_bytes)d, rss %(rss_kib)d KiB, of which anonymous %(anonymous_kib)d, "
+                    "files %(files_kib)d, shared %(shared_kib)d, %(descriptors)d descriptors; keeper: "
                     "rss %(keeper_rss_kib)d KiB, %(keeper_descriptors)d descriptors; disk %(state_bytes)d" % seen)
                 stack.check_ledger()
     return samples
 
 
-def growth(options, samples, wrong):
-    """An early and a late window of the last router's life, of everything that must not grow."""
+def growth(options, samples, warm_after, censuses, wrong):
+    """What must not grow: the second third of the last router's life, once it is warm, against the last third."""
     last = [seen for seen in samples if seen["router"] == samples[-1]["router"]]
     lived = last[-1]["seconds"] - last[0]["seconds"]
-    warm = [seen for seen in last if seen["seconds"] - last[0]["seconds"] >= lived * 0.1]
-    third = max(1, len(warm) // 3)
-    figures = {"router_lived_s": round(lived)}
+    warm = [seen for seen in last if seen["seconds"] >= warm_after and seen["heap_bytes"] > 0] or last
+    figures = {"router_lived_s": round(lived), "censuses": censuses}
     short = options.minutes < SHORT_MINUTES
-    rss, descriptors = SHORT_RSS_KIB if short else RSS_KIB, SHORT_DESCRIPTORS if short else DESCRIPTORS
-    for what, which, factor, more in (("rss_kib", statistics.median, RSS_FACTOR, rss),
-                                      ("anonymous_kib", statistics.median, RSS_FACTOR, rss),
-                                      ("keeper_rss_kib", statistics.median, RSS_FACTOR, rss),
-                                      ("descriptors", min, 1, descriptors), ("keeper_descriptors", min, 1, descriptors),
+    if not short and len(censuses) < 6:
+        wrong.append("only %d looks at the heap" % len(censuses))
+    heap, anonymous = (SHORT_HEAP_BYTES, SHORT_ANONYMOUS_KIB) if short else (HEAP_BYTES, ANONYMOUS_KIB)
+    for what, which, factor, more in (("heap_bytes", statistics.median, 1, heap),
+                                      ("anonymous_kib", statistics.median, ANONYMOUS_FACTOR, anonymous),
+                                      ("keeper_rss_kib", statistics.median, 1, KEEPER_KIB),
+                                      ("descriptors", min, 1, SHORT_DESCRIPTORS if short else DESCRIPTORS),
+                                      ("keeper_descriptors", min, 1, SHORT_DESCRIPTORS if short else DESCRIPTORS),
                                       ("threads", min, 1, 1)):
-        early = which(seen[what] for seen in warm[:third])
-        late = which(seen[what] for seen in warm[-third:])
+        seen = [one[what] for one in warm]
+        if what == "heap_bytes" and not short:
+            seen = [count for _, count in censuses]
+        third = max(1, len(seen) // 3)
+        early, late = which(seen[-2 * third:-third] or seen), which(seen[-third:])
         figures[what] = [early, late]
         if late > early * factor + more:
             wrong.append("%s grew from %d to %d in %d s" % (what, early, late, lived))
+    # Mapped files and lanes come and go with the backlog and with producers: never more than there are.
+    lanes = max(seen["lanes"] for seen in samples) + VISITING_LANES
+    for what, most in (("files_kib", FILES_KIB + max(seen["state_bytes"] for seen in samples) // 1024),
+                       ("shared_kib", SHARED_KIB + lanes * LANE_KIB)):
+        figures[what + "_max"], figures[what + "_allowed"] = max(seen[what] for seen in last), most
+        if figures[what + "_max"] > most:
+            wrong.append("%s: %d, allowed are %d" % (what, figures[what + "_max"], most))
+    third = max(1, len(warm) // 3)
+    figures["rss_kib"] = [statistics.median(seen["rss_kib"] for seen in warm[-2 * third:-third] or warm),
+                          statistics.median(seen["rss_kib"] for seen in warm[-third:])]
     figures["state_bytes_max"] = max(seen["state_bytes"] for seen in samples)
     figures["cpu_percent"] = round(100 * (last[-1]["cpu_seconds"] - last[0]["cpu_seconds"]) / max(lived, 0.1), 1)
     return figures
@@ -247,7 +309,8 @@ def run(options, stack, chance):
         wrong.append("event ids: %d shared, %d events with two" % (ids.shared(), ids.accepted_again()))
     counters = stack.stat()["counters"]
     sink = stack.sink_report(ledger)["counters"]
-    figures = growth(options, samples, wrong)
+    figures = growth(options, samples, (weather.warm_until or begun) - begun,
+                     [(round(at - begun, 1), count) for at, count in weather.heap], wrong)
     figures.update({"events": events, "destinations": ends, "router_kills": weather.kills, "reloads": weather.reloads,
                     "outages": weather.outages, "producers_killed": load["killed"], "visitors": weather.visitors,
                     "requests": sink["requests"], "faults": {name: n for name, n in sink.items() if name.startswith("fault_")},
@@ -293,11 +356,13 @@ def main():
     except harness.Failure as failure:
         print("soak: FAILED (seed %d): %s" % (options.seed, failure), flush=True)
         return 1
-    rss, descriptors = figures["rss_kib"], figures["descriptors"]
+    heap, anonymous, descriptors = figures["heap_bytes"], figures["anonymous_kib"], figures["descriptors"]
     print("soak: ok, %g min: events %d missing 0, routers killed %d, reloads %d, producers killed %d and gone %d, requests %d of which "
-          "hit by faults %d; rss of the router %.1f -> %.1f MiB, descriptors %d -> %d; ledger balanced" %
+          "hit by faults %d; heap of the router %d -> %d KiB, anonymous memory %.1f -> %.1f MiB, mapped files at most %.1f, lanes %.1f MiB; "
+          "descriptors %d -> %d; ledger balanced" %
           (options.minutes, figures["events"], figures["router_kills"], figures["reloads"], figures["producers_killed"],
-           figures["visitors"], figures["requests"], sum(figures["faults"].values()), rss[0] / 1024, rss[1] / 1024,
+           figures["visitors"], figures["requests"], sum(figures["faults"].values()), heap[0] // 1024, heap[1] // 1024,
+           anonymous[0] / 1024, anonymous[1] / 1024, figures["files_kib_max"] / 1024, figures["shared_kib_max"] / 1024,
            descriptors[0], descriptors[1]), flush=True)
     return 0
 

@@ -1,6 +1,7 @@
 """Two Firehose streams, a file and CloudWatch on one worker, over TLS. One stream's endpoint is broken in every way there is: the
 other's deliveries a second and p99 latency stay what they were, and so do the rest; once it is mended, it gets everything, and the
-ledger balances."""
+ledger balances. Rounds without and with the fault take turns; the load is paced, and leaves most of both cores idle: producer, router
+and both sinks share them, and so does what else runs on the host."""
 import json
 import os
 import statistics
@@ -9,7 +10,9 @@ import time
 
 import system
 
-RATE = 4000
+RATE = 2000
+# With a fault the median of the rounds' p99s is at most this much of the one without, or not above all the rounds without.
+P99_RATIO, RATE_RATIO = 1.25, 0.95
 GOOD, BAD = "good.test", "bad.test"  # by tests/support/slow_dns.c
 TYPES = "[SEND]"
 
@@ -109,6 +112,9 @@ def row(stack, name):
     return [t for t in stack.ledger()["targets"] if "/" + name + " " in t["target"]][0]
 
 
+ALL = []  # (rounds without, rounds with) of each fault
+
+
 class Rounds:
     """Load in rounds; what the good sink saw of each."""
 
@@ -119,6 +125,8 @@ class Rounds:
     def run(self):
         self.ledgers.append(self.stack.path("published-%d.json" % len(self.ledgers)))
         before = self.good.report()["counters"]["events_new"]
+        router = self.stack.stat()["pid"]
+        cpu = system.cpu_seconds(router)
         self.good.latencies()
         begun = time.monotonic()
         done = subprocess.run(
@@ -131,7 +139,8 @@ class Rounds:
         took = time.monotonic() - begun
         time.sleep(0.1)  # the last ones' linger
         seen = self.good.latencies()
-        return {"rate": seen["count"] / took, "p50": seen["p50_ms"], "p99": seen["p99_ms"], "published": report["published"],
+        cpu = system.cpu_seconds(router) - cpu
+        return {"cpu": 100 * cpu / took, "rate": seen["count"] / took, "p50": seen["p50_ms"], "p99": seen["p99_ms"], "published": report["published"],
                 "delivered": self.good.report()["counters"]["events_new"] - before}
 
 
@@ -139,19 +148,27 @@ def wait_ok(stack, seconds):
     system.wait_for("the bad stream to deliver again", lambda: target(stack, "bad")["status"] == "ok", seconds)
 
 
+def middle(rounds, what):
+    return statistics.median(r[what] for r in rounds)
+
+
 def judge(name, without, broken, again):
     """Medians of all rounds, without and with the fault. What else runs on this host may spoil a round: then there are more of
     both, up to three times as many; what the fault spoils stays so."""
     for tries in range(3):
-        base, p99 = (statistics.median(r["p99"] for r in rounds) for rounds in (without, broken))
-        rate, broken_rate = (statistics.median(r["rate"] for r in rounds) for rounds in (without, broken))
-        if p99 <= 1.5 * base + 5 and broken_rate >= 0.95 * rate:
+        base, p99 = middle(without, "p99"), middle(broken, "p99")
+        allowed = max(P99_RATIO * base, max(r["p99"] for r in without))
+        rate, broken_rate = middle(without, "rate"), middle(broken, "rate")
+        if p99 <= allowed and broken_rate >= RATE_RATIO * rate:
             break
         if tries < 2:
             again()
-    system.check("%s: p99 of the good stream, %d rounds, without %.1f ms" % (name, len(broken), base), p99,
-                 lambda ms: ms <= 1.5 * base + 5)
-    system.check("%s: its deliveries a second, without %.0f" % (name, rate), round(broken_rate), lambda r: r >= 0.95 * rate)
+    ALL.append((without, broken))
+    spans = ["%.1f (%.1f to %.1f)" % (middle(rounds, "p99"), min(r["p99"] for r in rounds), max(r["p99"] for r in rounds))
+             for rounds in (without, broken)]
+    system.check("%s: p99 of the good stream, %d rounds each: without %s, with %s ms: ratio %.2f; CPU of the router %.1f and %.1f %%; p99" %
+                 (name, len(broken), *spans, p99 / base, middle(without, "cpu"), middle(broken, "cpu")), p99, lambda ms: ms <= allowed)
+    system.check("%s: its deliveries a second, without %.0f" % (name, rate), round(broken_rate), lambda r: r >= RATE_RATIO * rate)
 
 
 def with_fault(stack, rounds, name, begin, end, count, status):
@@ -175,7 +192,7 @@ def with_fault(stack, rounds, name, begin, end, count, status):
 
 
 def main(build, quick):
-    count = 1 if quick else 5
+    count, seconds = (3, 1) if quick else (5, 2)
     with system.Stack(build, name="bulkheads") as stack:
         make_certificates(stack)
         right, wrong = stack.path("tls", "server"), stack.path("wrong", "server")
@@ -195,7 +212,7 @@ def main(build, quick):
         # A look-up that does not return, from the first one on: nothing is known of the bad stream's address.
         open(slow, "w").close()
         stack.start_router(env=environment)
-        rounds = Rounds(stack, good, 2)
+        rounds = Rounds(stack, good, seconds)
         rounds.run()  # warm
         without, hanging = [], []
 
@@ -234,6 +251,10 @@ def main(build, quick):
         ]
         for name, begin, end, status in faults:
             with_fault(stack, rounds, name, begin, end, count, status)
+
+        base, p99 = (statistics.median(middle(pair[i], "p99") for pair in ALL) for i in (0, 1))
+        system.check("all faults: median of the medians without %.1f ms, with: %.1f ms, ratio" % (base, p99), round(p99 / base, 2),
+                     lambda ratio: ratio <= P99_RATIO)
 
         books = stack.wait_drained(60)
         system.check("ledger balanced", books["balanced"], True)

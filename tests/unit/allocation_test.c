@@ -1,6 +1,7 @@
 /* The threads that carry events neither allocate nor free once they run: jemalloc counts for each thread what it has
  * taken, and over a million events the counts of the shard and of the worker do not move. TLS is not here: OpenSSL
  * takes and gives back small blocks by itself (egress/http.h). */
+#include "base/heap.h"
 #include "tests/support/http_peer.h"
 #include "tests/support/shard_rig.h"
 
@@ -89,6 +90,21 @@ static void run(void)
         egress_rig_stop(&rig, 2000);
         egress_rig_close(&rig);
         egress_rig_remove(&rig);
+}
+
+/* What a soak judges leaks by. */
+Test(allocation, the_heap_is_counted)
+{
+        if (mallctl == NULL)
+                cr_skip_test("no jemalloc in this build");
+        uint64_t before = heap_allocated_bytes();
+        cr_assert_gt(before, 0);
+        void *volatile taken = malloc(1 << 20);
+        uint64_t with = heap_allocated_bytes();
+        free(taken);
+        uint64_t after = heap_allocated_bytes();
+        cr_assert_geq(with, before + (1 << 20));
+        cr_assert_leq(after, with - (1 << 20));
 }
 
 Test(allocation, none_from_lane_to_file, .timeout = 120)
