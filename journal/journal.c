@@ -55,7 +55,8 @@ static enum err_code journal_allocate(const struct journal_options *options, str
         if (journal == NULL)
                 return err_set(reterr, ERR_MEMORY, "out of memory opening journal %s", options->directory);
         memset(journal, 0, sizeof(*journal));
-        journal->directory_fd = journal->lock_fd = journal->quarantine_fd = journal->targets.fd = -1;
+        journal->directory_fd = journal->lock_fd = journal->quarantine_fd = journal->targets.fd =
+                journal->targets.copy_fd = -1;
         journal->segment_bytes = options->segment_bytes;
         journal->size_bytes_max = options->size_bytes_max;
         journal->drain_bytes_max = options->drain_bytes_max;
@@ -75,6 +76,7 @@ static enum err_code journal_allocate(const struct journal_options *options, str
         journal->writer.touched = calloc(LIMIT_TARGETS_MAX, sizeof(*journal->writer.touched));
         journal->writer.accepted = calloc(LIMIT_TARGETS_MAX, sizeof(*journal->writer.accepted));
         (void)pthread_mutex_init(&journal->mutex, NULL); /* cannot fail with default attributes */
+        (void)pthread_mutex_init(&journal->targets.mutex, NULL);
         *ret_journal = journal;
         if (journal->directory == NULL || journal->target_recovery == NULL || journal->writer.touched == NULL ||
             journal->writer.accepted == NULL)
@@ -153,6 +155,7 @@ void journal_close(struct journal *journal)
         free(journal->writer.accepted);
         free(journal->directory);
         (void)pthread_mutex_destroy(&journal->mutex); /* nobody holds it */
+        (void)pthread_mutex_destroy(&journal->targets.mutex);
         if (journal->quarantine_fd >= 0)
                 (void)disk_close(journal->quarantine_fd); /* a directory */
         if (journal->directory_fd >= 0)
@@ -531,7 +534,7 @@ static enum err_code journal_open_for_writing(struct journal *journal, struct jo
          * count them again. A full log says it later. */
         if (journal->writer.loss_counted && journal->writer.segment != NULL && journal_writer_switch(journal) == ERR_OK)
                 (void)journal_publish(journal); /* a page lost already is found by the next one */
-        if (!journal->sync_failed)
+        if (!atomic_load_explicit(&journal->sync_failed, memory_order_relaxed))
                 atomic_store_explicit(&journal->durable_position, journal_committed_position(journal),
                                       memory_order_relaxed);
         return ERR_OK;

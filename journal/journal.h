@@ -8,6 +8,7 @@
  *     <16 hex digits>.segment    preallocated files of segment_bytes; the digits are a file number, not a position
  *     <16 hex digits>.preparing  a file that is not a segment yet; removed at open
  *     targets                    delivery targets: number, key, cursor, counts
+ *     targets.copy               the same, as of the last maintenance
  *     quarantine/                copies of segments whose middle failed its check, and files that are no segments
  *
  * Positions are running byte offsets in the log, 64 bits, never reused; sequences count records from 1. Both only grow.
@@ -73,13 +74,18 @@
  *       0 identity: u32 CRC, u16 number, u16 key bytes     64 owner's active word     128 owner's slots, 2 x 64
  *     256 shard's active word     320 shard's slots, 2 x 64     448 u32 retired     512 key, NUL-terminated
  *
+ * The copy has the same format and is written with pwrite() by register, retire and maintenance, before anything is
+ * recycled; only the lines that have changed. Open takes from it, line by line, the name, the cursor or the counts that
+ * the targets file has lost; they are older, so some events are delivered again. Without a copy it is made anew. A
+ * number that records name and neither file does is nobody's: it is reserved, and its events count as lost.
+ *
  *     owner's slot: u64 version, cursor position, cursor sequence, delivered, dead-lettered, shed, expired; u32 CRC
  *     shard's slot: u64 version, accepted, sequence and position up to which it was counted; u32 CRC, u32 0; u64 lost
  *
  * Threads: one writer (the shard); any number of readers (workers), each with its own struct journal_reader;
- * maintenance, sync and registration from one control thread. The writer never waits for the disk: the next segments
- * are prepared ahead by maintenance. Readers see what the writer published (acquire on `committed`). Neither appends
- * nor reads allocate once started.
+ * maintenance and syncs by one thread (the router's helper), registering and retiring by another (control). The writer
+ * never waits for the disk: the next segments are prepared ahead by maintenance. Readers see what the writer published
+ * (acquire on `committed`). Neither appends nor reads allocate once started.
  *
  *     word                       written by     read by               order
  *     committed pair             shard          everyone              release / acquire, version word around it
@@ -89,7 +95,10 @@
  *     pins of a segment          readers        control               taken under the mutex, released with release
  *     owner's, shard's active    owner, shard   everyone              release / acquire
  *
- * The mutex is taken by readers when they change to another segment, and by maintenance; never by the writer. */
+ * The mutex is taken by readers when they change to another segment, and by maintenance; never by the writer. A second
+ * one, of the targets, keeps control and maintenance apart where they add lines, write the files or shed for a target
+ * that nobody owns; it may be held over a sync. Neither the writer nor an owner takes it. "Control" in the table is
+ * whoever holds the respective mutex, or the maintaining thread alone. */
 #ifndef SENDRING_JOURNAL_JOURNAL_H
 #define SENDRING_JOURNAL_JOURNAL_H
 
@@ -150,8 +159,9 @@ struct journal_recovery {
         uint64_t lost_records; /* sequence numbers that no whole record carries; those that an earlier open has counted
                                 * and covered are not counted again */
         uint64_t lost_events;  /* of those, and of their copies for each target, what nobody had settled */
-        uint64_t targets_repaired; /* one slot was torn, the other was taken */
-        uint64_t targets_rebuilt;  /* counts rebuilt from the log: both slots torn, or older than the log */
+        uint64_t targets_repaired;  /* one slot was torn, the other was taken */
+        uint64_t targets_from_copy; /* name, cursor or counts were taken from the copy of the targets file */
+        uint64_t targets_rebuilt;   /* counts rebuilt from the log: both slots torn, or older than the log */
 };
 
 /* Opens, recovers (scan of every segment, tail cut at the first bad record, bad middles quarantined record by record),
@@ -299,7 +309,7 @@ enum err_code journal_read(struct journal_reader *reader, uint64_t position, uin
 /* Lets go of the segment it holds; the next read maps anew. An idle reader should: what it holds cannot be recycled. */
 void journal_reader_rest(struct journal_reader *reader);
 
-/* ---------------------------------------------------------------------------------------------- maintenance: control
+/* ---------------------------------------------------------------------------------------------- maintenance: one
  * thread */
 
 /* Prepares the next segments (recycles those that every live cursor has passed, or makes new ones), removes passed ones

@@ -35,6 +35,8 @@ void journal_test_step(const char *label);
 #define JOURNAL_SEGMENT_SUFFIX  ".segment"
 #define JOURNAL_UNFINISHED      ".preparing"
 #define JOURNAL_LOCK_NAME       "lock"
+#define JOURNAL_TARGETS_NAME    "targets"
+#define JOURNAL_COPY_NAME       "targets.copy"
 #define JOURNAL_QUARANTINE_NAME "quarantine"
 
 /* ------------------------------------------------------------------------------------------------------ formats */
@@ -216,7 +218,17 @@ uint32_t journal_random_seed(void);
 
 /* ------------------------------------------------------------------------------------------------------ targets */
 
+/* What of a line is in the copy. */
+struct journal_target_copied {
+        uint64_t owner_version, shard_version;
+        bool named, retired; /* named: the line is there at all */
+};
+
 struct journal_targets {
+        /* Register and retire are called by control, maintenance and syncs by the helper. Taken by all of them around
+         * everything that adds lines, grows, mends, copies or syncs the files, or writes the slots of a target that
+         * nobody owns; it may be held over a sync. Never by the shard, nor by an owner. */
+        pthread_mutex_t mutex;
         int fd;
         /* As large as the file can become, so that they never move; only what the file has is touched. `map` is what
          * this process goes by: memory of its own. `file` gets every store after it, and is what the next process
@@ -228,12 +240,27 @@ struct journal_targets {
         uint64_t file_bytes;
         _Atomic uint32_t count;
         bool read_only;
+        bool header_lost; /* found at open */
+        bool incomplete;  /* found at open: there may have been more targets than anybody knows */
+
+        /* The copy. */
+        int copy_fd;
+        uint64_t copy_bytes;
+        uint32_t copy_count;
+        bool copy_unsynced;                   /* names in it, durability host */
+        struct journal_target_copied *copied; /* one for each target */
 };
 
 enum err_code journal_targets_open(struct journal *journal, struct journal_recovery *recovery, struct err *reterr);
 void journal_targets_close(struct journal_targets *targets);
 /* The numbers below `count` are taken by records of the log: nobody may get them. */
 enum err_code journal_targets_reserve_numbers(struct journal *journal, uint32_t count, struct err *reterr);
+/* The file has room for `count` lines. Under the mutex, as what follows up to journal_targets_sync(). */
+enum err_code journal_targets_grow(struct journal *journal, uint32_t count, struct err *reterr);
+/* Brings what has changed since the last call into the copy; durability host: new names in it are on the disk. What
+ * fails is tried again by the next call. */
+enum err_code journal_targets_copy(struct journal *journal, struct err *reterr);
+enum err_code journal_targets_sync_held(struct journal *journal, struct err *reterr);
 /* Durability host: the cursors and counts of now are on the disk. */
 enum err_code journal_targets_sync(struct journal *journal, struct err *reterr);
 /* Whether an fdatasync of a segment failed since the log was last written whole. */
@@ -242,8 +269,18 @@ bool journal_targets_sync_failed(const struct journal_targets *targets);
  * ERR_SYSTEM: not yet. */
 enum err_code journal_targets_heal(struct journal *journal, struct err *reterr);
 /* Notes there, for the next open, whether a sync of segments or of the targets file itself still has to be made good.
- */
+ * Under the mutex. */
 void journal_note_sync(struct journal *journal);
+/* The same line in the file; NULL where there is none of our own. */
+struct journal_target_entry *journal_target_file_entry(const struct journal_targets *targets,
+                                                       const struct journal_target_entry *entry);
+struct journal_targets_header *journal_targets_head(const struct journal_targets *targets);
+/* The line, as it is now, into the file. */
+void journal_target_write_anew(const struct journal_targets *targets, uint32_t number);
+uint32_t journal_identity_crc(const struct journal_target_entry *entry);
+bool journal_identity_is_right(const struct journal_target_entry *entry, uint32_t number);
+uint32_t journal_owner_slot_crc(const struct journal_owner_slot *slot);
+uint32_t journal_shard_slot_crc(const struct journal_shard_slot *slot);
 /* Read-only: looks at the file's count again. */
 void journal_targets_refresh(struct journal_targets *targets);
 
@@ -265,12 +302,14 @@ static inline uint64_t journal_owner_slot_settled(const struct journal_owner_slo
 {
         return slot->delivered + slot->dead_lettered + slot->shed + slot->expired;
 }
-/* Counts what waits for a target as shed and moves its cursor to the committed position. Nobody else may own it. */
+/* Counts what waits for a target as shed and moves its cursor to the committed position. Nobody owns it; under the
+ * mutex of the targets. */
 void journal_target_shed_waiting(struct journal *journal, struct journal_target_entry *entry);
 
 /* After the slots were chosen, before anything is written. */
 struct journal_target_recovery {
         bool owner_lost, shard_lost;
+        bool disowned;                           /* nobody knows its name any more: what waits for it is lost */
         uint64_t cursor_position, upto_sequence; /* copies, for the scan */
         uint64_t cursor_sequence;
         bool cursor_moved;       /* out of a gap, to cursor_position and cursor_sequence */
@@ -358,8 +397,8 @@ struct journal {
         uint64_t sync_begin_index; /* the segments that it concerns */
         uint64_t sync_end_index;
         uint64_t sync_position;       /* durable when it succeeds */
-        bool sync_failed;             /* what lies behind durable_position must be written anew */
-        bool targets_sync_failed;     /* the same of the targets file */
+        _Atomic bool sync_failed;     /* what lies behind durable_position must be written anew */
+        bool targets_sync_failed;     /* the same of the targets file; under its mutex */
         uint64_t cursors_durable_end; /* segments of a smaller index are passed by cursors that are on the disk */
 
         /* Under the mutex. */

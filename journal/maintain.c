@@ -1,4 +1,5 @@
-/* The control thread's side: preparing segments ahead of the writer, recycling, removing, unmapping, syncing. */
+/* Maintenance: preparing segments ahead of the writer, recycling, removing, unmapping. One thread: the router's helper.
+ */
 #include "base/clock.h"
 #include "journal/journal_internal.h"
 
@@ -10,9 +11,10 @@ uint64_t journal_oldest_needed(struct journal *journal)
 {
         uint64_t oldest = journal_committed_position(journal);
         uint32_t count = journal_targets_count(journal);
+        (void)pthread_mutex_lock(&journal->targets.mutex); /* cannot fail: a plain mutex, never taken twice */
         for (uint32_t number = 0; number < count; number++) {
                 struct journal_target_entry *entry = journal_target_entry(&journal->targets, number);
-                /* Relaxed: this thread stores it. */
+                /* Relaxed: stored under the mutex. */
                 if (atomic_load_explicit(&entry->retired, memory_order_relaxed) != 0) {
                         journal_target_shed_waiting(journal, entry);
                         continue;
@@ -22,6 +24,7 @@ uint64_t journal_oldest_needed(struct journal *journal)
                 if (owner.position < oldest)
                         oldest = owner.position;
         }
+        (void)pthread_mutex_unlock(&journal->targets.mutex);
         atomic_store_explicit(&journal->stat_oldest_position, oldest, memory_order_relaxed);
         return oldest;
 }
@@ -365,6 +368,11 @@ enum err_code journal_maintain(struct journal *journal, struct err *reterr)
         enum err_code code = journal_targets_heal(journal, reterr);
         enum err_code durable = journal_make_cursors_durable(journal, &oldest, code == ERR_OK ? reterr : NULL);
         code = code == ERR_OK ? durable : code;
+        /* Before anything is recycled: what is gone was before every cursor of the copy. */
+        (void)pthread_mutex_lock(&journal->targets.mutex); /* cannot fail: a plain mutex, never taken twice */
+        enum err_code copied = journal_targets_copy(journal, code == ERR_OK ? reterr : NULL);
+        (void)pthread_mutex_unlock(&journal->targets.mutex);
+        code = code == ERR_OK ? copied : code;
         for (;;) {
                 uint64_t end = atomic_load_explicit(&journal->prepared_end, memory_order_relaxed);
                 uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_acquire);

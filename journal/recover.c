@@ -656,6 +656,18 @@ static enum err_code recover_targets(struct recover *recover, uint64_t oldest, u
                         shard.accepted = known;
                         changed_shard = true;
                 }
+                if (found->disowned && found->found_waiting > 0) {
+                        /* Nobody knows whose they were. */
+                        shard.accepted -= found->found_waiting;
+                        shard.lost += found->found_waiting;
+                        recover->recovery->lost_events += found->found_waiting;
+                        changed_shard = true;
+                }
+                if (found->disowned) {
+                        owner.position = position;
+                        owner.sequence = sequence;
+                        changed_owner = true;
+                }
                 if (changed_owner)
                         journal_owner_slot_write(&journal->targets, entry, &owner);
                 if (changed_shard || shard.upto_position > position) {
@@ -665,7 +677,16 @@ static enum err_code recover_targets(struct recover *recover, uint64_t oldest, u
                 }
                 recover->recovery->targets_rebuilt += rebuilt;
         }
-        return journal_targets_reserve_numbers(journal, recover->routes_end, recover->reterr);
+        enum err_code code = journal_targets_reserve_numbers(journal, recover->routes_end, recover->reterr);
+        for (uint32_t number = count; number < recover->routes_end && code == ERR_OK; number++) {
+                struct journal_target_entry *entry = journal_target_entry(&journal->targets, number);
+                struct journal_shard_slot shard;
+                journal_shard_slot_read(entry, &shard);
+                shard.lost = journal->target_recovery[number].found_accepted;
+                recover->recovery->lost_events += shard.lost;
+                journal_shard_slot_write(&journal->targets, entry, &shard);
+        }
+        return code;
 }
 
 /* ------------------------------------------------------------------------------------------------------ all of it */
@@ -676,6 +697,8 @@ static size_t recover_first_needed(const struct recover *recover)
 {
         struct journal *journal = recover->journal;
         uint64_t needed = UINT64_MAX;
+        if (journal->targets.incomplete)
+                return 0; /* what else is named, the records must say */
         for (uint32_t number = 0; number < journal_targets_count(journal); number++) {
                 const struct journal_target_recovery *found = &journal->target_recovery[number];
                 if (found->owner_lost || found->shard_lost)
@@ -756,7 +779,9 @@ static enum err_code recover_write_anew(struct recover *recover, const struct re
 static enum err_code recover_lengths(struct recover *recover)
 {
         struct journal *journal = recover->journal;
-        const bool write_anew = journal_targets_sync_failed(&journal->targets);
+        /* Without its header nobody knows whether one had failed. */
+        const bool write_anew = recover->files_count > 0 &&
+                                (journal->targets.header_lost || journal_targets_sync_failed(&journal->targets));
         journal->targets_sync_failed |= write_anew;
         for (size_t i = 0; i < recover->files_count; i++) {
                 const struct recover_file *file = &recover->files[i];
@@ -766,7 +791,8 @@ static enum err_code recover_lengths(struct recover *recover)
                         continue;
                 int fd;
                 if (recover_open(recover, file->number, O_RDWR, &fd) != ERR_OK) {
-                        journal->sync_failed |= host;
+                        if (host)
+                                atomic_store_explicit(&journal->sync_failed, true, memory_order_relaxed);
                         journal->segments[i].unusable = to_be_written;
                         continue;
                 }
@@ -777,7 +803,7 @@ static enum err_code recover_lengths(struct recover *recover)
                         journal->segments[i].unusable = true;
                 /* What fails here is tried again by journal_sync_begin(), and not durable before. */
                 if (host && ((write_anew && recover_write_anew(recover, file, fd) != ERR_OK) || disk_sync(fd) < 0))
-                        journal->sync_failed = true;
+                        atomic_store_explicit(&journal->sync_failed, true, memory_order_relaxed);
                 (void)disk_close(fd); /* the writes were checked */
         }
         if (journal->durability == JOURNAL_DURABILITY_HOST)

@@ -32,7 +32,7 @@ bool journal_shed_pending(const struct journal *journal)
                 struct journal_target_entry *entry = journal_target_entry(&journal->targets, number);
                 struct journal_owner_slot owner;
                 journal_owner_slot_read(entry, &owner);
-                /* Relaxed: a retired one is passed over by maintenance, which is this thread. */
+                /* Relaxed: one that is just being retired is looked at again. */
                 if (owner.position < before && atomic_load_explicit(&entry->retired, memory_order_relaxed) == 0)
                         return true;
         }

@@ -57,7 +57,8 @@ enum err_code journal_sync_begin(struct journal *journal, int ret_fds[JOURNAL_SY
                 struct journal_segment *segment = journal_segment_at(journal, index);
                 if (segment->base_position >= position)
                         break; /* the writer came to it after we had looked */
-                if (journal->sync_failed) {
+                /* Relaxed, here and below: this thread stores it. */
+                if (atomic_load_explicit(&journal->sync_failed, memory_order_relaxed)) {
                         enum err_code code = journal_sync_write_anew(journal, segment, durable, position, reterr);
                         if (code != ERR_OK) {
                                 *ret_count = 0;
@@ -93,27 +94,32 @@ static bool journal_sync_check(struct journal *journal, uint64_t from, uint64_t 
         return true;
 }
 
+static void journal_sync_set_failed(struct journal *journal, bool failed)
+{
+        (void)pthread_mutex_lock(&journal->targets.mutex); /* cannot fail: a plain mutex, never taken twice */
+        atomic_store_explicit(&journal->sync_failed, failed, memory_order_relaxed);
+        journal_note_sync(journal);
+        (void)pthread_mutex_unlock(&journal->targets.mutex);
+}
+
 enum err_code journal_sync_done(struct journal *journal, int sys_errno, struct err *reterr)
 {
         ASSERT(journal->syncing);
         journal->syncing = false;
+        const bool failed_before = atomic_load_explicit(&journal->sync_failed, memory_order_relaxed);
         if (sys_errno != 0) {
-                journal->sync_failed = true;
-                journal_note_sync(journal);
+                journal_sync_set_failed(journal, true);
                 return err_set_errno(reterr, ERR_SYSTEM, sys_errno, "cannot sync segments of journal %s",
                                      journal->directory);
         }
-        if (journal->sync_failed &&
-            !journal_sync_check(journal, journal_durable_position(journal), journal->sync_position))
+        if (failed_before && !journal_sync_check(journal, journal_durable_position(journal), journal->sync_position))
                 return err_set(reterr, ERR_CORRUPT,
                                "journal %s: after a failed sync the kernel has dropped events that it could not write",
                                journal->directory);
         /* Release: a flush that sees it may say so. */
         atomic_store_explicit(&journal->durable_position, journal->sync_position, memory_order_release);
-        if (journal->sync_failed && journal->sync_position == journal_committed_position(journal)) {
-                journal->sync_failed = false;
-                journal_note_sync(journal);
-        }
+        if (failed_before && journal->sync_position == journal_committed_position(journal))
+                journal_sync_set_failed(journal, false);
         return ERR_OK;
 }
 

@@ -1,7 +1,8 @@
 /* The journal under threads and under SIGKILL.
  *
- * Threads: one writer, two workers (each reads, checks every byte, and moves the cursor of its target), one control
- * thread (maintains, syncs, audits, retires and registers a third target). At the end every count is exact.
+ * Threads: one writer, two workers (each reads, checks every byte, and moves the cursor of its target), a helper
+ * (maintains and syncs), control (audits, retires and registers a third target, and ever new ones). At the end every
+ * count is exact.
  *
  * Kills: a process appends, publishes, settles and maintains until it is killed at a random instant; the log is opened
  * and every promise checked; again, as long as the time lasts. */
@@ -20,9 +21,10 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#define MIB     (1024u * 1024u)
-#define MEAN    700u
-#define TARGETS 3u
+#define MIB         (1024u * 1024u)
+#define MEAN        700u
+#define TARGETS     3u
+#define NEW_TARGETS 200u
 
 #define CHECK(condition, ...)                                                  \
         do {                                                                   \
@@ -149,17 +151,32 @@ static void *worker_main(void *context)
         return NULL;
 }
 
-static void *control_main(void *context)
+static void *helper_main(void *context)
 {
         struct shared *shared = context;
         struct journal *journal = shared->journal;
         struct random_state random;
-        random_init(&random, 77);
+        random_init(&random, 78);
         while (!atomic_load_explicit(&shared->control_stop, memory_order_relaxed)) {
                 if (journal_wants_maintenance(journal) || random_below(&random, 8) == 0) {
                         enum err_code code = journal_maintain(journal, NULL);
                         CHECK(code == ERR_OK || code == ERR_FULL, "%s", err_name(code));
                 }
+                if (random_below(&random, 20) == 0)
+                        CHECK(journal_sync(journal, NULL) == ERR_OK, "sync");
+                clock_nap_ns(200 * CLOCK_NS_PER_US);
+        }
+        return NULL;
+}
+
+static void *control_main(void *context)
+{
+        struct shared *shared = context;
+        struct journal *journal = shared->journal;
+        struct random_state random;
+        uint32_t added = 0;
+        random_init(&random, 77);
+        while (!atomic_load_explicit(&shared->control_stop, memory_order_relaxed)) {
                 uint64_t choice = random_below(&random, 40);
                 if (choice < 3) {
                         check_equation(journal, (uint16_t)choice);
@@ -171,8 +188,14 @@ static void *control_main(void *context)
                         uint16_t target;
                         CHECK(journal_target_register(journal, slice_of_text(keys[2]), &target, NULL) == ERR_OK,
                               "register");
-                } else if (choice == 7) {
-                        CHECK(journal_sync(journal, NULL) == ERR_OK, "sync");
+                } else if (choice == 7 && added < NEW_TARGETS) {
+                        /* The file grows, and its lines are maintenance's as well. */
+                        char key[32];
+                        uint16_t target;
+                        (void)snprintf(key, sizeof(key), "new %u", added++);
+                        CHECK(journal_target_register(journal, slice_of_text(key), &target, NULL) == ERR_OK,
+                              "register");
+                        journal_target_retire(journal, target); /* nobody would move its cursor */
                 } else if (choice == 8) {
                         struct journal_stats stats;
                         journal_get_stats(journal, &stats);
@@ -202,9 +225,10 @@ static void stress_threads(uint64_t duration_ns)
         static struct shared shared;
         shared.journal = must_open(directory, JOURNAL_DURABILITY_HOST, NULL);
         struct worker workers[2] = {{&shared, 0}, {&shared, 1}};
-        pthread_t writer, control, threads[2];
+        pthread_t writer, helper, control, threads[2];
         CHECK(pthread_create(&writer, NULL, writer_main, &shared) == 0, "thread");
         CHECK(pthread_create(&control, NULL, control_main, &shared) == 0, "thread");
+        CHECK(pthread_create(&helper, NULL, helper_main, &shared) == 0, "thread");
         for (unsigned i = 0; i < 2; i++)
                 CHECK(pthread_create(&threads[i], NULL, worker_main, &workers[i]) == 0, "thread");
         clock_sleep_ns(duration_ns);
@@ -214,6 +238,7 @@ static void stress_threads(uint64_t duration_ns)
                 (void)pthread_join(threads[i], NULL);
         atomic_store_explicit(&shared.control_stop, true, memory_order_relaxed);
         (void)pthread_join(control, NULL);
+        (void)pthread_join(helper, NULL);
         uint64_t next = journal_next_sequence(shared.journal);
         for (uint16_t target = 0; target < TARGETS; target++) {
                 struct journal_target_state state;

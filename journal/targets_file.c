@@ -1,0 +1,481 @@
+/* The files behind the targets: the targets file and its copy. Opening, what is taken from which of them, mending. */
+#include "base/clock.h"
+#include "journal/journal_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+/* The file grows by this much; the mapping is as large as the file can become, so it never moves. */
+#define JOURNAL_TARGETS_STEP_BYTES (64u * (uint64_t)sizeof(struct journal_target_entry))
+#define JOURNAL_TARGETS_BYTES_MAX \
+        (JOURNAL_PAGE_BYTES + LIMIT_TARGETS_MAX * (uint64_t)sizeof(struct journal_target_entry))
+#define JOURNAL_COPY_TRIES  8u
+#define JOURNAL_COPY_NAP_NS (10 * CLOCK_NS_PER_MS)
+
+enum err_code journal_targets_grow(struct journal *journal, uint32_t count, struct err *reterr)
+{
+        struct journal_targets *targets = &journal->targets;
+        uint64_t need = JOURNAL_PAGE_BYTES + (uint64_t)count * sizeof(struct journal_target_entry);
+        if (need <= targets->file_bytes)
+                return ERR_OK;
+        uint64_t bytes = targets->file_bytes;
+        while (bytes < need)
+                bytes += bytes < JOURNAL_PAGE_BYTES ? JOURNAL_PAGE_BYTES - bytes : JOURNAL_TARGETS_STEP_BYTES;
+        int failed = disk_allocate(targets->fd, bytes);
+        if (failed != 0)
+                return err_set_errno(reterr, failed == EFBIG ? ERR_DISK_FULL : ERR_SYSTEM, failed,
+                                     "cannot make room for %u targets in %s/targets", count, journal->directory);
+        targets->file_bytes = bytes;
+        return ERR_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------ the copy */
+
+static void journal_targets_header_fill(struct journal_targets_header *header)
+{
+        header->magic = JOURNAL_TARGETS_MAGIC;
+        header->version = JOURNAL_VERSION;
+        header->entry_bytes = sizeof(struct journal_target_entry);
+        header->crc = journal_crc(0, header, offsetof(struct journal_targets_header, crc));
+}
+
+static enum err_code journal_copy_write(struct journal *journal, const void *from, uint64_t bytes, uint64_t offset,
+                                        struct err *reterr)
+{
+        for (uint64_t done = 0; done < bytes;) {
+                ssize_t wrote =
+                        disk_write(journal->targets.copy_fd, (const uint8_t *)from + done, bytes - done, offset + done);
+                if (wrote < 0 && errno == EINTR)
+                        continue;
+                if (wrote < 0)
+                        return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot write %s/" JOURNAL_COPY_NAME,
+                                             journal->directory);
+                done += (uint64_t)wrote;
+        }
+        return ERR_OK;
+}
+
+/* Opens it and gives it the blocks that the targets file has, so that what is known now fits also on a full disk. */
+static enum err_code journal_copy_open(struct journal *journal, struct err *reterr)
+{
+        struct journal_targets *targets = &journal->targets;
+        if (targets->copy_fd < 0) {
+                targets->copy_fd =
+                        disk_open(journal->directory_fd, JOURNAL_COPY_NAME, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+                if (targets->copy_fd < 0)
+                        return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open %s/" JOURNAL_COPY_NAME,
+                                             journal->directory);
+                targets->copy_unsynced = true;
+        }
+        if (targets->copy_bytes >= targets->file_bytes)
+                return ERR_OK;
+        int failed = disk_allocate(targets->copy_fd, targets->file_bytes);
+        if (failed != 0)
+                return err_set_errno(reterr, failed == EFBIG ? ERR_DISK_FULL : ERR_SYSTEM, failed,
+                                     "cannot make room in %s/" JOURNAL_COPY_NAME, journal->directory);
+        targets->copy_bytes = targets->file_bytes;
+        return ERR_OK;
+}
+
+/* One line of it: what is true of the target at some instant, the owner's side first. */
+static enum err_code journal_copy_line(struct journal *journal, uint32_t number, struct err *reterr)
+{
+        struct journal_targets *targets = &journal->targets;
+        struct journal_target_entry *entry = journal_target_entry(targets, number), line;
+        struct journal_target_copied *copied = &targets->copied[number];
+        struct journal_owner_slot owner;
+        struct journal_shard_slot shard = {0};
+        journal_owner_slot_read(entry, &owner);
+        journal_shard_slot_read(entry, &shard);
+        bool retired = atomic_load_explicit(&entry->retired, memory_order_relaxed) != 0;
+        bool known = copied->named && copied->retired == retired;
+        if (known && copied->owner_version == owner.version && copied->shard_version == shard.version)
+                return ERR_OK;
+        memset(&line, 0, sizeof(line));
+        line.number = entry->number;
+        line.key_bytes = entry->key_bytes;
+        line.identity_crc = entry->identity_crc;
+        memcpy(line.key, entry->key, sizeof(line.key));
+        line.owner_slots[owner.version & 1] = owner;
+        line.shard_slots[shard.version & 1] = shard;
+        atomic_store_explicit(&line.owner_active, owner.version, memory_order_relaxed);
+        atomic_store_explicit(&line.shard_active, shard.version, memory_order_relaxed);
+        atomic_store_explicit(&line.retired, retired, memory_order_relaxed);
+        targets->copy_unsynced |= !known;
+        *copied = (struct journal_target_copied){
+                .owner_version = owner.version, .shard_version = shard.version, .named = true, .retired = retired};
+        enum err_code code = journal_copy_write(journal, &line, sizeof(line),
+                                                JOURNAL_PAGE_BYTES + (uint64_t)number * sizeof(line), reterr);
+        if (code != ERR_OK)
+                copied->named = false;
+        JOURNAL_STEP("target-copied");
+        return code;
+}
+
+enum err_code journal_targets_copy(struct journal *journal, struct err *reterr)
+{
+        struct journal_targets *targets = &journal->targets;
+        uint32_t count = journal_targets_count(journal);
+        enum err_code code = journal_copy_open(journal, reterr);
+        for (uint32_t number = 0; number < count && code == ERR_OK; number++)
+                code = journal_copy_line(journal, number, reterr);
+        if (code == ERR_OK && targets->copy_count != count) {
+                struct journal_targets_header header = {0};
+                journal_targets_header_fill(&header);
+                atomic_store_explicit(&header.count, count, memory_order_relaxed);
+                code = journal_copy_write(journal, &header, sizeof(header), 0, reterr);
+                targets->copy_count = code == ERR_OK ? count : UINT32_MAX;
+                targets->copy_unsynced = true;
+        }
+        if (code != ERR_OK || journal->durability != JOURNAL_DURABILITY_HOST || !targets->copy_unsynced)
+                return code;
+        if (disk_sync(targets->copy_fd) < 0 || disk_sync_directory(journal->directory_fd) < 0) {
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync %s/" JOURNAL_COPY_NAME,
+                                     journal->directory);
+                /* The kernel may take for written what is not: all of it again. */
+                memset(targets->copied, 0, LIMIT_TARGETS_MAX * sizeof(*targets->copied));
+                targets->copy_count = UINT32_MAX;
+                return code;
+        }
+        targets->copy_unsynced = false;
+        return ERR_OK;
+}
+
+/* As the copy was left; NULL where there is none, or none that can be used. What of it cannot be read is zeros, and
+ * fails its checks. */
+static enum err_code journal_copy_read(struct journal *journal, uint8_t **ret_bytes, uint64_t *ret_count,
+                                       struct err *reterr)
+{
+        struct stat status;
+        uint32_t tries = 0;
+        int fd;
+        *ret_bytes = NULL;
+        /* What cannot be read now may be read in a moment. */
+        while ((fd = disk_open(journal->directory_fd, JOURNAL_COPY_NAME, O_RDONLY | O_NOFOLLOW, 0)) < 0 &&
+               (errno == EIO || errno == EMFILE || errno == ENFILE) && ++tries < JOURNAL_COPY_TRIES)
+                clock_sleep_ns(JOURNAL_COPY_NAP_NS);
+        if (fd < 0)
+                return ERR_OK;
+        uint64_t bytes = disk_stat(fd, &status) == 0 && S_ISREG(status.st_mode) ? (uint64_t)status.st_size : 0;
+        if (bytes > JOURNAL_TARGETS_BYTES_MAX)
+                bytes = JOURNAL_TARGETS_BYTES_MAX;
+        bytes -= bytes % JOURNAL_PAGE_BYTES;
+        uint8_t *copy = bytes == 0 ? NULL : aligned_alloc(JOURNAL_PAGE_BYTES, bytes);
+        for (uint64_t offset = 0; copy != NULL && offset < bytes; offset += JOURNAL_PAGE_BYTES) {
+                ssize_t got;
+                while ((got = disk_read(fd, copy + offset, JOURNAL_PAGE_BYTES, offset)) < 0 &&
+                       (errno == EINTR || (errno == EIO && ++tries < JOURNAL_COPY_TRIES)))
+                        clock_sleep_ns(JOURNAL_COPY_NAP_NS);
+                if (got < 0)
+                        got = 0;
+                memset(copy + offset + got, 0, JOURNAL_PAGE_BYTES - (size_t)got);
+        }
+        (void)disk_close(fd); /* read only */
+        if (copy == NULL && bytes > 0)
+                return err_set(reterr, ERR_MEMORY, "out of memory for %s/" JOURNAL_COPY_NAME, journal->directory);
+        const struct journal_targets_header *header = (const struct journal_targets_header *)(void *)copy;
+        /* Another program's is made anew. */
+        if (copy != NULL && header->magic == JOURNAL_TARGETS_MAGIC && header->version != JOURNAL_VERSION) {
+                free(copy);
+                return ERR_OK;
+        }
+        *ret_bytes = copy;
+        *ret_count = copy == NULL ? 0 : (bytes - JOURNAL_PAGE_BYTES) / sizeof(struct journal_target_entry);
+        return ERR_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------ open */
+
+/* Chooses the good slot of each pair as the drawing says; false when there is none. *ret_repaired: not the active one.
+ */
+static bool journal_owner_slot_choose(struct journal_target_entry *entry, bool *ret_repaired)
+{
+        uint64_t active = atomic_load_explicit(&entry->owner_active, memory_order_relaxed);
+        const struct journal_owner_slot *best = NULL;
+        for (size_t i = 0; i < 2; i++) {
+                const struct journal_owner_slot *slot = &entry->owner_slots[i];
+                if (slot->crc != journal_owner_slot_crc(slot) || (slot->version & 1) != i ||
+                    slot->position >= JOURNAL_POSITION_MAX || slot->position % JOURNAL_ALIGN_BYTES != 0 ||
+                    slot->sequence >= JOURNAL_SEQUENCE_MAX)
+                        continue;
+                if (slot->version == active) {
+                        *ret_repaired = false;
+                        return true;
+                }
+                if (best == NULL || slot->version > best->version)
+                        best = slot;
+        }
+        *ret_repaired = best != NULL;
+        if (best != NULL)
+                atomic_store_explicit(&entry->owner_active, best->version, memory_order_relaxed);
+        return best != NULL;
+}
+
+static bool journal_shard_slot_choose(struct journal_target_entry *entry, bool *ret_repaired)
+{
+        uint64_t active = atomic_load_explicit(&entry->shard_active, memory_order_relaxed);
+        const struct journal_shard_slot *best = NULL;
+        for (size_t i = 0; i < 2; i++) {
+                const struct journal_shard_slot *slot = &entry->shard_slots[i];
+                if (slot->crc != journal_shard_slot_crc(slot) || (slot->version & 1) != i ||
+                    slot->upto_position >= JOURNAL_POSITION_MAX || slot->upto_position % JOURNAL_ALIGN_BYTES != 0 ||
+                    slot->upto_sequence >= JOURNAL_SEQUENCE_MAX)
+                        continue;
+                if (slot->version == active) {
+                        *ret_repaired = false;
+                        return true;
+                }
+                if (best == NULL || slot->version > best->version)
+                        best = slot;
+        }
+        *ret_repaired = best != NULL;
+        if (best != NULL)
+                atomic_store_explicit(&entry->shard_active, best->version, memory_order_relaxed);
+        return best != NULL;
+}
+
+/* A line whose identity is damaged keeps its number and loses its name. */
+static void journal_target_disown(struct journal_target_entry *entry, uint32_t number)
+{
+        memset(entry->key, 0, sizeof(entry->key));
+        entry->number = (uint16_t)number;
+        entry->key_bytes = 0;
+        atomic_store_explicit(&entry->retired, 1, memory_order_relaxed);
+        entry->identity_crc = journal_identity_crc(entry);
+}
+
+/* Line `number` of the copy; NULL when it is none. */
+static struct journal_target_entry *journal_copy_entry(uint8_t *copy, uint64_t copy_count, uint32_t number)
+{
+        if (number >= copy_count)
+                return NULL;
+        struct journal_target_entry *line =
+                (struct journal_target_entry *)(void *)(copy + JOURNAL_PAGE_BYTES + number * sizeof(*line));
+        return journal_identity_is_right(line, number) ? line : NULL;
+}
+
+/* Makes line `number` one that can be gone by: its own parts where they are right, those of the copy where not. */
+static void journal_target_choose(struct journal *journal, struct journal_target_entry *entry,
+                                  struct journal_target_entry *copy, uint32_t number, struct journal_recovery *recovery)
+{
+        struct journal_target_recovery *found = &journal->target_recovery[number];
+        bool repaired = false, shard_repaired = false, unused, from_copy = false;
+        uint32_t retired = atomic_load_explicit(&entry->retired, memory_order_relaxed);
+        if (!journal_identity_is_right(entry, number)) {
+                from_copy = copy != NULL;
+                found->disowned = copy == NULL;
+                retired = 2;
+        }
+        if (from_copy) {
+                entry->number = copy->number;
+                entry->key_bytes = copy->key_bytes;
+                entry->identity_crc = copy->identity_crc;
+                memcpy(entry->key, copy->key, sizeof(entry->key));
+        } else if (found->disowned) {
+                journal_target_disown(entry, number);
+        }
+        if (retired > 1 && !found->disowned) /* the word has no checksum, but two values only */
+                atomic_store_explicit(&entry->retired,
+                                      copy != NULL && atomic_load_explicit(&copy->retired, memory_order_relaxed) == 1,
+                                      memory_order_relaxed);
+        found->owner_lost = !journal_owner_slot_choose(entry, &repaired);
+        if (found->owner_lost && copy != NULL && journal_owner_slot_choose(copy, &unused)) {
+                memcpy(entry->owner_slots, copy->owner_slots, sizeof(entry->owner_slots));
+                atomic_store_explicit(&entry->owner_active,
+                                      atomic_load_explicit(&copy->owner_active, memory_order_relaxed),
+                                      memory_order_relaxed);
+                found->owner_lost = false;
+                from_copy = true;
+        }
+        found->shard_lost = !journal_shard_slot_choose(entry, &shard_repaired);
+        if (found->shard_lost && copy != NULL && journal_shard_slot_choose(copy, &unused)) {
+                memcpy(entry->shard_slots, copy->shard_slots, sizeof(entry->shard_slots));
+                atomic_store_explicit(&entry->shard_active,
+                                      atomic_load_explicit(&copy->shard_active, memory_order_relaxed),
+                                      memory_order_relaxed);
+                found->shard_lost = false;
+                from_copy = true;
+        }
+        struct journal_owner_slot owner;
+        struct journal_shard_slot shard;
+        journal_owner_slot_read(entry, &owner);
+        journal_shard_slot_read(entry, &shard);
+        found->cursor_position = found->owner_lost ? 0 : owner.position;
+        found->upto_sequence = found->shard_lost ? 0 : shard.upto_sequence;
+        recovery->targets_repaired += repaired || shard_repaired;
+        recovery->targets_from_copy += from_copy;
+}
+
+/* How many lines there are: what the header says, and more where more are whole, since a line is written before it is
+ * counted, and the header may be damaged. */
+static uint32_t journal_targets_count_lines(const struct journal *journal, bool header_is_right, uint8_t *copy,
+                                            uint64_t copy_count)
+{
+        const struct journal_targets *targets = &journal->targets;
+        uint64_t room = targets->file_bytes < JOURNAL_PAGE_BYTES
+                                ? 0
+                                : (targets->file_bytes - JOURNAL_PAGE_BYTES) / sizeof(struct journal_target_entry);
+        if (room > LIMIT_TARGETS_MAX)
+                room = LIMIT_TARGETS_MAX;
+        uint32_t count = 0;
+        if (header_is_right)
+                count = atomic_load_explicit(&journal_targets_head(targets)->count, memory_order_acquire);
+        if (count > room)
+                count = (uint32_t)room;
+        for (uint32_t number = count; number < room && !targets->read_only; number++)
+                if (journal_identity_is_right(journal_target_entry(targets, number), number))
+                        count = number + 1;
+        for (uint32_t number = count; number < copy_count; number++)
+                if (journal_copy_entry(copy, copy_count, number) != NULL)
+                        count = number + 1;
+        return count;
+}
+
+static enum err_code journal_targets_load(struct journal *journal, struct journal_recovery *recovery,
+                                          struct err *reterr)
+{
+        struct journal_targets *targets = &journal->targets;
+        struct journal_targets_header *header = (struct journal_targets_header *)(void *)targets->map;
+        bool header_is_right = targets->file_bytes >= JOURNAL_PAGE_BYTES && header->magic == JOURNAL_TARGETS_MAGIC &&
+                               header->crc == journal_crc(0, header, offsetof(struct journal_targets_header, crc));
+        uint8_t *copy = NULL;
+        uint64_t copy_count = 0;
+        if (header_is_right && header->version != JOURNAL_VERSION)
+                return err_set(reterr, ERR_VERSION,
+                               "%s/targets has version %u, this program knows %u: use the program that wrote it",
+                               journal->directory, header->version, JOURNAL_VERSION);
+        if (targets->read_only) {
+                uint32_t known = journal_targets_count_lines(journal, header_is_right, NULL, 0);
+                atomic_store_explicit(&targets->count, known, memory_order_relaxed);
+                return ERR_OK;
+        }
+        enum err_code code = journal_copy_read(journal, &copy, &copy_count, reterr);
+        if (code != ERR_OK)
+                return code;
+        uint32_t count = journal_targets_count_lines(journal, header_is_right, copy, copy_count);
+        targets->header_lost = !header_is_right;
+        targets->incomplete = !header_is_right && copy == NULL;
+        targets->copy_count = UINT32_MAX;
+        /* A restored copy may have holes; a page that the full disk has no block for would be a SIGBUS later. */
+        int failed = targets->file_bytes == 0 ? 0 : disk_allocate(targets->fd, targets->file_bytes);
+        if (failed != 0)
+                code = err_set_errno(reterr, ERR_SYSTEM, failed, "cannot allocate %s/targets", journal->directory);
+        else
+                code = journal_targets_grow(journal, count, reterr);
+        if (code != ERR_OK)
+                goto out;
+        journal_targets_header_fill(header);
+        atomic_store_explicit(&header->count, count, memory_order_release);
+        atomic_store_explicit(&targets->count, count, memory_order_relaxed);
+        for (uint32_t number = 0; number < count; number++)
+                journal_target_choose(journal, journal_target_entry(targets, number),
+                                      journal_copy_entry(copy, copy_count, number), number, recovery);
+        /* Words that did not change are stored as they were. */
+        memcpy(targets->file, targets->map, JOURNAL_PAGE_BYTES + count * sizeof(struct journal_target_entry));
+out:
+        free(copy);
+        return code;
+}
+
+enum err_code journal_targets_open(struct journal *journal, struct journal_recovery *recovery, struct err *reterr)
+{
+        struct journal_targets *targets = &journal->targets;
+        targets->read_only = journal->read_only;
+        int flags = (journal->read_only ? O_RDONLY : O_RDWR | O_CREAT) | O_NOFOLLOW;
+        targets->fd = disk_open(journal->directory_fd, JOURNAL_TARGETS_NAME, flags, 0600);
+        if (targets->fd < 0)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open %s/targets", journal->directory);
+        struct stat status;
+        if (disk_stat(targets->fd, &status) < 0)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot look at %s/targets", journal->directory);
+        targets->file_bytes = (uint64_t)status.st_size;
+        targets->map_bytes = JOURNAL_TARGETS_BYTES_MAX;
+        uint8_t *map = disk_map(targets->fd, targets->map_bytes, !journal->read_only);
+        if (map == NULL)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot map %s/targets", journal->directory);
+        if (journal->read_only) {
+                targets->map = map;
+        } else {
+                targets->copied = calloc(LIMIT_TARGETS_MAX, sizeof(*targets->copied));
+                targets->file = map;
+                targets->lost = disk_lost(map);
+                void *own = mmap(NULL, targets->map_bytes, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+                if (own == MAP_FAILED || targets->copied == NULL)
+                        return err_set_errno(reterr, ERR_SYSTEM, errno, "out of memory for %s/targets",
+                                             journal->directory);
+                targets->map = own;
+                memcpy(own, map, targets->file_bytes < targets->map_bytes ? targets->file_bytes : targets->map_bytes);
+        }
+        return journal_targets_load(journal, recovery, reterr);
+}
+
+void journal_targets_refresh(struct journal_targets *targets)
+{
+        struct stat status;
+        if (disk_stat(targets->fd, &status) < 0 || (uint64_t)status.st_size < JOURNAL_PAGE_BYTES)
+                return;
+        targets->file_bytes = (uint64_t)status.st_size;
+        uint64_t room = (targets->file_bytes - JOURNAL_PAGE_BYTES) / sizeof(struct journal_target_entry);
+        const struct journal_targets_header *header = (const struct journal_targets_header *)(void *)targets->map;
+        /* Pairs with the release in journal_targets_add() of the writing process. */
+        uint32_t count = atomic_load_explicit(&header->count, memory_order_acquire);
+        if (header->magic == JOURNAL_TARGETS_MAGIC && count <= room && count <= LIMIT_TARGETS_MAX)
+                atomic_store_explicit(&targets->count, count, memory_order_relaxed);
+}
+
+static enum err_code journal_targets_heal_held(struct journal *journal, struct err *reterr)
+{
+        struct journal_targets *targets = &journal->targets;
+        int failed = disk_allocate(targets->fd, targets->file_bytes);
+        if (failed != 0)
+                return err_set_errno(
+                        reterr, ERR_SYSTEM, failed,
+                        "%s/targets has lost pages, and cannot be written anew: cursors and counts of now are "
+                        "in memory only",
+                        journal->directory);
+        if (disk_map_again(targets->fd, targets->file, targets->map_bytes) < 0)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot map %s/targets again", journal->directory);
+        uint32_t count = journal_targets_count(journal);
+        struct journal_targets_header *header = journal_targets_head(targets);
+        memcpy(header, targets->map, offsetof(struct journal_targets_header, count));
+        for (uint32_t number = 0; number < count; number++)
+                journal_target_write_anew(targets, number);
+        atomic_store_explicit(&header->count, count, memory_order_release);
+        journal_note_sync(journal);
+        return err_set(reterr, ERR_CORRUPT,
+                       "pages of %s/targets were lost: somebody cut the file, or the disk fails; it is written anew",
+                       journal->directory);
+}
+
+enum err_code journal_targets_heal(struct journal *journal, struct err *reterr)
+{
+        /* Acquire: pairs with the release in the handler of io/disk_guard.c. */
+        if (atomic_load_explicit(journal->targets.lost, memory_order_acquire) == 0)
+                return ERR_OK;
+        (void)pthread_mutex_lock(&journal->targets.mutex); /* cannot fail: a plain mutex, never taken twice */
+        enum err_code code = journal_targets_heal_held(journal, reterr);
+        (void)pthread_mutex_unlock(&journal->targets.mutex);
+        return code;
+}
+
+void journal_targets_close(struct journal_targets *targets)
+{
+        if (targets->file != NULL)
+                disk_unmap(targets->file, targets->map_bytes);
+        if (targets->map != NULL && targets->read_only)
+                disk_unmap(targets->map, targets->map_bytes);
+        else if (targets->map != NULL)
+                (void)munmap(targets->map, targets->map_bytes); /* cannot fail for our own mapping */
+        if (targets->fd >= 0)
+                (void)disk_close(targets->fd); /* written through the mapping only */
+        if (targets->copy_fd >= 0)
+                (void)disk_close(targets->copy_fd); /* the writes were checked */
+        free(targets->copied);
+        targets->map = targets->file = NULL;
+        targets->fd = targets->copy_fd = -1;
+}

@@ -1,0 +1,350 @@
+/* The targets file is lost, in whole or in part: what its copy gives back, and how the rest is counted. */
+#include "journal/journal.h"
+
+#include "tests/support/journal_files.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+
+#define MIB     (1024u * 1024u)
+#define MEAN    700u
+#define TARGETS 3u
+
+static char directory[256];
+
+static void make_directory(void)
+{
+        journal_files_make(directory);
+}
+
+static void remove_directory(void)
+{
+        journal_files_remove(directory);
+}
+
+TestSuite(journal_targets, .init = make_directory, .fini = remove_directory, .timeout = 60);
+
+static const char *const keys[TARGETS] = {"file /a", "firehose b", "cloudwatch c"};
+
+static struct journal *must_open_with(uint64_t retention_bytes, struct journal_recovery *ret_recovery)
+{
+        const struct journal_options options = {
+                .directory = directory,
+                .segment_bytes = MIB,
+                .size_bytes_max = 16 * MIB,
+                .segments_mapped_max = 4,
+                .retention_bytes = retention_bytes,
+                .durability = JOURNAL_DURABILITY_HOST,
+        };
+        struct journal *journal = NULL;
+        struct err err = {.text = ""};
+        enum err_code code = journal_open(&options, &journal, ret_recovery, &err);
+        cr_assert_eq(code, ERR_OK, "%s: %s", err_name(code), err.text);
+        return journal;
+}
+
+static struct journal *must_open(struct journal_recovery *ret_recovery)
+{
+        return must_open_with(0, ret_recovery);
+}
+
+static void must_register(struct journal *journal, uint16_t first)
+{
+        struct err err = {.text = ""};
+        for (uint16_t i = 0; i < TARGETS; i++) {
+                uint16_t target;
+                cr_assert_eq(journal_target_register(journal, slice_of_text(keys[i]), &target, &err), ERR_OK, "%s",
+                             err.text);
+                cr_assert_eq(target, first + i);
+        }
+}
+
+static void append(struct journal *journal, uint64_t count)
+{
+        for (uint64_t i = 0; i < count; i++) {
+                uint64_t sequence = journal_next_sequence(journal);
+                enum err_code code = journal_files_append(journal, sequence, MEAN, TARGETS);
+                if (code == ERR_FULL) {
+                        cr_assert_eq(journal_maintain(journal, NULL), ERR_OK);
+                        code = journal_files_append(journal, sequence, MEAN, TARGETS);
+                }
+                cr_assert_eq(code, ERR_OK, "%s", err_name(code));
+                journal_publish(journal);
+                if (journal_wants_maintenance(journal))
+                        cr_assert_eq(journal_maintain(journal, NULL), ERR_OK);
+        }
+}
+
+/* Everything up to now is delivered to a target. */
+static void deliver(struct journal *journal, uint16_t target)
+{
+        uint64_t position, sequence;
+        uint64_t waiting = journal_target_count_waiting(journal, target, NULL);
+        journal_committed(journal, &position, &sequence);
+        journal_target_advance(journal, target, position, sequence, &(struct journal_settled){.delivered = waiting});
+}
+
+static struct journal_target_state state_of(struct journal *journal, uint16_t target, uint64_t *ret_waiting)
+{
+        struct journal_target_state state;
+        struct err err = {.text = ""};
+        cr_assert_eq(journal_target_audit(journal, target, &state, ret_waiting, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(state.accepted, state.delivered + state.dead_lettered + state.shed + state.expired + *ret_waiting,
+                     "target %u: accepted %llu waiting %llu", target, (unsigned long long)state.accepted,
+                     (unsigned long long)*ret_waiting);
+        return state;
+}
+
+static void path_of(const char *name, char out[400])
+{
+        (void)snprintf(out, 400, "%s/%s", directory, name);
+}
+
+/* Zeros instead of what stood there. */
+static void wipe(const char *name, off_t from, size_t bytes)
+{
+        static const uint8_t zeros[4096];
+        char path[400];
+        path_of(name, path);
+        int fd = open(path, O_WRONLY | O_CLOEXEC);
+        cr_assert_geq(fd, 0);
+        for (size_t done = 0; done < bytes; done += sizeof(zeros)) {
+                size_t part = bytes - done < sizeof(zeros) ? bytes - done : sizeof(zeros);
+                cr_assert_eq(pwrite(fd, zeros, part, from + (off_t)done), (ssize_t)part);
+        }
+        (void)close(fd);
+}
+
+static void lose(const char *name)
+{
+        char path[400];
+        path_of(name, path);
+        cr_assert_eq(unlink(path), 0);
+}
+
+/* 1,000 for everybody, the first 600 of them delivered to target 0. */
+static void fill(void)
+{
+        struct journal *journal = must_open(NULL);
+        must_register(journal, 0);
+        append(journal, 600);
+        deliver(journal, 0);
+        cr_assert_eq(journal_maintain(journal, NULL), ERR_OK);
+        append(journal, 400);
+        journal_close(journal);
+}
+
+static void check_all_is_there(void)
+{
+        struct journal_recovery recovery;
+        struct journal *journal = must_open(&recovery);
+        cr_assert_eq(recovery.lost_events, 0);
+        cr_assert_gt(recovery.targets_from_copy, 0);
+        must_register(journal, 0);
+        for (uint16_t target = 0; target < TARGETS; target++) {
+                uint64_t waiting, routed = journal_files_routed(1, 1001, target);
+                struct journal_target_state state = state_of(journal, target, &waiting);
+                cr_assert_str_eq(state.key, keys[target]);
+                cr_assert_eq(state.accepted, routed, "target %u: %llu", target, (unsigned long long)state.accepted);
+                cr_assert_eq(state.delivered, target == 0 ? 600 : 0);
+                cr_assert_eq(waiting, target == 0 ? 400 : routed);
+                cr_assert_eq(state.lost, 0);
+        }
+        journal_close(journal);
+        /* And the file is what it was. */
+        journal = must_open(&recovery);
+        cr_assert_eq(recovery.targets_from_copy, 0);
+        cr_assert_eq(recovery.rewritten_segments, 0);
+        journal_close(journal);
+}
+
+Test(journal_targets, a_lost_file_costs_nothing)
+{
+        fill();
+        lose("targets");
+        check_all_is_there();
+}
+
+Test(journal_targets, an_empty_file_costs_nothing)
+{
+        char path[400];
+        fill();
+        path_of("targets", path);
+        cr_assert_eq(truncate(path, 0), 0);
+        check_all_is_there();
+}
+
+Test(journal_targets, a_zeroed_file_costs_nothing)
+{
+        fill();
+        wipe("targets", 0, 4096 + TARGETS * 1024);
+        check_all_is_there();
+}
+
+Test(journal_targets, a_lost_page_of_lines_costs_nothing)
+{
+        fill();
+        wipe("targets", 4096, 4096);
+        check_all_is_there();
+}
+
+Test(journal_targets, a_lost_header_is_a_sync_that_may_have_failed)
+{
+        struct journal_recovery recovery;
+        uint64_t waiting;
+        fill();
+        wipe("targets", 0, 4096);
+        struct journal *journal = must_open(&recovery);
+        cr_assert_gt(recovery.rewritten_segments, 0);
+        must_register(journal, 0);
+        cr_assert_eq(state_of(journal, 0, &waiting).delivered, 600);
+        journal_close(journal);
+}
+
+Test(journal_targets, a_damaged_copy_harms_nothing_and_is_made_anew)
+{
+        struct journal_recovery recovery;
+        for (unsigned round = 0; round < 4; round++) {
+                fill();
+                if (round == 0)
+                        lose("targets.copy");
+                else if (round == 1)
+                        wipe("targets.copy", 0, 8192);
+                else
+                        wipe("targets.copy", 4096 + 1024, round == 2 ? 700 : 5);
+                struct journal *journal = must_open(&recovery);
+                cr_assert_eq(recovery.targets_from_copy, 0);
+                cr_assert_eq(recovery.lost_events, 0);
+                journal_close(journal);
+                lose("targets");
+                check_all_is_there();
+                journal_files_remove(directory);
+                cr_assert_eq(mkdir(directory, 0700), 0);
+        }
+}
+
+/* Who had the events cannot be known any more: they are counted, and their numbers are nobody's. */
+Test(journal_targets, what_nobody_has_a_name_for_is_lost_and_counted)
+{
+        struct journal_recovery recovery;
+        uint64_t waiting, routed = 0;
+        for (uint16_t target = 0; target < TARGETS; target++)
+                routed += journal_files_routed(1, 1001, target);
+        fill();
+        lose("targets");
+        lose("targets.copy");
+        struct journal *journal = must_open(&recovery);
+        cr_assert_eq(recovery.lost_events, routed, "%llu", (unsigned long long)recovery.lost_events);
+        cr_assert_eq(journal_targets_count(journal), TARGETS);
+        must_register(journal, TARGETS);
+        for (uint16_t target = 0; target < TARGETS; target++) {
+                struct journal_target_state state = state_of(journal, target, &waiting);
+                cr_assert_str_eq(state.key, "");
+                cr_assert(state.retired);
+                cr_assert_eq(state.lost, journal_files_routed(1, 1001, target));
+                cr_assert_eq(waiting, 0);
+                cr_assert_eq(state_of(journal, (uint16_t)(TARGETS + target), &waiting).accepted, 0);
+        }
+        journal_close(journal);
+        journal = must_open(&recovery);
+        cr_assert_eq(recovery.lost_events, 0, "once is enough");
+        must_register(journal, TARGETS);
+        journal_close(journal);
+}
+
+Test(journal_targets, a_line_lost_in_both_files_costs_that_target_and_is_counted)
+{
+        struct journal_recovery recovery;
+        uint64_t waiting, routed = journal_files_routed(1, 1001, 1);
+        fill();
+        wipe("targets", 4096 + 1024, 4);
+        wipe("targets.copy", 4096 + 1024, 4);
+        struct journal *journal = must_open(&recovery);
+        cr_assert_eq(recovery.lost_events, routed);
+        struct journal_target_state state = state_of(journal, 1, &waiting);
+        cr_assert_str_eq(state.key, "");
+        cr_assert_eq(state.lost, routed);
+        cr_assert_eq(state.shed, 0, "lost is not shed");
+        cr_assert_eq(waiting, 0);
+        cr_assert_eq(state_of(journal, 0, &waiting).delivered, 600);
+        cr_assert_eq(waiting, 400);
+        uint16_t target;
+        cr_assert_eq(journal_target_register(journal, slice_of_text(keys[1]), &target, NULL), ERR_OK);
+        cr_assert_eq(target, TARGETS, "its number is in the log");
+        journal_close(journal);
+}
+
+/* With much that is only kept, a cursor that is torn must not begin with all of it. */
+Test(journal_targets, a_torn_cursor_repeats_little_of_what_is_kept)
+{
+        struct journal_recovery recovery;
+        uint64_t waiting, kept;
+        struct journal *journal = must_open_with(8 * MIB, NULL);
+        must_register(journal, 0);
+        for (unsigned i = 0; i < 60; i++) {
+                append(journal, 100);
+                for (uint16_t target = 0; target < TARGETS; target++)
+                        deliver(journal, target);
+        }
+        cr_assert_eq(journal_maintain(journal, NULL), ERR_OK);
+        append(journal, 50);
+        for (uint16_t target = 0; target < TARGETS; target++)
+                deliver(journal, target);
+        append(journal, 10);
+        kept = journal_committed_position(journal) - journal_oldest_position(journal);
+        cr_assert_gt(kept, 3 * MIB);
+        journal_close(journal);
+        wipe("targets", 4096 + 128, 128); /* both slots of target 0's owner */
+        journal = must_open_with(8 * MIB, &recovery);
+        must_register(journal, 0);
+        struct journal_target_state state = state_of(journal, 0, &waiting);
+        cr_assert_eq(waiting, 60, "%llu of %llu", (unsigned long long)waiting, (unsigned long long)state.accepted);
+        cr_assert_eq(state.accepted, 6060);
+        cr_assert_eq(state_of(journal, 1, &waiting).accepted, 3030);
+        cr_assert_eq(waiting, 5);
+        journal_close(journal);
+}
+
+Test(journal_targets, a_copy_that_cannot_be_written_refuses_nothing_and_is_told)
+{
+        char path[400];
+        struct err err = {.text = ""};
+        path_of("targets.copy", path);
+        cr_assert_eq(mkdir(path, 0700), 0);
+        struct journal *journal = must_open(NULL);
+        must_register(journal, 0);
+        cr_assert_eq(journal_maintain(journal, &err), ERR_SYSTEM);
+        cr_assert(strstr(err.text, path) != NULL, "%s", err.text);
+        for (uint64_t i = 0; i < 100; i++)
+                cr_assert_eq(journal_files_append(journal, i + 1, MEAN, TARGETS), ERR_OK);
+        journal_publish(journal);
+        cr_assert_eq(rmdir(path), 0);
+        cr_assert_eq(journal_maintain(journal, &err), ERR_OK, "%s", err.text);
+        journal_close(journal);
+        lose("targets");
+        journal = must_open(NULL);
+        must_register(journal, 0);
+        uint64_t waiting;
+        cr_assert_eq(state_of(journal, 0, &waiting).accepted, 100);
+        journal_close(journal);
+}
+
+Test(journal_targets, retired_ones_stay_so)
+{
+        struct journal_target_state state;
+        fill();
+        struct journal *journal = must_open(NULL);
+        must_register(journal, 0);
+        journal_target_retire(journal, 1);
+        cr_assert_eq(journal_maintain(journal, NULL), ERR_OK);
+        journal_close(journal);
+        lose("targets");
+        journal = must_open(NULL);
+        cr_assert(journal_target_get(journal, 1, &state));
+        cr_assert(state.retired);
+        cr_assert_str_eq(state.key, keys[1]);
+        cr_assert_eq(state.shed, journal_files_routed(1, 1001, 1));
+        cr_assert(journal_target_get(journal, 0, &state));
+        cr_assert_not(state.retired);
+        journal_close(journal);
+}
