@@ -294,7 +294,8 @@ uint64_t cloudwatch_bodies_bytes_max(const struct rules_cloudwatch *cloudwatch)
 
 enum err_code cloudwatch_time_of(int64_t accepted_ms, int64_t period_ms, int64_t now_ms, int64_t *ret_ms)
 {
-        if (accepted_ms < 0 || cloudwatch_is_too_old(accepted_ms - accepted_ms % period_ms, now_ms))
+        if (accepted_ms < 0 ||
+            cloudwatch_is_older(accepted_ms - accepted_ms % period_ms, now_ms, CLOUDWATCH_COUNT_AGE_MS_MAX))
                 return ERR_RANGE;
         *ret_ms = accepted_ms > now_ms + CLOUDWATCH_AHEAD_MS_MAX ? now_ms : accepted_ms;
         return ERR_OK;

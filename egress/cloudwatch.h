@@ -62,12 +62,23 @@ enum err_code cloudwatch_body_encode(const struct metrics_table *table, uint32_t
 uint32_t cloudwatch_bodies_max(const struct rules_cloudwatch *cloudwatch);
 uint64_t cloudwatch_bodies_bytes_max(const struct rules_cloudwatch *cloudwatch);
 
-/* PutMetricData takes timestamps of two weeks at most, and one that is older makes it refuse the whole call: an hour is
- * left for being sent. `at_ms` is what would be sent: the start of a period. */
-#define CLOUDWATCH_AGE_MS_MAX ((INT64_C(14) * 24 - 1) * 3600 * 1000)
-static inline bool cloudwatch_is_too_old(int64_t at_ms, int64_t now_ms)
+/* PutMetricData takes timestamps of two weeks at most, and one that is older makes it refuse the whole call. Each step
+ * of a datum's way has a limit of its own, later than the one before, so that what has passed one can take its time to
+ * the next: what is counted has half an hour until its period is closed, what is closed at least ten minutes until it
+ * is sent, and a request as long as it may take. `at_ms` is what would be sent: the start of a period. */
+#define CLOUDWATCH_AGE_MS_MAX       (INT64_C(14) * 24 * 3600 * 1000)
+#define CLOUDWATCH_COUNT_AGE_MS_MAX (CLOUDWATCH_AGE_MS_MAX - INT64_C(3600) * 1000)
+#define CLOUDWATCH_CLOSE_AGE_MS_MAX (CLOUDWATCH_AGE_MS_MAX - INT64_C(1800) * 1000)
+#define CLOUDWATCH_SEND_MARGIN_MS   (INT64_C(300) * 1000) /* clocks differ */
+#define CLOUDWATCH_TIMEOUT_MS_MAX   (INT64_C(900) * 1000) /* of a request; what is above is taken for this */
+static inline int64_t cloudwatch_send_age_ms_max(uint32_t request_timeout_ms)
 {
-        return at_ms < now_ms - CLOUDWATCH_AGE_MS_MAX;
+        return CLOUDWATCH_AGE_MS_MAX - CLOUDWATCH_SEND_MARGIN_MS -
+               (request_timeout_ms < CLOUDWATCH_TIMEOUT_MS_MAX ? request_timeout_ms : CLOUDWATCH_TIMEOUT_MS_MAX);
+}
+static inline bool cloudwatch_is_older(int64_t at_ms, int64_t now_ms, int64_t age_ms_max)
+{
+        return at_ms < now_ms - age_ms_max;
 }
 
 /* Two hours ahead are taken: one is left for clocks that differ. */

@@ -27,7 +27,7 @@ void outbox_test_step(const char *label);
 
 #define OUTBOX_MAGIC       UINT64_C(0x31626f72646e6573) /* "sendrob1" */
 #define OUTBOX_SEALED      UINT64_C(0x000044454c414553) /* "SEALED" */
-#define OUTBOX_VERSION     3u
+#define OUTBOX_VERSION     4u
 #define OUTBOX_CRC_SEED    0x4f555442u
 #define OUTBOX_IN_FLIGHT   (UINT64_C(1) << 32)
 #define OUTBOX_MOVED       (UINT64_C(1) << 33)
@@ -41,6 +41,7 @@ struct outbox_chunk {
         uint32_t crc;
         uint32_t data;
         uint32_t counts;
+        int64_t oldest_ms;
 };
 
 struct outbox_header {
@@ -50,11 +51,12 @@ struct outbox_header {
         uint64_t key_hash;
         uint32_t shards_count;
         uint32_t crc;
-        int64_t closed_ms, oldest_ms;
-        uint64_t zero[2];
+        int64_t closed_ms;
+        uint64_t zero[3];
         _Atomic uint64_t sealed;
         _Atomic uint64_t progress;
-        uint64_t zero_too[6];
+        _Atomic uint64_t given_up;
+        uint64_t zero_too[5];
         struct outbox_place places[LIMIT_LOGS_MAX];
         struct outbox_chunk chunks[OUTBOX_CHUNKS_MAX];
 };
@@ -65,21 +67,24 @@ _Static_assert(offsetof(struct outbox_header, key_hash) == 16, "drawn in outbox.
 _Static_assert(offsetof(struct outbox_header, shards_count) == 24, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_header, crc) == 28, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_header, closed_ms) == 32, "drawn in outbox.h");
-_Static_assert(offsetof(struct outbox_header, oldest_ms) == 40, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_header, sealed) == 64, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_header, progress) == 72, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_header, given_up) == 80, "drawn in outbox.h");
+_Static_assert(OUTBOX_CHUNKS_MAX <= 64, "a bit of `given_up` each");
 _Static_assert(offsetof(struct outbox_header, places) == 128, "drawn in outbox.h");
-_Static_assert(offsetof(struct outbox_header, chunks) == 4736, "drawn in outbox.h");
-_Static_assert(sizeof(struct outbox_header) == 6272, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_header, chunks) == 5248, "drawn in outbox.h");
+_Static_assert(sizeof(struct outbox_header) == 7296, "drawn in outbox.h");
 _Static_assert(sizeof(struct outbox_header) <= OUTBOX_HEADER_BYTES, "the header fits its page");
 _Static_assert(offsetof(struct outbox_place, begin_position) == 8, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_place, end_position) == 24, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_place, settled) == 40, "drawn in outbox.h");
-_Static_assert(sizeof(struct outbox_place) == 72, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_place, begin_delivered) == 72, "drawn in outbox.h");
+_Static_assert(sizeof(struct outbox_place) == 80, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_chunk, crc) == 12, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_chunk, data) == 16, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_chunk, counts) == 20, "drawn in outbox.h");
-_Static_assert(sizeof(struct outbox_chunk) == 24, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_chunk, oldest_ms) == 24, "drawn in outbox.h");
+_Static_assert(sizeof(struct outbox_chunk) == 32, "drawn in outbox.h");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "words in a mapping must be lock-free");
 
 struct outbox {
@@ -108,7 +113,6 @@ static uint32_t outbox_header_crc(const struct outbox_header *header)
 {
         uint32_t crc = outbox_crc(OUTBOX_CRC_SEED, header, offsetof(struct outbox_header, crc));
         crc = outbox_crc(crc, &header->closed_ms, sizeof(header->closed_ms));
-        crc = outbox_crc(crc, &header->oldest_ms, sizeof(header->oldest_ms));
         crc = outbox_crc(crc, header->places, sizeof(header->places));
         return outbox_crc(crc, header->chunks, header->chunks_count * sizeof(header->chunks[0]));
 }
@@ -339,7 +343,7 @@ uint8_t *outbox_room(struct outbox *outbox, size_t *ret_bytes)
         return outbox->bytes + outbox->end;
 }
 
-void outbox_add(struct outbox *outbox, size_t body_bytes, uint32_t data, uint64_t counts)
+void outbox_add(struct outbox *outbox, size_t body_bytes, uint32_t data, uint64_t counts, int64_t oldest_ms)
 {
         struct outbox_header *header = outbox->header;
         ASSERT(!outbox_is_sealed(outbox));
@@ -352,12 +356,13 @@ void outbox_add(struct outbox *outbox, size_t body_bytes, uint32_t data, uint64_
                 .crc = outbox_crc(OUTBOX_CRC_SEED, outbox->bytes + outbox->end, body_bytes),
                 .data = data,
                 .counts = counts < UINT32_MAX ? (uint32_t)counts : UINT32_MAX,
+                .oldest_ms = oldest_ms,
         };
         outbox->end = outbox_align(outbox->end + body_bytes);
         OUTBOX_STEP("chunk-added");
 }
 
-void outbox_seal(struct outbox *outbox, const struct outbox_place *places, int64_t closed_ms, int64_t oldest_ms)
+void outbox_seal(struct outbox *outbox, const struct outbox_place *places, int64_t closed_ms)
 {
         struct outbox_header *header = outbox->header;
         ASSERT(!outbox_is_sealed(outbox));
@@ -374,7 +379,6 @@ void outbox_seal(struct outbox *outbox, const struct outbox_place *places, int64
         }
         OUTBOX_STEP("places-written");
         header->closed_ms = closed_ms;
-        header->oldest_ms = oldest_ms;
         header->crc = outbox_header_crc(header);
         memcpy(outbox->file, header, offsetof(struct outbox_header, sealed));
         OUTBOX_STEP("header-half-written");
@@ -383,6 +387,8 @@ void outbox_seal(struct outbox *outbox, const struct outbox_place *places, int64
         /* Relaxed: the stores below publish it. */
         atomic_store_explicit(&header->progress, 0, memory_order_relaxed);
         atomic_store_explicit(&outbox->file->progress, 0, memory_order_relaxed);
+        atomic_store_explicit(&header->given_up, 0, memory_order_relaxed);
+        atomic_store_explicit(&outbox->file->given_up, 0, memory_order_relaxed);
         OUTBOX_STEP("before-seal");
         atomic_store_explicit(&header->sealed, OUTBOX_SEALED, memory_order_relaxed);
         /* Release: the last store; pairs with the acquire load in outbox_open() of the next process. */
@@ -428,18 +434,16 @@ int64_t outbox_closed_ms(const struct outbox *outbox)
         return outbox->header->closed_ms;
 }
 
-int64_t outbox_oldest_ms(const struct outbox *outbox)
+static const struct outbox_chunk *outbox_next_chunk(const struct outbox *outbox)
 {
-        /* The file's word while its pages are there: by it a period can be made to expire by hand. Relaxed: a hint. */
-        bool whole = atomic_load_explicit(outbox->lost, memory_order_relaxed) == 0;
-        return whole ? outbox->file->oldest_ms : outbox->header->oldest_ms;
+        ASSERT(outbox_is_sealed(outbox));
+        ASSERT(outbox_acknowledged(outbox) < outbox_chunks(outbox));
+        return &outbox->header->chunks[outbox_acknowledged(outbox)];
 }
 
 struct slice outbox_next(const struct outbox *outbox, uint32_t *ret_data)
 {
-        ASSERT(outbox_is_sealed(outbox));
-        ASSERT(outbox_acknowledged(outbox) < outbox_chunks(outbox));
-        const struct outbox_chunk *chunk = &outbox->header->chunks[outbox_acknowledged(outbox)];
+        const struct outbox_chunk *chunk = outbox_next_chunk(outbox);
         if (ret_data != NULL)
                 *ret_data = chunk->data;
         return slice_of(outbox->bytes + chunk->offset, chunk->bytes);
@@ -447,9 +451,12 @@ struct slice outbox_next(const struct outbox *outbox, uint32_t *ret_data)
 
 uint32_t outbox_next_counts(const struct outbox *outbox)
 {
-        ASSERT(outbox_is_sealed(outbox));
-        ASSERT(outbox_acknowledged(outbox) < outbox_chunks(outbox));
-        return outbox->header->chunks[outbox_acknowledged(outbox)].counts;
+        return outbox_next_chunk(outbox)->counts;
+}
+
+int64_t outbox_next_oldest_ms(const struct outbox *outbox)
+{
+        return outbox_next_chunk(outbox)->oldest_ms;
 }
 
 bool outbox_next_is_whole(const struct outbox *outbox)
@@ -493,6 +500,12 @@ bool outbox_moved_before(const struct outbox *outbox)
 void outbox_sending(struct outbox *outbox)
 {
         ASSERT(outbox_acknowledged(outbox) < outbox_chunks(outbox));
+        /* The bit of this chunk may be there, where a process was killed that was about to give it up. Relaxed: this
+         * thread is the only writer; the release below orders it. */
+        uint64_t given_up = atomic_load_explicit(&outbox->header->given_up, memory_order_relaxed) &
+                            ~(UINT64_C(1) << outbox_acknowledged(outbox));
+        atomic_store_explicit(&outbox->header->given_up, given_up, memory_order_relaxed);
+        atomic_store_explicit(&outbox->file->given_up, given_up, memory_order_relaxed);
         outbox_store_progress(outbox, outbox_progress(outbox) | OUTBOX_IN_FLIGHT);
         OUTBOX_STEP("sending");
 }
@@ -508,6 +521,29 @@ void outbox_acknowledge(struct outbox *outbox)
         ASSERT(outbox_acknowledged(outbox) < outbox_chunks(outbox));
         outbox_store_progress(outbox, (outbox_progress(outbox) & ~OUTBOX_IN_FLIGHT) + 1);
         OUTBOX_STEP("acknowledged");
+}
+
+void outbox_give_up(struct outbox *outbox)
+{
+        struct outbox_header *header = outbox->header;
+        ASSERT(outbox_acknowledged(outbox) < outbox_chunks(outbox));
+        /* Relaxed: this thread is the only writer. */
+        uint64_t given_up = atomic_load_explicit(&header->given_up, memory_order_relaxed) |
+                            UINT64_C(1) << outbox_acknowledged(outbox);
+        atomic_store_explicit(&header->given_up, given_up, memory_order_relaxed);
+        /* Release, as in outbox_store_progress(), which comes behind it. */
+        atomic_store_explicit(&outbox->file->given_up, given_up, memory_order_release);
+        OUTBOX_STEP("giving-up");
+        outbox_store_progress(outbox, (outbox_progress(outbox) & ~OUTBOX_IN_FLIGHT) + 1);
+        OUTBOX_STEP("given-up");
+}
+
+uint64_t outbox_given_up_counts(const struct outbox *outbox)
+{
+        uint64_t counts = 0, given_up = atomic_load_explicit(&outbox->header->given_up, memory_order_relaxed);
+        for (uint32_t i = 0; i < outbox_acknowledged(outbox); i++)
+                counts += (given_up >> i & 1) != 0 ? outbox->header->chunks[i].counts : 0;
+        return counts;
 }
 
 void outbox_clear(struct outbox *outbox)

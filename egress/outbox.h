@@ -4,8 +4,8 @@
  *
  * One file per target, mode 0600, preallocated, flock()ed while open. All integers are little endian.
  *
- *     0        128                    4736                   6272   8192                                   end
- *     | header | 64 places of 72 bytes | 64 chunks of 24 bytes | 0    | bodies, each beginning at a multiple of 64 |
+ *     0        128                    5248                   7296   8192                                   end
+ *     | header | 64 places of 80 bytes | 64 chunks of 32 bytes | 0    | bodies, each beginning at a multiple of 64 |
  *
  *     header                                      place of one log                   chunk: one request body
  *      0 u64 magic "sendrob1"                      0 u64 1 + the log's identity: it   0 u64 offset in the file
@@ -13,15 +13,16 @@
  *     12 u32 chunks                                8 u64 begin position: the cursor  12 u32 CRC-32C of the body
  *     16 u64 hash of the target's key             16 u64 begin sequence              16 u32 data (metrics) in it
  *     24 u32 logs                                 24 u64 end position: the cursor    20 u32 counts in them, at
- *     28 u32 CRC-32C of 0..27, 32..47, the               when all is acknowledged           most 2^32-1
- *            places and the chunks in use         32 u64 end sequence
- *     32 i64 real time when closed, in ms         40 u64 delivered, dead-lettered,
- *     40 i64 time of the oldest datum, in ms             shed, expired: what the
- *     64 u64 sealed: "SEALED\0\0", or 0                  cursor's move settles
- *     72 u64 progress: bits 0..31 chunks
- *            acknowledged, in order; bit 32:
- *            the next one is on the wire; bit 33:
+ *     28 u32 CRC-32C of 0..27, 32..39, the               when all is acknowledged           most 2^32-1
+ *            places and the chunks in use         32 u64 end sequence                24 i64 time of the oldest
+ *     32 i64 real time when closed, in ms         40 u64 delivered, dead-lettered,          datum, in ms
+ *     64 u64 sealed: "SEALED\0\0", or 0                 shed, expired: what the
+ *     72 u64 progress: bits 0..31 chunks                 cursor's move settles
+ *            acknowledged, in order; bit 32:      72 u64 delivered of this log, as
+ *            the next one is on the wire; bit 33:        the journal says at begin
  *            some cursors have moved before
+ *     80 u64 given up: bit n, chunk n was passed
+ *            over and is missing in CloudWatch
  *
  * Only `sealed` says that a period is in it: it is cleared before anything else is written and stored last. `progress`
  * is one word, so that "this chunk is acknowledged" and "nothing is on the wire" are one store. What a SIGKILL leaves
@@ -36,6 +37,10 @@
  *
  *     some acknowledged           only the others are sent
  *
+ *     given up (a bit of it)      its counts are missing; who passed over the chunk says so in the ledger when the
+ *                                 period is settled. Stored before the progress that passes over it: a bit beyond the
+ *                                 progress means nothing
+ *
  *     moved before (bit 33)       each cursor stands at begin, or at end or behind it: what those counted is sent,
  *                                 and they do not move again. The log had to be given up (journal/journal.h)
  *
@@ -46,8 +51,8 @@
  * A power cut leaves any mix of old and new pages: the CRCs decide. A period that fails them, or that does not begin
  * where the journal's cursors stand, is dropped and counted again; if some of its chunks had been acknowledged, they
  * are then in the sums twice, which is counted and logged. So is one of another version, as an upgrade finds it when
- * the router was killed before: version 1 had no time of the oldest datum,
- * version 2 knew one log a shard.
+ * the router was killed before: version 1 had no time of the oldest datum, version 2 knew one log a shard, version 3
+ * one time of the oldest datum for all chunks.
  *
  * One thread at a time: the control thread opens it, then the worker that owns the target has it. Only open,
  * close, remove and outbox_sync() make system calls. */
@@ -73,6 +78,7 @@ struct outbox_place {
         uint64_t begin_position, begin_sequence;
         uint64_t end_position, end_sequence;
         struct journal_settled settled;
+        uint64_t begin_delivered; /* of the log, by the journal's books, when the period was closed */
 };
 
 struct outbox;
@@ -120,11 +126,11 @@ uint64_t outbox_budget_bytes(uint64_t data_bytes_max);
 void outbox_begin(struct outbox *outbox);
 /* Where the next body goes, and how much room there is for it. */
 uint8_t *outbox_room(struct outbox *outbox, size_t *ret_bytes);
-/* `data` metrics, which count `counts` in all. */
-void outbox_add(struct outbox *outbox, size_t body_bytes, uint32_t data, uint64_t counts);
-/* `places`: one per shard. At least one chunk (asserted). `closed_ms`: real time. `oldest_ms`: of the oldest datum,
- * which is the start of its period: a backlog's may be days before it was closed. */
-void outbox_seal(struct outbox *outbox, const struct outbox_place *places, int64_t closed_ms, int64_t oldest_ms);
+/* `data` metrics, which count `counts` in all. `oldest_ms`: of the oldest datum, which is the start of its period: a
+ * backlog's may be days before it is closed. */
+void outbox_add(struct outbox *outbox, size_t body_bytes, uint32_t data, uint64_t counts, int64_t oldest_ms);
+/* `places`: one per shard. At least one chunk (asserted). `closed_ms`: real time. */
+void outbox_seal(struct outbox *outbox, const struct outbox_place *places, int64_t closed_ms);
 
 /* ---- sending it */
 
@@ -135,7 +141,6 @@ uint32_t outbox_acknowledged(const struct outbox *outbox);
 bool outbox_in_flight(const struct outbox *outbox);
 const struct outbox_place *outbox_places(const struct outbox *outbox);
 int64_t outbox_closed_ms(const struct outbox *outbox);
-int64_t outbox_oldest_ms(const struct outbox *outbox);
 /* False: pages of the next chunk were lost (io/disk.h), and it must not be sent. The period can be counted again from
  * the journal by the next open of the file, whose checks it fails as well. Touch its body before: a page that is lost
  * is known only then. */
@@ -143,6 +148,7 @@ bool outbox_next_is_whole(const struct outbox *outbox);
 /* The next chunk (there must be one) and, if wished, its data count. */
 struct slice outbox_next(const struct outbox *outbox, uint32_t *ret_data);
 uint32_t outbox_next_counts(const struct outbox *outbox);
+int64_t outbox_next_oldest_ms(const struct outbox *outbox); /* of its oldest datum */
 /* From now on cursors of some places may be moved to their ends, and further, before all is acknowledged. */
 void outbox_move_before(struct outbox *outbox);
 /* The whole file is on the disk (fdatasync by this thread): before a cursor moves ahead of what the file alone has
@@ -155,6 +161,10 @@ void outbox_sending(struct outbox *outbox);
 void outbox_not_taken(struct outbox *outbox);
 /* It is done with: the service has it, or it is passed over. */
 void outbox_acknowledge(struct outbox *outbox);
+/* It is passed over, and the service does not have it. */
+void outbox_give_up(struct outbox *outbox);
+/* Of those that were passed over so: their counts in all. */
+uint64_t outbox_given_up_counts(const struct outbox *outbox);
 /* The cursors have moved, or the period is dropped: empty. */
 void outbox_clear(struct outbox *outbox);
 

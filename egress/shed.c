@@ -49,6 +49,7 @@ void egress_target_tell_shed(struct egress_target *target)
         }
 }
 
+/* In what is the target's own; egress_shed is counted where the cursor moves. */
 static void shed_count(struct egress_target *target, uint32_t shard, uint64_t events)
 {
         struct egress_worker *worker = target->worker;
@@ -56,7 +57,6 @@ static void shed_count(struct egress_target *target, uint32_t shard, uint64_t ev
         if (events == 0)
                 return;
         target->place[shard].shed_ns = worker->now_ns;
-        counter_add(worker->options.counters, COUNTER_egress_shed, events);
         egress_target_row_add(&target->row->shed[type], events);
         target->shed_untold[slot] += events;
         egress_target_tell_shed(target);
@@ -182,7 +182,9 @@ static void shed_move(struct egress_target *target, uint32_t shard, uint64_t bef
         if (state.cursor_position < position)
                 journal_target_advance(journal, target->numbers[shard], position, sequence, &place->shed_settled);
         shed_count(target, shard, place->shed_settled.shed);
+        counter_add(worker->options.counters, COUNTER_egress_shed, place->shed_settled.shed);
         counter_add(worker->options.counters, COUNTER_egress_delivered, place->shed_settled.delivered);
+        counter_add(worker->options.counters, COUNTER_egress_expired, place->shed_settled.expired);
         place->shed_settled = (struct journal_settled){0};
         place->shedding = false;
 }

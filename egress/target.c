@@ -391,10 +391,8 @@ bool egress_target_take(struct egress_target *target, uint32_t shard, const stru
                 }
                 if (expired || code == ERR_RANGE) {
                         place->copies_settled.expired += step;
-                        counter_add(counters, COUNTER_egress_expired, step);
                 } else if (code == ERR_NAME) {
                         place->copies_settled.shed += step;
-                        counter_add(counters, COUNTER_egress_shed, step);
                 } else if (code == ERR_OK) {
                         place->copies_settled.delivered += step;
                         batch->events += step;
@@ -463,7 +461,11 @@ static void target_settle_batch(struct egress_target *target, struct egress_batc
                 journal_target_advance(worker->feeds[shard].journal, target->numbers[shard],
                                        batch->shard[shard].end_position, batch->shard[shard].end_sequence,
                                        &batch->shard[shard].settled);
-                counter_add(worker->options.counters, COUNTER_egress_delivered, batch->shard[shard].settled.delivered);
+                /* Now and not when they were taken: what is taken back until then is read again. */
+                const struct journal_settled *settled = &batch->shard[shard].settled;
+                counter_add(worker->options.counters, COUNTER_egress_delivered, settled->delivered);
+                counter_add(worker->options.counters, COUNTER_egress_expired, settled->expired);
+                counter_add(worker->options.counters, COUNTER_egress_shed, settled->shed);
         }
         if (batch->events > 0 && target->service->settled != NULL)
                 target->service->settled(target, batch);

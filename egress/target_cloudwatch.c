@@ -50,6 +50,7 @@ struct egress_cloudwatch {
         uint32_t found_resent, found_skipped, found_recounted; /* at start; for the worker to count */
         uint64_t found_skipped_counts;
         uint32_t refused_logged[METRICS_REFUSALS_COUNT], several_logged; /* dimensions, by bit */
+        bool count_again; /* the open period, with the next tick: some of it is too old by now */
         struct log_gate overflow_gate;
 };
 
@@ -118,6 +119,37 @@ static bool cloudwatch_period_fits(const struct egress_target *target, uint32_t 
         return touched > 0 && (done || moved == 0 || outbox_moved_before(target->cloudwatch->outbox));
 }
 
+/* How many events of the logs before `shard`, and of this one, the chunks that were given up may have had: each count
+ * is an event's, and with several roll-ups more than one may be of the same. Which events they are nobody knows; so the
+ * first ones are named. */
+static uint64_t cloudwatch_given_up_of(const struct egress_target *target, uint32_t shard)
+{
+        const struct outbox_place *places = outbox_places(target->cloudwatch->outbox);
+        uint64_t left = outbox_given_up_counts(target->cloudwatch->outbox);
+        for (uint32_t before = 0; before < shard; before++) {
+                uint64_t events = places[before].touched != 0 ? places[before].settled.delivered : 0;
+                left -= events < left ? events : left;
+        }
+        return left < places[shard].settled.delivered ? left : places[shard].settled.delivered;
+}
+
+/* When every chunk is done with: what the cursors' moves settle. False: there are more. */
+static bool cloudwatch_period_done(const struct egress_target *target, struct egress_batch *batch)
+{
+        const struct outbox *outbox = target->cloudwatch->outbox;
+        if (outbox_acknowledged(outbox) < outbox_chunks(outbox))
+                return false;
+        for (uint32_t shard = 0; shard < target->worker->options.shards_count; shard++) {
+                struct journal_settled *settled = &batch->shard[shard].settled;
+                if (!batch->shard[shard].touched)
+                        continue;
+                uint64_t given_up = cloudwatch_given_up_of(target, shard);
+                settled->delivered -= given_up;
+                settled->expired += given_up;
+        }
+        return true;
+}
+
 /* The period that an earlier router had closed becomes the target's first batch. */
 static void cloudwatch_restore(struct egress_target *target)
 {
@@ -136,7 +168,7 @@ static void cloudwatch_restore(struct egress_target *target)
                 target->place[shard].sequence = place->end_sequence;
         }
         batch->events = 1; /* as many as it may have been: something is to be sent */
-        if (outbox_acknowledged(own->outbox) == outbox_chunks(own->outbox))
+        if (cloudwatch_period_done(target, batch))
                 batch->state = EGRESS_BATCH_SETTLED;
 }
 
@@ -294,6 +326,7 @@ static void target_cloudwatch_begin(struct egress_target *target, struct egress_
         int64_t left_ms = own->period_ms - clock_realtime_ms() % own->period_ms;
         batch->due_ns = target->worker->now_ns + ((uint64_t)left_ms + settings->egress.linger_ms) * CLOCK_NS_PER_MS;
         batch->patient = true;
+        own->count_again = false;
         for (uint32_t shard = 0; shard < target->worker->options.shards_count; shard++)
                 own->first_position[shard] = UINT64_MAX;
 }
@@ -431,8 +464,14 @@ static enum err_code target_cloudwatch_finish(struct egress_target *target, stru
                 return ERR_BUSY;
         uint32_t series = metrics_table_series(own->table);
         ASSERT(series > 0);
+        if (own->count_again)
+                return ERR_BUSY;
         metrics_table_sort(own->table);
         metrics_table_get(own->table, 0, &oldest);
+        /* It waited through an outage: what is fresh in it must not expire with what is old. */
+        own->count_again = cloudwatch_is_older(oldest.time_s * 1000, clock_realtime_ms(), CLOUDWATCH_CLOSE_AGE_MS_MAX);
+        if (own->count_again)
+                return ERR_BUSY;
         outbox_begin(own->outbox);
         for (uint32_t from = 0; from < series;) {
                 size_t room = 0, body_bytes = 0;
@@ -441,7 +480,9 @@ static enum err_code target_cloudwatch_finish(struct egress_target *target, stru
                 enum err_code code = cloudwatch_body_encode(own->table, from, at, room, &body_bytes, &taken);
                 ASSERT(code == ERR_OK); /* there is room for the largest table */
                 ASSERT(taken > 0);
-                outbox_add(own->outbox, body_bytes, taken, cloudwatch_counts_of(own->table, from, taken));
+                metrics_table_get(own->table, from, &oldest); /* by period, first of all */
+                outbox_add(own->outbox, body_bytes, taken, cloudwatch_counts_of(own->table, from, taken),
+                           oldest.time_s * 1000);
                 from += taken;
                 batch->len += body_bytes;
         }
@@ -458,9 +499,10 @@ static enum err_code target_cloudwatch_finish(struct egress_target *target, stru
                         .end_position = batch->shard[shard].end_position,
                         .end_sequence = batch->shard[shard].end_sequence,
                         .settled = batch->shard[shard].settled,
+                        .begin_delivered = state.delivered,
                 };
         }
-        outbox_seal(own->outbox, places, clock_realtime_ms(), oldest.time_s * 1000);
+        outbox_seal(own->outbox, places, clock_realtime_ms());
         metrics_table_clear(own->table);
         counter_add(worker->options.counters, COUNTER_cloudwatch_periods, 1);
         cloudwatch_tell(target);
@@ -470,11 +512,10 @@ static enum err_code target_cloudwatch_finish(struct egress_target *target, stru
 /* ---------------------------------------------------------------------------------------------- sending */
 
 /* The chunk on the wire is acknowledged, or passed over. True: it was the last one. */
-static bool cloudwatch_chunk_done(struct egress_target *target)
+static bool cloudwatch_chunk_done(struct egress_target *target, struct egress_batch *batch)
 {
-        struct outbox *outbox = target->cloudwatch->outbox;
-        outbox_acknowledge(outbox);
-        return outbox_acknowledged(outbox) == outbox_chunks(outbox);
+        outbox_acknowledge(target->cloudwatch->outbox);
+        return cloudwatch_period_done(target, batch);
 }
 
 /* No answer of the service, which may have the request: the setting decides. The failure has been told. */
@@ -489,7 +530,7 @@ static void cloudwatch_ambiguous(struct egress_target *target, struct egress_bat
                 return;
         }
         cloudwatch_count_skipped(target, 1, outbox_next_counts(own->outbox));
-        if (cloudwatch_chunk_done(target))
+        if (cloudwatch_chunk_done(target, batch))
                 egress_target_batch_passed_over(target, batch);
 }
 
@@ -529,7 +570,7 @@ static void target_cloudwatch_done(struct http_exchange *exchange, enum err_code
         uint32_t data = 0;
         (void)outbox_next(own->outbox, &data); /* the one that was on the wire */
         counter_add(target->worker->options.counters, COUNTER_cloudwatch_data, data);
-        if (cloudwatch_chunk_done(target)) {
+        if (cloudwatch_chunk_done(target, batch)) {
                 /* Relaxed: a figure for people. */
                 atomic_store_explicit(&target->row->last_period_ms, outbox_closed_ms(own->outbox),
                                       memory_order_relaxed);
@@ -539,23 +580,80 @@ static void target_cloudwatch_done(struct http_exchange *exchange, enum err_code
         }
 }
 
-/* The outage was so long that CloudWatch would refuse what waits in the outbox for its oldest datum, time after time,
- * and hold up all that comes after: its events expire. */
-static void cloudwatch_expire(struct egress_target *target, struct egress_batch *batch)
+/* The batch and those behind it are thrown away, and counted again from where those before it end. */
+static void cloudwatch_take_back(struct egress_target *target, struct egress_batch *first)
 {
         struct egress_worker *worker = target->worker;
-        uint64_t events = 0;
+        struct egress_batch *next = NULL;
         for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {
-                struct journal_settled *settled = &batch->shard[shard].settled;
-                events += settled->delivered;
-                settled->expired += settled->delivered;
-                settled->delivered = 0;
+                struct egress_place *place = &target->place[shard];
+                struct journal_target_state state;
+                bool known = journal_target_get(worker->feeds[shard].journal, target->numbers[shard], &state);
+                bool behind = false, touched = false;
+                ASSERT(known);
+                uint64_t position = state.cursor_position, sequence = state.cursor_sequence;
+                for (const struct egress_batch *batch = target->queue_first; batch != NULL; batch = batch->next) {
+                        behind |= batch == first;
+                        if (!batch->shard[shard].touched)
+                                continue;
+                        touched |= behind;
+                        position = behind ? position : batch->shard[shard].end_position;
+                        sequence = behind ? sequence : batch->shard[shard].end_sequence;
+                }
+                if (!touched)
+                        continue;
+                egress_target_passed(target, shard, position, sequence);
+                place->copies_settled = (struct journal_settled){0};
+                place->shed_settled = (struct journal_settled){0}; /* it was passed over behind them: again, then */
+                place->lagging = true;
         }
-        counter_add(worker->options.counters, COUNTER_egress_expired, events);
-        log_error("a CloudWatch period is too old to be sent",
-                  "target=%s expired_events=%" PRIu64 " acknowledged_requests=%u", target->log_key, events,
-                  outbox_acknowledged(target->cloudwatch->outbox));
-        egress_target_batch_passed_over(target, batch);
+        for (struct egress_batch *batch = first; batch != NULL; batch = next) {
+                next = batch->next;
+                egress_target_unqueue(target, batch);
+        }
+        metrics_table_clear(target->cloudwatch->table);
+        target->cloudwatch->count_again = false;
+        egress_target_activate(target);
+}
+
+/* The closed period is dropped and counted again: nothing of it was taken, and its events are in the journal. */
+static void cloudwatch_drop(struct egress_target *target, struct egress_batch *batch, const char *reason)
+{
+        log_warning("a closed CloudWatch period is counted again", "target=%s reason=\"%s\" doubled_requests=%u",
+                    target->log_key, reason, outbox_acknowledged(target->cloudwatch->outbox));
+        counter_add(target->worker->options.counters, COUNTER_cloudwatch_recounted, 1);
+        outbox_clear(target->cloudwatch->outbox);
+        cloudwatch_take_back(target, batch);
+}
+
+/* The outage was so long that CloudWatch would refuse the next chunk for its oldest datum, time after time, and hold up
+ * all that comes after. Where nothing of the period was taken it is counted again, so that only what is too old
+ * expires. Else a part of it would be counted twice: the chunk is passed over, with what is fresh in it. False: the
+ * batch is gone. */
+static bool cloudwatch_expire(struct egress_target *target, struct egress_batch *batch)
+{
+        struct outbox *outbox = target->cloudwatch->outbox;
+        const struct rules_settings *settings = target->worker->options.settings;
+        const int64_t age_ms_max = cloudwatch_send_age_ms_max(settings->egress.request_timeout_ms);
+        while (cloudwatch_is_older(outbox_next_oldest_ms(outbox), clock_realtime_ms(), age_ms_max)) {
+                if (outbox_acknowledged(outbox) == 0 && !outbox_moved_before(outbox)) {
+                        cloudwatch_drop(target, batch, "it waited until CloudWatch would refuse its oldest data");
+                        return false;
+                }
+                log_error("a CloudWatch request is too old to be sent, and its counts are missing",
+                          "target=%s request=%u of=%u counts=%" PRIu32
+                          " reason=\"others of its period were taken: counted again they would be twice\"",
+                          target->log_key, outbox_acknowledged(outbox) + 1, outbox_chunks(outbox),
+                          outbox_next_counts(outbox));
+                counter_add(target->worker->options.counters, COUNTER_cloudwatch_expired_counts,
+                            outbox_next_counts(outbox));
+                outbox_give_up(outbox);
+                if (cloudwatch_period_done(target, batch)) {
+                        egress_target_batch_passed_over(target, batch);
+                        return false;
+                }
+        }
+        return true;
 }
 
 /* A byte of each page. */
@@ -571,10 +669,8 @@ static enum err_code target_cloudwatch_send(struct egress_target *target, struct
 {
         struct egress_cloudwatch *own = target->cloudwatch;
         uint32_t data = 0;
-        if (cloudwatch_is_too_old(outbox_oldest_ms(own->outbox), clock_realtime_ms())) {
-                cloudwatch_expire(target, batch);
-                return ERR_BUSY; /* nothing was sent, and the batch is gone */
-        }
+        if (!cloudwatch_expire(target, batch))
+                return ERR_BUSY; /* nothing was sent */
         struct slice body = outbox_next(own->outbox, &data);
         bool compressed = own->gzip != NULL && body.len >= CLOUDWATCH_GZIP_BYTES_MIN;
         if (compressed) {
@@ -619,31 +715,6 @@ static void target_cloudwatch_settled(struct egress_target *target, struct egres
         outbox_clear(target->cloudwatch->outbox);
 }
 
-/* The open period is thrown away, and counted again from where the batches before it end. */
-static void cloudwatch_count_again(struct egress_target *target, struct egress_batch *open)
-{
-        struct egress_worker *worker = target->worker;
-        for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {
-                struct egress_place *place = &target->place[shard];
-                struct journal_target_state state;
-                if (!open->shard[shard].touched)
-                        continue;
-                bool known = journal_target_get(worker->feeds[shard].journal, target->numbers[shard], &state);
-                ASSERT(known);
-                place->position = state.cursor_position;
-                place->sequence = state.cursor_sequence;
-                for (const struct egress_batch *batch = target->queue_first; batch != open; batch = batch->next) {
-                        if (!batch->shard[shard].touched)
-                                continue;
-                        place->position = batch->shard[shard].end_position;
-                        place->sequence = batch->shard[shard].end_sequence;
-                }
-                place->lagging = true;
-        }
-        metrics_table_clear(target->cloudwatch->table);
-        egress_target_unqueue(target, open);
-}
-
 /* What the closed period has counted of the log lies in the outbox: its cursor moves now, as if all were acknowledged,
  * and only then. What the open one has counted of it is shed. */
 static bool target_cloudwatch_shed(struct egress_target *target, uint32_t shard, uint64_t before)
@@ -659,7 +730,7 @@ static bool target_cloudwatch_shed(struct egress_target *target, uint32_t shard,
                 if (!batch->shard[shard].touched || state.cursor_position >= before)
                         continue;
                 if (batch->state == EGRESS_BATCH_BUILDING) {
-                        cloudwatch_count_again(target, batch);
+                        cloudwatch_take_back(target, batch);
                         continue;
                 }
                 if (batch->state == EGRESS_BATCH_SETTLED && batch->events == 0 && !outbox_is_sealed(own->outbox))
@@ -680,6 +751,8 @@ static bool target_cloudwatch_shed(struct egress_target *target, uint32_t shard,
 
 static void target_cloudwatch_tick(struct egress_target *target)
 {
+        if (target->cloudwatch->count_again && target->building[0] != NULL)
+                cloudwatch_take_back(target, target->building[0]);
         cloudwatch_tell(target);
 }
 

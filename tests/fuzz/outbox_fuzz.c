@@ -1,6 +1,6 @@
 /* An outbox file with any bytes: open must neither crash nor believe what cannot be, and leave an outbox that works.
  *
- * Input: one byte of flags, then the file: 128 bytes of header, 72 bytes of the first place, 48 bytes of two chunks,
+ * Input: one byte of flags, then the file: 128 bytes of header, 80 bytes of the first place, 64 bytes of two chunks,
  * and the bodies. Flags: 1 repair the CRC of the header, 2 those of the bodies, 4 a second log, 8 cut the file behind
  * the input. */
 #include "egress/outbox.h"
@@ -42,7 +42,7 @@ static void repair(uint8_t *file, uint8_t flags)
 {
         uint32_t chunks = get32(file + 12);
         for (uint32_t i = 0; i < chunks && i < 2 && (flags & 2) != 0; i++) {
-                uint8_t *chunk = file + 4736 + 24 * (size_t)i;
+                uint8_t *chunk = file + 5248 + 32 * (size_t)i;
                 uint64_t offset;
                 memcpy(&offset, chunk, sizeof(offset));
                 uint32_t bytes = get32(chunk + 8);
@@ -53,9 +53,9 @@ static void repair(uint8_t *file, uint8_t flags)
         }
         if ((flags & 1) != 0 && chunks <= OUTBOX_CHUNKS_MAX) {
                 uint32_t crc = crc32_iscsi(file, 28, 0x4f555442u);
-                crc = crc32_iscsi(file + 32, 16, crc);
-                crc = crc32_iscsi(file + 128, 64 * 72, crc);
-                crc = crc32_iscsi(file + 4736, (int)(chunks * 24), crc);
+                crc = crc32_iscsi(file + 32, 8, crc);
+                crc = crc32_iscsi(file + 128, 64 * 80, crc);
+                crc = crc32_iscsi(file + 5248, (int)(chunks * 32), crc);
                 memcpy(file + 28, &crc, sizeof(crc));
         }
 }
@@ -69,8 +69,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         uint8_t flags = data[0];
         memset(file, 0, sizeof(file));
         size_t from = take(file, 0, 128, data, size, 1);
-        from = take(file, 128, 72, data, size, from);
-        from = take(file, 4736, 48, data, size, from);
+        from = take(file, 128, 80, data, size, from);
+        from = take(file, 5248, 64, data, size, from);
         (void)take(file, OUTBOX_HEADER_BYTES, DATA_BYTES, data, size, from);
         repair(file, flags);
         size_t file_bytes = (flags & 8) != 0 && size < FILE_BYTES ? size : FILE_BYTES;
@@ -103,8 +103,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         outbox_begin(outbox);
         memset(outbox_room(outbox, &room), 'x', 100);
         CHECK(room >= 2048);
-        outbox_add(outbox, 100, 1, 1);
-        outbox_seal(outbox, places, 2, 1);
+        outbox_add(outbox, 100, 1, 1, 1);
+        outbox_seal(outbox, places, 2);
         outbox_close(outbox);
         CHECK(outbox_open(&options, &outbox, &found, &err) == ERR_OK);
         CHECK(outbox_is_sealed(outbox) && found.chunks == 1 && found.acknowledged == 0);

@@ -44,13 +44,17 @@ static struct slice body_of(const struct rules_cloudwatch *config, const struct 
 Test(cloudwatch, a_time_is_taken_up_to_the_last_millisecond_of_its_limits)
 {
         const int64_t now_ms = 1767323045678, hour_ms = 3600000;
-        const int64_t oldest_ms = now_ms - CLOUDWATCH_AGE_MS_MAX, newest_ms = now_ms + CLOUDWATCH_AHEAD_MS_MAX;
+        const int64_t oldest_ms = now_ms - CLOUDWATCH_COUNT_AGE_MS_MAX, newest_ms = now_ms + CLOUDWATCH_AHEAD_MS_MAX;
         const int64_t age_max_ms = (INT64_C(14) * 24 - 1) * hour_ms;
         int64_t at_ms = 0;
-        cr_assert_eq(CLOUDWATCH_AGE_MS_MAX, age_max_ms);
+        cr_assert_eq(CLOUDWATCH_COUNT_AGE_MS_MAX, age_max_ms);
         cr_assert_eq(CLOUDWATCH_AHEAD_MS_MAX, hour_ms);
-        cr_assert_not(cloudwatch_is_too_old(oldest_ms, now_ms));
-        cr_assert(cloudwatch_is_too_old(oldest_ms - 1, now_ms));
+        /* What was closed in time has ten minutes at least until it is too late to be sent. */
+        cr_assert_eq(CLOUDWATCH_CLOSE_AGE_MS_MAX, age_max_ms + hour_ms / 2);
+        cr_assert_eq(cloudwatch_send_age_ms_max(30000), age_max_ms + hour_ms - 330000);
+        cr_assert_eq(cloudwatch_send_age_ms_max(UINT32_MAX), CLOUDWATCH_CLOSE_AGE_MS_MAX + 600000);
+        cr_assert_not(cloudwatch_is_older(oldest_ms, now_ms, CLOUDWATCH_COUNT_AGE_MS_MAX));
+        cr_assert(cloudwatch_is_older(oldest_ms - 1, now_ms, CLOUDWATCH_COUNT_AGE_MS_MAX));
         /* The start of the period counts: here a period is a millisecond, then an hour. */
         cr_assert_eq(cloudwatch_time_of(oldest_ms - 1, 1, now_ms, &at_ms), ERR_RANGE);
         cr_assert_eq(cloudwatch_time_of(oldest_ms, 1, now_ms, &at_ms), ERR_OK);
@@ -61,11 +65,12 @@ Test(cloudwatch, a_time_is_taken_up_to_the_last_millisecond_of_its_limits)
         cr_assert_eq(cloudwatch_time_of(next_ms - 1, hour_ms, now_ms, &at_ms), ERR_RANGE);
         cr_assert_eq(cloudwatch_time_of(next_ms, hour_ms, now_ms, &at_ms), ERR_OK);
         cr_assert_eq(at_ms, next_ms);
-        cr_assert_eq(cloudwatch_time_of(next_ms - hour_ms, hour_ms, next_ms - hour_ms + CLOUDWATCH_AGE_MS_MAX, &at_ms),
-                     ERR_OK);
         cr_assert_eq(
-                cloudwatch_time_of(next_ms - hour_ms, hour_ms, next_ms - hour_ms + CLOUDWATCH_AGE_MS_MAX + 1, &at_ms),
-                ERR_RANGE);
+                cloudwatch_time_of(next_ms - hour_ms, hour_ms, next_ms - hour_ms + CLOUDWATCH_COUNT_AGE_MS_MAX, &at_ms),
+                ERR_OK);
+        cr_assert_eq(cloudwatch_time_of(next_ms - hour_ms, hour_ms, next_ms - hour_ms + CLOUDWATCH_COUNT_AGE_MS_MAX + 1,
+                                        &at_ms),
+                     ERR_RANGE);
         /* Ahead: what is further is counted now. */
         cr_assert_eq(cloudwatch_time_of(newest_ms - 1, 60000, now_ms, &at_ms), ERR_OK);
         cr_assert_eq(at_ms, newest_ms - 1);
