@@ -341,6 +341,10 @@ enum err_code journal_reserve(struct journal *journal, uint32_t payload_bytes, u
                 enum err_code code = journal_writer_switch(journal);
                 if (code != ERR_OK)
                         return code;
+        } else if (__builtin_expect(journal_writer_has_lost(writer), 0)) {
+                /* Before a whole record stands behind one that is not there: recovery would keep it, and its lane
+                 * position would say that the other one is kept. */
+                return journal_writer_give_up(journal);
         }
         writer->reserved_bytes = (uint32_t)bytes;
         *ret_payload = writer->map + writer->offset + sizeof(struct journal_record_header);

@@ -209,7 +209,8 @@ void journal_abort(struct journal *journal);
  * ERR_CORRUPT: pages of the segment could not be backed (io/disk.h). Everything since the last journal_publish() or
  * journal_keep() that returned ERR_OK is taken back, as if it had never been appended: whoever has it elsewhere must
  * keep it. The segment is given up, and the next reservation goes to the next one. journal_reserve() may return it too,
- * with the same meaning, and no reservation: it publishes what was committed when it goes to the next segment. */
+ * with the same meaning, and no reservation: a record never stands behind one that is not there, and what was committed
+ * is published when the next segment begins. */
 enum err_code journal_publish(struct journal *journal);
 /* Looks whether what was committed so far is there: what is appended to another log from now on may rely on it. A few
  * instructions. ERR_CORRUPT: as above; what an earlier journal_keep() has seen is published then. */

@@ -8,6 +8,9 @@
  * dirty: a later sync succeeds without it, as Linux does. Names are a log of changes since the directory was last
  * synced; a power cut keeps a part of it from the beginning, as a journalling file system does.
  *
+ * A page of a mapping may be lost (io/disk.h): the mapping has zeros of its own there from then on, what is stored in
+ * them is in no file, and the file keeps what it had. One page of a file at a time.
+ *
  * Descriptors are numbers that no kernel gave out. A process that ends loses them, its locks and its mappings; the
  * memory of the files stays, being the world's. */
 #include "io/disk.h"
@@ -40,6 +43,10 @@ struct sim_inode {
         uint8_t *bytes, *clean, *durable;
         uint64_t size, durable_size;
         uint64_t high; /* behind the last byte that was ever there */
+        uint32_t maps;
+        _Atomic uint32_t lost; /* pages of the mappings */
+        uint64_t lost_at;
+        uint8_t *lost_other; /* of that page: what the mapping shows, or what the file has; `bytes` has the other one */
 };
 
 enum sim_change_kind { SIM_CHANGE_LINK = 1, SIM_CHANGE_UNLINK, SIM_CHANGE_RENAME };
@@ -162,6 +169,68 @@ static void change_add(enum sim_change_kind kind, const struct sim_inode *inode,
         (void)snprintf(change->to, sizeof(change->to), "%s", to);
 }
 
+/* ---------------------------------------------------------------------------------------------- lost pages */
+
+/* Between what mappings show and what the file has; every look at the file stands between two of these. */
+static void inode_swap(struct sim_inode *inode)
+{
+        uint8_t page[SIM_PAGE];
+        if (inode->lost == 0)
+                return;
+        memcpy(page, inode->bytes + inode->lost_at, SIM_PAGE);
+        memcpy(inode->bytes + inode->lost_at, inode->lost_other, SIM_PAGE);
+        memcpy(inode->lost_other, page, SIM_PAGE);
+}
+
+/* The mappings end: the file is what is left. */
+static void inode_unmapped(struct sim_inode *inode)
+{
+        inode->maps = 0;
+        inode_swap(inode);
+        inode->lost = 0;
+        free(inode->lost_other);
+        inode->lost_other = NULL;
+}
+
+static struct sim_inode *inode_of_map(const void *map)
+{
+        for (uint32_t i = 0; i < SIM_INODES_MAX; i++)
+                if (inodes[i].used && !inodes[i].directory && inodes[i].bytes == map)
+                        return &inodes[i];
+        return NULL;
+}
+
+static void inode_lose(struct sim_inode *inode, uint64_t at)
+{
+        inode->lost_other = calloc(1, SIM_PAGE);
+        SIM_CHECK(inode->lost_other != NULL);
+        inode->lost_at = at;
+        inode->lost = 1;
+        inode_swap(inode);
+}
+
+bool sim_disk_lose_page(const char *directory, uint64_t position)
+{
+        size_t len = strlen(directory);
+        for (uint32_t i = 0; i < SIM_INODES_MAX; i++) {
+                struct sim_inode *inode = &inodes[i];
+                uint64_t base;
+                if (!inode->used || inode->directory || inode->maps == 0 || inode->lost != 0 ||
+                    strncmp(inode->path, directory, len) != 0 || inode->path[len] != '/' ||
+                    strstr(inode->path, ".segment") == NULL)
+                        continue;
+                memcpy(&base, inode->bytes + 24, sizeof(base)); /* journal/journal.h */
+                if (position < base || position - base >= inode->size)
+                        continue;
+                uint64_t at = (position - base + SIM_PAGE - 1) / SIM_PAGE * SIM_PAGE;
+                if (at + SIM_PAGE >= inode->size)
+                        return false;
+                inode_lose(inode, at);
+                return true;
+        }
+        return false;
+}
+
 /* ---------------------------------------------------------------------------------------------- space and faults */
 
 uint64_t sim_disk_used_bytes(void)
@@ -189,8 +258,10 @@ static int failed(int error)
 static void inode_resize(struct sim_inode *inode, uint64_t size)
 {
         SIM_CHECK(size <= SIM_FILE_BYTES);
+        inode_swap(inode);
         if (size < inode->size)
                 memset(inode->bytes + size, 0, inode->size - size);
+        inode_swap(inode);
         inode->size = size;
         if (size > inode->high)
                 inode->high = size;
@@ -284,14 +355,16 @@ int64_t disk_birth_ms(int fd)
 
 ssize_t disk_read(int fd, void *to, size_t bytes, uint64_t offset)
 {
-        const struct sim_inode *inode = inode_of(fd);
+        struct sim_inode *inode = inode_of(fd);
         if (sim_chance(sim_disk_faults.read_eio))
                 return failed(EIO);
         if (offset >= inode->size)
                 return 0;
         if (bytes > inode->size - offset)
                 bytes = inode->size - offset;
+        inode_swap(inode);
         memcpy(to, inode->bytes + offset, bytes);
+        inode_swap(inode);
         return (ssize_t)bytes;
 }
 
@@ -309,7 +382,9 @@ ssize_t disk_write(int fd, const void *from, size_t bytes, uint64_t offset)
                 return failed(ENOSPC);
         if (offset + bytes > inode->size)
                 inode_resize(inode, offset + bytes);
+        inode_swap(inode);
         memcpy(inode->bytes + offset, from, bytes);
+        inode_swap(inode);
         return (ssize_t)bytes;
 }
 
@@ -358,7 +433,9 @@ int disk_zero(int fd, uint64_t offset, uint64_t bytes)
         SIM_CHECK(offset + bytes <= inode->size);
         if (sim_chance(0.5))
                 return failed(EOPNOTSUPP);
+        inode_swap(inode);
         memset(inode->bytes + offset, 0, bytes);
+        inode_swap(inode);
         return 0;
 }
 
@@ -417,7 +494,9 @@ int disk_sync(int fd)
 {
         struct sim_inode *inode = inode_of(fd);
         bool fails = sim_chance(sim_disk_faults.sync_eio);
+        inode_swap(inode);
         inode_write_back(inode, fails);
+        inode_swap(inode);
         sim_clock_advance(sim_below(2000000));
         return fails ? failed(EIO) : 0;
 }
@@ -440,21 +519,23 @@ void *disk_map(int fd, uint64_t bytes, bool writable)
                 errno = ENOMEM;
                 return NULL;
         }
+        inode->maps++;
         return inode->bytes;
 }
 
 void disk_unmap(void *map, uint64_t bytes)
 {
-        (void)map;
+        struct sim_inode *inode = inode_of_map(map);
         (void)bytes;
+        if (inode != NULL && inode->maps > 0 && --inode->maps == 0)
+                inode_unmapped(inode);
 }
 
-/* Pages do not vanish here: tests/unit/journal_disk_test.c and tests/faults take them away. */
 const _Atomic uint32_t *disk_lost(const void *map)
 {
         static const _Atomic uint32_t none;
-        (void)map;
-        return &none;
+        const struct sim_inode *inode = inode_of_map(map);
+        return inode == NULL ? &none : &inode->lost;
 }
 
 bool disk_guard(void *map, uint64_t bytes, bool writable)
@@ -472,7 +553,13 @@ void disk_guard_forget(const void *map)
 
 int disk_map_again(int fd, void *map, uint64_t bytes)
 {
-        sim_fail("nothing was lost of the mapping %p of descriptor %d, %llu bytes", map, fd, (unsigned long long)bytes);
+        struct sim_inode *inode = inode_of(fd);
+        (void)bytes;
+        SIM_CHECK(inode->bytes == map);
+        uint32_t maps = inode->maps;
+        inode_unmapped(inode);
+        inode->maps = maps;
+        return 0;
 }
 
 int disk_populate(void *map, uint64_t bytes)
@@ -613,6 +700,7 @@ void sim_disk_process_ended(void)
                 fds[i].used = false;
         for (uint32_t i = 0; i < SIM_INODES_MAX; i++) {
                 inodes[i].opens = 0;
+                inode_unmapped(&inodes[i]);
                 inodes[i].locked = false;
                 if (inodes[i].used)
                         inode_forget(&inodes[i]);
@@ -665,5 +753,5 @@ void sim_disk_each(const char *prefix, void (*each)(void *context, const char *p
         for (uint32_t i = 0; i < SIM_INODES_MAX; i++)
                 if (inodes[i].used && !inodes[i].directory && inodes[i].path[0] != '\0' &&
                     strncmp(inodes[i].path, prefix, strlen(prefix)) == 0)
-                        each(context, inodes[i].path, slice_of(inodes[i].bytes, inodes[i].size));
+                        each(context, inodes[i].path, slice_of(inodes[i].bytes, inodes[i].size)); /* none is mapped */
 }

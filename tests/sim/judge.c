@@ -81,7 +81,8 @@ static void judge_count_file(void *context, const char *path, struct slice conte
                 at += sizeof(field) - 1;
                 unsigned long id = strtoul((const char *)at, NULL, 10);
                 const uint8_t *line_end = memchr(at, '\n', (size_t)(end - at));
-                bool torn = line_end == NULL || memchr(at, '\0', (size_t)(line_end - at)) != NULL;
+                bool torn = line_end == NULL || memchr(at, '\0', (size_t)(line_end - at)) != NULL ||
+                            strspn((const char *)at, "0123456789") != 8 || at[8] != '"';
                 /* With durability process nothing is synced, and a rotated file is not looked at again. */
                 bool excused = !world.host && world.result.power_cuts > 0 && strcmp(path, WORLD_FILE) != 0;
                 if (torn && !excused)
@@ -218,8 +219,11 @@ static void judge_dead_letters(void)
                                 journal_target_get(world.router.journals[log], world.targets[i].numbers[log], &state));
                         counted += state.dead_lettered;
                 }
-                for (uint32_t id = 0; id < world.events_count; id++)
-                        kept += letters[world.targets[i].sink][id] > 0;
+                /* Each event once, but those that a log has twice (judge_accepted()). */
+                for (uint32_t id = 0; id < world.events_count; id++) {
+                        uint32_t own = letters[world.targets[i].sink][id];
+                        kept += world.result.pages_lost > 0 ? own : own > 0;
+                }
                 if (kept < counted)
                         sim_fail("target %u dead-lettered %llu events, and %llu are in the dead letters", i,
                                  (unsigned long long)counted, (unsigned long long)kept);
@@ -239,7 +243,8 @@ static void judge_cloudwatch(void)
         if (!world.skips_ambiguous && endpoint->counted + shed < least)
                 sim_fail("CloudWatch counted %llu of %llu", (unsigned long long)endpoint->counted,
                          (unsigned long long)least);
-        if (world.result.power_cuts == 0 && endpoint->counted > most + endpoint->ambiguous)
+        if (world.result.power_cuts == 0 && world.result.pages_lost == 0 &&
+            endpoint->counted > most + endpoint->ambiguous)
                 sim_fail("CloudWatch counted %llu for %llu events; only %llu were ambiguous",
                          (unsigned long long)endpoint->counted, (unsigned long long)most,
                          (unsigned long long)endpoint->ambiguous);
@@ -265,7 +270,8 @@ static void judge_accepted(void)
         for (uint32_t i = 0; i < world.targets_count; i++) {
                 uint64_t accepted = judge_count_accepted(world.targets[i].numbers);
                 uint64_t expected = judge_expected(world.targets[i].sink, true);
-                if (accepted != expected)
+                /* What a log had of a visit that another one gave up for a lost page is taken again. */
+                if (accepted < expected || (accepted > expected && world.result.pages_lost == 0))
                         sim_fail("target %u accepted %llu of %llu published events", i, (unsigned long long)accepted,
                                  (unsigned long long)expected);
         }
@@ -273,6 +279,8 @@ static void judge_accepted(void)
                 unmatched += world.events[id].set == SET_UNKNOWN;
                 rejected += world.events[id].set == SET_MALFORMED;
         }
+        if (world.result.pages_lost > 0)
+                return;
         if (judge_count_accepted(world.unmatched) != unmatched || judge_count_accepted(world.rejected) != rejected)
                 sim_fail("unmatched %llu of %llu, rejected %llu of %llu",
                          (unsigned long long)judge_count_accepted(world.unmatched), (unsigned long long)unmatched,

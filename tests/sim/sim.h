@@ -64,6 +64,8 @@ extern struct sim_disk_faults sim_disk_faults;
 void sim_disk_process_ended(void);
 /* The host is gone: of what was not synced, any part may be there, in pieces down to sectors and less. */
 void sim_disk_power_cut(void);
+/* A page of a log's mapping is lost: the first that has nothing before `position`. False: it is mapped nowhere. */
+bool sim_disk_lose_page(const char *directory, uint64_t position);
 uint64_t sim_disk_used_bytes(void);
 /* Somebody made it long ago. */
 void sim_disk_make_directory(const char *path);
@@ -140,7 +142,8 @@ bool sim_endpoint_breaks(struct sim_endpoint *endpoint);
 /* ---- world.c */
 
 struct sim_result {
-        uint64_t published, received, duplicates, shed, dead_lettered, kills, power_cuts, starts, failed_starts;
+        uint64_t published, received, duplicates, shed, dead_lettered, pages_lost, kills, power_cuts, starts,
+                failed_starts;
         uint64_t disk_full, sim_ms;
 };
 /* One seed, from an empty disk to an empty journal. Fails by sim_fail(). */

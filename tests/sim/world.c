@@ -503,6 +503,18 @@ static void end_gracefully(void *unused)
         sim_network_sleeps(false);
 }
 
+/* The disk cannot back the page that comes next in a log. What was published does not stand there. */
+static bool world_lose_page(void)
+{
+        uint32_t log = (uint32_t)sim_below(world.logs_count);
+        const char *directory = log == 0 ? WORLD_DIRECTORY "/journal/0" : WORLD_DIRECTORY "/journal/0.Open";
+        if (!sim_disk_lose_page(directory, journal_committed_position(world.router.journals[log])))
+                return false;
+        sim_note("a page of log %u is lost", log);
+        world.result.pages_lost++;
+        return true;
+}
+
 static void world_step(void)
 {
         static void (*const turns[])(void *) = {turn_shard, turn_worker, turn_helper};
@@ -512,6 +524,11 @@ static void world_step(void)
         void (*turn)(void *) = turns[sim_below(10) < 5 ? 1 : sim_below(2) * 2];
         if (!world.faults_off && sim_chance(world.kill_chance / 4))
                 turn = end_gracefully;
+        /* Often enough the router is killed before it has come over it. */
+        if (!world.faults_off && sim_chance(world.page_loss) && world_lose_page()) {
+                turn = turn_shard;
+                blocks_until = sim_chance(0.5) ? 1 + sim_below(sim_chance(0.5) ? 3000 : 30000) : 0;
+        }
         bool killed = sim_run(turn, NULL, blocks_until);
         sim_network_sleeps(false);
         if (killed) {
@@ -594,6 +611,7 @@ static void world_choose(void)
         world.disk_trouble = world.bulkhead || sim_chance(0.6) ? 0 : some(0.1);
         world.events_wanted = 20 + (uint32_t)sim_below(sim_chance(0.8) ? 150 : 800);
         world.big_percent = (uint32_t)sim_below(sim_chance(0.7) ? 5 : 60);
+        world.page_loss = world.bulkhead ? 0 : sim_chance(0.2) ? 0.01 : 0;
         world.lanes_count = 1 + (uint32_t)sim_below(WORLD_LANES_MAX);
         settings.journal.durability_host = world.host;
         settings.journal.pressure = (struct rules_pressure){.shed_count = world.sheds};
@@ -626,10 +644,12 @@ static void world_choose(void)
                 world.events_wanted += 300;
         }
         world_choose_disk_faults(world.disk_trouble);
-        sim_note("host %d skip %d power %d bulkhead %d tiny %d sheds %d kill %.4f requests %.3f disk %.3f events %u "
+        sim_note("host %d skip %d power %d bulkhead %d tiny %d sheds %d pages %.3f kill %.4f requests %.3f disk %.3f "
+                 "events %u "
                  "lanes %u",
                  world.host, world.skips_ambiguous, world.power_cuts, world.bulkhead, world.tiny_journal, world.sheds,
-                 world.kill_chance, world.request_trouble, world.disk_trouble, world.events_wanted, world.lanes_count);
+                 world.page_loss, world.kill_chance, world.request_trouble, world.disk_trouble, world.events_wanted,
+                 world.lanes_count);
 }
 
 static void world_trouble(void)

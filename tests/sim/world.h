@@ -55,7 +55,7 @@ struct world_target {
 struct world {
         /* by the seed */
         bool host, skips_ambiguous, power_cuts, bulkhead, tiny_journal, sheds;
-        double kill_chance, request_trouble, disk_trouble;
+        double page_loss, kill_chance, request_trouble, disk_trouble;
         uint32_t events_wanted, lanes_count, big_percent, batch_bytes;
 
         /* the router, when it runs */

@@ -280,6 +280,32 @@ Test(journal_disk, a_page_lost_ahead_of_the_writer_costs_no_event)
         journal_close(journal);
 }
 
+Test(journal_disk, nothing_stands_behind_a_record_that_is_not_there)
+{
+        struct journal_recovery recovery;
+        struct journal *journal = must_open(JOURNAL_DURABILITY_PROCESS, &recovery);
+        cr_assert_eq(append_kept(journal), 0);
+        uint64_t position = journal_committed_position(journal), damaged;
+        cut_segment(0, (off_t)(position % MIB + 8191) / 4096 * 4096);
+        /* One visit that comes to the lost page in its middle. */
+        enum err_code code = ERR_OK;
+        uint32_t taken = 0;
+        for (; taken < 1000 && code == ERR_OK; taken++)
+                code = journal_files_append(journal, 7, MEAN, 1);
+        cr_assert_eq(code, ERR_CORRUPT, "%s", err_name(code));
+        cr_assert_lt(journal_last_position(journal), position + 4 * 4096, "record %u", taken);
+        /* It is taken back as a whole. */
+        cr_assert_eq(journal_committed_position(journal), position);
+        cr_assert_eq(append_kept(journal), 0);
+        cr_assert_eq(count_whole(journal, 0, &damaged), 2);
+        cr_assert_eq(damaged, 0);
+        journal_close(journal);
+        journal = must_open(JOURNAL_DURABILITY_PROCESS, &recovery);
+        cr_assert_eq(recovery.records, 2);
+        cr_assert_eq(recovery.lost_records, 0);
+        journal_close(journal);
+}
+
 Test(journal_disk, pages_lost_behind_the_writer_are_told_and_counted)
 {
         struct journal_recovery recovery;
