@@ -8,16 +8,16 @@
  * settings of today those of yesterday would not be found. Copies of earlier versions have no such line. */
 #include "base/file.h"
 #include "base/log.h"
+#include "io/disk.h"
 #include "router/router_internal.h"
 
-#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define KEPT_SUFFIX          ".yaml"
 #define KEPT_HEAD            "# sendring-plan 1 "
@@ -88,6 +88,15 @@ static enum err_code kept_add(struct router *router, uint64_t number, struct err
         return ERR_OK;
 }
 
+/* What stays is found by the next start. */
+static void kept_remove(const char *directory, const char *name)
+{
+        char path[PATH_MAX];
+        int used = snprintf(path, sizeof(path), "%s/%s", directory, name);
+        if (used > 0 && (size_t)used < sizeof(path))
+                (void)disk_unlink(AT_FDCWD, path); /* as said */
+}
+
 enum err_code router_kept_open(struct router *router, struct err *reterr)
 {
         char path[PATH_MAX];
@@ -97,21 +106,19 @@ enum err_code router_kept_open(struct router *router, struct err *reterr)
         enum err_code code = file_make_directory(path, reterr);
         if (code != ERR_OK)
                 return code;
-        DIR *directory = opendir(path);
-        if (directory == NULL)
+        struct disk_list *list = disk_list_open(AT_FDCWD, path);
+        if (list == NULL)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot list %s", path);
-        for (const struct dirent *entry = readdir(directory); entry != NULL && code == ERR_OK;
-             entry = readdir(directory)) {
-                struct slice name = slice_of_text(entry->d_name);
-                size_t digits = name.len < strlen(KEPT_SUFFIX) ? 0 : name.len - strlen(KEPT_SUFFIX);
+        for (const char *name = disk_list_next(list); name != NULL && code == ERR_OK; name = disk_list_next(list)) {
+                size_t len = strlen(name), digits = len < strlen(KEPT_SUFFIX) ? 0 : len - strlen(KEPT_SUFFIX);
                 uint64_t number = 0;
-                if (slice_to_u64(slice_of(name.ptr, digits), UINT64_MAX - 1, &number) &&
-                    strcmp(entry->d_name + digits, KEPT_SUFFIX) == 0)
+                if (slice_to_u64(slice_of(name, digits), UINT64_MAX - 1, &number) &&
+                    strcmp(name + digits, KEPT_SUFFIX) == 0)
                         code = kept_add(router, number, reterr);
-                else if (entry->d_name[0] != '.')
-                        (void)unlinkat(dirfd(directory), entry->d_name, 0); /* half written, when a router was killed */
+                else if (name[0] != '.')
+                        kept_remove(path, name); /* half written, when a router was killed */
         }
-        (void)closedir(directory); /* opened for reading only */
+        disk_list_close(list);
         if (router->kept_count > 0)
                 qsort(router->kept, router->kept_count, sizeof(*router->kept), kept_compare);
         return code;
@@ -187,7 +194,7 @@ void router_kept_forget(struct router *router)
                 if (needed)
                         router->kept[kept++] = router->kept[i];
                 else if (kept_path(router, router->kept[i], path))
-                        (void)unlink(path); /* the next start finds it and tries again */
+                        (void)disk_unlink(AT_FDCWD, path); /* the next start finds it and tries again */
         }
         router->kept_count = kept;
 }

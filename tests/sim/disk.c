@@ -679,6 +679,91 @@ enum err_code __wrap_file_make_directory(const char *path, struct err *reterr)
         return ERR_OK;
 }
 
+/* base/file.h, too: through the seam, with its faults. */
+enum err_code __wrap_file_read(struct arena *arena, const char *path, size_t max_bytes, struct slice *ret_bytes,
+                               struct err *reterr);
+enum err_code __wrap_file_replace(const char *path, struct slice bytes, struct err *reterr);
+static uint64_t replace_failures;
+
+enum err_code __wrap_file_read(struct arena *arena, const char *path, size_t max_bytes, struct slice *ret_bytes,
+                               struct err *reterr)
+{
+        struct stat status;
+        int fd = disk_open(AT_FDCWD, path, O_RDONLY, 0);
+        if (fd < 0)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open %s", path);
+        SIM_CHECK(disk_stat(fd, &status) == 0 && (uint64_t)status.st_size <= max_bytes);
+        uint8_t *bytes = arena_alloc(arena, (size_t)status.st_size + 1);
+        SIM_CHECK(bytes != NULL);
+        ssize_t got = disk_read(fd, bytes, (size_t)status.st_size, 0);
+        (void)disk_close(fd); /* opened for reading only */
+        if (got != status.st_size)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot read %s", path);
+        *ret_bytes = slice_of(bytes, (size_t)got);
+        return ERR_OK;
+}
+
+enum err_code __wrap_file_replace(const char *path, struct slice bytes, struct err *reterr)
+{
+        char fresh[SIM_PATH_BYTES], directory[SIM_PATH_BYTES];
+        SIM_CHECK(snprintf(fresh, sizeof(fresh), "%s.new", path) < (int)sizeof(fresh));
+        (void)snprintf(directory, sizeof(directory), "%.*s", (int)(strrchr(path, '/') - path), path); /* shorter */
+        int fd = disk_open(AT_FDCWD, fresh, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        bool done = fd >= 0;
+        for (uint64_t at = 0; at < bytes.len && done;) {
+                ssize_t wrote = disk_write(fd, bytes.ptr + at, bytes.len - at, at);
+                done = wrote > 0;
+                at += done ? (uint64_t)wrote : 0;
+        }
+        done = done && disk_sync(fd) == 0;
+        if (fd >= 0)
+                (void)disk_close(fd); /* synced, or given up */
+        done = done && disk_rename(AT_FDCWD, fresh, AT_FDCWD, path, true) == 0;
+        int directory_fd = done ? disk_open(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY, 0) : -1;
+        done = directory_fd >= 0 && disk_sync_directory(directory_fd) == 0;
+        if (directory_fd >= 0)
+                (void)disk_close(directory_fd); /* a directory */
+        replace_failures += !done;
+        return done ? ERR_OK : err_set_errno(reterr, ERR_SYSTEM, errno, "cannot replace %s", path);
+}
+
+uint64_t sim_disk_replace_failures(void)
+{
+        return replace_failures;
+}
+
+void sim_disk_put(const char *path, struct slice content)
+{
+        struct sim_inode *inode = inode_by_path(path);
+        if (inode == NULL)
+                inode = inode_make(path, false);
+        SIM_CHECK(content.len <= SIM_FILE_BYTES);
+        inode_resize(inode, 0);
+        inode_resize(inode, content.len);
+        memcpy(inode->bytes, content.ptr, content.len);
+        inode_write_back(inode, false);
+}
+
+bool sim_disk_damage(const char *path)
+{
+        struct sim_inode *inode = inode_by_path(path);
+        if (inode == NULL || inode->size == 0)
+                return false;
+        if (sim_chance(0.3)) {
+                inode->path[0] = '\0'; /* and with it its name on the disk */
+                inode_forget(inode);
+                return true;
+        }
+        uint64_t page = sim_below((inode->size + SIM_PAGE - 1) / SIM_PAGE) * SIM_PAGE;
+        uint64_t bytes = sim_chance(0.5) ? SIM_PAGE : SIM_SECTOR * (1 + sim_below(SIM_PAGE / SIM_SECTOR - 1));
+        if (bytes > inode->size - page)
+                bytes = inode->size - page;
+        memset(inode->bytes + page, 0, bytes);
+        memset(inode->clean + page, 0, bytes);
+        memset(inode->durable + page, 0, bytes);
+        return true;
+}
+
 /* ---------------------------------------------------------------------------------------------- for network.c */
 
 int32_t sim_disk_io_write(int fd, const void *from, size_t bytes, uint64_t offset)

@@ -61,7 +61,7 @@ void sim_judge_bulkhead(void)
                 return;
         for (uint32_t id = 0; id < world.events_count; id++) {
                 const struct world_event *event = &world.events[id];
-                if (event->published_ns + 3 * CLOCK_NS_PER_S < sim_now_ns() && world_routes[event->set][SINK_BETA] &&
+                if (event->published_ns + 3 * CLOCK_NS_PER_S < sim_now_ns() && (event->must >> SINK_BETA & 1) != 0 &&
                     sim_endpoints[1].received[id] == 0)
                         sim_fail("event %u waits for beta for %llu ms because alpha is dead", id,
                                  (unsigned long long)((sim_now_ns() - event->published_ns) / CLOCK_NS_PER_MS));
@@ -95,18 +95,58 @@ static void judge_count_file(void *context, const char *path, struct slice conte
         }
 }
 
+struct judge_counts {
+        uint64_t accepted, shed, dead_lettered;
+};
+/* Behind those of the sinks. */
+#define JUDGE_UNMATCHED SINKS_COUNT
+#define JUDGE_REJECTED  (SINKS_COUNT + 1)
+
 /* How often the dead letters name each event, by sink. */
 static uint32_t letters[SINKS_COUNT][WORLD_EVENTS_MAX];
 
 static enum world_sink judge_sink_of(struct slice key)
 {
-        for (uint32_t i = 0; i < world.targets_count; i++) {
-                struct journal_target_state state;
-                if (journal_target_get(world.router.journals[0], world.targets[i].numbers[0], &state) &&
-                    slice_equal(slice_of_text(state.key), key))
-                        return world.targets[i].sink;
+        static const char *const marks[SINKS_COUNT] = {"deliverystream/alpha", "deliverystream/beta", WORLD_FILE,
+                                                       "deliverystream/gamma", "cloudwatch "};
+        for (unsigned sink = 0; sink < SINKS_COUNT; sink++)
+                if (memmem(key.ptr, key.len, marks[sink], strlen(marks[sink])) != NULL)
+                        return (enum world_sink)sink;
+        return SINKS_COUNT; /* of those that only count, or a number that nobody has */
+}
+
+static void judge_add(const struct journal_target_state *state, struct judge_counts *counts)
+{
+        counts->accepted += state->accepted;
+        counts->shed += state->shed;
+        counts->dead_lettered += state->dead_lettered;
+}
+
+/* What the ledgers of all logs say. */
+static void judge_count(struct judge_counts ret_counts[SINKS_COUNT + 2])
+{
+        memset(ret_counts, 0, (SINKS_COUNT + 2) * sizeof(*ret_counts));
+        /* A copy of the sets that could not be written or read lets a restart shed what waits for who is not named. A
+         * target that is named no more and refuses is not waited for. */
+        const bool may_shed =
+                world.reloads && (world.refuses || world.disk_trouble > 0 || sim_disk_replace_failures() > 0);
+        for (uint32_t log = 0; log < world.logs_count; log++) {
+                struct journal *journal = world.router.journals[log];
+                for (uint32_t number = 0; number < journal_targets_count(journal); number++) {
+                        struct journal_target_state state;
+                        SIM_CHECK(journal_target_get(journal, (uint16_t)number, &state));
+                        enum world_sink sink = judge_sink_of(slice_of_text(state.key));
+                        if (sink != SINKS_COUNT && log == 0 && state.shed > 0 && !may_shed)
+                                sim_fail("target %s shed %llu events that nobody may shed", state.key,
+                                         (unsigned long long)state.shed);
+                        if (sink != SINKS_COUNT)
+                                judge_add(&state, &ret_counts[sink]);
+                        else if (strcmp(state.key, ROUTER_TARGET_UNMATCHED) == 0)
+                                judge_add(&state, &ret_counts[JUDGE_UNMATCHED]);
+                        else if (strcmp(state.key, ROUTER_TARGET_REJECTED) == 0)
+                                judge_add(&state, &ret_counts[JUDGE_REJECTED]);
+                }
         }
-        sim_fail("a dead letter of target %.*s, which nobody has", SLICE_PRINTF(key));
 }
 
 /* A line whose checksum is wrong is none: tools do not see it either. */
@@ -131,7 +171,7 @@ static void judge_count_letters(void *context, const char *path, struct slice co
                 unsigned long id = strtoul(at + sizeof(field) - 1, NULL, 10);
                 SIM_CHECK(id < world.events_count);
                 const struct world_event *event = &world.events[id];
-                if (!world_routes[event->set][sink])
+                if (sink == SINKS_COUNT || (event->may >> sink & 1) == 0)
                         sim_fail("event %lu of set %d is a dead letter of sink %d", id, event->set, sink);
                 if (event->bytes * 2 < world.batch_bytes)
                         sim_fail("event %lu, %u bytes, is a dead letter", id, event->bytes);
@@ -142,28 +182,16 @@ static void judge_count_letters(void *context, const char *path, struct slice co
 static uint64_t judge_expected(enum world_sink sink, bool all)
 {
         uint64_t count = 0;
-        for (uint32_t id = 0; id < world.events_count; id++)
-                count += world_routes[world.events[id].set][sink] && (all || !world.events[id].excused);
+        for (uint32_t id = 0; id < world.events_count; id++) {
+                const struct world_event *event = &world.events[id];
+                count += all ? event->may >> sink & 1 : (event->must >> sink & 1) != 0 && !event->excused;
+        }
         return count;
 }
 
-static uint64_t judge_shed(uint32_t target)
+static void judge_arrived(const struct judge_counts *counted)
 {
-        uint64_t shed = 0;
-        for (uint32_t log = 0; log < world.logs_count; log++) {
-                struct journal_target_state state;
-                SIM_CHECK(journal_target_get(world.router.journals[log], world.targets[target].numbers[log], &state));
-                if (log == 0 && state.shed > 0)
-                        sim_fail("target %u shed %llu events that nobody may shed", target,
-                                 (unsigned long long)state.shed);
-                shed += state.shed;
-        }
-        return shed;
-}
-
-static void judge_arrived(void)
-{
-        uint64_t missing_open[SINKS_COUNT] = {0};
+        uint64_t missing[SINKS_COUNT] = {0};
         memset(file_seen, 0, sizeof(file_seen));
         sim_disk_each(WORLD_FILE, judge_count_file, NULL);
         memset(letters, 0, sizeof(letters));
@@ -174,123 +202,92 @@ static void judge_arrived(void)
                         [SINK_ALPHA] = sim_endpoints[0].received[id],
                         [SINK_BETA] = sim_endpoints[1].received[id],
                         [SINK_FILE] = file_seen[id],
+                        [SINK_GAMMA] = sim_endpoints[3].received[id],
                 };
                 for (uint32_t sink = 0; sink < SINK_CLOUDWATCH; sink++) {
-                        static const char *const names[] = {"alpha", "beta", "the file"};
-                        if (!world_routes[event->set][sink]) {
-                                if (counts[sink] > 0)
-                                        sim_fail("event %u of set %d came to %s", id, event->set, names[sink]);
-                                continue;
-                        }
-                        if (letters[sink][id] > 0) {
-                                world.result.dead_lettered++;
-                                continue;
-                        }
-                        if (counts[sink] == 0 && event->open && world.sheds && !event->excused) {
-                                missing_open[sink]++; /* as many as the ledger says are shed */
-                                continue;
-                        }
-                        if (counts[sink] == 0 && !event->excused)
-                                sim_fail("event %u is missing at %s (lane %u, published at %llu ms%s)", id, names[sink],
-                                         event->lane, (unsigned long long)(event->published_ns / CLOCK_NS_PER_MS),
-                                         event->flushed ? ", flushed" : "");
+                        static const char *const names[] = {"alpha", "beta", "the file", "gamma"};
+                        if (counts[sink] > 0 && (event->may >> sink & 1) == 0)
+                                sim_fail("event %u of set %d came to %s", id, event->set, names[sink]);
                         world.result.received += counts[sink] > 0;
                         world.result.duplicates += counts[sink] > 1 ? counts[sink] - 1 : 0;
+                        world.result.dead_lettered += letters[sink][id] > 0;
+                        if (counts[sink] > 0 || letters[sink][id] > 0 || (event->must >> sink & 1) == 0 ||
+                            event->excused)
+                                continue;
+                        /* As many as the ledger says were shed. */
+                        if (++missing[sink] > counted[sink].shed || (!(event->open && world.sheds) && !world.reloads))
+                                sim_fail("event %u is missing at %s (lane %u, published at %llu ms%s); %llu were shed",
+                                         id, names[sink], event->lane,
+                                         (unsigned long long)(event->published_ns / CLOCK_NS_PER_MS),
+                                         event->flushed ? ", flushed" : "", (unsigned long long)counted[sink].shed);
                 }
         }
-        for (uint32_t i = 0; i < world.targets_count; i++) {
-                uint64_t shed = judge_shed(i);
-                enum world_sink sink = world.targets[i].sink;
-                world.result.shed += shed;
-                if (sink != SINK_CLOUDWATCH && missing_open[sink] > shed)
-                        sim_fail("%llu Open events are missing at sink %d, and %llu were shed",
-                                 (unsigned long long)missing_open[sink], sink, (unsigned long long)shed);
-        }
+        for (uint32_t sink = 0; sink < SINKS_COUNT; sink++)
+                world.result.shed += counted[sink].shed;
 }
 
 /* Dead letters are written and synced before they count: never fewer of them than the ledger says. */
-static void judge_dead_letters(void)
+static void judge_dead_letters(const struct judge_counts *counted)
 {
-        for (uint32_t i = 0; i < world.targets_count; i++) {
-                uint64_t counted = 0, kept = 0;
-                for (uint32_t log = 0; log < world.logs_count; log++) {
-                        struct journal_target_state state;
-                        SIM_CHECK(
-                                journal_target_get(world.router.journals[log], world.targets[i].numbers[log], &state));
-                        counted += state.dead_lettered;
-                }
+        for (uint32_t sink = 0; sink < SINKS_COUNT; sink++) {
+                uint64_t kept = 0;
                 /* Each event once, but those that a log has twice (judge_accepted()). */
-                for (uint32_t id = 0; id < world.events_count; id++) {
-                        uint32_t own = letters[world.targets[i].sink][id];
-                        kept += world.result.pages_lost > 0 ? own : own > 0;
-                }
-                if (kept < counted)
-                        sim_fail("target %u dead-lettered %llu events, and %llu are in the dead letters", i,
-                                 (unsigned long long)counted, (unsigned long long)kept);
+                for (uint32_t id = 0; id < world.events_count; id++)
+                        kept += world.result.pages_lost > 0 ? letters[sink][id] : letters[sink][id] > 0;
+                if (kept < counted[sink].dead_lettered)
+                        sim_fail("sink %u: %llu events dead-lettered, and %llu are in the dead letters", sink,
+                                 (unsigned long long)counted[sink].dead_lettered, (unsigned long long)kept);
         }
 }
 
-static void judge_cloudwatch(void)
+static void judge_cloudwatch(const struct judge_counts *counted)
 {
         const struct sim_endpoint *endpoint = &sim_endpoints[2];
         uint64_t most = judge_expected(SINK_CLOUDWATCH, true), least = judge_expected(SINK_CLOUDWATCH, false);
         sim_note("cloudwatch: expected %llu to %llu counted %llu ambiguous %llu", (unsigned long long)least,
                  (unsigned long long)most, (unsigned long long)endpoint->counted,
                  (unsigned long long)endpoint->ambiguous);
-        uint64_t shed = 0;
-        for (uint32_t i = 0; i < world.targets_count; i++)
-                shed += world.targets[i].sink == SINK_CLOUDWATCH ? judge_shed(i) : 0;
-        if (!world.skips_ambiguous && endpoint->counted + shed < least)
+        if (!world.skips_ambiguous && endpoint->counted + counted[SINK_CLOUDWATCH].shed < least)
                 sim_fail("CloudWatch counted %llu of %llu", (unsigned long long)endpoint->counted,
                          (unsigned long long)least);
-        if (world.result.power_cuts == 0 && world.result.pages_lost == 0 &&
+        if (world.result.power_cuts == 0 && world.result.pages_lost == 0 && world.result.damaged == 0 &&
             endpoint->counted > most + endpoint->ambiguous)
                 sim_fail("CloudWatch counted %llu for %llu events; only %llu were ambiguous",
                          (unsigned long long)endpoint->counted, (unsigned long long)most,
                          (unsigned long long)endpoint->ambiguous);
 }
 
-static uint64_t judge_count_accepted(const uint16_t numbers[WORLD_LOGS_MAX])
+static void judge_between(uint32_t of, uint64_t accepted, uint64_t least, uint64_t most)
 {
-        uint64_t accepted = 0;
-        for (uint32_t log = 0; log < world.logs_count; log++) {
-                struct journal_target_state state;
-                SIM_CHECK(journal_target_get(world.router.journals[log], numbers[log], &state));
-                accepted += state.accepted;
-        }
-        return accepted;
+        /* What a log had of a visit that another one gave up for a lost page is taken again. */
+        if (accepted < least || (accepted > most && world.result.pages_lost == 0))
+                sim_fail("sink %u accepted %llu of %llu to %llu published events", of, (unsigned long long)accepted,
+                         (unsigned long long)least, (unsigned long long)most);
 }
 
 /* Exactly once from lane to journal. */
-static void judge_accepted(void)
+static void judge_accepted(const struct judge_counts *counted)
 {
         uint64_t unmatched = 0, rejected = 0;
         if (world.result.power_cuts > 0)
                 return; /* what was lost with the power was counted, or not */
-        for (uint32_t i = 0; i < world.targets_count; i++) {
-                uint64_t accepted = judge_count_accepted(world.targets[i].numbers);
-                uint64_t expected = judge_expected(world.targets[i].sink, true);
-                /* What a log had of a visit that another one gave up for a lost page is taken again. */
-                if (accepted < expected || (accepted > expected && world.result.pages_lost == 0))
-                        sim_fail("target %u accepted %llu of %llu published events", i, (unsigned long long)accepted,
-                                 (unsigned long long)expected);
-        }
+        for (uint32_t sink = 0; sink < SINKS_COUNT; sink++)
+                judge_between(sink, counted[sink].accepted, judge_expected((enum world_sink)sink, false),
+                              judge_expected((enum world_sink)sink, true));
         for (uint32_t id = 0; id < world.events_count; id++) {
                 unmatched += world.events[id].set == SET_UNKNOWN;
                 rejected += world.events[id].set == SET_MALFORMED;
         }
-        if (world.result.pages_lost > 0)
-                return;
-        if (judge_count_accepted(world.unmatched) != unmatched || judge_count_accepted(world.rejected) != rejected)
-                sim_fail("unmatched %llu of %llu, rejected %llu of %llu",
-                         (unsigned long long)judge_count_accepted(world.unmatched), (unsigned long long)unmatched,
-                         (unsigned long long)judge_count_accepted(world.rejected), (unsigned long long)rejected);
+        judge_between(JUDGE_UNMATCHED, counted[JUDGE_UNMATCHED].accepted, unmatched, unmatched);
+        judge_between(JUDGE_REJECTED, counted[JUDGE_REJECTED].accepted, rejected, rejected);
 }
 
 void sim_judge_end(void)
 {
-        judge_arrived();
-        judge_dead_letters();
-        judge_cloudwatch();
-        judge_accepted();
+        struct judge_counts counted[SINKS_COUNT + 2];
+        judge_count(counted);
+        judge_arrived(counted);
+        judge_dead_letters(counted);
+        judge_cloudwatch(counted);
+        judge_accepted(counted);
 }

@@ -5,6 +5,7 @@
  *
  *     main.c      seeds, one forked process each; what failed, and how to run it again
  *     world.c     one seed: producers, start, crashes, power cuts, faults, healing
+ *     plan.c      configuration-sets.yaml in several versions
  *     judge.c     what must hold, during it and at its end
  *     endpoints.c what the network leads to: Firehose and CloudWatch as far as requests and answers go, with faults
  *
@@ -66,9 +67,14 @@ void sim_disk_process_ended(void);
 void sim_disk_power_cut(void);
 /* A page of a log's mapping is lost: the first that has nothing before `position`. False: it is mapped nowhere. */
 bool sim_disk_lose_page(const char *directory, uint64_t position);
+/* While no process has it open: the file is gone, or a page of it, or the beginning of a page. False: there is none. */
+bool sim_disk_damage(const char *path);
 uint64_t sim_disk_used_bytes(void);
 /* Somebody made it long ago. */
 void sim_disk_make_directory(const char *path);
+/* Somebody writes a whole file, and is sure that it is on the disk. */
+void sim_disk_put(const char *path, struct slice content);
+uint64_t sim_disk_replace_failures(void); /* of file_replace(), so far */
 /* For io_write() and io_fdatasync(): as pwrite() and fdatasync(), with -errno. */
 int32_t sim_disk_io_write(int fd, const void *from, size_t bytes, uint64_t offset);
 int32_t sim_disk_io_sync(int fd);
@@ -143,7 +149,7 @@ bool sim_endpoint_breaks(struct sim_endpoint *endpoint);
 
 struct sim_result {
         uint64_t published, received, duplicates, shed, dead_lettered, pages_lost, kills, power_cuts, starts,
-                failed_starts;
+                failed_starts, reloads, damaged;
         uint64_t disk_full, sim_ms;
 };
 /* One seed, from an empty disk to an empty journal. Fails by sim_fail(). */

@@ -13,63 +13,17 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-const bool world_routes[SETS_COUNT][SINKS_COUNT] = {
-        [SET_ALPHA] = {[SINK_ALPHA] = true},
-        [SET_BETA] = {[SINK_BETA] = true, [SINK_CLOUDWATCH] = true},
-        [SET_FILE] = {[SINK_FILE] = true, [SINK_ALPHA] = true},
-        [SET_ALL] = {[SINK_ALPHA] = true, [SINK_BETA] = true, [SINK_FILE] = true, [SINK_CLOUDWATCH] = true},
-};
-
-static struct rules_plan *plan_packed, *plan_skip; /* the same sets; CloudWatch resends or skips what is ambiguous */
 static struct rules_settings settings;
 static struct credentials credentials;
 static struct egress_credentials credentials_shared;
-static struct counters_block blocks[3]; /* the worker, the shard, the helper */
-static struct counters_target_row rows[WORLD_TARGETS_MAX];
+static struct counters_block blocks[4]; /* the worker, the shard, the helper, control */
+static struct counters counters;        /* the page, for its rows */
+static const struct router_options router_options = {.keeper_fd = -1, .version = "sim"};
+#define WORLD_ROWS_MAX 16u
 
 struct world world;
 
 /* ---------------------------------------------------------------------------------------------- once a process */
-
-static struct rules_plan *world_plan(const char *ambiguous)
-{
-        static const char sets[] = "ConfigurationSets:\n"
-                                   "- ConfigurationSetName: set-0\n  EventDestinations: [%s]\n"
-                                   "- ConfigurationSetName: set-1\n  EventDestinations: [%s, %s]\n"
-                                   "- ConfigurationSetName: set-2\n  EventDestinations: [%s, %s]\n"
-                                   "- ConfigurationSetName: set-3\n  EventDestinations: [%s, %s, %s, %s]\n";
-        static const char alpha[] =
-                "{EventDestinationName: alpha, EventDestination: {Enabled: true, MatchingEventTypes: [SEND, OPEN], "
-                "KinesisFirehoseDestination: {IamRoleArn: 'arn:aws:iam::123456789012:role/r', DeliveryStreamArn: "
-                "'arn:aws:firehose:us-east-1:123456789012:deliverystream/alpha'}, Sendring: {Endpoint: "
-                "'http://127.0.0.1:7000'}}}";
-        static const char beta[] =
-                "{EventDestinationName: beta, EventDestination: {Enabled: true, MatchingEventTypes: [SEND, OPEN], "
-                "KinesisFirehoseDestination: {IamRoleArn: 'arn:aws:iam::123456789012:role/r', DeliveryStreamArn: "
-                "'arn:aws:firehose:us-east-1:123456789012:deliverystream/beta'}, Sendring: {Packing: none, Endpoint: "
-                "'http://127.0.0.1:7001'}}}";
-        static const char file[] =
-                "{EventDestinationName: file, EventDestination: {Enabled: true, MatchingEventTypes: [SEND, OPEN], "
-                "Sendring: {FileDestination: {Path: " WORLD_FILE ", RotateBytes: 64KiB}}}}";
-        char cloudwatch[512];
-        char *text = NULL;
-        (void)snprintf(cloudwatch, sizeof(cloudwatch),
-                       "{EventDestinationName: cw, EventDestination: {Enabled: true, MatchingEventTypes: [SEND, OPEN], "
-                       "CloudWatchDestination: {DimensionConfigurations: [{DimensionName: 'ses:configuration-set', "
-                       "DimensionValueSource: MESSAGE_TAG, DefaultDimensionValue: none}]}, Sendring: {Period: 1s, "
-                       "Protocol: json, Compression: none, AmbiguousTimeout: %s}}}",
-                       ambiguous);
-        SIM_CHECK(asprintf(&text, sets, alpha, beta, cloudwatch, file, alpha, alpha, beta, file, cloudwatch) > 0);
-        struct rules_report report;
-        struct rules_plan *plan = NULL;
-        rules_report_init(&report);
-        if (rules_plan_parse("sim.yaml", slice_of_text(text), &settings, &plan, &report) != ERR_OK)
-                rules_report_print(&report, stderr);
-        SIM_CHECK(plan != NULL && rules_plan_targets_count(plan) == SINKS_COUNT);
-        rules_report_release(&report);
-        free(text);
-        return plan;
-}
 
 void sim_world_prepare(void)
 {
@@ -79,6 +33,7 @@ void sim_world_prepare(void)
                 .account_id = "123456789012",
                 .partition = "aws",
                 .default_configuration_set = "",
+                .configuration_sets_path = WORLD_SETS,
         };
         settings.egress.linger_ms = 20;
         settings.egress.batch_bytes_max = 256 * 1024;
@@ -94,8 +49,6 @@ void sim_world_prepare(void)
         settings.router.nap_window_ms = 10;
         (void)snprintf(settings.egress.cloudwatch.url, sizeof(settings.egress.cloudwatch.url), "http://127.0.0.1:%u",
                        WORLD_PORT + 2);
-        plan_packed = world_plan("resend");
-        plan_skip = world_plan("skip");
         (void)snprintf(credentials.access_key_id, sizeof(credentials.access_key_id), "AKIDEXAMPLE");
         (void)snprintf(credentials.secret_access_key, sizeof(credentials.secret_access_key), "secret");
         atomic_store_explicit(&credentials_shared.current, &credentials, memory_order_relaxed);
@@ -193,6 +146,36 @@ static size_t world_encode(uint32_t id, const struct world_event *event, uint32_
         return bytes;
 }
 
+/* It may be routed by these sets as well. */
+static void world_route(struct world_event *event, uint32_t plans)
+{
+        for (uint32_t plan = 0; plan < SIM_PLANS_COUNT; plan++) {
+                if ((plans >> plan & 1) == 0)
+                        continue;
+                uint8_t sinks = sim_plan_sinks(plan, event->set, event->open);
+                event->must &= sinks;
+                event->may |= sinks;
+        }
+}
+
+/* Somebody writes another configuration-sets.yaml, and most times asks for a reload. What no shard has taken yet may
+ * go by it. */
+static void world_edit(void)
+{
+        world.plan = (uint32_t)sim_below(SIM_PLANS_COUNT);
+        world.plans |= 1u << world.plan;
+        sim_disk_put(WORLD_SETS, slice_of_text(sim_plan_text(world.plan, world.skips_ambiguous)));
+        for (uint32_t id = 0; id < world.events_count; id++) {
+                struct world_event *event = &world.events[id];
+                const struct world_lane *own = &world.lanes[event->lane];
+                if (event->lane_life == own->life && ring_lane_position(own->lane) < event->end_position)
+                        world_route(event, 1u << world.plan);
+        }
+        if (world.running && sim_chance(0.9))
+                world.router.reload_wanted = true;
+        sim_note("sets %u%s", world.plan, world.running && world.router.reload_wanted ? ", reload" : "");
+}
+
 /* False: the lane is full. */
 static bool world_publish(void)
 {
@@ -220,6 +203,8 @@ static bool world_publish(void)
         }
         SIM_CHECK(ring_commit(&own->producer, (uint32_t)len) == ERR_OK);
         event->bytes = (uint32_t)len;
+        event->must = UINT8_MAX;
+        world_route(event, world.plans);
         event->published_ns = sim_now_ns();
         event->end_position = own->producer.head;
         event->lane_life = own->life;
@@ -247,36 +232,19 @@ static void world_look_at_durable(void)
 
 /* ---------------------------------------------------------------------------------------------- the router */
 
-static const struct rules_plan *world_rules(void)
+/* What router/start.c does between the workers and the shards. */
+static enum err_code world_open_targets(struct router *router, struct err *reterr)
 {
-        return world.skips_ambiguous ? plan_skip : plan_packed;
-}
-
-static enum err_code world_open_targets(struct err *reterr)
-{
-        world.targets_count = rules_plan_targets_count(world_rules());
-        for (uint32_t i = 0; i < world.targets_count; i++) {
-                struct world_target *target = &world.targets[i];
-                const struct rules_target *spec = rules_plan_target(world_rules(), i);
-                target->sink = spec->service == RULES_SERVICE_FILE         ? SINK_FILE
-                               : spec->service == RULES_SERVICE_CLOUDWATCH ? SINK_CLOUDWATCH
-                               : !spec->packed                             ? SINK_BETA
-                                                                           : SINK_ALPHA;
-                enum err_code code = ERR_OK;
-                for (uint32_t log = 0; log < world.logs_count && code == ERR_OK; log++) {
-                        code = journal_target_register(world.router.journals[log], spec->key, &target->numbers[log],
-                                                       reterr);
-                        world.numbers[i][log] = target->numbers[log];
-                }
-                if (code != ERR_OK)
-                        return code;
-                world.workers[i] = 0;
-                code = egress_target_create(spec, world.numbers[i], world.worker, world.targets_count, &rows[i],
-                                            &target->target, reterr);
-                if (code != ERR_OK)
-                        return code;
-                SIM_CHECK(egress_worker_add_target(world.worker, target->target));
-        }
+        atomic_store_explicit(&router->counters.head->rows_used, 0, memory_order_relaxed); /* a new page */
+        enum err_code code = router_kept_open(router, reterr);
+        if (code == ERR_OK)
+                code = router_load_plan(router, &router->plan, reterr);
+        if (code != ERR_OK)
+                return code;
+        router_resume_targets(router);
+        router_retire_unknown(router);
+        router_sweep_outboxes(router);
+        world.plan_loaded = world.plan;
         return ERR_OK;
 }
 
@@ -294,14 +262,15 @@ static enum err_code world_open_log(uint32_t index, struct journal_recovery *rec
         };
         enum err_code code = journal_open(&options, journal, recovery, reterr);
         if (code == ERR_OK)
-                code = journal_target_register(*journal, SLICE(ROUTER_TARGET_UNMATCHED), &world.unmatched[index],
-                                               reterr);
+                code = journal_target_register(*journal, SLICE(ROUTER_TARGET_UNMATCHED),
+                                               &world.router.target_unmatched[index], reterr);
         if (code == ERR_OK)
-                code = journal_target_register(*journal, SLICE(ROUTER_TARGET_REJECTED), &world.rejected[index], reterr);
+                code = journal_target_register(*journal, SLICE(ROUTER_TARGET_REJECTED),
+                                               &world.router.target_rejected[index], reterr);
         if (code != ERR_OK)
                 return code;
-        journal_target_retire(*journal, world.unmatched[index]);
-        journal_target_retire(*journal, world.rejected[index]);
+        journal_target_retire(*journal, world.router.target_unmatched[index]);
+        journal_target_retire(*journal, world.router.target_rejected[index]);
         return ERR_OK;
 }
 
@@ -309,8 +278,13 @@ static enum err_code world_open_log(uint32_t index, struct journal_recovery *rec
 static void world_router_init(void)
 {
         struct router *router = &world.router;
-        *router = (struct router){
-                .settings = settings, .shards_count = 1, .workers_count = 1, .helper_counters = &blocks[2]};
+        *router = (struct router){.settings = settings,
+                                  .shards_count = 1,
+                                  .workers_count = 1,
+                                  .helper_counters = &blocks[2],
+                                  .own_counters = &blocks[3],
+                                  .counters = counters,
+                                  .options = &router_options};
         router->journals_count = world.logs_count;
         for (uint32_t i = 0; i < world.logs_count; i++) {
                 router->logs[i] = (struct router_journal){.type = i == 0 ? 0 : SENDRING_OPEN, .wanted = true};
@@ -352,16 +326,15 @@ static void world_start(void *unused)
         world.start_code = egress_worker_create(&worker_options, &world.worker, &err);
         router->workers[0] = world.worker;
         if (world.start_code == ERR_OK)
-                world.start_code = world_open_targets(&err);
+                world.start_code = world_open_targets(router, &err);
         if (world.start_code != ERR_OK)
                 goto out;
-        world.plan = (struct shard_plan){(struct rules_plan *)(uintptr_t)world_rules(), world.numbers, world.workers};
         const struct shard_class open_class = {
                 .type = SENDRING_OPEN,
                 .log = 1,
                 .journal = router->journals[1],
-                .target_unmatched = world.unmatched[1],
-                .target_rejected = world.rejected[1],
+                .target_unmatched = world.router.target_unmatched[1],
+                .target_rejected = world.router.target_rejected[1],
         };
         struct shard_options shard_options = {
                 .core = -1,
@@ -373,18 +346,18 @@ static void world_start(void *unused)
                 .workers = &world.worker,
                 .workers_count = 1,
                 .counters = &blocks[1],
-                .target_unmatched = world.unmatched[0],
-                .target_rejected = world.rejected[0],
+                .target_unmatched = world.router.target_unmatched[0],
+                .target_rejected = world.router.target_rejected[0],
                 .control_eventfd = -1,
         };
-        world.start_code = shard_create(&shard_options, &world.plan, &world.shard, &err);
+        world.start_code = shard_create(&shard_options, router->plan, &world.shard, &err);
+        router->shards[0] = world.shard;
 out:
         (void)snprintf(world.start_text, sizeof(world.start_text), "%s", err.text);
-        sim_note("start: %s targets %u,%u,%u,%u records %llu cut %llu quarantined %llu lost %llu %s",
-                 err_text(world.start_code), world.numbers[0][0], world.numbers[1][0], world.numbers[2][0],
-                 world.numbers[3][0], (unsigned long long)recovery.records, (unsigned long long)recovery.cut_bytes,
-                 (unsigned long long)recovery.quarantined_segments, (unsigned long long)recovery.lost_records,
-                 err.text);
+        sim_note("start: %s targets %u sets %u records %llu cut %llu quarantined %llu lost %llu %s",
+                 err_text(world.start_code), router->targets_count, world.plan, (unsigned long long)recovery.records,
+                 (unsigned long long)recovery.cut_bytes, (unsigned long long)recovery.quarantined_segments,
+                 (unsigned long long)recovery.lost_records, err.text);
         if (world.start_code == ERR_OK)
                 return;
         if (world.worker != NULL)
@@ -422,8 +395,21 @@ static void world_power_cut(void)
                 world_lane_open(i); /* the producers start anew, too */
 }
 
+/* A targets file that is not what it was; its copy is. */
+static void world_damage(void)
+{
+        uint32_t log = (uint32_t)sim_below(world.logs_count);
+        if (!sim_disk_damage(log == 0 ? WORLD_DIRECTORY "/journal/0/targets"
+                                      : WORLD_DIRECTORY "/journal/0.Open/targets"))
+                return;
+        sim_note("the targets file of log %u is damaged", log);
+        world.result.damaged++;
+}
+
 static void world_try_start(void)
 {
+        if (!world.faults_off && world.damages && sim_chance(0.1))
+                world_damage();
         uint64_t blocks_until = 0;
         world.result.starts++;
         if (!world.faults_off && sim_chance(world.kill_chance * 4))
@@ -482,6 +468,28 @@ static void turn_helper(void *unused)
         }
 }
 
+/* As the tick of router/router.c. */
+static void turn_control(void *unused)
+{
+        struct router *router = &world.router;
+        uint64_t reloads = counter_get(router->own_counters, COUNTER_control_reloads);
+        (void)unused;
+        if (router->reload_wanted)
+                router_reload(router);
+        if (counter_get(router->own_counters, COUNTER_control_reloads) != reloads) {
+                world.plan_loaded = world.plan;
+                world.result.reloads++;
+        }
+        router_settle_targets(router);
+}
+
+/* From when on everything goes by the file of now. */
+static void world_look_at_plan(void)
+{
+        if (world.running && world.plan_loaded == world.plan && shard_plan_seen(world.shard) == world.router.plan)
+                world.plans = 1u << world.plan;
+}
+
 static void end_gracefully(void *unused)
 {
         uint32_t events = 0;
@@ -522,6 +530,8 @@ static void world_step(void)
         if (!world.faults_off && sim_chance(world.kill_chance))
                 blocks_until = 1 + sim_below(sim_chance(0.5) ? 100 : 20000);
         void (*turn)(void *) = turns[sim_below(10) < 5 ? 1 : sim_below(2) * 2];
+        if (world.reloads && sim_chance(0.1))
+                turn = turn_control;
         if (!world.faults_off && sim_chance(world.kill_chance / 4))
                 turn = end_gracefully;
         /* Often enough the router is killed before it has come over it. */
@@ -541,6 +551,7 @@ static void world_step(void)
                 sim_disk_process_ended();
                 return;
         }
+        world_look_at_plan();
         if (!world.faults_off && world.power_cuts && sim_chance(world.kill_chance))
                 world_power_cut();
 }
@@ -583,6 +594,8 @@ static void world_choose_request_faults(struct sim_endpoint *endpoint, double tr
                 .twice = some(trouble / 4),
                 .slow = some(trouble / 4),
         };
+        const struct sim_request_faults *faults = &endpoint->faults;
+        world.refuses |= faults->garbage + faults->not_found + faults->denied + faults->skew > 0;
 }
 
 static void world_choose_disk_faults(double trouble)
@@ -611,6 +624,8 @@ static void world_choose(void)
         world.disk_trouble = world.bulkhead || sim_chance(0.6) ? 0 : some(0.1);
         world.events_wanted = 20 + (uint32_t)sim_below(sim_chance(0.8) ? 150 : 800);
         world.big_percent = (uint32_t)sim_below(sim_chance(0.7) ? 5 : 60);
+        world.reloads = !world.bulkhead && sim_chance(0.3);
+        world.damages = !world.bulkhead && sim_chance(0.1);
         world.page_loss = world.bulkhead ? 0 : sim_chance(0.2) ? 0.01 : 0;
         world.lanes_count = 1 + (uint32_t)sim_below(WORLD_LANES_MAX);
         settings.journal.durability_host = world.host;
@@ -623,9 +638,9 @@ static void world_choose(void)
                 world.big_percent += (uint32_t)sim_below(20);
         settings.egress.batch_bytes_max = world.batch_bytes;
         settings.egress.in_flight_max = 1 + (uint32_t)sim_below(4);
-        sim_endpoints_count = 3;
+        sim_endpoints_count = 4;
         for (uint32_t i = 0; i < sim_endpoints_count; i++) {
-                static const char *const names[] = {"alpha", "beta", "cloudwatch"};
+                static const char *const names[] = {"alpha", "beta", "cloudwatch", "gamma"};
                 sim_endpoints[i] = (struct sim_endpoint){
                         .name = names[i],
                         .service = i == 2 ? SIM_CLOUDWATCH : SIM_FIREHOSE,
@@ -644,12 +659,11 @@ static void world_choose(void)
                 world.events_wanted += 300;
         }
         world_choose_disk_faults(world.disk_trouble);
-        sim_note("host %d skip %d power %d bulkhead %d tiny %d sheds %d pages %.3f kill %.4f requests %.3f disk %.3f "
-                 "events %u "
-                 "lanes %u",
+        sim_note("host %d skip %d power %d bulkhead %d tiny %d sheds %d reloads %d damages %d pages %.3f kill %.4f "
+                 "requests %.3f disk %.3f events %u lanes %u",
                  world.host, world.skips_ambiguous, world.power_cuts, world.bulkhead, world.tiny_journal, world.sheds,
-                 world.page_loss, world.kill_chance, world.request_trouble, world.disk_trouble, world.events_wanted,
-                 world.lanes_count);
+                 world.reloads, world.damages, world.page_loss, world.kill_chance, world.request_trouble,
+                 world.disk_trouble, world.events_wanted, world.lanes_count);
 }
 
 static void world_trouble(void)
@@ -664,6 +678,8 @@ static void world_trouble(void)
                                 if (world.events_count >= world.events_wanted || !world_publish())
                                         break;
                 published_last = world.events_count;
+                if (world.reloads && sim_chance(0.01))
+                        world_edit();
                 if (!world.running) {
                         sim_clock_set(world.start_at_ns);
                         world_try_start();
@@ -693,12 +709,13 @@ static bool world_is_drained(void)
         for (uint32_t i = 0; i < world.lanes_count; i++)
                 if (ring_lane_position(world.lanes[i].lane) != world.lanes[i].producer.head)
                         return false;
-        for (uint32_t i = 0; i < world.targets_count; i++) {
-                for (uint32_t log = 0; log < world.logs_count; log++) {
+        for (uint32_t log = 0; log < world.logs_count; log++) {
+                struct journal *journal = world.router.journals[log];
+                for (uint32_t number = 0; number < journal_targets_count(journal); number++) {
                         struct journal_target_state state;
-                        SIM_CHECK(
-                                journal_target_get(world.router.journals[log], world.targets[i].numbers[log], &state));
-                        if (state.accepted != state.delivered + state.dead_lettered + state.shed + state.expired)
+                        SIM_CHECK(journal_target_get(journal, (uint16_t)number, &state));
+                        if (!state.retired &&
+                            state.accepted != state.delivered + state.dead_lettered + state.shed + state.expired)
                                 return false;
                 }
         }
@@ -725,10 +742,11 @@ static void world_heal(void)
                 world_step();
                 world_wait();
                 if (sim_now_ns() > until_ns || ++steps > WORLD_STEPS_MAX) {
-                        for (uint32_t i = 0; i < world.targets_count; i++) {
+                        for (uint32_t i = 0; i < world.router.targets_count; i++) {
                                 char error[200];
-                                counters_row_get_error(&rows[i], error, sizeof(error));
-                                sim_note("target %u: status %u last error %s", i, rows[i].status, error);
+                                counters_row_get_error(world.router.targets[i].row, error, sizeof(error));
+                                sim_note("target %u: status %u last error %s", i, world.router.targets[i].row->status,
+                                         error);
                         }
                         sim_fail("not everything is delivered %u s after the last fault",
                                  (unsigned)(WORLD_HEALED_NS / CLOCK_NS_PER_S));
@@ -742,6 +760,10 @@ void sim_world_run(struct sim_result *ret_result)
         struct err err;
         world_choose();
         sim_disk_make_directory("/var/log/sendring");
+        sim_disk_put(WORLD_SETS, slice_of_text(sim_plan_text(0, world.skips_ambiguous)));
+        world.plans = 1;
+        if (counters_create_in_memory(1, WORLD_ROWS_MAX, "sim", &counters, &err) != ERR_OK)
+                sim_fail("no counters: %s", err.text);
         if (ring_bed_create(&world.bed, &err) != ERR_OK)
                 sim_fail("no bed: %s", err.text);
         for (uint32_t i = 0; i < world.lanes_count; i++)

@@ -9,28 +9,28 @@
 #include "router/router_internal.h"
 #include "tests/sim/sim.h"
 
-#define WORLD_EVENTS_MAX  2048u
-#define WORLD_LANES_MAX   3u
-#define WORLD_TARGETS_MAX 8u
-#define WORLD_LOGS_MAX    2u                     /* of all types, and of Open where it is shed */
-#define WORLD_PORT        7000u                  /* and those after it; the plan names them */
-#define WORLD_HEALED_NS   (600 * CLOCK_NS_PER_S) /* the longest that healing may take */
-#define WORLD_STEPS_MAX   400000u
+#define WORLD_EVENTS_MAX 2048u
+#define WORLD_LANES_MAX  3u
+#define WORLD_LOGS_MAX   2u                     /* of all types, and of Open where it is shed */
+#define WORLD_PORT       7000u                  /* and those after it; the plan names them */
+#define WORLD_HEALED_NS  (600 * CLOCK_NS_PER_S) /* the longest that healing may take */
+#define WORLD_STEPS_MAX  400000u
 
 #define WORLD_DIRECTORY "/var/lib/sendring"
+#define WORLD_SETS      "/etc/sendring/configuration-sets.yaml"
 #define WORLD_FILE      "/var/log/sendring/events.ndjson"
 
-/* What is routed where. Malformed events have no set. */
+/* What an event names, and where events may come to (plan.c). */
 enum world_set { SET_ALPHA, SET_BETA, SET_FILE, SET_ALL, SET_UNKNOWN, SET_MALFORMED, SETS_COUNT };
-enum world_sink { SINK_ALPHA, SINK_BETA, SINK_FILE, SINK_CLOUDWATCH, SINKS_COUNT };
-extern const bool world_routes[SETS_COUNT][SINKS_COUNT];
+enum world_sink { SINK_ALPHA, SINK_BETA, SINK_FILE, SINK_GAMMA, SINK_CLOUDWATCH, SINKS_COUNT };
 
 struct world_event {
         enum world_set set;
         bool open;      /* an Open event, else a Send */
         uint32_t bytes; /* as published */
         bool flushed;
-        bool excused; /* a power cut came before its publisher could know that it was safe */
+        uint8_t must, may; /* bits by enum world_sink: where it goes by each, by any of the sets that may route it */
+        bool excused;      /* a power cut came before its publisher could know that it was safe */
         uint64_t published_ns;
         uint64_t end_position; /* in its lane */
         uint8_t lane;
@@ -46,31 +46,20 @@ struct world_lane {
         uint32_t life; /* a power cut ends it */
 };
 
-struct world_target {
-        enum world_sink sink;
-        uint16_t numbers[WORLD_LOGS_MAX];
-        struct egress_target *target;
-};
-
 struct world {
         /* by the seed */
-        bool host, skips_ambiguous, power_cuts, bulkhead, tiny_journal, sheds;
+        bool host, skips_ambiguous, power_cuts, bulkhead, tiny_journal, sheds, reloads, damages;
+        bool refuses; /* some endpoint says at times that it takes nothing */
         double page_loss, kill_chance, request_trouble, disk_trouble;
         uint32_t events_wanted, lanes_count, big_percent, batch_bytes;
 
         /* the router, when it runs */
         bool running;
-        struct router router; /* as much of it as router/pressure.c looks at */
+        struct router router; /* as much of it as pressure.c, targets.c and kept.c look at */
         uint32_t logs_count;
         struct egress_worker *worker;
         struct shard *shard;
         struct ring_bed *bed;
-        struct shard_plan plan;
-        uint16_t numbers[WORLD_TARGETS_MAX][LIMIT_LOGS_MAX];
-        uint8_t workers[WORLD_TARGETS_MAX];
-        uint16_t unmatched[WORLD_LOGS_MAX], rejected[WORLD_LOGS_MAX];
-        struct world_target targets[WORLD_TARGETS_MAX];
-        uint32_t targets_count;
         enum err_code start_code;
         char start_text[ERR_TEXT_BYTES_MAX];
         bool balanced;
@@ -79,12 +68,22 @@ struct world {
         struct world_lane lanes[WORLD_LANES_MAX];
         struct world_event events[WORLD_EVENTS_MAX];
         uint32_t events_count;
+        uint32_t plan;  /* what the file says */
+        uint32_t plans; /* bits: what may be in force, until a shard routes by the file of now */
+        uint32_t plan_loaded;
         bool faults_off;
         uint64_t start_at_ns;
         uint64_t file_settled; /* power cuts without durability host: what had come to the file before */
         struct sim_result result;
 };
 extern struct world world;
+
+/* ---- plan.c */
+
+#define SIM_PLANS_COUNT 4u
+const char *sim_plan_text(uint32_t plan, bool skips);
+/* Bits by enum world_sink. */
+uint8_t sim_plan_sinks(uint32_t plan, enum world_set set, bool open);
 
 /* ---- judge.c: what must hold; each fails the seed when it does not */
 
