@@ -1,0 +1,169 @@
+/* The keeper itself, with routers that are scripts. */
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/random.h"
+#include "ring/ring.h"
+#include "ring/ring_internal.h"
+
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+/* With `ready`, SIGTERM follows when that file exists. */
+static int keeper_status(char *const argv[], const char *ready)
+{
+        char path[64];
+        char lock_path[80];
+        (void)snprintf(path, sizeof(path), "/tmp/sendring-keeper-%d", (int)getpid());
+        (void)snprintf(lock_path, sizeof(lock_path), "%s.lock", path);
+        struct ring_keeper_options options = {
+                .socket_path = path, .socket_mode = 0600, .argv = argv, .back_off_step_ms = 1};
+        pid_t keeper = fork();
+        if (keeper == 0)
+                _exit(ring_keeper_run(&options));
+        if (ready != NULL) {
+                uint64_t deadline_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
+                while (access(ready, F_OK) != 0 && clock_monotonic_ns() < deadline_ns)
+                        clock_sleep_ns(10 * CLOCK_NS_PER_MS);
+                cr_assert_eq(unlink(ready), 0);
+                (void)kill(keeper, SIGTERM);
+        }
+        int status;
+        cr_assert_eq(waitpid(keeper, &status, 0), keeper);
+        cr_assert(WIFEXITED(status));
+        cr_assert_neq(access(path, F_OK), 0, "the socket is removed");
+        (void)unlink(lock_path);
+        return WEXITSTATUS(status);
+}
+
+#define SHELL(script) \
+        ((char *[]){(char *)(uintptr_t) "/bin/sh", (char *)(uintptr_t) "-c", (char *)(uintptr_t)(script), NULL})
+
+Test(keeper, ends_with_a_router_that_ends, .timeout = 30)
+{
+        cr_assert_eq(keeper_status(SHELL("exit 0"), NULL), 0);
+        cr_assert_eq(keeper_status(SHELL("exit 78"), NULL), 78, "a wrong configuration is not tried again");
+        cr_assert_eq(
+                keeper_status(SHELL("test -n \"$SENDRING_KEEPER_FD\" && test -e /proc/self/fd/$SENDRING_KEEPER_FD"),
+                              NULL),
+                0);
+}
+
+Test(keeper, starts_again_what_dies, .timeout = 30)
+{
+        char count[] = "/tmp/sendring-count-XXXXXX";
+        char script[256];
+        int fd = mkstemp(count);
+        cr_assert_geq(fd, 0);
+        (void)close(fd);
+        (void)snprintf(
+                script, sizeof(script),
+                "echo x >>%s; case $(wc -l <%s) in 1) kill -KILL $$;; 2) exit 1;; 3) exit 127;; *) exit 0;; esac",
+                count, count);
+        cr_assert_eq(keeper_status(SHELL(script), NULL), 0);
+        (void)snprintf(script, sizeof(script), "test $(wc -l <%s) = 4", count);
+        cr_assert_eq(system(script), 0);
+        (void)unlink(count);
+}
+
+Test(keeper, passes_signals_on_and_waits, .timeout = 60)
+{
+        char ready[64];
+        char script[160];
+        (void)snprintf(ready, sizeof(ready), "/tmp/sendring-keeper-ready-%d", (int)getpid());
+        (void)unlink(ready); /* of an earlier process of this number */
+        (void)snprintf(script, sizeof(script), "trap 'exit 5' TERM; : >%s; while :; do sleep 0.05; done", ready);
+        cr_assert_eq(keeper_status(SHELL(script), ready), 5);
+        (void)snprintf(script, sizeof(script), ": >%s; exec sleep 20", ready);
+        cr_assert_eq(keeper_status(SHELL(script), ready), 128 + SIGTERM);
+}
+
+static void read_text(const char *path, char *text, size_t text_bytes)
+{
+        memset(text, 0, text_bytes);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+                return;
+        ssize_t ignored = read(fd, text, text_bytes - 1);
+        (void)ignored;
+        (void)close(fd);
+}
+
+Test(keeper, survives_whatever_a_router_sends, .timeout = 60)
+{
+        struct random_state random;
+        char socket_path[64];
+        char lock_path[80];
+        (void)snprintf(socket_path, sizeof(socket_path), "/tmp/sendring-vandal-%d", (int)getpid());
+        (void)snprintf(lock_path, sizeof(lock_path), "%s.lock", socket_path);
+        struct ring_keeper_options options = {
+                .socket_path = socket_path, .socket_mode = 0600, .argv = SHELL("exec sleep 20"), .back_off_step_ms = 1};
+        /* The keeper's end is taken from its router, which sleeps, by pidfd: the test is the vandal. */
+        pid_t keeper = fork();
+        if (keeper == 0)
+                _exit(ring_keeper_run(&options));
+        int line = -1;
+        int pidfd = -1;
+        uint64_t deadline_ns = clock_monotonic_ns() + 10 * CLOCK_NS_PER_S;
+        while (line < 0 && clock_monotonic_ns() < deadline_ns) {
+                char path[64];
+                char text[32];
+                (void)snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)keeper, (int)keeper);
+                read_text(path, text, sizeof(text));
+                pid_t router = (pid_t)strtol(text, NULL, 10);
+                /* Not before its exec: until then it has the keeper's end too. */
+                (void)snprintf(path, sizeof(path), "/proc/%d/comm", (int)router);
+                read_text(path, text, sizeof(text));
+                if (pidfd < 0 && strcmp(text, "sleep\n") == 0)
+                        pidfd = (int)syscall(SYS_pidfd_open, router, 0);
+                for (int number = 3; pidfd >= 0 && number < 32 && line < 0; number++) {
+                        line = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
+                        int type = 0;
+                        socklen_t size = sizeof(type);
+                        int accepting = 1;
+                        if (line >= 0 &&
+                            (getsockopt(line, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_SEQPACKET ||
+                             getsockopt(line, SOL_SOCKET, SO_ACCEPTCONN, &accepting, &size) != 0 || accepting != 0)) {
+                                (void)close(line);
+                                line = -1;
+                        }
+                }
+                clock_sleep_ns(5 * CLOCK_NS_PER_MS);
+        }
+        cr_assert_geq(line, 0, "found the keeper's line");
+        random_init(&random, 42);
+        for (int i = 0; i < 20000; i++) {
+                struct ring_message message;
+                int fds[4] = {0, 1, 2, 0};
+                ring_message_init(&message, RING_MESSAGE_KEEP);
+                message.kind =
+                        (uint16_t)(random_below(&random, 8) == 0 ? random_u64(&random) : 16 + random_below(&random, 7));
+                message.lane_id = random_below(&random, 2000);
+                message.lane_bytes = random_below(&random, 4) == 0 ? random_u64(&random) : LIMIT_LANE_BYTES_MIN;
+                memset(message.name, 'x', sizeof(message.name));
+                if (random_below(&random, 20) == 0)
+                        message.version++;
+                if (random_below(&random, 20) == 0)
+                        message.magic++;
+                if (random_below(&random, 10) == 0)
+                        (void)send(line, &message, 1 + random_below(&random, sizeof(message) - 1),
+                                   MSG_NOSIGNAL | MSG_DONTWAIT);
+                while (ring_message_send(line, &message, fds, random_below(&random, 5)) == ERR_FULL)
+                        clock_sleep_ns(100 * CLOCK_NS_PER_US);
+        }
+        cr_assert_eq(waitpid(keeper, NULL, WNOHANG), 0, "alive");
+        /* It holds lanes by now, and no router drains them: it tries another one, until it is told again. */
+        cr_assert_eq(kill(keeper, SIGTERM), 0);
+        int status = 0;
+        clock_sleep_ns(200 * CLOCK_NS_PER_MS);
+        cr_assert_eq(waitpid(keeper, &status, WNOHANG), 0, "lanes are not given up by the first");
+        cr_assert_eq(kill(keeper, SIGTERM), 0);
+        cr_assert_eq(waitpid(keeper, &status, 0), keeper);
+        cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGTERM);
+        (void)close(line);
+        (void)close(pidfd);
+        (void)unlink(lock_path);
+}

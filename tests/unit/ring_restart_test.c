@@ -1,0 +1,282 @@
+/* Restarts of the router: what the keeper has kept goes on. */
+#include "base/clock.h"
+#include "ring/ring.h"
+#include "ring/ring_internal.h"
+#include "tests/support/ring_house.h"
+
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/socket.h>
+
+/* The test plays the keeper. */
+struct kept {
+        int listen_fd, lock_fd;
+        int line; /* to the router */
+        struct ring_message lane;
+        int fds[RING_MESSAGE_FDS_MAX];
+        size_t fds_count;
+};
+
+static uint64_t journalled_position;
+
+static uint64_t house_journalled(void *context, uint64_t lane_id)
+{
+        struct house *house = context;
+        (void)house;
+        cr_assert_neq(lane_id, 0);
+        return journalled_position;
+}
+
+/* Starts a router, handing over what is kept. */
+static void house_start_kept(struct house *house, struct kept *kept)
+{
+        struct err err;
+        struct ring_message message;
+        int pair[2];
+        cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+        kept->line = pair[0];
+        ring_message_init(&message, RING_MESSAGE_LISTENER);
+        cr_assert_eq(ring_message_send(kept->line, &message, &kept->listen_fd, 1), ERR_OK);
+        if (kept->fds_count > 0) {
+                kept->lane.kind = RING_MESSAGE_KEPT;
+                cr_assert_eq(ring_message_send(kept->line, &kept->lane, kept->fds, kept->fds_count), ERR_OK);
+        }
+        ring_message_init(&message, RING_MESSAGE_END);
+        cr_assert_eq(ring_message_send(kept->line, &message, NULL, 0), ERR_OK);
+        for (int i = 0; i < 2; i++)
+                cr_assert_eq(ring_bed_create(&house->beds[i], &err), ERR_OK, "%s", err.text);
+        house->lanes_count = 0;
+        house->options.keeper_fd = pair[1];
+        house->options.lane_journalled = house_journalled;
+        cr_assert_eq(ring_server_create(&house->options, &house->server, &err), ERR_OK, "%s", err.text);
+}
+
+/* Kills the router, as far as that is possible within one process. */
+static void house_kill_router(struct house *house, struct kept *kept)
+{
+        ring_server_free(house->server);
+        for (int i = 0; i < 2; i++)
+                ring_bed_free(house->beds[i]);
+        (void)close(kept->line);
+}
+
+static void house_open_kept(struct house *house, struct kept *kept, struct ring_producer *producer)
+{
+        struct err err;
+        struct ring_message message;
+        memset(kept, 0, sizeof(*kept));
+        journalled_position = 0;
+        house_open(house, false);
+        ring_server_free(house->server);
+        for (int i = 0; i < 2; i++)
+                ring_bed_free(house->beds[i]);
+        cr_assert_eq(ring_listen_open(house->socket_path, 0600, &kept->listen_fd, &kept->lock_fd, &err), ERR_OK);
+        house_start_kept(house, kept);
+        cr_assert_eq(house_attach(house, producer, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(ring_message_receive(kept->line, &message, kept->fds, &kept->fds_count), ERR_OK);
+        cr_assert_eq(message.kind, RING_MESSAGE_KEEP);
+        cr_assert_eq(kept->fds_count, 4);
+        kept->lane = message;
+}
+
+static void house_receive_page(struct kept *kept)
+{
+        struct ring_message message;
+        int fds[RING_MESSAGE_FDS_MAX];
+        size_t fds_count;
+        cr_assert_eq(ring_message_receive(kept->line, &message, fds, &fds_count), ERR_OK);
+        cr_assert_eq(message.kind, RING_MESSAGE_KEEP_PAGE);
+        cr_assert_eq(message.lane_id, kept->lane.lane_id);
+        cr_assert_eq(fds_count, 1);
+        (void)close(kept->fds[1]);
+        kept->fds[1] = fds[0];
+}
+
+static void house_close_kept(struct house *house, struct kept *kept)
+{
+        int fds[4] = {kept->listen_fd, kept->lock_fd, kept->line, -1};
+        ring_fds_close(kept->fds, kept->fds_count);
+        ring_fds_close(fds, 4);
+        (void)unlink(house->socket_path);
+        house_close(house);
+}
+
+Test(ring, a_new_router_goes_on_where_the_old_one_was_and_the_producer_notices_nothing, .timeout = 30)
+{
+        struct house house;
+        struct kept kept;
+        struct ring_producer producer;
+        struct ring_lane_info info;
+        struct ring_server_stats stats;
+        char text[32];
+        house_open_kept(&house, &kept, &producer);
+        int published = 0;
+        int taken = 0;
+        for (int restart = 0; restart < 5; restart++) {
+                const uint8_t *old_page = producer.daemon_page;
+                for (int i = 0; i < 10; i++) {
+                        (void)snprintf(text, sizeof(text), "event %d", published++);
+                        publish_text(&producer, text);
+                }
+                cr_assert_gt(ring_visit_begin(house.lanes[0]), 0);
+                for (int i = 0; i < 7; i++) {
+                        (void)snprintf(text, sizeof(text), "event %d", taken++);
+                        expect_text(house.lanes[0], text);
+                }
+                ring_visit_end(house.lanes[0]);
+                house_kill_router(&house, &kept);
+                (void)snprintf(text, sizeof(text), "event %d", published++);
+                publish_text(&producer, text); /* nobody is there: it goes into the lane */
+                house_start_kept(&house, &kept);
+                house_receive_page(&kept);
+                cr_assert_eq(house.lanes_count, 0, "reported by the first turn");
+                ring_server_turn(house.server);
+                cr_assert_eq(house.lanes_count, 1);
+                ring_lane_get_info(house.lanes[0], &info);
+                cr_assert_eq(info.pid, getpid());
+                cr_assert_eq(info.lane_id, producer.lane_id);
+                cr_assert_str_eq(info.name, "unit?test");
+                cr_assert(ring_producer_attention(&producer));
+                (void)snprintf(text, sizeof(text), "event %d", published++);
+                publish_text(&producer, text);
+                cr_assert_not(ring_producer_attention(&producer), "taken by the publish itself");
+                cr_assert_neq(producer.daemon_page, old_page);
+                cr_assert_gt(ring_visit_begin(house.lanes[0]), 0);
+                while (taken < published) {
+                        (void)snprintf(text, sizeof(text), "event %d", taken++);
+                        expect_text(house.lanes[0], text);
+                }
+                ring_visit_end(house.lanes[0]);
+                cr_assert_eq(ring_producer_used_bytes(&producer), 0, "it sees the new router's tail");
+                cr_assert_eq(ring_lane_violations(house.lanes[0]), 0);
+                /* The new router's bed wakes the new shard. */
+                struct ring_bed *bed = house.beds[house.shards[0]];
+                ring_bed_prepare(bed);
+                (void)ring_bed_wait(bed, 0); /* what the take-over left behind */
+                ring_bed_prepare(bed);
+                (void)snprintf(text, sizeof(text), "event %d", published++);
+                publish_text(&producer, text);
+                cr_assert(ring_bed_wait(bed, 10 * CLOCK_NS_PER_S));
+                ring_server_get_stats(house.server, &stats);
+                cr_assert_eq(stats.taken_over, 1);
+                cr_assert_not(ring_server_keeper_gone(house.server));
+        }
+        ring_producer_detach(&producer);
+        ring_server_turn(house.server);
+        cr_assert(ring_lane_is_orphan(house.lanes[0]));
+        ring_server_lane_close(house.server, house.lanes[0]);
+        struct ring_message message;
+        int fds[RING_MESSAGE_FDS_MAX];
+        size_t fds_count;
+        cr_assert_eq(ring_message_receive(kept.line, &message, fds, &fds_count), ERR_OK);
+        cr_assert_eq(message.kind, RING_MESSAGE_DROP);
+        cr_assert_eq(message.lane_id, info.lane_id);
+        house_close_kept(&house, &kept);
+}
+
+Test(ring, the_journal_knows_more_than_the_old_tail, .timeout = 30)
+{
+        struct house house;
+        struct kept kept;
+        struct ring_producer producer;
+        struct slice payload;
+        house_open_kept(&house, &kept, &producer);
+        publish_text(&producer, "one");
+        publish_text(&producer, "two");
+        publish_text(&producer, "three");
+        cr_assert_gt(ring_visit_begin(house.lanes[0]), 0);
+        expect_text(house.lanes[0], "one");
+        cr_assert(ring_visit_next(house.lanes[0], &payload, &journalled_position));
+        /* Killed after the journal's commit, in the middle of zeroing, before the tail moved. */
+        memset(house.lanes[0]->data, 0, 20);
+        house_kill_router(&house, &kept);
+        house_start_kept(&house, &kept);
+        house_receive_page(&kept);
+        ring_server_turn(house.server);
+        cr_assert_eq(ring_lane_position(house.lanes[0]), journalled_position);
+        cr_assert_gt(ring_visit_begin(house.lanes[0]), 0);
+        expect_text(house.lanes[0], "three");
+        expect_nothing(house.lanes[0]);
+        ring_visit_end(house.lanes[0]);
+        ring_producer_detach(&producer);
+        house_close_kept(&house, &kept);
+}
+
+Test(ring, a_producer_that_never_looks_survives_many_restarts, .timeout = 60)
+{
+        struct house house;
+        struct kept kept;
+        struct ring_producer producer;
+        house_open_kept(&house, &kept, &producer);
+        publish_text(&producer, "before");
+        for (int restart = 0; restart < 1000; restart++) { /* more pages than its socket holds */
+                house_kill_router(&house, &kept);
+                house_start_kept(&house, &kept);
+                house_receive_page(&kept);
+                ring_server_turn(house.server);
+        }
+        publish_text(&producer, "after"); /* empties the connection */
+        ring_server_turn(house.server);   /* the page that had no room */
+        publish_text(&producer, "and again");
+        cr_assert_gt(ring_visit_begin(house.lanes[0]), 0);
+        expect_text(house.lanes[0], "before");
+        expect_text(house.lanes[0], "after");
+        expect_text(house.lanes[0], "and again");
+        ring_visit_end(house.lanes[0]);
+        cr_assert_eq(ring_producer_used_bytes(&producer), 0);
+        ring_producer_detach(&producer);
+        house_close_kept(&house, &kept);
+}
+
+static void *flush_long(void *context)
+{
+        static enum err_code code;
+        code = ring_producer_wait(context, 20000);
+        return &code;
+}
+
+Test(ring, a_flush_outlives_the_router, .timeout = 40)
+{
+        struct house house;
+        struct kept kept;
+        struct ring_producer producer;
+        pthread_t thread;
+        void *code;
+        house_open_kept(&house, &kept, &producer);
+        publish_text(&producer, "x");
+        cr_assert_eq(pthread_create(&thread, NULL, flush_long, &producer), 0);
+        clock_sleep_ns(20 * CLOCK_NS_PER_MS);
+        house_kill_router(&house, &kept);
+        house_start_kept(&house, &kept);
+        ring_server_turn(house.server);
+        clock_sleep_ns(20 * CLOCK_NS_PER_MS);
+        (void)take_later(house.lanes[0]);
+        cr_assert_eq(pthread_join(thread, &code), 0);
+        cr_assert_eq(*(enum err_code *)code, ERR_OK);
+        ring_producer_detach(&producer);
+        house_close_kept(&house, &kept);
+}
+
+Test(ring, the_death_of_the_keeper_is_told_and_survived, .timeout = 30)
+{
+        struct house house;
+        struct kept kept;
+        struct ring_producer producer;
+        struct ring_producer second;
+        struct err err;
+        house_open_kept(&house, &kept, &producer);
+        cr_assert_not(ring_server_keeper_gone(house.server));
+        (void)close(kept.line);
+        kept.line = -1;
+        ring_server_turn(house.server);
+        cr_assert(ring_server_keeper_gone(house.server));
+        publish_text(&producer, "still served");
+        cr_assert_gt(ring_visit_begin(house.lanes[0]), 0);
+        expect_text(house.lanes[0], "still served");
+        ring_visit_end(house.lanes[0]);
+        cr_assert_eq(house_attach(&house, &second, &err), ERR_OK, "%s", err.text);
+        ring_producer_detach(&second);
+        ring_producer_detach(&producer);
+        house_close_kept(&house, &kept);
+}
