@@ -7,9 +7,8 @@
  *
  * base64, JSON reading and number writing live here too: they are the codecs of the egress side.
  *
- * The format is docs/formats/event.md. encode.c, tag.c, header.c and message_id.c are what libsendring compiles into
- * itself
- * (`codecs_producer_sources` in meson): libc only, no allocation, no log, no assert.
+ * The format is docs/formats/event.md. encode.c, encode_size.c, tag.c, header.c and message_id.c are what libsendring
+ * compiles into itself (`codecs_producer_sources` in meson): libc only, no allocation, no log, no assert.
  */
 #ifndef SENDRING_CODECS_CODEC_H
 #define SENDRING_CODECS_CODEC_H
