@@ -24,18 +24,19 @@ import harness  # noqa: E402
 
 # Of one router's life the second third and the last one are held against each other: what it has then has to be the same,
 # within FACTOR and this much more. Memory by the median, descriptors by the least seen: producers that come and go have some.
-# What it has taken from the heap is counted to the byte, but OpenSSL's part comes and goes with each connection: it is counted
-# when there is none, in short outages.
-HEAP_BYTES = 16 << 10  # what the allocator keeps at hand for each thread counts, too
+# What it has taken from the heap is counted to the byte (ALLOCATOR: what jemalloc would keep at hand for each thread would count as
+# taken), but OpenSSL's part comes and goes with each connection: it is counted when there is none, in short outages.
+HEAP_BYTES = 4 << 10
 CENSUS_DOWN_S, CENSUS_LOOKS = 3.5, 4
+ALLOCATOR = {"MALLOC_CONF": "tcache:false"}
 ANONYMOUS_FACTOR, ANONYMOUS_KIB = 1.01, 512
 KEEPER_KIB = 256
 DESCRIPTORS = 4  # connections that are just being made, a segment that is just being prepared
 # A run of less than this is over before everything was touched once, or no producer was there for a moment.
 SHORT_MINUTES, SHORT_HEAP_BYTES, SHORT_ANONYMOUS_KIB, SHORT_DESCRIPTORS = 5, 1 << 20, 48 << 10, 4 + 4 * 6
-# The lasting router begins with an outage in which all its batches fill, and then slow answers, for which it uses all its
-# connections: those are made at start, and cost memory when they are first touched.
-WARM_DOWN_S, WARM_SLOW_S = 20, 10
+# The lasting router begins with an outage in which all its batches fill, then slow answers, for which it uses all its connections,
+# then such without end, which fill all their buffers: all that is made at start, and costs memory when it is first touched.
+WARM_DOWN_S, WARM_SLOW_S, WARM_ENDLESS_S = 20, 3.3, 4
 # What is mapped from files: programs and libraries, the small files of the state directory; beside them the journal's segments.
 # What is shared: io_uring's rings and the daemon's page; beside them lanes.
 FILES_KIB, SHARED_KIB, LANE_KIB, VISITING_LANES = 16 << 10, 1024, 8 << 10, 2 * 4
@@ -115,6 +116,8 @@ class Weather(threading.Thread):
             self.stack.tell_sink("set latency 1s")
             self.stack.tell_sink("set down off")
             self.ending.wait(WARM_SLOW_S)
+            self.stack.tell_sink("set endless 1")
+            self.ending.wait(WARM_ENDLESS_S)
             self.faults()
         self.warm_until = time.monotonic()
 
@@ -342,7 +345,7 @@ def main():
             stack.start_sink("--seed", str(options.seed), "--store", stack.path("store"))
             stack.write_configuration(file_destination=True, event_ids=True, settings=SETTINGS, cloudwatch={
                 "counts": follow.cloudwatch_destination(Namespace=NAMESPACE, RollUps=ROLL_UPS, Period="5s")})
-            stack.start_router()
+            stack.start_router(env=ALLOCATOR)
             figures, wrong = run(options, stack, random.Random(options.seed))
             status = stack.stop("router")
             if status != 0:
