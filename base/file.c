@@ -126,8 +126,14 @@ enum err_code file_make_directory(const char *path, struct err *reterr)
                         continue;
                 memcpy(part, path, i);
                 part[i] = '\0';
-                if (mkdir(part, 0700) < 0 && errno != EEXIST)
+                if (mkdir(part, 0700) == 0) {
+                        /* A folder that may be entered and not read cannot be synced by us. */
+                        enum err_code code = file_sync_directory_of(part, reterr);
+                        if (code != ERR_OK && code != ERR_PERMISSION)
+                                return code;
+                } else if (errno != EEXIST) {
                         return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot create directory %s", part);
+                }
         }
         struct stat status;
         if (stat(path, &status) < 0)

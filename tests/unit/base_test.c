@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 Test(err, every_code_has_its_class_and_text, .timeout = 10)
@@ -170,6 +171,36 @@ Test(file, replace_is_whole_and_private, .timeout = 10)
         cr_assert_eq(file_read(&arena, "/nonexistent/x", 3, &bytes, &err), ERR_SYSTEM);
         cr_assert_eq(err.sys_errno, ENOENT);
         arena_release(&arena);
+}
+
+/* In the place of libc's: which directories were synced. */
+static char synced[512];
+
+int fsync(int fd)
+{
+        char link[64], path[256];
+        (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        ssize_t len = readlink(link, path, sizeof(path) - 1);
+        if (len > 0 && strlen(synced) + (size_t)len + 2 < sizeof(synced)) {
+                path[len] = '\0';
+                (void)snprintf(synced + strlen(synced), sizeof(synced) - strlen(synced), "%s:", path);
+        }
+        return (int)syscall(SYS_fsync, fd);
+}
+
+Test(file, a_new_directory_is_on_the_disk_with_its_name, .timeout = 10)
+{
+        char directory[] = "/tmp/sendring-file-XXXXXX";
+        char path[256], expected[512];
+        cr_assert_not_null(mkdtemp(directory));
+        (void)snprintf(path, sizeof(path), "%s/a/b", directory);
+        (void)snprintf(expected, sizeof(expected), "%s:%s/a:", directory, directory);
+        synced[0] = '\0';
+        cr_assert_eq(file_make_directory(path, NULL), ERR_OK);
+        cr_assert_str_eq(synced, expected);
+        synced[0] = '\0';
+        cr_assert_eq(file_make_directory(path, NULL), ERR_OK);
+        cr_assert_str_eq(synced, "", "it was there");
 }
 
 Test(counters, a_reader_sees_what_the_writers_stored, .timeout = 10)
