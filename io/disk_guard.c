@@ -36,8 +36,10 @@ static void disk_guard_handler(int number, siginfo_t *info, void *context)
         for (uint32_t i = 0; i < lines; i++) {
                 struct disk_guard_line *line = &disk_guards[i];
                 uintptr_t end = atomic_load_explicit(&line->end, memory_order_acquire);
-                /* Relaxed: written before `end` was stored. */
-                if (at >= end || at < atomic_load_explicit(&line->begin, memory_order_relaxed))
+                /* G1: acquire, and `end` once more: a line that is just getting another mapping is not ours. Pairs with
+                 * G2 in disk_guard(). */
+                if (at >= end || at < atomic_load_explicit(&line->begin, memory_order_acquire) ||
+                    end != atomic_load_explicit(&line->end, memory_order_relaxed))
                         continue;
                 void *page = (void *)(at & ~(uintptr_t)(DISK_GUARD_PAGE_BYTES - 1));
                 int protection = line->writable ? PROT_READ | PROT_WRITE : PROT_READ;
@@ -82,7 +84,8 @@ bool disk_guard(void *map, uint64_t bytes, bool writable)
         if (line != NULL) {
                 line->writable = writable;
                 atomic_store_explicit(&line->lost, 0, memory_order_relaxed);
-                atomic_store_explicit(&line->begin, (uintptr_t)map, memory_order_relaxed);
+                /* G2: whoever sees it sees that `end` was cleared before. */
+                atomic_store_explicit(&line->begin, (uintptr_t)map, memory_order_release);
                 atomic_store_explicit(&line->end, (uintptr_t)map + bytes, memory_order_release);
         }
         (void)pthread_mutex_unlock(&disk_guards_mutex);
@@ -118,9 +121,11 @@ const _Atomic uint32_t *disk_lost(const void *map)
 int disk_map_again(int fd, void *map, uint64_t bytes)
 {
         struct disk_guard_line *line = disk_guard_find(map);
+        /* Only what was lost until now is mended: a page that is lost again at once counts again. */
+        uint32_t lost = line != NULL ? atomic_load_explicit(&line->lost, memory_order_acquire) : 0;
         if (mmap(map, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != map)
                 return -1;
         if (line != NULL)
-                atomic_store_explicit(&line->lost, 0, memory_order_release);
+                atomic_fetch_sub_explicit(&line->lost, lost, memory_order_release);
         return 0;
 }
