@@ -393,13 +393,15 @@ struct journal {
         _Atomic uint64_t shed_before;
         uint64_t next_file_number, next_base_position;
         uint64_t mapped_count;
+        uint64_t passed_bytes;     /* of what every cursor has passed, as of this maintenance */
         bool syncing;              /* between journal_sync_begin() and journal_sync_done() */
         uint64_t sync_begin_index; /* the segments that it concerns */
         uint64_t sync_end_index;
-        uint64_t sync_position;       /* durable when it succeeds */
-        _Atomic bool sync_failed;     /* what lies behind durable_position must be written anew */
-        bool targets_sync_failed;     /* the same of the targets file; under its mutex */
-        uint64_t cursors_durable_end; /* segments of a smaller index are passed by cursors that are on the disk */
+        uint64_t sync_position;         /* durable when it succeeds */
+        uint64_t sync_damaged_position; /* where records were found dropped by the last round; 0: nowhere */
+        _Atomic bool sync_failed;       /* what lies behind durable_position must be written anew */
+        bool targets_sync_failed;       /* the same of the targets file; under its mutex */
+        uint64_t cursors_durable_end;   /* segments of a smaller index are passed by cursors that are on the disk */
 
         /* Under the mutex. */
         alignas(128) pthread_mutex_t mutex;

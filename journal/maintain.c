@@ -61,6 +61,8 @@ bool journal_take_oldest(struct journal *journal, uint64_t oldest, struct journa
                 segment->fd = -1;
                 journal->recycled_position = atomic_load_explicit(&segment->end_position, memory_order_relaxed);
                 journal->first_index++;
+                journal->passed_bytes -=
+                        journal->passed_bytes < segment->size_bytes ? journal->passed_bytes : segment->size_bytes;
         }
         (void)pthread_mutex_unlock(&journal->mutex);
         return free_now;
@@ -224,26 +226,36 @@ static uint64_t journal_passed_bytes(const struct journal *journal, uint64_t old
         return bytes;
 }
 
-/* Whether the oldest segment, if it was passed, is kept all the same. */
-static bool journal_keeps_oldest(const struct journal *journal, uint64_t oldest)
+/* Whether all of the oldest segment is older than retention_age: its last event is as old as the first of the next, or
+ * older. What covers damage or an end tells no time; then the one after it must be as old, too. */
+static bool journal_oldest_is_expired(const struct journal *journal)
 {
-        int64_t next_ms;
-        if ((journal->retention_bytes == 0 && journal->retention_age_ms == 0) || journal->deliver_only)
+        if (journal->retention_age_ms == 0)
                 return false;
-        if (journal->retention_bytes > 0 && journal_passed_bytes(journal, oldest) > journal->retention_bytes)
-                return false;
-        /* Its last event is as old as the first of the next, or older. */
-        return journal->retention_age_ms == 0 ||
-               journal->first_index >= atomic_load_explicit(&journal->current_index, memory_order_acquire) ||
-               !journal_first_ms(journal, journal->first_index + 1, &next_ms) ||
-               clock_realtime_ms() - next_ms <= (int64_t)journal->retention_age_ms;
+        uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_acquire);
+        for (uint64_t index = journal->first_index + 1; index <= current; index++) {
+                int64_t first_ms;
+                if (journal_first_ms(journal, index, &first_ms))
+                        return clock_realtime_ms() - first_ms > (int64_t)journal->retention_age_ms;
+        }
+        return false;
 }
 
-static void journal_count_passed(struct journal *journal, uint64_t oldest)
+/* Whether the oldest segment, if it was passed, is kept all the same. */
+static bool journal_keeps_oldest(const struct journal *journal)
+{
+        if ((journal->retention_bytes == 0 && journal->retention_age_ms == 0) || journal->deliver_only)
+                return false;
+        if (journal->retention_bytes > 0 && journal->passed_bytes > journal->retention_bytes)
+                return false;
+        return !journal_oldest_is_expired(journal);
+}
+
+static void journal_count_passed(struct journal *journal)
 {
         int64_t first_ms = 0;
         /* Relaxed: figures for people; only this thread stores them. */
-        atomic_store_explicit(&journal->stat_passed_bytes, journal_passed_bytes(journal, oldest), memory_order_relaxed);
+        atomic_store_explicit(&journal->stat_passed_bytes, journal->passed_bytes, memory_order_relaxed);
         if (journal->oldest_event_index == journal->first_index)
                 return;
         if (journal->first_index < atomic_load_explicit(&journal->prepared_end, memory_order_relaxed) &&
@@ -263,7 +275,7 @@ static enum err_code journal_prepare_passed(struct journal *journal, uint64_t ol
 {
         struct journal_segment segment;
         *ret_done = false;
-        while ((needed || !journal_keeps_oldest(journal, oldest)) && journal_take_oldest(journal, oldest, &segment)) {
+        while ((needed || !journal_keeps_oldest(journal)) && journal_take_oldest(journal, oldest, &segment)) {
                 if (segment.size_bytes == journal->segment_bytes && !journal_segment_has_lost(&segment)) {
                         *ret_done = true;
                         return journal_prepare_recycled(journal, &segment, reterr);
@@ -317,6 +329,11 @@ enum err_code journal_make_cursors_durable(struct journal *journal, uint64_t *ol
 {
         if (journal->durability != JOURNAL_DURABILITY_HOST)
                 return ERR_OK;
+        /* Pages of the file that were lost, and could not be written anew, are on no disk, however well a sync goes.
+         * Acquire: pairs with the release in the handler of io/disk_guard.c. */
+        const bool lost = atomic_load_explicit(journal->targets.lost, memory_order_acquire) != 0;
+        if (lost)
+                journal->cursors_durable_end = 0;
         uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_acquire);
         uint64_t end = journal->cursors_durable_end;
         if (end < journal->first_index)
@@ -326,7 +343,8 @@ enum err_code journal_make_cursors_durable(struct journal *journal, uint64_t *ol
                 end++;
         if (end <= journal->cursors_durable_end || end == journal->first_index)
                 return ERR_OK;
-        enum err_code code = journal_targets_sync(journal, reterr);
+        enum err_code code = lost ? err_set(reterr, ERR_SYSTEM, "pages of %s/targets are lost", journal->directory)
+                                  : journal_targets_sync(journal, reterr);
         if (code == ERR_OK)
                 journal->cursors_durable_end = end;
         else if (journal->cursors_durable_end <= journal->first_index)
@@ -368,6 +386,7 @@ enum err_code journal_maintain(struct journal *journal, struct err *reterr)
         enum err_code code = journal_targets_heal(journal, reterr);
         enum err_code durable = journal_make_cursors_durable(journal, &oldest, code == ERR_OK ? reterr : NULL);
         code = code == ERR_OK ? durable : code;
+        journal->passed_bytes = journal_passed_bytes(journal, oldest);
         /* Before anything is recycled: what is gone was before every cursor of the copy. */
         (void)pthread_mutex_lock(&journal->targets.mutex); /* cannot fail: a plain mutex, never taken twice */
         enum err_code copied = journal_targets_copy(journal, code == ERR_OK ? reterr : NULL);
@@ -388,10 +407,13 @@ enum err_code journal_maintain(struct journal *journal, struct err *reterr)
         struct journal_segment segment;
         while ((atomic_load_explicit(&journal->stat_segments, memory_order_relaxed) > journal->segments_mapped_max ||
                 journal->deliver_only) &&
-               !journal_keeps_oldest(journal, oldest) && journal_take_oldest(journal, oldest, &segment))
+               !journal_keeps_oldest(journal) && journal_take_oldest(journal, oldest, &segment))
+                journal_remove(journal, &segment);
+        /* What is too old goes when it is, and not when room is made next. */
+        while (journal_oldest_is_expired(journal) && journal_take_oldest(journal, oldest, &segment))
                 journal_remove(journal, &segment);
         journal_unmap_cold(journal, journal->segments_mapped_max);
-        journal_count_passed(journal, oldest);
+        journal_count_passed(journal);
         return code;
 }
 

@@ -47,11 +47,17 @@ enum err_code journal_sync_begin(struct journal *journal, int ret_fds[JOURNAL_SY
                 return ERR_OK;
         }
         uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_acquire);
-        uint64_t index = journal->first_index;
-        /* Pairs with the release in journal_writer_switch(). What journal_unmap_cold() may close is passed here. */
-        while (index < current &&
-               atomic_load_explicit(&journal_segment_at(journal, index)->end_position, memory_order_acquire) <= durable)
-                index++;
+        uint64_t index = journal->first_index, behind = current;
+        /* What journal_unmap_cold() may close is passed here. Much may be kept: the first of the others is searched.
+         * Pairs with the release in journal_writer_switch(). */
+        while (index < behind) {
+                uint64_t middle = index + (behind - index) / 2;
+                if (atomic_load_explicit(&journal_segment_at(journal, middle)->end_position, memory_order_acquire) <=
+                    durable)
+                        index = middle + 1;
+                else
+                        behind = middle;
+        }
         journal->sync_begin_index = index;
         for (; index <= current && *ret_count < JOURNAL_SYNC_FILES_MAX; index++) {
                 struct journal_segment *segment = journal_segment_at(journal, index);
@@ -76,22 +82,51 @@ enum err_code journal_sync_begin(struct journal *journal, int ret_fds[JOURNAL_SY
         return ERR_OK;
 }
 
-/* Whether every record of the segments just synced that lies between the two positions is as it was written. */
-static bool journal_sync_check(struct journal *journal, uint64_t from, uint64_t to)
+/* The first place in the segments just synced, at or behind `from` and before `to`, where no whole record is; `to` when
+ * there is none. What every cursor has passed is of no interest. *ret_bytes: how much is damaged in all. */
+static uint64_t journal_sync_find_damage(const struct journal *journal, uint64_t from, uint64_t to, uint64_t *ret_bytes)
 {
+        uint64_t first = to;
+        /* Relaxed: the maintaining thread stores it, which is this one. */
+        uint64_t needed = atomic_load_explicit(&journal->stat_oldest_position, memory_order_relaxed);
+        from = needed > from ? needed : from;
+        *ret_bytes = 0;
         for (uint64_t index = journal->sync_begin_index; index < journal->sync_end_index; index++) {
                 const struct journal_segment *segment = journal_segment_at(journal, index);
-                uint64_t offset = from > segment->base_position + JOURNAL_DATA_START ? from - segment->base_position
-                                                                                     : JOURNAL_DATA_START;
+                const uint64_t base = segment->base_position;
+                uint64_t offset = from > base + JOURNAL_DATA_START ? from - base : JOURNAL_DATA_START;
                 const uint64_t data_end = journal_segment_data_end(segment);
-                while (offset < data_end && segment->base_position + offset < to) {
+                /* Behind the end of one that was given up there may be nothing. Pairs with journal_writer_switch(). */
+                uint64_t closed = atomic_load_explicit(&segment->end_position, memory_order_acquire);
+                uint64_t end = to - base < data_end ? to - base : data_end;
+                if (to < base)
+                        break;
+                if (closed != 0 && closed - base < end)
+                        end = closed - base;
+                while (offset < end) {
                         struct journal_record_header header;
-                        if (!journal_record_is_whole(segment->map + offset, data_end - offset, segment->seed, &header))
-                                return false;
-                        offset += journal_record_bytes(header.payload_bytes);
+                        uint64_t next;
+                        if (journal_record_is_whole(segment->map + offset, data_end - offset, segment->seed, &header)) {
+                                offset += journal_record_bytes(header.payload_bytes);
+                                continue;
+                        }
+                        if (first == to)
+                                first = base + offset;
+                        next = journal_resync(segment->map, offset + JOURNAL_ALIGN_BYTES, data_end, segment->seed, 0);
+                        *ret_bytes += (next < end ? next : end) - offset;
+                        offset = next;
                 }
         }
-        return true;
+        return first;
+}
+
+/* Whether pages of the segments just synced could not be backed: what was in them is not on the disk. */
+static bool journal_sync_has_lost(const struct journal *journal)
+{
+        for (uint64_t index = journal->sync_begin_index; index < journal->sync_end_index; index++)
+                if (journal_segment_has_lost(journal_segment_at(journal, index)))
+                        return true;
+        return false;
 }
 
 static void journal_sync_set_failed(struct journal *journal, bool failed)
@@ -112,15 +147,34 @@ enum err_code journal_sync_done(struct journal *journal, int sys_errno, struct e
                 return err_set_errno(reterr, ERR_SYSTEM, sys_errno, "cannot sync segments of journal %s",
                                      journal->directory);
         }
-        if (failed_before && !journal_sync_check(journal, journal_durable_position(journal), journal->sync_position))
-                return err_set(reterr, ERR_CORRUPT,
-                               "journal %s: after a failed sync the kernel has dropped events that it could not write",
-                               journal->directory);
+        uint64_t damaged_bytes = 0;
+        if (failed_before || journal_sync_has_lost(journal)) {
+                uint64_t damaged = journal_sync_find_damage(journal, journal_durable_position(journal),
+                                                            journal->sync_position, &damaged_bytes);
+                if (damaged_bytes > 0 && damaged != journal->sync_damaged_position) {
+                        /* What is before it is there. The rest is written anew once more, and looked at once more. */
+                        journal->sync_damaged_position = damaged;
+                        if (damaged > journal_durable_position(journal))
+                                atomic_store_explicit(&journal->durable_position, damaged, memory_order_release);
+                        journal_sync_set_failed(journal, true);
+                        return err_set(reterr, ERR_CORRUPT,
+                                       "journal %s: the kernel has dropped %llu bytes of events that it could not "
+                                       "write; they are looked for once more",
+                                       journal->directory, (unsigned long long)damaged_bytes);
+                }
+        }
         /* Release: a flush that sees it may say so. */
         atomic_store_explicit(&journal->durable_position, journal->sync_position, memory_order_release);
         if (failed_before && journal->sync_position == journal_committed_position(journal))
                 journal_sync_set_failed(journal, false);
-        return ERR_OK;
+        if (damaged_bytes == 0)
+                return ERR_OK;
+        /* Nobody has them any more. What came behind them must not wait for it: they are passed over, by readers too,
+         * and the next open counts them as lost. */
+        return err_set(reterr, ERR_CORRUPT,
+                       "journal %s: %llu bytes of events were dropped by the kernel, which could not write them: they "
+                       "are lost; what came behind them is on the disk",
+                       journal->directory, (unsigned long long)damaged_bytes);
 }
 
 enum err_code journal_sync(struct journal *journal, struct err *reterr)

@@ -447,6 +447,7 @@ static enum err_code journal_targets_heal_held(struct journal *journal, struct e
                 journal_target_write_anew(targets, number);
         atomic_store_explicit(&header->count, count, memory_order_release);
         journal_note_sync(journal);
+        journal->cursors_durable_end = 0; /* what the disk had of them may be gone */
         return err_set(reterr, ERR_CORRUPT,
                        "pages of %s/targets were lost: somebody cut the file, or the disk fails; it is written anew",
                        journal->directory);

@@ -5,6 +5,8 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #define MIB  (1024u * 1024u)
 #define MEAN 700u
@@ -179,6 +181,59 @@ Test(journal_disk, a_failed_sync_is_made_good_only_by_writing_anew)
         journal_close(journal);
 }
 
+/* A kernel that dropped a page has dropped it for good: that costs its events, not every flush from then on. */
+Test(journal_disk, what_the_kernel_dropped_holds_up_nothing_behind_it)
+{
+        struct journal_recovery recovery;
+        struct journal *journal = must_open(JOURNAL_DURABILITY_HOST, NULL);
+        struct err err = {.text = ""};
+        int fds[JOURNAL_SYNC_FILES_MAX];
+        uint32_t count = 0;
+        append(journal, 100);
+        cr_assert_eq(journal_sync(journal, NULL), ERR_OK);
+        uint64_t durable = journal_durable_position(journal);
+        append(journal, 100);
+        cr_assert_eq(journal_sync_begin(journal, fds, &count, NULL), ERR_OK);
+        cr_assert_eq(journal_sync_done(journal, EIO, &err), ERR_SYSTEM);
+        uint8_t other[64] = {1};
+        cr_assert_eq(pwrite(fds[0], other, sizeof(other), (off_t)(durable % MIB)), (ssize_t)sizeof(other));
+        cr_assert_eq(journal_sync(journal, &err), ERR_CORRUPT);
+        cr_assert_eq(journal_durable_position(journal), durable);
+        append(journal, 100);
+        cr_assert_eq(journal_sync(journal, &err), ERR_CORRUPT);
+        cr_assert(strstr(err.text, "lost") != NULL, "%s", err.text);
+        cr_assert_eq(journal_durable_position(journal), journal_committed_position(journal));
+        append(journal, 100);
+        cr_assert_eq(journal_sync(journal, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(journal_durable_position(journal), journal_committed_position(journal));
+        journal_close(journal);
+        journal = must_open(JOURNAL_DURABILITY_HOST, &recovery);
+        cr_assert_eq(recovery.lost_records, 1);
+        cr_assert_eq(recovery.lost_events, 1);
+        cr_assert_eq(recovery.rewritten_segments, 0);
+        journal_close(journal);
+}
+
+Test(journal_disk, what_was_dropped_behind_every_cursor_is_no_loss)
+{
+        struct journal *journal = must_open(JOURNAL_DURABILITY_HOST, NULL);
+        struct err err = {.text = ""};
+        int fds[JOURNAL_SYNC_FILES_MAX];
+        uint32_t count = 0;
+        uint64_t durable = journal_durable_position(journal);
+        append(journal, 100);
+        cr_assert_eq(journal_sync_begin(journal, fds, &count, NULL), ERR_OK);
+        cr_assert_eq(journal_sync_done(journal, EIO, &err), ERR_SYSTEM);
+        uint8_t other[64] = {1};
+        cr_assert_eq(pwrite(fds[0], other, sizeof(other), (off_t)(durable % MIB)), (ssize_t)sizeof(other));
+        deliver(journal);
+        cr_assert_eq(journal_maintain(journal, NULL), ERR_OK);
+        append(journal, 10);
+        cr_assert_eq(journal_sync(journal, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(journal_durable_position(journal), journal_committed_position(journal));
+        journal_close(journal);
+}
+
 Test(journal_disk, the_next_open_writes_anew_what_a_failed_sync_left)
 {
         struct journal_recovery recovery;
@@ -328,6 +383,30 @@ Test(journal_disk, pages_lost_behind_the_writer_are_told_and_counted)
         journal_close(journal);
 }
 
+/* Published records in a page that is gone are not on the disk, though every sync succeeds. */
+Test(journal_disk, a_segment_that_was_given_up_is_told_by_the_sync_and_holds_up_nothing)
+{
+        struct err err = {.text = ""};
+        struct journal *journal = must_open(JOURNAL_DURABILITY_HOST, NULL);
+        for (uint32_t i = 0; i < 100; i++)
+                (void)append_kept(journal);
+        cut_segment(0, 8192);
+        for (uint32_t i = 0; i < 100; i++)
+                (void)append_kept(journal);
+        uint64_t damaged;
+        (void)count_whole(journal, journal_durable_position(journal), &damaged); /* looks at every page */
+        cr_assert_gt(damaged, 0);
+        cr_assert_eq(journal_sync(journal, &err), ERR_CORRUPT);
+        cr_assert_lt(journal_durable_position(journal), journal_committed_position(journal));
+        cr_assert_eq(journal_sync(journal, &err), ERR_CORRUPT);
+        cr_assert(strstr(err.text, "lost") != NULL, "%s", err.text);
+        for (uint32_t i = 0; i < 100; i++)
+                cr_assert_eq(append_kept(journal), 0);
+        cr_assert_eq(journal_sync(journal, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(journal_durable_position(journal), journal_committed_position(journal));
+        journal_close(journal);
+}
+
 Test(journal_disk, segments_cut_while_they_wait_are_not_written)
 {
         struct journal *journal = must_open(JOURNAL_DURABILITY_PROCESS, NULL);
@@ -388,6 +467,33 @@ Test(journal_disk, cursors_and_counts_outlive_their_file)
         cr_assert_str_eq(state.key, "file /a");
         cr_assert_eq(state.accepted, 160);
         cr_assert_eq(state.delivered, 100);
+        journal_close(journal);
+}
+
+/* As long as cursors are in memory only, nothing that they have passed may be overwritten. */
+Test(journal_disk, cursors_that_are_on_no_disk_free_nothing)
+{
+        char path[300];
+        struct err err = {.text = ""};
+        struct journal_stats stats;
+        struct journal *journal = must_open(JOURNAL_DURABILITY_HOST, NULL);
+        append(journal, 6 * MIB / MEAN);
+        (void)snprintf(path, sizeof(path), "%s/targets", directory);
+        cr_assert_eq(truncate(path, 0), 0);
+        deliver(journal); /* the store finds out */
+        (void)signal(SIGXFSZ, SIG_IGN);
+        struct rlimit limit = {.rlim_cur = 1, .rlim_max = RLIM_INFINITY};
+        cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+        for (int i = 0; i < 3; i++)
+                cr_assert_neq(journal_maintain(journal, &err), ERR_OK);
+        limit.rlim_cur = RLIM_INFINITY;
+        cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+        journal_get_stats(journal, &stats);
+        cr_assert_geq(stats.segments, 6, "%llu", (unsigned long long)stats.segments);
+        cr_assert_eq(journal_maintain(journal, &err), ERR_CORRUPT, "%s", err.text);
+        cr_assert_eq(journal_maintain(journal, &err), ERR_OK, "%s", err.text);
+        journal_get_stats(journal, &stats);
+        cr_assert_leq(stats.segments, 4);
         journal_close(journal);
 }
 

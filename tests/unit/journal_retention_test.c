@@ -202,6 +202,42 @@ Test(journal_retention, so_long_it_stays_and_no_longer)
         journal_close(journal);
 }
 
+/* Also where nothing is written any more, and no room is needed. */
+Test(journal_retention, what_is_too_old_goes_by_itself)
+{
+        struct journal *journal = must_open(64, 0, 300, NULL);
+        cr_assert(append(journal, 2 * MIB, clock_realtime_ms()));
+        pass(journal);
+        cr_assert_geq(stats_of(journal).passed_bytes, MIB);
+        cr_assert_leq(stats_of(journal).segments, 4, "no more than are warm anyway");
+        clock_sleep_ns(400 * CLOCK_NS_PER_MS);
+        cr_assert_eq(stats_of(journal).passed_bytes, 0);
+        check_equation(journal);
+        journal_close(journal);
+}
+
+Test(journal_retention, damage_where_a_segment_begins_keeps_nothing_for_ever)
+{
+        const int64_t hour_ms = 3600 * 1000, now_ms = clock_realtime_ms();
+        uint8_t other[64] = {1};
+        char path[300];
+        struct journal *journal = must_open(64, 0, 4 * (uint64_t)hour_ms, NULL);
+        cr_assert(append(journal, 8 * MIB, now_ms - 2 * hour_ms));
+        journal_close(journal);
+        (void)snprintf(path, sizeof(path), "%s/0000000000000001.segment", directory);
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        cr_assert_geq(fd, 0);
+        cr_assert_eq(pwrite(fd, other, sizeof(other), 4096), (ssize_t)sizeof(other));
+        (void)close(fd);
+        struct journal_recovery recovery;
+        journal = must_open(64, 0, (uint64_t)hour_ms, &recovery);
+        cr_assert_eq(recovery.lost_records, 1);
+        pass(journal);
+        cr_assert_leq(stats_of(journal).passed_bytes, 2 * MIB);
+        check_equation(journal);
+        journal_close(journal);
+}
+
 /* How much the log takes while the cursor stands is the same with and without. */
 static uint64_t room_with(uint64_t retention_bytes)
 {
