@@ -318,6 +318,9 @@ void journal_reader_rest(struct journal_reader *reader);
  * writer. ERR_FULL: size_bytes_max is reached and the oldest segment is still needed; ERR_DISK_FULL, ERR_SYSTEM: the
  * disk. Each is tried anew at the next call. */
 enum err_code journal_maintain(struct journal *journal, struct err *reterr);
+/* What the last maintenance lacked for the next segment, whatever else it had to tell: ERR_FULL, ERR_DISK_FULL, or
+ * ERR_OK. Maintenance's thread. */
+enum err_code journal_room(const struct journal *journal);
 /* From now on the log may exceed size_bytes_max by drain_bytes_max: the service ends, and what the lanes hold has
  * nowhere else to go. Until it is closed. Any thread. */
 void journal_use_drain_room(struct journal *journal);

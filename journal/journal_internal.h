@@ -359,6 +359,7 @@ struct journal {
         int directory_fd, lock_fd, quarantine_fd;
         uint64_t segment_bytes, size_bytes_max, drain_bytes_max;
         _Atomic bool drain_room_used;
+        enum err_code room;   /* journal_room() */
         _Atomic bool removed; /* its directory: nothing more is taken */
         uint32_t segments_mapped_max, ahead;
         enum journal_durability durability;

@@ -373,6 +373,7 @@ enum err_code journal_maintain(struct journal *journal, struct err *reterr)
         ASSERT(!journal->read_only);
         /* Relaxed: a hint; when it is raised again meanwhile, the next call comes sooner. */
         atomic_store_explicit(&journal->wants_maintenance, false, memory_order_relaxed);
+        journal->room = ERR_OK;
         bool removed = !journal_is_in_place(journal);
         /* Relaxed: as journal_use_drain_room(). */
         atomic_store_explicit(&journal->removed, removed, memory_order_relaxed);
@@ -400,6 +401,8 @@ enum err_code journal_maintain(struct journal *journal, struct err *reterr)
                 enum err_code prepared = journal_prepare_one(journal, oldest, code == ERR_OK ? reterr : NULL);
                 if (prepared == ERR_OK)
                         continue;
+                if (prepared == ERR_FULL || prepared == ERR_DISK_FULL)
+                        journal->room = prepared;
                 code = code == ERR_OK ? prepared : code;
                 break;
         }
@@ -415,6 +418,11 @@ enum err_code journal_maintain(struct journal *journal, struct err *reterr)
         journal_unmap_cold(journal, journal->segments_mapped_max);
         journal_count_passed(journal);
         return code;
+}
+
+enum err_code journal_room(const struct journal *journal)
+{
+        return journal->room;
 }
 
 void journal_use_drain_room(struct journal *journal)

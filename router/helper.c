@@ -220,16 +220,14 @@ static uint64_t helper_maintain(struct router_helper *helper)
                 struct err err = {.text = ""};
                 char quoted[ERR_TEXT_BYTES_MAX];
                 uint64_t repeats = 0;
-                enum err_code code = journal_maintain(router->journals[i], &err);
-                if (code == ERR_FULL) {
-                        enum router_relief relief = router_relieve(router, i, &err);
-                        if (relief != ROUTER_RELIEF_DONE && wait_ns > ROUTER_FULL_LOOK_NS)
-                                wait_ns = ROUTER_FULL_LOOK_NS;
-                        if (relief == ROUTER_RELIEF_COMES)
-                                wait_ns = ROUTER_RELIEF_LOOK_NS;
-                        if (relief != ROUTER_RELIEF_NONE)
-                                continue;
-                }
+                enum router_relief relief;
+                enum err_code code = router_maintain(router, i, &relief, &err);
+                /* A full disk is asked again once a second, unless something is on its way. */
+                if (relief == ROUTER_RELIEF_COMES)
+                        wait_ns = ROUTER_RELIEF_LOOK_NS;
+                else if (relief == ROUTER_RELIEF_NONE && journal_room(router->journals[i]) == ERR_FULL &&
+                         wait_ns > ROUTER_FULL_LOOK_NS)
+                        wait_ns = ROUTER_FULL_LOOK_NS;
                 if (code == ERR_OK)
                         continue;
                 counter_add(router->helper_counters, COUNTER_journal_maintenance_failures, 1);

@@ -1,10 +1,11 @@
 /* A full journal: what makes room in the logs of a shard, and for whom. On the helper thread.
  *
- * A log that finds no room for its next segment asks here. First the shard's other logs give back what they have
- * passed. When that is not enough, the oldest segment of the lowest type that is shed is announced as given up
- * (journal_shed_oldest()), and the workers are woken; its room is there once they have moved their cursors. One
- * announcement at a time for each shard. A type is never given up for one below it; types that block share one log, and
- * none of them stands below a type that is shed (rules/pressure.c), so for that log every shed type may go. */
+ * When a log finds no room for its next segment: first other logs give back what they have passed: the shard's,
+ * which share its room, and where it is the disk that is full, all of them. When that is not enough, the oldest segment
+ * of the lowest type that is shed is announced as given up (journal_shed_oldest()), and the workers are woken; its room
+ * is there once they have moved their cursors. One announcement at a time for each shard. A type is never given up for
+ * one below it; types that block share one log, and none of them stands below a type that is shed (rules/pressure.c),
+ * so for that log every shed type may go. */
 #include "base/clock.h"
 #include "router/router_internal.h"
 
@@ -61,17 +62,30 @@ static bool pressure_announce(struct router *router, uint32_t needy)
         }
 }
 
-enum router_relief router_relieve(struct router *router, uint32_t needy, struct err *reterr)
+/* `needy`: the log that found no room, within its limit or on the disk. */
+static enum router_relief pressure_relieve(struct router *router, uint32_t needy)
 {
         const uint32_t shard = router->logs[needy].shard;
-        if (shard >= router->shards_count || router->settings.journal.pressure.shed_count == 0)
+        const bool disk = journal_room(router->journals[needy]) == ERR_DISK_FULL;
+        const bool sheds = router->settings.journal.pressure.shed_count > 0;
+        if (shard >= router->shards_count || (!sheds && !disk))
                 return ROUTER_RELIEF_NONE;
         for (uint32_t i = 0; i < router->journals_count; i++)
-                if (i != needy && router->logs[i].shard == shard)
+                if (i != needy && (disk || router->logs[i].shard == shard))
                         journal_trim(router->journals[i]);
-        if (journal_maintain(router->journals[needy], reterr) == ERR_OK)
+        (void)journal_maintain(router->journals[needy], NULL); /* the caller has told what is wrong */
+        if (journal_room(router->journals[needy]) == ERR_OK)
                 return ROUTER_RELIEF_DONE;
-        if (pressure_is_pending(router, shard) || pressure_announce(router, needy))
+        if (sheds && (pressure_is_pending(router, shard) || pressure_announce(router, needy)))
                 return ROUTER_RELIEF_COMES;
         return ROUTER_RELIEF_NONE;
+}
+
+enum err_code router_maintain(struct router *router, uint32_t log, enum router_relief *ret_relief, struct err *reterr)
+{
+        enum err_code code = journal_maintain(router->journals[log], reterr);
+        enum err_code room = journal_room(router->journals[log]);
+        *ret_relief = room == ERR_OK ? ROUTER_RELIEF_DONE : pressure_relieve(router, log);
+        /* Other trouble is told all the same, and is no reason to give nothing up. */
+        return code == room && *ret_relief != ROUTER_RELIEF_NONE ? ERR_OK : code;
 }

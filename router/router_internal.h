@@ -141,11 +141,12 @@ void router_call(int fd);
 
 enum router_relief {
         ROUTER_RELIEF_NONE,  /* nothing may be given up for this log: producers wait */
-        ROUTER_RELIEF_DONE,  /* it has room now */
+        ROUTER_RELIEF_DONE,  /* it has room */
         ROUTER_RELIEF_COMES, /* something is being given up: look again soon */
 };
-/* `needy`: the log that found no room. */
-enum router_relief router_relieve(struct router *router, uint32_t needy, struct err *reterr);
+/* journal_maintain() of a log, and what can be done where it finds no room, within its limit or on the disk. ERR_OK
+ * also where the want of room is all that is wrong, and is being seen to. Helper thread. */
+enum err_code router_maintain(struct router *router, uint32_t log, enum router_relief *ret_relief, struct err *reterr);
 
 /* ---- start.c: everything between the settings and the first event */
 

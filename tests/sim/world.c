@@ -457,10 +457,9 @@ static void turn_helper(void *unused)
         for (uint32_t i = 0; i < world.logs_count; i++) {
                 struct journal *journal = world.router.journals[i];
                 struct err err = {.text = ""};
-                enum err_code code = journal_maintain(journal, &err);
-                world.result.disk_full += code == ERR_DISK_FULL || code == ERR_FULL; /* also where room comes */
-                if (code == ERR_FULL && router_relieve(&world.router, i, &err) != ROUTER_RELIEF_NONE)
-                        code = ERR_OK;
+                enum router_relief relief;
+                enum err_code code = router_maintain(&world.router, i, &relief, &err);
+                world.result.disk_full += journal_room(journal) != ERR_OK; /* also where room comes */
                 if (code != ERR_OK)
                         sim_note("maintenance: %s", err.text);
                 if (world.host && journal_sync(journal, &err) != ERR_OK)

@@ -1,0 +1,152 @@
+/* A log without room: what is given up for it, and where a full disk is what it lacks. */
+#include "router/router_internal.h"
+
+#include "tests/support/journal_files.h"
+
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+#define MIB  (1024u * 1024u)
+#define MEAN 700u
+#define LOGS 2u
+
+static char root[256];
+static struct router router;
+static struct counters_block counters;
+
+/* Two logs: of one shard, the second one that of Opens, which are shed; or of two shards. */
+static void begin(bool sheds, uint64_t retention_bytes)
+{
+        journal_files_make(root);
+        router = (struct router){.shards_count = sheds ? 1 : 2, .journals_count = LOGS, .helper_counters = &counters};
+        router.settings.journal.pressure.shed_count = sheds;
+        router.settings.journal.pressure.rank[SENDRING_OPEN] = 1;
+        router.settings.journal.pressure.shed[SENDRING_OPEN] = sheds;
+        for (uint32_t i = 0; i < LOGS; i++) {
+                char path[300];
+                uint16_t target;
+                struct err err = {.text = ""};
+                (void)snprintf(path, sizeof(path), "%s/%u", root, i);
+                router.logs[i] = (struct router_journal){
+                        .shard = sheds ? 0 : i, .type = sheds && i == 1 ? SENDRING_OPEN : 0, .wanted = true};
+                struct journal_options options = {
+                        .directory = path,
+                        .segment_bytes = MIB,
+                        .size_bytes_max = 8 * MIB,
+                        .budget = &router.budgets[router.logs[i].shard],
+                        .retention_bytes = retention_bytes,
+                        .segments_mapped_max = 8,
+                };
+                cr_assert_eq(journal_open(&options, &router.journals[i], NULL, &err), ERR_OK, "%s", err.text);
+                cr_assert_eq(journal_target_register(router.journals[i], SLICE("file /a"), &target, &err), ERR_OK);
+        }
+}
+
+static void end(void)
+{
+        for (uint32_t i = 0; i < LOGS; i++)
+                journal_close(router.journals[i]);
+        journal_files_remove(root);
+}
+
+/* Until the log has `segments` closed ones, or is full. */
+static void fill(uint32_t log, uint64_t segments)
+{
+        struct journal *journal = router.journals[log];
+        while (journal_committed_position(journal) < segments * MIB) {
+                enum err_code code = journal_files_append(journal, journal_next_sequence(journal), MEAN, 1);
+                if (code == ERR_FULL && journal_maintain(journal, NULL) != ERR_OK)
+                        return;
+                cr_assert(code == ERR_OK || code == ERR_FULL);
+                cr_assert_eq(journal_publish(journal), ERR_OK);
+        }
+}
+
+static void deliver(uint32_t log)
+{
+        uint64_t position, sequence;
+        journal_committed(router.journals[log], &position, &sequence);
+        journal_target_advance(router.journals[log], 0, position, sequence,
+                               &(struct journal_settled){.delivered = sequence - 1});
+}
+
+/* No file may become so long as a segment: to the journal, a disk without room. */
+static void disk_is_full(bool full)
+{
+        struct rlimit limit = {.rlim_cur = full ? MIB / 2 : RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+        (void)signal(SIGXFSZ, SIG_IGN);
+        cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static uint64_t segments(uint32_t log)
+{
+        struct journal_stats stats;
+        journal_get_stats(router.journals[log], &stats);
+        return stats.segments;
+}
+
+Test(pressure, a_full_disk_sheds_as_a_full_journal_does, .timeout = 60)
+{
+        enum router_relief relief;
+        struct err err = {.text = ""};
+        begin(true, 0);
+        fill(1, 3);
+        disk_is_full(true);
+        fill(0, 8);
+        cr_assert_eq(router_maintain(&router, 0, &relief, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(relief, ROUTER_RELIEF_COMES);
+        cr_assert(journal_shed_pending(router.journals[1]));
+        cr_assert_not(journal_shed_pending(router.journals[0]));
+        disk_is_full(false);
+        end();
+}
+
+Test(pressure, on_a_full_disk_every_log_gives_back_what_it_only_keeps, .timeout = 60)
+{
+        enum router_relief relief;
+        struct err err = {.text = ""};
+        begin(false, 64 * MIB);
+        fill(1, 4);
+        deliver(1);
+        cr_assert_eq(router_maintain(&router, 1, &relief, &err), ERR_OK);
+        uint64_t before = segments(1);
+        cr_assert_geq(before, 4);
+        fill(0, 9); /* its own limit: the other shard has nothing to do with it */
+        cr_assert_eq(router_maintain(&router, 0, &relief, &err), ERR_FULL);
+        cr_assert_eq(relief, ROUTER_RELIEF_NONE);
+        cr_assert_eq(segments(1), before);
+        end();
+        begin(false, 64 * MIB);
+        fill(1, 4);
+        deliver(1);
+        disk_is_full(true);
+        fill(0, 8);
+        cr_assert_eq(router_maintain(&router, 0, &relief, &err), ERR_DISK_FULL);
+        cr_assert_leq(segments(1), 2);
+        disk_is_full(false);
+        cr_assert_eq(router_maintain(&router, 0, &relief, &err), ERR_OK);
+        cr_assert_eq(relief, ROUTER_RELIEF_DONE);
+        end();
+}
+
+/* The targets file lost its pages at the same time: that is told, and something is given up all the same. */
+Test(pressure, other_trouble_does_not_hide_that_there_is_no_room, .timeout = 60)
+{
+        enum router_relief relief;
+        struct err err = {.text = ""};
+        char path[300];
+        begin(true, 0);
+        fill(1, 3);
+        fill(0, 9);
+        (void)snprintf(path, sizeof(path), "%s/0/targets", root);
+        cr_assert_eq(truncate(path, 0), 0);
+        struct journal_target_state state;
+        cr_assert(journal_target_get(router.journals[0], 0, &state));
+        journal_target_advance(router.journals[0], 0, state.cursor_position, state.cursor_sequence,
+                               &(struct journal_settled){0}); /* the store finds out */
+        cr_assert_eq(router_maintain(&router, 0, &relief, &err), ERR_CORRUPT, "%s", err.text);
+        cr_assert_eq(relief, ROUTER_RELIEF_COMES);
+        cr_assert(journal_shed_pending(router.journals[1]));
+        end();
+}
