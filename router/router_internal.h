@@ -19,7 +19,8 @@ struct router_target {
         char *key;
         uint16_t numbers[LIMIT_LOGS_MAX];
         uint8_t worker;
-        struct egress_target *target;
+        struct egress_target *target; /* NULL: it could not be opened yet: its events wait in the journal */
+        uint64_t again_ns;            /* then: when it is tried again */
         struct counters_target_row *row;
         uint64_t budget_bytes; /* that it may hold */
         bool uses_credentials;
@@ -76,6 +77,7 @@ struct router {
         uint64_t lost_bytes; /* that lanes still held when the service ended */
         struct router_target *targets;
         uint32_t targets_count, targets_room;
+        struct log_gate targets_gate;
 
         int epoll_fd, signal_fd, timer_fd, event_fd;
         struct router_helper *helper; /* helper.c */

@@ -9,6 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A target that cannot be opened is tried again after so long, and told of so often. */
+#define ROUTER_TARGET_AGAIN_NS (2 * CLOCK_NS_PER_S)
+#define ROUTER_TARGET_TELL_NS  (60 * CLOCK_NS_PER_S)
+
 void router_plan_free(struct shard_plan *plan)
 {
         if (plan == NULL)
@@ -66,13 +70,48 @@ static enum err_code router_register(struct router *router, struct slice key, ui
         return ERR_OK;
 }
 
-/* Makes the target that a plan names, or finds it. */
-static enum err_code router_open_target(struct router *router, const struct rules_target *spec,
+/* Makes the target of an entry, and gives it to its worker. */
+static enum err_code router_make_target(struct router *router, struct router_target *own,
+                                        const struct rules_target *spec, struct err *reterr)
+{
+        struct egress_worker *worker = router->workers[own->worker];
+        enum err_code code = egress_target_create(spec, own->numbers, worker, router->targets_count + 1, own->row,
+                                                  &own->target, reterr);
+        if (code != ERR_OK)
+                return err_wrap(reterr, "target %.*s", SLICE_PRINTF(spec->key));
+        while (!egress_worker_add_target(worker, own->target))
+                clock_sleep_ns(CLOCK_NS_PER_MS); /* the worker empties its inbox each turn */
+        return ERR_OK;
+}
+
+/* A full disk, for example, has no room for an outbox: what is routed to the target waits in the journal until it can
+ * be opened. */
+static void router_target_waits(struct router *router, struct router_target *own, const struct err *err)
+{
+        char quoted[ERR_TEXT_BYTES_MAX];
+        uint64_t now_ns = clock_monotonic_ns(), repeats = 0;
+        own->target = NULL;
+        own->again_ns = now_ns + ROUTER_TARGET_AGAIN_NS;
+        (void)snprintf(own->row->key, sizeof(own->row->key), "%s", own->key); /* the same size */
+        atomic_store_explicit(&own->row->status, COUNTERS_TARGET_RETRYING, memory_order_relaxed);
+        counters_row_set_error(own->row, err->text);
+        if (log_gate_open(&router->targets_gate, now_ns, ROUTER_TARGET_TELL_NS, &repeats))
+                log_error("a target cannot be opened",
+                          "error=%s now=\"its events wait in the journal, and it is tried again\" repeats=%" PRIu64,
+                          log_quote(err->text, quoted, sizeof(quoted)), repeats);
+}
+
+/* Makes the target that a plan names, or finds it. `may_wait`: one that the system has no room for is there all the
+ * same, and opened later; one that waits already is tried again, and goes on waiting. */
+static enum err_code router_open_target(struct router *router, const struct rules_target *spec, bool may_wait,
                                         struct router_target **ret_target, struct err *reterr)
 {
         struct router_target *own = router_find_target(router, spec->key);
         if (own != NULL) {
-                egress_target_set_rates(own->target, &spec->rates);
+                if (own->target != NULL)
+                        egress_target_set_rates(own->target, &spec->rates);
+                else if (router_make_target(router, own, spec, reterr) != ERR_OK)
+                        router_target_waits(router, own, reterr);
                 *ret_target = own;
                 return ERR_OK;
         }
@@ -93,7 +132,6 @@ static enum err_code router_open_target(struct router *router, const struct rule
         if (code != ERR_OK)
                 return code;
         fresh.worker = (uint8_t)(fresh.numbers[0] % router->workers_count);
-        struct egress_worker *worker = router->workers[fresh.worker];
         fresh.row = router_free_row(router);
         fresh.key = strndup((const char *)spec->key.ptr, spec->key.len);
         if (fresh.row == NULL)
@@ -101,18 +139,64 @@ static enum err_code router_open_target(struct router *router, const struct rule
         else if (fresh.key == NULL)
                 code = err_set(reterr, ERR_MEMORY, "out of memory for delivery targets");
         else
-                code = egress_target_create(spec, fresh.numbers, worker, router->targets_count + 1, fresh.row,
-                                            &fresh.target, reterr);
+                code = router_make_target(router, &fresh, spec, reterr);
+        if ((code == ERR_DISK_FULL || code == ERR_SYSTEM) && may_wait) {
+                router_target_waits(router, &fresh, reterr);
+                code = ERR_OK;
+        }
         if (code != ERR_OK) {
                 free(fresh.key);
                 router_unregister(router, router->journals_count, fresh.numbers);
-                return err_wrap(reterr, "target %.*s", SLICE_PRINTF(spec->key));
+                return code;
         }
-        while (!egress_worker_add_target(worker, fresh.target))
-                clock_sleep_ns(CLOCK_NS_PER_MS); /* the worker empties its inbox each turn */
         router->targets[router->targets_count] = fresh;
         *ret_target = &router->targets[router->targets_count++];
         return ERR_OK;
+}
+
+static const struct rules_target *router_plan_find(const struct rules_plan *plan, const char *key)
+{
+        for (uint32_t i = 0; i < rules_plan_targets_count(plan); i++)
+                if (slice_equal(rules_plan_target(plan, i)->key, slice_of_text(key)))
+                        return rules_plan_target(plan, i);
+        return NULL;
+}
+
+/* Tries to open a target that waits, as the plan in force says, or the copy that named it last. False: nobody knows any
+ * more how. */
+static bool router_try_target(struct router *router, struct router_target *own)
+{
+        struct arena arena;
+        struct slice text;
+        struct rules_plan *kept = NULL;
+        struct err err = {.text = ""};
+        const struct rules_target *spec = router_plan_find(router->plan->plan, own->key);
+        own->wanted = spec != NULL;
+        arena_init(&arena, 0, 0);
+        enum err_code code = ERR_OK;
+        if (spec == NULL && own->kept != 0) {
+                code = router_kept_parse(router, own->kept, ROUTER_KEPT_OF_THEN, &arena, &text, &kept);
+                if (code == ERR_OK)
+                        spec = router_plan_find(kept, own->key);
+                else
+                        (void)err_set(&err, code, "target %s: the copy of the sets that names it cannot be read",
+                                      own->key);
+        }
+        const bool lost = spec == NULL && code == ERR_OK;
+        if (spec != NULL)
+                code = router_make_target(router, own, spec, &err);
+        char quoted[4 * (JOURNAL_TARGET_KEY_BYTES_MAX + 1) + 3];
+        (void)log_quote(own->key, quoted, sizeof(quoted));
+        if (code != ERR_OK)
+                router_target_waits(router, own, &err);
+        else if (lost)
+                log_warning("a target is in no configuration set any more",
+                            "target=%s now=\"what waits for it is shed: nobody knows how to open it\"", quoted);
+        else
+                log_info("a target is open now", "target=%s now=\"what waits for it is delivered\"", quoted);
+        rules_plan_free(kept);
+        arena_release(&arena);
+        return !lost;
 }
 
 /* Reads configuration-sets.yaml; *ret_text is what was read, in the arena. With a mistake in the file after a crash,
@@ -185,7 +269,9 @@ enum err_code router_load_plan(struct router *router, struct shard_plan **ret_pl
                 router->targets[i].wanted = false;
         for (uint32_t i = 0; i < count && code == ERR_OK; i++) {
                 struct router_target *target = NULL;
-                code = router_open_target(router, rules_plan_target(plan->plan, i), &target, reterr);
+                /* At start what can be served is; a reload may be refused, and what is in force goes on. */
+                code = router_open_target(router, rules_plan_target(plan->plan, i), router->plan == NULL, &target,
+                                          reterr);
                 if (code != ERR_OK)
                         break;
                 /* Named again while it delivers what waits: it stays. At its very end it must go first. */
@@ -257,11 +343,15 @@ void router_settle_targets(struct router *router)
         }
         for (uint32_t i = 0; i < router->targets_count;) {
                 struct router_target *target = &router->targets[i];
-                if (!target->wanted && !target->removing)
+                bool lost = false; /* nobody knows how to open it */
+                if (target->target == NULL && clock_monotonic_ns() >= target->again_ns)
+                        lost = !router_try_target(router, target);
+                if (!target->wanted && !target->removing && target->target != NULL)
                         target->removing = egress_worker_remove_target(router->workers[target->worker], target->target);
-                if (target->removing && egress_target_is_gone(target->target)) {
+                if (lost || (target->removing && egress_target_is_gone(target->target))) {
                         for (uint32_t shard = 0; shard < router->journals_count; shard++)
                                 journal_target_retire(router->journals[shard], target->numbers[shard]);
+                        atomic_store_explicit(&target->row->status, COUNTERS_TARGET_UNUSED, memory_order_relaxed);
                         egress_target_free(target->target);
                         free(target->key);
                         router->targets[i] = router->targets[--router->targets_count];
@@ -299,13 +389,15 @@ static void router_resume_targets_of(struct router *router, const struct rules_p
                 char quoted[ERR_TEXT_BYTES_MAX];
                 if (router_find_target(router, spec->key) != NULL || !router_waits_for(router, spec->key))
                         continue;
-                if (router_open_target(router, spec, &target, &err) != ERR_OK) {
+                if (router_open_target(router, spec, true, &target, &err) != ERR_OK) {
                         log_error("a target of before cannot be opened", "error=%s now=\"what waits for it is shed\"",
                                   log_quote(err.text, quoted, sizeof(quoted)));
                         continue;
                 }
                 target->fresh = false;
                 target->kept = kept;
+                if (target->target == NULL)
+                        continue;
                 /* The worker does not run yet, and its inbox has room for both orders of every target there can be. */
                 target->removing = egress_worker_remove_target(router->workers[target->worker], target->target);
                 log_info("a target is in no configuration set any more",

@@ -1,0 +1,168 @@
+/* Targets that cannot be opened: they wait, with their events, until they can. */
+#include "router/router_internal.h"
+#include "tests/support/egress_rig.h"
+
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+static const struct router_options options;
+static struct egress_rig rig;
+static struct router router;
+static struct counters_block block;
+static char sets_path[400];
+
+static void write_sets(bool counted)
+{
+        FILE *out = fopen(sets_path, "w");
+        cr_assert_not_null(out);
+        (void)fprintf(out,
+                      "ConfigurationSets:\n- ConfigurationSetName: set-0\n  EventDestinations:\n"
+                      "  - EventDestinationName: file\n    EventDestination:\n      Enabled: true\n"
+                      "      MatchingEventTypes: [SEND]\n      Sendring:\n        FileDestination:\n"
+                      "          Path: %s/events.ndjson\n",
+                      rig.directory);
+        if (counted)
+                (void)fprintf(out, "  - EventDestinationName: metrics\n    EventDestination:\n      Enabled: true\n"
+                                   "      MatchingEventTypes: [SEND]\n      CloudWatchDestination:\n"
+                                   "        DimensionConfigurations:\n        - DimensionName: ses:configuration-set\n"
+                                   "          DimensionValueSource: MESSAGE_TAG\n"
+                                   "          DefaultDimensionValue: none\n");
+        (void)fclose(out);
+}
+
+/* No file may become so long as an outbox: a disk without room. */
+static void disk_is_full(bool full)
+{
+        struct rlimit limit = {.rlim_cur = full ? 200 * 1024 : RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+        (void)signal(SIGXFSZ, SIG_IGN);
+        cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* As router_start() does it, over the journal that is there. */
+static void start(bool counted, bool full)
+{
+        struct err err = {.text = ""};
+        egress_rig_defaults(&rig);
+        (void)snprintf(rig.settings.egress.cloudwatch.url, sizeof(rig.settings.egress.cloudwatch.url),
+                       "http://127.0.0.1:1");
+        egress_rig_open(&rig);
+        (void)snprintf(sets_path, sizeof(sets_path), "%s/configuration-sets.yaml", rig.directory);
+        write_sets(counted);
+        router = (struct router){.options = &options,
+                                 .settings = rig.settings,
+                                 .counters = rig.counters,
+                                 .own_counters = &block,
+                                 .journals_count = 1,
+                                 .shards_count = 0,
+                                 .workers_count = 1,
+                                 .outbox_directory = rig.outboxes};
+        router.journals[0] = rig.journals[0];
+        router.workers[0] = rig.workers[0];
+        router.logs[0].wanted = true;
+        router.settings.configuration_sets_path = sets_path;
+        router.settings.state_directory = rig.directory;
+        disk_is_full(full);
+        cr_assert_eq(router_kept_open(&router, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(router_load_plan(&router, &router.plan, &err), ERR_OK, "%s", err.text);
+        router_resume_targets(&router);
+        router_retire_unknown(&router);
+        router_sweep_outboxes(&router);
+}
+
+static void end(void)
+{
+        for (uint32_t i = 0; i < router.targets_count; i++)
+                free(router.targets[i].key);
+        free(router.targets);
+        free(router.kept);
+        router_plan_free(router.plan);
+        egress_rig_close(&rig);
+        disk_is_full(false);
+}
+
+static struct router_target *counting(void)
+{
+        for (uint32_t i = 0; i < router.targets_count; i++)
+                if (strncmp(router.targets[i].key, "cloudwatch", strlen("cloudwatch")) == 0)
+                        return &router.targets[i];
+        return NULL;
+}
+
+static struct journal_target_state state_of(uint16_t number)
+{
+        struct journal_target_state state;
+        cr_assert(journal_target_get(router.journals[0], number, &state));
+        return state;
+}
+
+Test(router_targets, what_cannot_be_opened_at_start_waits_and_the_rest_is_served, .timeout = 60)
+{
+        journal_files_make(rig.directory);
+        start(true, true);
+        cr_assert_eq(router.targets_count, 2);
+        struct router_target *target = counting();
+        cr_assert_not_null(target);
+        cr_assert_null(target->target);
+        cr_assert_not_null(router.targets[target == &router.targets[0] ? 1 : 0].target);
+        char error[200];
+        counters_row_get_error(target->row, error, sizeof(error));
+        cr_assert_eq(atomic_load(&target->row->status), COUNTERS_TARGET_RETRYING);
+        cr_assert(strstr(error, "cloudwatch") != NULL, "%s", error);
+        router_settle_targets(&router);
+        target->again_ns = 0;
+        router_settle_targets(&router);
+        cr_assert_null(target->target, "still not");
+        cr_assert_gt(target->again_ns, 0);
+
+        /* Its events wait, and a router whose sets do not name it any more does not shed them. */
+        uint8_t *payload = NULL;
+        uint16_t number = target->numbers[0];
+        const struct journal_entry entry = {.lane_id = 1, .lane_position = 8, .routes_count = 1, .routes = {number}};
+        cr_assert_eq(journal_reserve(router.journals[0], 0, &payload), ERR_OK);
+        journal_commit(router.journals[0], &entry, 0);
+        cr_assert_eq(journal_publish(router.journals[0]), ERR_OK);
+        end();
+        start(false, true);
+        target = counting();
+        cr_assert_not_null(target);
+        cr_assert_null(target->target);
+        cr_assert_eq(target->numbers[0], number);
+        cr_assert_not(state_of(number).retired);
+
+        disk_is_full(false);
+        target->again_ns = 0;
+        router_settle_targets(&router);
+        cr_assert_not_null(target->target);
+        cr_assert(target->removing, "delivered to its end, then it goes");
+        cr_assert_eq(state_of(number).shed, 0);
+        end();
+
+        /* Nobody knows how to open it: then it is shed, and counted. */
+        journal_files_remove(rig.outboxes);
+        start(false, true);
+        target = counting();
+        cr_assert_not_null(target);
+        target->kept = 0;
+        target->again_ns = 0;
+        router_settle_targets(&router);
+        cr_assert_null(counting());
+        cr_assert_eq(journal_maintain(router.journals[0], NULL), ERR_OK);
+        cr_assert_eq(state_of(number).shed, 1);
+        end();
+        egress_rig_remove(&rig);
+}
+
+Test(router_targets, a_reload_with_one_that_cannot_be_opened_is_refused, .timeout = 60)
+{
+        struct shard_plan *plan = NULL;
+        struct err err = {.text = ""};
+        journal_files_make(rig.directory);
+        start(false, true);
+        write_sets(true);
+        cr_assert_neq(router_load_plan(&router, &plan, &err), ERR_OK);
+        cr_assert(strstr(err.text, "cloudwatch") != NULL, "%s", err.text);
+        cr_assert_null(counting());
+        end();
+        egress_rig_remove(&rig);
+}
