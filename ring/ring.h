@@ -103,9 +103,9 @@ enum err_code ring_reserve(struct ring_producer *producer, uint32_t payload_byte
  * release store of head. Rings the daemon only when its shard sleeps, once per sleep. Takes a new router's pages when
  * attention is raised (system calls, once per restart of the router).
  *
- * ERR_DETACHED  the daemon is ending: this record and what was staged with it were withdrawn. In a race of nanoseconds
- *               the daemon may take them all the same: published again they are there twice, never lost.
- * ERR_BUG       no reservation, or a length of 0 or above the reserved one: the reservation is given back. */
+ * ERR_DETACHED  the daemon is ending: this record and what was staged with it were withdrawn. A visit that is going on
+ * at this moment may take them all the same: published again they are there twice, never lost. ERR_BUG       no
+ * reservation, or a length of 0 or above the reserved one: the reservation is given back. */
 enum err_code ring_commit(struct ring_producer *producer, uint32_t payload_bytes);
 /* Finishes the record without publishing: bulk commit. ERR_BUG as above. */
 enum err_code ring_stage(struct ring_producer *producer, uint32_t payload_bytes);

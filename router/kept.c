@@ -24,18 +24,24 @@
 #define KEPT_HEAD_BYTES_MAX  128u /* the line, with the longest that settings can say */
 #define KEPT_VALUE_BYTES_MAX 32u
 
-static bool kept_path(const struct router *router, uint64_t number, char out[PATH_MAX])
+bool router_kept_path(const struct rules_settings *settings, uint64_t number, char *out, size_t out_bytes)
 {
-        int used =
-                snprintf(out, PATH_MAX, "%s/plans/%020" PRIu64 KEPT_SUFFIX, router->settings.state_directory, number);
-        return used > 0 && used < PATH_MAX;
+        int used = snprintf(out, out_bytes, "%s/plans/%020" PRIu64 KEPT_SUFFIX, settings->state_directory, number);
+        return used > 0 && (size_t)used < out_bytes;
+}
+
+bool router_kept_number(const char *name, uint64_t *ret_number)
+{
+        struct slice text = slice_of_text(name);
+        return slice_has_suffix(text, SLICE(KEPT_SUFFIX)) &&
+               slice_to_u64(slice_head(text, text.len - strlen(KEPT_SUFFIX)), UINT64_MAX - 1, ret_number);
 }
 
 static enum err_code kept_read(const struct router *router, uint64_t number, struct arena *arena,
                                struct slice *ret_text, struct err *reterr)
 {
         char path[PATH_MAX];
-        if (!kept_path(router, number, path))
+        if (!router_kept_path(&router->settings, number, path, sizeof(path)))
                 return err_set(reterr, ERR_CONFIG, "the path %s is too long", router->settings.state_directory);
         return file_read(arena, path, LIMIT_CONFIG_BYTES_MAX + KEPT_HEAD_BYTES_MAX, ret_text, reterr);
 }
@@ -110,10 +116,8 @@ enum err_code router_kept_open(struct router *router, struct err *reterr)
         if (list == NULL)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot list %s", path);
         for (const char *name = disk_list_next(list); name != NULL && code == ERR_OK; name = disk_list_next(list)) {
-                size_t len = strlen(name), digits = len < strlen(KEPT_SUFFIX) ? 0 : len - strlen(KEPT_SUFFIX);
                 uint64_t number = 0;
-                if (slice_to_u64(slice_of(name, digits), UINT64_MAX - 1, &number) &&
-                    strcmp(name + digits, KEPT_SUFFIX) == 0)
+                if (router_kept_number(name, &number))
                         code = kept_add(router, number, reterr);
                 else if (name[0] != '.')
                         kept_remove(path, name); /* half written, when a router was killed */
@@ -153,7 +157,7 @@ enum err_code router_kept_save(struct router *router, struct slice text, struct 
             slice_equal(newest, copy))
                 goto out;
         uint64_t number = router_kept_newest(router) + 1;
-        code = kept_path(router, number, path)
+        code = router_kept_path(settings, number, path, sizeof(path))
                        ? file_replace(path, copy, reterr)
                        : err_set(reterr, ERR_CONFIG, "the path %s is too long", settings->state_directory);
         if (code == ERR_OK)
@@ -193,7 +197,7 @@ void router_kept_forget(struct router *router)
                         needed |= router->targets[k].kept == router->kept[i];
                 if (needed)
                         router->kept[kept++] = router->kept[i];
-                else if (kept_path(router, router->kept[i], path))
+                else if (router_kept_path(&router->settings, router->kept[i], path, sizeof(path)))
                         (void)disk_unlink(AT_FDCWD, path); /* the next start finds it and tries again */
         }
         router->kept_count = kept;

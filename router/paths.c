@@ -67,3 +67,17 @@ uint32_t router_logs_list(const struct rules_settings *settings, bool emptied,
         }
         return count;
 }
+
+bool router_kept_newest_path(const struct rules_settings *settings, char *out, size_t out_bytes)
+{
+        uint64_t newest = 0, number;
+        int used = snprintf(out, out_bytes, "%s/plans", settings->state_directory);
+        DIR *directory = used > 0 && (size_t)used < out_bytes ? opendir(out) : NULL;
+        if (directory == NULL)
+                return false;
+        for (const struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory))
+                if (router_kept_number(entry->d_name, &number) && number > newest)
+                        newest = number;
+        (void)closedir(directory); /* was only read */
+        return newest != 0 && router_kept_path(settings, newest, out, out_bytes);
+}

@@ -28,6 +28,12 @@ int router_run(const struct router_options *options);
 
 /* Where things lie, for the tools. `out` gets the path; false when it does not fit. */
 bool router_counters_path(const struct rules_settings *settings, char *out, size_t out_bytes);
+/* A copy of configuration-sets.yaml as it was in force (kept.c): its path, and the number that a file's name in the
+ * folder of the copies says; false: it does not fit, or is none. */
+bool router_kept_path(const struct rules_settings *settings, uint64_t number, char *out, size_t out_bytes);
+bool router_kept_number(const char *name, uint64_t *ret_number);
+/* Of the newest one: what is in force in a router that runs. False: there is none. */
+bool router_kept_newest_path(const struct rules_settings *settings, char *out, size_t out_bytes);
 /* A log of the journal: of a shard, and of one event type or of all that have none of their own. */
 struct router_journal {
         uint32_t shard;

@@ -1,9 +1,9 @@
 #include "tools/republish.h"
 
 #include "base/clock.h"
+#include "router/router.h"
 #include "tools/cmd.h"
 
-#include <dirent.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -30,29 +30,6 @@ void republish_catch_signals(void)
         (void)signal(SIGPIPE, SIG_IGN); /* told by ferror() */
 }
 
-/* The router's newest copy of the sets in force (router/kept.c); false: there is none. */
-static bool republish_kept_path(const struct republish *republish, char out[PATH_MAX])
-{
-        char newest[NAME_MAX + 1] = "";
-        int used = snprintf(out, PATH_MAX, "%s/plans", republish->settings.state_directory);
-        DIR *directory = used > 0 && used < PATH_MAX ? opendir(out) : NULL;
-        for (struct dirent *entry = directory == NULL ? NULL : readdir(directory); entry != NULL;
-             entry = readdir(directory)) {
-                uint64_t number;
-                struct slice name = slice_of_text(entry->d_name);
-                /* 20 digits each: their order is that of the names. */
-                if (name.len == 25 && slice_to_u64(slice_head(name, 20), UINT64_MAX, &number) &&
-                    slice_has_suffix(name, SLICE(".yaml")) && strcmp(entry->d_name, newest) > 0)
-                        (void)snprintf(newest, sizeof(newest), "%s", entry->d_name); /* fits: 25 bytes */
-        }
-        if (directory != NULL)
-                (void)closedir(directory); /* was only read */
-        if (newest[0] == '\0')
-                return false;
-        int more = snprintf(out + used, PATH_MAX - (size_t)used, "/%s", newest);
-        return more > 0 && used + more < PATH_MAX;
-}
-
 int republish_load(struct republish *republish, const char *command, const char *settings_path)
 {
         struct rules_report report;
@@ -61,7 +38,7 @@ int republish_load(struct republish *republish, const char *command, const char 
         rules_report_init(&report);
         enum err_code code = rules_settings_load(settings_path, &republish->settings, &report);
         if (code == ERR_OK) {
-                bool kept = republish_kept_path(republish, path);
+                bool kept = router_kept_newest_path(&republish->settings, path, sizeof(path));
                 code = rules_plan_load(kept ? path : republish->settings.configuration_sets_path, &republish->settings,
                                        &republish->plan, &report);
         }

@@ -54,6 +54,11 @@ Test(router_kept, only_what_is_new_is_copied)
         cr_assert_neq(access(path, F_OK), 0, "what is half is removed");
         cr_assert_eq(router_kept_save(&router, SLICE("ConfigurationSets: [ ]\n"), NULL), ERR_OK);
         cr_assert_eq(router_kept_newest(&router), 2, "the same over a restart");
+        char newest[400], expected[400];
+        cr_assert(router_kept_newest_path(&router.settings, newest, sizeof(newest)), "for tools");
+        cr_assert(router_kept_path(&router.settings, 2, expected, sizeof(expected)));
+        cr_assert_str_eq(newest, expected);
+        cr_assert_not(router_kept_newest_path(&router.settings, newest, strlen(expected)), "without room");
         free(router.kept);
         journal_files_remove(directory);
 }
