@@ -94,14 +94,17 @@ static void shed_batch(struct egress_target *target, struct egress_batch *batch)
 static bool shed_may_take_back(const struct egress_target *target, const struct egress_batch *batch)
 {
         bool may = !batch->partly_done && (batch->state == EGRESS_BATCH_READY || batch->state == EGRESS_BATCH_BUILDING);
-        /* What a log that is being given up has passed over is counted already. */
+        /* What a log that is being given up has passed over is counted already; and who were read again would be dead
+         * letters a second time. */
         for (uint32_t shard = 0; shard < target->worker->options.shards_count; shard++)
-                may &= !batch->shard[shard].touched || !target->place[shard].shedding;
+                may &= !batch->shard[shard].touched ||
+                       (!target->place[shard].shedding && batch->shard[shard].settled.dead_lettered == 0 &&
+                        target->place[shard].copies_settled.dead_lettered == 0);
         return may;
 }
 
-/* Before anything is passed over: when none of the last batches of the slot is in flight, their events go back to the
- * journal, to be read again; so nothing behind `before` is dropped with them. */
+/* Before anything is passed over: when none of the last batches of the slot is in flight or has dead letters, their
+ * events go back to the journal, to be read again; so nothing behind `before` is dropped with them. */
 static void shed_take_back(struct egress_target *target, uint32_t shard, uint64_t before)
 {
         struct egress_worker *worker = target->worker;

@@ -215,3 +215,80 @@ Test(worker_shed, what_was_shed_stays_so_after_a_kill_and_the_rest_is_delivered,
         cr_assert_eq(balanced(SHED), 0);
         end();
 }
+
+/* Every request fails, and the next one is a minute away: nothing is in flight. */
+static void open_rig_at_rest(bool packed)
+{
+        begin();
+        always(FIREHOSE_PEER_RESET);
+        rig.settings.egress.retry_base_ms = 60000;
+        rig.settings.egress.retry_max_ms = 60000;
+        rig.settings.egress.in_flight_max = 1;
+        open_rig(packed);
+}
+
+Test(worker_shed, with_nothing_in_flight_nothing_behind_the_segment_is_shed, .timeout = 90)
+{
+        open_rig_at_rest(true);
+        (void)fill(SHED, 4);
+        wait_failures(1);
+        (void)shed(5000);
+        struct journal_target_state state = state_of(SHED);
+        uint64_t before = journal_shed_before(rig.journals[SHED]);
+        cr_assert_geq(state.cursor_position, before);
+        cr_assert_lt(state.cursor_position, before + 32 * 1024, "no more than the ends of segments: %llu",
+                     (unsigned long long)(state.cursor_position - before));
+        cr_assert_eq(state.shed, state.cursor_sequence - 1);
+        (void)balanced(SHED);
+        end();
+}
+
+static uint32_t dead_letters(void)
+{
+        char path[400];
+        uint32_t lines = 0;
+        (void)snprintf(path, sizeof(path), "%s/worker-0-1.ndjson", rig.dead_letters);
+        FILE *file = fopen(path, "re");
+        for (int c = file == NULL ? EOF : getc(file); c != EOF; c = getc(file))
+                lines += c == '\n';
+        if (file != NULL)
+                (void)fclose(file);
+        return lines;
+}
+
+/* Control characters: six bytes each in JSON, more than a Firehose record takes. */
+static size_t encode_growing(uint32_t id)
+{
+        size_t bytes = egress_rig_encode(id, 200000, rig.event, sizeof(rig.event));
+        for (size_t i = 0; i + 8 < bytes; i++)
+                if (memcmp(rig.event + i, "xxxxxxxx", 8) == 0)
+                        for (; rig.event[i] == 'x'; i++)
+                                rig.event[i] = 1;
+        return bytes;
+}
+
+Test(worker_shed, a_dead_letter_is_written_once, .timeout = 90)
+{
+        open_rig_at_rest(true);
+        (void)fill(SHED, 2);
+        /* In the second segment, in a batch that reaches there from the first. */
+        size_t bytes = encode_growing(next_id++);
+        egress_rig_append(&rig, SHED, rig.event, bytes, &target, 1, clock_realtime_ms());
+        (void)fill(SHED, 4);
+        wait_failures(1);
+        uint64_t deadline_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
+        while (dead_letters() == 0) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        (void)shed(5000);
+        always(FIREHOSE_PEER_ACCEPT);
+        egress_worker_probe(rig.workers[0]);
+        while (state_of(SHED).cursor_sequence < next_id && clock_monotonic_ns() < deadline_ns)
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        cr_assert_eq(dead_letters(), 1);
+        struct journal_target_state state = state_of(SHED);
+        cr_assert_eq(state.dead_lettered, 1, "%llu", (unsigned long long)state.dead_lettered);
+        (void)balanced(SHED);
+        end();
+}
