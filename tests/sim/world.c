@@ -482,6 +482,15 @@ static void turn_control(void *unused)
         router_settle_targets(router);
 }
 
+/* One that could not be opened yet. */
+static bool world_target_waits(void)
+{
+        for (uint32_t i = 0; i < world.router.targets_count; i++)
+                if (world.router.targets[i].target == NULL)
+                        return true;
+        return false;
+}
+
 /* From when on everything goes by the file of now. */
 static void world_look_at_plan(void)
 {
@@ -529,7 +538,7 @@ static void world_step(void)
         if (!world.faults_off && sim_chance(world.kill_chance))
                 blocks_until = 1 + sim_below(sim_chance(0.5) ? 100 : 20000);
         void (*turn)(void *) = turns[sim_below(10) < 5 ? 1 : sim_below(2) * 2];
-        if (world.reloads && sim_chance(0.1))
+        if ((world.reloads || world_target_waits()) && sim_chance(0.1))
                 turn = turn_control;
         if (!world.faults_off && sim_chance(world.kill_chance / 4))
                 turn = end_gracefully;
