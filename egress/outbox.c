@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <isa-l/crc.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -101,6 +102,8 @@ struct outbox {
         uint8_t *bytes;               /* the mapping */
         const _Atomic uint32_t *lost; /* its pages that could not be backed (io/disk.h) */
         uint64_t end;                 /* of the bodies written so far */
+        bool name_doubted;            /* the directory's entry may not be on the disk */
+        bool pages_doubted;           /* a sync may have failed: the kernel may take pages for written which are not */
 };
 
 static uint32_t outbox_crc(uint32_t seed, const void *bytes, size_t len)
@@ -191,6 +194,22 @@ static enum err_code outbox_lock(struct outbox *outbox, struct err *reterr)
         return ERR_OK;
 }
 
+/* The file's name is on the disk afterwards; false, and errno: it may not be. */
+static bool outbox_sync_name(struct outbox *outbox)
+{
+        char directory[PATH_MAX];
+        const char *slash = strrchr(outbox->path, '/');
+        int bytes = slash == NULL ? 1 : slash == outbox->path ? 1 : (int)(slash - outbox->path);
+        (void)snprintf(directory, sizeof(directory), "%.*s", bytes,
+                       slash == NULL ? "." : outbox->path); /* open had it */
+        int fd = disk_open(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY, 0);
+        if (fd < 0)
+                return false;
+        outbox->name_doubted = disk_sync_directory(fd) < 0;
+        (void)disk_close(fd); /* read only */
+        return !outbox->name_doubted;
+}
+
 /* Why what the file holds cannot be used; NULL: it can, or there is nothing. */
 static const char *outbox_judge(const struct outbox *outbox, uint64_t found_bytes)
 {
@@ -256,6 +275,7 @@ enum err_code outbox_open(const struct outbox_options *options, struct outbox **
                 goto out;
         /* A file that is longer, by an earlier version perhaps, stays as it is: its bodies may be needed. */
         uint64_t found_bytes = outbox->file_bytes;
+        outbox->pages_doubted = true; /* by an earlier process */
         uint64_t wanted_bytes = outbox_budget_bytes(options->data_bytes_max);
         if (found_bytes > OUTBOX_HEADER_BYTES + (uint64_t)OUTBOX_DATA_BYTES_MAX)
                 found_bytes = OUTBOX_HEADER_BYTES + (uint64_t)OUTBOX_DATA_BYTES_MAX; /* not ours in full */
@@ -266,6 +286,9 @@ enum err_code outbox_open(const struct outbox_options *options, struct outbox **
                                      (unsigned long long)outbox->file_bytes, outbox->path);
                 goto out;
         }
+        outbox->name_doubted = true;
+        if (found_bytes == 0) /* it is new. Where that fails, it is tried again before anything depends on it */
+                (void)outbox_sync_name(outbox);
         void *map = disk_map(outbox->fd, outbox->file_bytes, true);
         if (map == NULL) {
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot map %s", outbox->path);
@@ -461,8 +484,7 @@ int64_t outbox_next_oldest_ms(const struct outbox *outbox)
 
 bool outbox_next_is_whole(const struct outbox *outbox)
 {
-        /* Acquire: pairs with the release in the handler of io/disk_guard.c. */
-        if (atomic_load_explicit(outbox->lost, memory_order_acquire) == 0)
+        if (!outbox_has_lost_pages(outbox))
                 return true;
         const struct outbox_chunk *chunk = &outbox->header->chunks[outbox_acknowledged(outbox)];
         return chunk->crc == outbox_crc(OUTBOX_CRC_SEED, outbox->bytes + chunk->offset, chunk->bytes);
@@ -482,14 +504,34 @@ void outbox_move_before(struct outbox *outbox)
         OUTBOX_STEP("moving-before");
 }
 
-enum err_code outbox_sync(struct outbox *outbox)
+int outbox_sync_begin(struct outbox *outbox)
 {
-        /* What an earlier sync has failed to write the kernel takes for written: every page is changed again first. */
-        for (uint64_t at = 0; at < outbox->file_bytes; at += OUTBOX_PAGE_BYTES) {
-                volatile uint8_t *byte = outbox->bytes + at;
+        const struct outbox_header *header = outbox->header;
+        if (outbox->name_doubted && !outbox_sync_name(outbox))
+                return -1;
+        uint64_t end = OUTBOX_HEADER_BYTES;
+        if (header->chunks_count > 0)
+                end = header->chunks[header->chunks_count - 1].offset + header->chunks[header->chunks_count - 1].bytes;
+        for (uint64_t at = 0; outbox->pages_doubted && at < end; at += OUTBOX_PAGE_BYTES) {
+                volatile uint8_t *byte = outbox->bytes + at; /* changed again, and so written again */
                 *byte = *byte;
         }
-        return disk_sync(outbox->fd) < 0 ? ERR_SYSTEM : ERR_OK;
+        outbox->pages_doubted = true; /* until it is known */
+        return outbox->fd;
+}
+
+enum err_code outbox_sync_end(struct outbox *outbox, int32_t result)
+{
+        outbox->pages_doubted = result < 0;
+        if (outbox_has_lost_pages(outbox))
+                return ERR_CORRUPT;
+        return result < 0 ? ERR_SYSTEM : ERR_OK;
+}
+
+bool outbox_has_lost_pages(const struct outbox *outbox)
+{
+        /* Acquire: pairs with the release in the handler of io/disk_guard.c. */
+        return atomic_load_explicit(outbox->lost, memory_order_acquire) != 0;
 }
 
 bool outbox_moved_before(const struct outbox *outbox)

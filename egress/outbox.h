@@ -42,7 +42,9 @@
  *                                 progress means nothing
  *
  *     moved before (bit 33)       each cursor stands at begin, or at end or behind it: what those counted is sent,
- *                                 and they do not move again. The log had to be given up (journal/journal.h)
+ *                                 and they do not move again. The log had to be given up (journal/journal.h), and the
+ *                                 move has counted as shed what the period would deliver. When it is done with, they
+ *                                 count as delivered: not done yet where the journal says what it said at begin
  *
  *     all acknowledged            each cursor stands at begin or at end: those at begin are moved
  *
@@ -55,7 +57,7 @@
  * one time of the oldest datum for all chunks.
  *
  * One thread at a time: the control thread opens it, then the worker that owns the target has it. Only open,
- * close, remove and outbox_sync() make system calls. */
+ * close and remove make system calls, and outbox_sync_begin() where open could not put its name on the disk. */
 #ifndef SENDRING_EGRESS_OUTBOX_H
 #define SENDRING_EGRESS_OUTBOX_H
 
@@ -151,9 +153,14 @@ uint32_t outbox_next_counts(const struct outbox *outbox);
 int64_t outbox_next_oldest_ms(const struct outbox *outbox); /* of its oldest datum */
 /* From now on cursors of some places may be moved to their ends, and further, before all is acknowledged. */
 void outbox_move_before(struct outbox *outbox);
-/* The whole file is on the disk (fdatasync by this thread): before a cursor moves ahead of what the file alone has
- * then, with durability host. ERR_SYSTEM: not yet, and errno. */
-enum err_code outbox_sync(struct outbox *outbox);
+/* With durability host, before a cursor moves ahead of what the file alone has then: the caller has begin's descriptor
+ * fdatasync()ed, on whatever thread, and gives its result, or -errno, to end. Meanwhile everything else may be called.
+ * begin: -1, and errno: the file's name is not on the disk, and cannot be put there. end: ERR_OK, what was in the file
+ * at begin is on the disk; ERR_SYSTEM, it may not be; ERR_CORRUPT, pages of the file were lost. */
+int outbox_sync_begin(struct outbox *outbox);
+enum err_code outbox_sync_end(struct outbox *outbox, int32_t result);
+/* Pages were lost since it was opened: the file does not have what this process has. */
+bool outbox_has_lost_pages(const struct outbox *outbox);
 bool outbox_moved_before(const struct outbox *outbox);
 /* It goes on the wire; before the request is started. */
 void outbox_sending(struct outbox *outbox);

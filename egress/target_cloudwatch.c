@@ -19,10 +19,13 @@
 #include "egress/metrics.h"
 #include "egress/outbox.h"
 #include "egress/series.h"
+#include "io/io.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* One period counts, one is being sent, one may hold only what is settled without being sent. */
 #define CLOUDWATCH_BATCHES 3u
@@ -34,6 +37,7 @@
 #define CLOUDWATCH_IDLE_TIMEOUT_MS 5000u
 #define CLOUDWATCH_MS_PER_HOUR     INT64_C(3600000)
 #define CLOUDWATCH_LOG_INTERVAL_NS (300 * CLOCK_NS_PER_S)
+#define CLOUDWATCH_SYNC_RETRY_NS   CLOCK_NS_PER_S
 
 struct egress_cloudwatch {
         struct metrics_table *table;
@@ -51,7 +55,14 @@ struct egress_cloudwatch {
         uint64_t found_skipped_counts;
         uint32_t refused_logged[METRICS_REFUSALS_COUNT], several_logged; /* dimensions, by bit */
         bool count_again; /* the open period, with the next tick: some of it is too old by now */
-        struct log_gate overflow_gate;
+        struct log_gate overflow_gate, sync_gate;
+
+        /* Durability host: the closed period, before a cursor moves ahead of it. */
+        struct egress_target *target;
+        struct io_op sync_op;
+        bool synced;      /* it is on the disk, as one that cursors move before */
+        bool sync_is_old; /* what is being synced is a period of before */
+        uint64_t sync_hold_until_ns;
 };
 
 /* ---------------------------------------------------------------------------------------------- life */
@@ -242,6 +253,7 @@ static enum err_code target_cloudwatch_create(struct egress_target *target, stru
         if (own == NULL)
                 return err_set(reterr, ERR_MEMORY, "out of memory");
         target->cloudwatch = own;
+        own->target = target;
         target->spec.cloudwatch = NULL; /* the plan's: it may go before the target does */
         own->json = rules->json;
         own->resend_ambiguous = rules->resend_ambiguous;
@@ -616,20 +628,29 @@ static void cloudwatch_take_back(struct egress_target *target, struct egress_bat
         egress_target_activate(target);
 }
 
+/* The outbox is empty from now on. */
+static void cloudwatch_clear(struct egress_target *target)
+{
+        struct egress_cloudwatch *own = target->cloudwatch;
+        outbox_clear(own->outbox);
+        own->synced = false;
+        own->sync_is_old = own->sync_op.submitted;
+}
+
 /* The closed period is dropped and counted again: nothing of it was taken, and its events are in the journal. */
 static void cloudwatch_drop(struct egress_target *target, struct egress_batch *batch, const char *reason)
 {
         log_warning("a closed CloudWatch period is counted again", "target=%s reason=\"%s\" doubled_requests=%u",
                     target->log_key, reason, outbox_acknowledged(target->cloudwatch->outbox));
         counter_add(target->worker->options.counters, COUNTER_cloudwatch_recounted, 1);
-        outbox_clear(target->cloudwatch->outbox);
+        cloudwatch_clear(target);
         cloudwatch_take_back(target, batch);
 }
 
 /* The outage was so long that CloudWatch would refuse the next chunk for its oldest datum, time after time, and hold up
  * all that comes after. Where nothing of the period was taken it is counted again, so that only what is too old
- * expires. Else a part of it would be counted twice: the chunk is passed over, with what is fresh in it. False: the
- * batch is gone. */
+ * expires. Else a part of it would be counted twice, or not at all where its log is gone: the chunk is passed over,
+ * with what is fresh in it. False: the batch is gone. */
 static bool cloudwatch_expire(struct egress_target *target, struct egress_batch *batch)
 {
         struct outbox *outbox = target->cloudwatch->outbox;
@@ -641,10 +662,11 @@ static bool cloudwatch_expire(struct egress_target *target, struct egress_batch 
                         return false;
                 }
                 log_error("a CloudWatch request is too old to be sent, and its counts are missing",
-                          "target=%s request=%u of=%u counts=%" PRIu32
-                          " reason=\"others of its period were taken: counted again they would be twice\"",
-                          target->log_key, outbox_acknowledged(outbox) + 1, outbox_chunks(outbox),
-                          outbox_next_counts(outbox));
+                          "target=%s request=%u of=%u counts=%" PRIu32 " reason=\"%s\"", target->log_key,
+                          outbox_acknowledged(outbox) + 1, outbox_chunks(outbox), outbox_next_counts(outbox),
+                          outbox_acknowledged(outbox) > 0
+                                  ? "others of its period were taken: counted again they would be twice"
+                                  : "it cannot be counted again: the log of its events has been given up");
                 counter_add(target->worker->options.counters, COUNTER_cloudwatch_expired_counts,
                             outbox_next_counts(outbox));
                 outbox_give_up(outbox);
@@ -709,44 +731,106 @@ static enum err_code target_cloudwatch_send(struct egress_target *target, struct
         return code;
 }
 
+/* All chunks are done with, and all cursors have moved: those that moved before, when their logs were given up, have
+ * counted as shed what is delivered by now. A kill may come behind this: where the journal says other than when the
+ * period was closed, it has been done. */
 static void target_cloudwatch_settled(struct egress_target *target, struct egress_batch *batch)
 {
-        (void)batch; /* the only one that is in the outbox */
-        outbox_clear(target->cloudwatch->outbox);
+        struct egress_worker *worker = target->worker;
+        const struct outbox *outbox = target->cloudwatch->outbox;
+        for (uint32_t shard = 0; outbox_moved_before(outbox) && shard < worker->options.shards_count; shard++) {
+                const struct outbox_place *place = &outbox_places(outbox)[shard];
+                struct journal_target_state state;
+                if (place->touched == 0 || batch->shard[shard].touched)
+                        continue;
+                bool known = journal_target_get(worker->feeds[shard].journal, target->numbers[shard], &state);
+                ASSERT(known);
+                uint64_t shed = cloudwatch_given_up_of(target, shard);
+                uint64_t delivered = place->settled.delivered - shed;
+                if (state.delivered != place->begin_delivered || state.shed < delivered)
+                        continue;
+                journal_target_shed_delivered(worker->feeds[shard].journal, target->numbers[shard], delivered);
+                counter_add(worker->options.counters, COUNTER_egress_delivered, delivered);
+                counter_add(worker->options.counters, COUNTER_egress_shed, shed);
+        }
+        cloudwatch_clear(target);
 }
 
-/* What the closed period has counted of the log lies in the outbox: its cursor moves now, as if all were acknowledged,
- * and only then. What the open one has counted of it is shed. */
+static void cloudwatch_sync_done(struct io_op *op, int32_t result, bool more)
+{
+        struct egress_cloudwatch *own = IO_OWNER(op, struct egress_cloudwatch, sync_op);
+        uint64_t repeats = 0;
+        (void)more; /* never */
+        enum err_code code = outbox_sync_end(own->outbox, result);
+        own->synced = code == ERR_OK && !own->sync_is_old;
+        if (code == ERR_OK)
+                return;
+        own->sync_hold_until_ns = clock_monotonic_ns() + CLOUDWATCH_SYNC_RETRY_NS;
+        if (log_gate_open(&own->sync_gate, clock_monotonic_ns(), CLOUDWATCH_LOG_INTERVAL_NS, &repeats))
+                log_error("cannot sync an outbox",
+                          "target=%s error=\"%s\" now=\"tries again; the log that is given up waits\" repeats=%" PRIu64,
+                          own->target->log_key, result < 0 ? strerror(-result) : err_text(code), repeats);
+}
+
+/* What the outbox has is kept there, as far as the settings want it: cursors may move ahead of it. False: not yet. */
+static bool cloudwatch_is_kept(struct egress_target *target)
+{
+        struct egress_cloudwatch *own = target->cloudwatch;
+        /* Where the file has lost pages no sync puts them back. Its events count as shed until they are delivered. */
+        if (!target->worker->options.settings->journal.durability_host || own->synced ||
+            outbox_has_lost_pages(own->outbox))
+                return true;
+        if (own->sync_op.submitted || target->worker->now_ns < own->sync_hold_until_ns)
+                return false;
+        own->sync_is_old = false;
+        own->sync_op.done = cloudwatch_sync_done;
+        int fd = outbox_sync_begin(own->outbox);
+        if (fd < 0)
+                cloudwatch_sync_done(&own->sync_op, -errno, false);
+        else
+                io_fdatasync(target->worker->loop, &own->sync_op, fd);
+        return false;
+}
+
+/* What the open period has counted of the log is shed. What the closed one has lies in the outbox, and is sent from
+ * there: its cursor moves now, and only now. Until it is delivered it counts as shed as well, for it would be if the
+ * outbox were lost. */
 static bool target_cloudwatch_shed(struct egress_target *target, uint32_t shard, uint64_t before)
 {
         struct egress_cloudwatch *own = target->cloudwatch;
         struct egress_worker *worker = target->worker;
-        struct egress_batch *next = NULL;
-        for (struct egress_batch *batch = target->queue_first; batch != NULL; batch = next) {
-                struct journal_target_state state;
-                bool known = journal_target_get(worker->feeds[shard].journal, target->numbers[shard], &state);
-                ASSERT(known);
-                next = batch->next;
+        struct journal_target_state state;
+        bool known = journal_target_get(worker->feeds[shard].journal, target->numbers[shard], &state);
+        ASSERT(known);
+        /* First, for what is passed over lies behind it. */
+        struct egress_batch *open = target->building[0];
+        if (open != NULL && open->shard[shard].touched && state.cursor_position < before)
+                cloudwatch_take_back(target, open);
+        for (struct egress_batch *batch = target->queue_first; batch != NULL; batch = batch->next) {
                 if (!batch->shard[shard].touched || state.cursor_position >= before)
                         continue;
-                if (batch->state == EGRESS_BATCH_BUILDING) {
-                        cloudwatch_take_back(target, batch);
-                        continue;
-                }
                 if (batch->state == EGRESS_BATCH_SETTLED && batch->events == 0 && !outbox_is_sealed(own->outbox))
                         continue; /* nothing of it was to be sent */
-                if (outbox_is_sealed(own->outbox)) {
+                if (outbox_is_sealed(own->outbox) && !outbox_moved_before(own->outbox))
                         outbox_move_before(own->outbox);
-                        if (worker->options.settings->journal.durability_host && outbox_sync(own->outbox) != ERR_OK)
-                                return false; /* looked at again */
-                }
+                if (outbox_is_sealed(own->outbox) && !cloudwatch_is_kept(target))
+                        return false; /* looked at again */
+                struct journal_settled settled = batch->shard[shard].settled;
+                counter_add(worker->options.counters, COUNTER_egress_expired, settled.expired);
+                counter_add(worker->options.counters, COUNTER_egress_shed, settled.shed);
+                settled.shed += settled.delivered;
+                settled.delivered = 0;
                 journal_target_advance(worker->feeds[shard].journal, target->numbers[shard],
-                                       batch->shard[shard].end_position, batch->shard[shard].end_sequence,
-                                       &batch->shard[shard].settled);
-                counter_add(worker->options.counters, COUNTER_egress_delivered, batch->shard[shard].settled.delivered);
+                                       batch->shard[shard].end_position, batch->shard[shard].end_sequence, &settled);
+                state.cursor_position = batch->shard[shard].end_position;
                 batch->shard[shard].touched = false;
         }
         return true;
+}
+
+static bool target_cloudwatch_stop(struct egress_target *target)
+{
+        return egress_target_http_stop(target) && !target->cloudwatch->sync_op.submitted;
 }
 
 static void target_cloudwatch_tick(struct egress_target *target)
@@ -774,5 +858,5 @@ const struct egress_service egress_service_cloudwatch = {
         .settled = target_cloudwatch_settled,
         .shed = target_cloudwatch_shed,
         .tick = target_cloudwatch_tick,
-        .stop = egress_target_http_stop,
+        .stop = target_cloudwatch_stop,
 };

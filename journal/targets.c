@@ -387,6 +387,18 @@ void journal_target_advance(struct journal *journal, uint16_t target, uint64_t p
         journal_owner_slot_write(&journal->targets, entry, &owner);
 }
 
+void journal_target_shed_delivered(struct journal *journal, uint16_t target, uint64_t events)
+{
+        ASSERT(target < journal_targets_count(journal));
+        struct journal_target_entry *entry = journal_target_entry(&journal->targets, target);
+        struct journal_owner_slot owner;
+        journal_owner_slot_read(entry, &owner);
+        ASSERT(owner.shed >= events);
+        owner.shed -= events;
+        owner.delivered += events;
+        journal_owner_slot_write(&journal->targets, entry, &owner);
+}
+
 void journal_target_retire(struct journal *journal, uint16_t target)
 {
         ASSERT(target < journal_targets_count(journal));

@@ -5,6 +5,7 @@
 #include "tests/support/journal_files.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <isa-l/crc.h>
 #include <sys/stat.h>
@@ -214,6 +215,55 @@ Test(outbox, a_chunk_that_is_given_up_is_remembered)
                 cr_assert_eq(outbox_given_up_counts(outbox), 0);
                 outbox_close(outbox);
         }
+}
+
+/* ---------------------------------------------------------------------------------------------- syncs */
+
+static uint32_t directory_syncs, directory_syncs_that_fail;
+
+int __real_disk_sync_directory(int directory_fd);
+int __wrap_disk_sync_directory(int directory_fd);
+int __wrap_disk_sync_directory(int directory_fd)
+{
+        directory_syncs++;
+        if (directory_syncs_that_fail > 0) {
+                directory_syncs_that_fail--;
+                errno = EIO;
+                return -1;
+        }
+        return __real_disk_sync_directory(directory_fd);
+}
+
+Test(outbox, its_name_is_on_the_disk_when_it_is_made)
+{
+        outbox_close(must_open("name", NULL));
+        cr_assert_eq(directory_syncs, 1);
+        outbox_close(must_open("name", NULL)); /* was there */
+        cr_assert_eq(directory_syncs, 1);
+        directory_syncs_that_fail = 2;
+        struct outbox *outbox = must_open("another", NULL);
+        write_period(outbox, 1);
+        cr_assert_lt(outbox_sync_begin(outbox), 0); /* not before it has a name */
+        int fd = outbox_sync_begin(outbox);
+        cr_assert_geq(fd, 0);
+        cr_assert_eq(directory_syncs, 4);
+        cr_assert_eq(outbox_sync_end(outbox, fdatasync(fd)), ERR_OK);
+        cr_assert_geq(outbox_sync_begin(outbox), 0);
+        cr_assert_eq(directory_syncs, 4);
+        cr_assert_eq(outbox_sync_end(outbox, -EIO), ERR_SYSTEM);
+        outbox_close(outbox);
+}
+
+Test(outbox, a_sync_of_a_file_that_was_cut_keeps_nothing)
+{
+        struct outbox *outbox = must_open("cut", NULL);
+        write_period(outbox, 2);
+        cr_assert_not(outbox_has_lost_pages(outbox));
+        cr_assert_eq(truncate(path_of("cut"), 0), 0);
+        int fd = outbox_sync_begin(outbox); /* touches what it has */
+        cr_assert_eq(outbox_sync_end(outbox, fdatasync(fd)), ERR_CORRUPT);
+        cr_assert(outbox_has_lost_pages(outbox));
+        outbox_close(outbox);
 }
 
 /* ---------------------------------------------------------------------------------------------- damage */

@@ -3,6 +3,7 @@
 #include "egress/cloudwatch.h"
 #include "egress/outbox.h"
 #include "egress/series.h"
+#include "io/io.h"
 
 #include "tests/support/cloudwatch_peer.h"
 #include "tests/support/egress_rig.h"
@@ -17,6 +18,17 @@ int64_t __wrap_clock_realtime_ms(void)
 {
         int64_t at_ms = atomic_load(&stopped_ms);
         return at_ms != 0 ? at_ms : __real_clock_realtime_ms();
+}
+
+/* Of outboxes, since nothing else here is synced through a loop. */
+static _Atomic uint32_t syncs;
+static _Atomic bool syncs_fail;
+void __real_io_fdatasync(struct io_loop *loop, struct io_op *op, int fd);
+void __wrap_io_fdatasync(struct io_loop *loop, struct io_op *op, int fd);
+void __wrap_io_fdatasync(struct io_loop *loop, struct io_op *op, int fd)
+{
+        atomic_fetch_add(&syncs, 1);
+        __real_io_fdatasync(loop, op, atomic_load(&syncs_fail) ? -1 : fd);
 }
 
 static struct egress_rig rig;
@@ -872,7 +884,7 @@ static void publish_segment(void)
         egress_rig_offer(&rig, SHED_LOG, true);
 }
 
-/* Gives up the oldest segment; how many events of it were shed. */
+/* Gives up the oldest segment; how many events of it count as shed: those in the outbox as well. */
 static uint64_t give_up(void)
 {
         uint64_t deadline_ns = clock_monotonic_ns() + 30 * CLOCK_NS_PER_S;
@@ -901,13 +913,17 @@ static void check_after(uint64_t shed)
         check_sums(-(int64_t)shed);
         check_balanced();
         cr_assert_eq(egress_rig_state(&rig, SHED_LOG, target).shed, shed);
+        cr_assert_eq(egress_rig_state(&rig, 0, target).delivered + egress_rig_state(&rig, SHED_LOG, target).delivered,
+                     published_sum - shed);
         rig_end();
 }
 
-Test(target_cloudwatch, a_closed_period_outlives_its_log_and_a_kill, .timeout = 90)
+/* A hundred events of each log wait in the outbox when one of the logs is given up. Returns what is shed for good. */
+static uint64_t give_up_behind_an_outbox(void)
 {
-        rig_begin();
         peer.always = CLOUDWATCH_PEER_500;
+        rules.period_s = 3;
+        peer.period_s = 3;
         shed_rig_open();
         wait_for_boundary();
         publish_sets(0, 200); /* half of them in each log */
@@ -915,17 +931,89 @@ Test(target_cloudwatch, a_closed_period_outlives_its_log_and_a_kill, .timeout = 
         publish_segment();
         uint64_t shed = give_up();
         cr_assert_gt(shed, 1000);
-        cr_assert_geq(egress_rig_state(&rig, SHED_LOG, target).delivered, 100, "they are in the outbox");
+        cr_assert_eq(egress_rig_state(&rig, SHED_LOG, target).delivered, 0, "they are in the outbox");
         cr_assert_eq(egress_rig_state(&rig, 0, target).delivered, 0);
+        return shed - 100;
+}
+
+Test(target_cloudwatch, a_closed_period_outlives_its_log, .timeout = 90)
+{
+        rig_begin();
+        uint64_t shed = give_up_behind_an_outbox();
+        uint64_t counted = counter(COUNTER_egress_shed);
+        cr_assert_eq(counted, shed);
+        check_after(shed);
+}
+
+Test(target_cloudwatch, a_closed_period_outlives_its_log_and_a_kill, .timeout = 90)
+{
+        rig_begin();
+        uint64_t shed = give_up_behind_an_outbox();
         kill_and_restart();
         check_after(shed);
+}
+
+/* What is never delivered never was. */
+Test(target_cloudwatch, a_closed_period_that_is_lost_after_its_log_stays_shed, .timeout = 90)
+{
+        rig_begin();
+        uint64_t shed = give_up_behind_an_outbox();
+        damage_outbox(OUTBOX_HEADER_BYTES + 10);
+        kill_and_restart();
+        check_after(shed + 100);
+}
+
+Test(target_cloudwatch, a_closed_period_that_gets_too_old_after_its_log_stays_shed, .timeout = 90)
+{
+        rig_begin();
+        rig.settings.egress.retry_max_ms = 50;
+        uint64_t shed = give_up_behind_an_outbox();
+        atomic_store(&stopped_ms, clock_realtime_ms() + CLOUDWATCH_AGE_MS_MAX);
+        uint64_t deadline_ns = clock_monotonic_ns() + 30 * CLOCK_NS_PER_S;
+        while (egress_rig_state(&rig, 0, target).expired < 100) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        cr_assert_eq(counter(COUNTER_cloudwatch_expired_counts), 200);
+        check_balanced();
+        cr_assert_eq(egress_rig_state(&rig, SHED_LOG, target).delivered, 0);
+        cr_assert_eq(egress_rig_state(&rig, SHED_LOG, target).shed, shed + 100);
+        rig_end();
+}
+
+/* With durability host the period is on the disk before the log goes. */
+Test(target_cloudwatch, a_log_waits_for_the_sync_of_the_period_before_it, .timeout = 90)
+{
+        rig_begin();
+        rig.settings.journal.durability_host = true;
+        peer.always = CLOUDWATCH_PEER_500;
+        rules.period_s = 3;
+        peer.period_s = 3;
+        atomic_store(&syncs_fail, true);
+        shed_rig_open();
+        wait_for_boundary();
+        publish_sets(0, 200);
+        wait_requests(2);
+        publish_segment();
+        cr_assert_eq(journal_shed_oldest(rig.journals[SHED_LOG]), ERR_OK);
+        egress_worker_shed(rig.workers[0]);
+        clock_sleep_ns(2500 * CLOCK_NS_PER_MS);
+        cr_assert(journal_shed_pending(rig.journals[SHED_LOG]));
+        cr_assert_geq(atomic_load(&syncs), 1);
+        cr_assert_leq(atomic_load(&syncs), 3); /* one a second */
+        atomic_store(&syncs_fail, false);
+        uint64_t shed = give_up(); /* goes on with the one that was announced */
+        cr_assert_eq(egress_rig_state(&rig, SHED_LOG, target).delivered, 0);
+        check_after(shed - 100);
 }
 
 Test(target_cloudwatch, an_open_period_is_counted_again_without_the_log_that_is_given_up, .timeout = 90)
 {
         rig_begin();
         peer.always = CLOUDWATCH_PEER_SILENT;
-        rig.settings.egress.request_timeout_ms = 2500;
+        rules.period_s = 3;
+        peer.period_s = 3;
+        rig.settings.egress.request_timeout_ms = 4500;
         shed_rig_open();
         wait_for_boundary();
         publish_sets(0, 200);
@@ -939,7 +1027,7 @@ Test(target_cloudwatch, an_open_period_is_counted_again_without_the_log_that_is_
                 clock_sleep_ns(CLOCK_NS_PER_MS);
         }
         atomic_store(&peer.always, CLOUDWATCH_PEER_500);
-        uint64_t shed = give_up();
+        uint64_t shed = give_up() - 100; /* of the closed one */
         cr_assert_gt(shed, 1000);
         check_after(shed);
 }
