@@ -437,11 +437,11 @@ uint32_t metrics_table_records_max(const struct rules_cloudwatch *cloudwatch)
         return cloudwatch->series_max + (CODEC_EVENT_TYPES_COUNT + 1) * cloudwatch->roll_ups_count;
 }
 
-void metrics_table_keep(struct metrics_table *table, struct series *series)
+/* Into hours that are empty. */
+static void metrics_load_hours(struct metrics_table *table, struct series *series)
 {
         int64_t newest = series_newest_hour(series);
-        ASSERT(table->entries_count == 0 && table->hours[0].hour == INT64_MIN);
-        table->seed = series_seed(series);
+        table->series = NULL; /* they are written down */
         for (int64_t hour = newest - 1; newest != SERIES_NO_HOUR && hour <= newest; hour++)
                 for (uint32_t i = 0; i < series_count(series, hour); i++) {
                         uint64_t value = series_get(series, hour, i);
@@ -452,6 +452,33 @@ void metrics_table_keep(struct metrics_table *table, struct series *series)
                                 metrics_beside(table, hour, (uint8_t)type, (uint32_t)roll_up);
                 }
         table->series = series;
+}
+
+void metrics_table_keep(struct metrics_table *table, struct series *series)
+{
+        ASSERT(table->entries_count == 0 && table->hours[0].hour == INT64_MIN);
+        table->seed = series_seed(series);
+        metrics_load_hours(table, series);
+}
+
+void metrics_table_forget_after(struct metrics_table *table, int64_t hour_max)
+{
+        struct metrics_hour *newest = &table->hours[0], *before = &table->hours[1];
+        if (newest->hour <= hour_max)
+                return;
+        if (table->series != NULL)
+                series_forget_after(table->series, hour_max);
+        if (before->hour <= hour_max) {
+                struct metrics_hour kept = *newest;
+                *newest = *before;
+                *before = kept;
+                metrics_hour_clear(table, before, newest->hour == INT64_MIN ? INT64_MIN : newest->hour - 1);
+                return;
+        }
+        metrics_hour_clear(table, newest, INT64_MIN);
+        metrics_hour_clear(table, before, INT64_MIN);
+        if (table->series != NULL)
+                metrics_load_hours(table, table->series);
 }
 
 /* ---------------------------------------------------------------------------------------------- counting */

@@ -55,6 +55,11 @@ uint32_t metrics_table_values_bytes_max(const struct rules_cloudwatch *cloudwatc
 enum err_code metrics_table_count(struct metrics_table *table, const struct codec_view *view,
                                   const struct codec_json_options *options, int64_t accepted_ms, uint32_t copies);
 
+/* No event can be of a later hour: where one was counted, the clock was wrong and has been set back. What was admitted
+ * in such hours is forgotten, else the hours of now would all share the budget of the one before it. Of the hours of
+ * now, what the series file still has is admitted. Cheap when there is none. */
+void metrics_table_forget_after(struct metrics_table *table, int64_t hour_max);
+
 uint32_t metrics_table_series(const struct metrics_table *table); /* in it now; 0: it is empty */
 /* Puts the series into an order that depends on nothing but themselves: by period, metric, roll-up and values. Until
  * the next count. */

@@ -237,6 +237,14 @@ uint64_t series_get(const struct series *series, int64_t hour, uint32_t index)
         return series_half_of(series, hour)->records[index].value;
 }
 
+void series_forget_after(struct series *series, int64_t hour_max)
+{
+        const struct series_options options = {.records_max = series->header->records_max, .hour_max = hour_max};
+        for (uint32_t parity = 0; parity < 2; parity++)
+                if (series->halves[parity].hour > hour_max)
+                        series_read_half(series, parity, &options);
+}
+
 void series_add(struct series *series, int64_t hour, uint64_t value)
 {
         struct series_half *half = &series->halves[hour & 1];

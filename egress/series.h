@@ -65,6 +65,10 @@ int64_t series_newest_hour(const struct series *series);
 uint32_t series_count(const struct series *series, int64_t hour);
 uint64_t series_get(const struct series *series, int64_t hour, uint32_t index);
 
+/* Hours later than that were a wrong clock's: forgotten. Of what they have overwritten, what is still there of the
+ * newest hour up to then is back. */
+void series_forget_after(struct series *series, int64_t hour_max);
+
 /* Adds a series that is not in it (it would be twice). The first of an hour removes those of the hours before with the
  * same parity. What is older than that, or more than records_max, is left out. No allocation. */
 void series_add(struct series *series, int64_t hour, uint64_t value);

@@ -348,11 +348,11 @@ static enum err_code target_cloudwatch_append(struct egress_target *target, stru
 {
         struct egress_cloudwatch *own = target->cloudwatch;
         const struct journal_record *record = event->record;
-        int64_t at_ms;
-        enum err_code code =
-                cloudwatch_time_of(record->origin.accepted_ms, own->period_ms, clock_realtime_ms(), &at_ms);
+        int64_t at_ms, now_ms = clock_realtime_ms();
+        enum err_code code = cloudwatch_time_of(record->origin.accepted_ms, own->period_ms, now_ms, &at_ms);
         if (code != ERR_OK)
                 return code;
+        metrics_table_forget_after(own->table, (now_ms + CLOUDWATCH_AHEAD_MS_MAX) / CLOUDWATCH_MS_PER_HOUR);
         code = metrics_table_count(own->table, event->view, &target->json, at_ms, copies);
         if (own->first_position[event->shard] == UINT64_MAX)
                 own->first_position[event->shard] = record->position;

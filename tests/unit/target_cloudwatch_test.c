@@ -489,6 +489,26 @@ Test(target_cloudwatch, after_a_kill_the_hours_series_are_the_same, .timeout = 9
         rig_end();
 }
 
+/* A clock that was wrong for a while does not hold the budget of the hours to come. */
+Test(target_cloudwatch, a_clock_that_was_set_back_begins_a_budget, .timeout = 90)
+{
+        rig_begin();
+        rules.series_max = 5;
+        rig_open();
+        atomic_store(&stopped_ms, clock_realtime_ms() + INT64_C(1001) * 3600000);
+        publish_sets(0, 5);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 5, 20000));
+        cr_assert_eq(atomic_load(&rig.targets[target].row->series_hour), 5);
+        atomic_store(&stopped_ms, 0);
+        publish_sets(5, 10);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 10, 20000));
+        atomic_store(&stopped_ms, clock_realtime_ms() + INT64_C(3600000));
+        publish_sets(10, 15); /* an hour on */
+        cr_assert(egress_rig_wait_delivered(&rig, target, 15, 20000));
+        check_sums(0);
+        rig_end();
+}
+
 /* Flips a byte of the outbox. */
 static void damage_outbox(off_t at)
 {
