@@ -1,13 +1,19 @@
 """CloudWatch destinations in CBOR and gzip, against `sendring sink` and its faults: the sums that the sink has on disk equal a
 count of the published events by cloudwatch_moto.py's script. Throttling, errors, resets and answers that are none cost
 nothing and double nothing (`AmbiguousTimeout: resend`, the sink took nothing then); with `skip`, requests that were taken
-and whose answer was lost are not sent again. Seen from the wire, bodies from 10,240 bytes up are gzip files, with Compression: none
-there are none."""
+and whose answer was lost are not sent again, and the counts of those that were not taken are missing to the last one. Seen from
+the wire, bodies from 10,240 bytes up are gzip files, with Compression: none
+there are none; of those in CBOR botocore's parser reads the sums that the sink has."""
 import collections
 import gzip
 import json
 import re
 import types
+
+import botocore.loaders
+import botocore.model
+import botocore.parsers
+import botocore.validate
 
 import system
 import cloudwatch_moto
@@ -41,6 +47,11 @@ def configure(stack, name, ambiguous, endpoint=None, **more_extra):
             out.write(block + (more if block.startswith("- ") else ""))
 
 
+def count_all(stack, name):
+    """What the events in the file amount to in every destination together."""
+    return sum(cloudwatch_moto.count(cloudwatch_moto.read_events(stack))[0].values())
+
+
 def check_sums(stack, name, published):
     events = cloudwatch_moto.read_events(stack)
     system.check("events in the file, each once", len(events), published)
@@ -66,6 +77,56 @@ def check_sums(stack, name, published):
     return report["counters"]
 
 
+def read_cbor(body):
+    """What botocore's parser reads of a body that the router has sent."""
+    parser = botocore.parsers.RpcV2CBORParser()
+    stream = parser.get_peekable_stream_from_bytes(body)
+    request = parser.parse_data_item(stream)
+    if stream.read() != b"":
+        raise system.Failure("bytes behind a body")
+    return request
+
+
+def sums_of(requests):
+    """As the sink's report has them; `requests` as a user of boto3 would give them."""
+    model = botocore.model.ServiceModel(botocore.loaders.Loader().load_service_model("cloudwatch", "service-2"),
+                                        service_name="cloudwatch")
+    shape = model.operation_model("PutMetricData").input_shape
+    sums = collections.Counter()
+    for request in requests:
+        report = botocore.validate.ParamValidator().validate(request, shape)
+        if report.has_errors():
+            raise system.Failure(report.generate_report())
+        for datum in request["MetricData"]:
+            if datum["Values"] != [1.0] or datum["Unit"] != "Count" or datum["StorageResolution"] != 1:
+                raise system.Failure("no count of events in periods of seconds: %r" % datum)
+            dimensions = tuple(sorted((d["Name"], d["Value"]) for d in datum.get("Dimensions", [])))
+            sums[request["Namespace"], datum["MetricName"], dimensions] += int(datum["Counts"][0])
+    return sums
+
+
+def skipped(build, quick):
+    """Requests that were read whole and not taken, without an answer: with `skip` their counts are missing, and are exactly
+    what the router says may be missing at most."""
+    with system.Stack(build, name="cloudwatch-skipped") as stack:
+        stack.start_sink("--seed", "9")
+        configure(stack, "skipped", "skip")
+        stack.start_router()
+        stack.tell_sink("set reset 0.3")
+        load = stack.loadgen("--producers", "2", "--rate", "400", "--size", "large", "--events", "800")
+        system.check("ledger balanced", stack.wait_drained(60)["balanced"], True)
+        system.wait_for("the counters", lambda: stack.stat()["counters"]["cloudwatch_ambiguous_skipped"] ==
+                        stack.sink_report()["counters"]["fault_reset"], 5)
+        counters, report = stack.stat()["counters"], stack.sink_report()
+        system.check("events published", load["published"], 800)
+        system.check("requests without an answer", report["counters"]["fault_reset"], lambda n: n > 0)
+        system.check("of them passed over", counters["cloudwatch_ambiguous_skipped"], report["counters"]["fault_reset"])
+        system.check("sent again", counters["cloudwatch_ambiguous_resent"], 0)
+        missing = count_all(stack, "skipped") - sum(int(entry["sum"]) for entry in report["metrics"])
+        system.check("counts that the sink lacks", missing, lambda n: n > 0)
+        system.check("skipped_counts", counters["cloudwatch_skipped_counts"], missing)
+
+
 def round_of(build, quick, name, ambiguous, faults, hit):
     """One router, one load, under these faults; `hit`: their counters in the sink."""
     with system.Stack(build, name="cloudwatch-" + name) as stack:
@@ -82,6 +143,12 @@ def round_of(build, quick, name, ambiguous, faults, hit):
         system.check("data that the sink took", counters["metric_data"], lambda n: n > 0)
         for counter in hit:
             system.check("requests hit by " + counter, counters[counter], lambda n: n > 0)
+        if ambiguous == "skip":
+            seen = stack.stat()["counters"]
+            system.check("requests taken without an answer that were passed over", seen["cloudwatch_ambiguous_skipped"],
+                         counters["fault_reset_after"])
+            system.check("their counts, which the sink has", seen["cloudwatch_skipped_counts"],
+                         lambda n: 0 < n <= count_all(stack, name))
         system.check("the router ends well on SIGTERM", stack.stop("router"), 0)
 
 
@@ -110,6 +177,14 @@ def compressed(build, quick, name, protocol, compression):
                           if (encoding == "gzip") != (len(body) >= GZIP_BYTES_MIN)], [])
             system.check("of their bytes are sent", sum(len(body) for encoding, body in proxy.wire if encoding) /
                          sum(len(body) for body in plain if len(body) >= GZIP_BYTES_MIN), lambda share: share < 0.3)
+        if protocol == "cbor":
+            read = sums_of(read_cbor(body) for body in plain)
+            report = stack.sink_report()
+            kept = collections.Counter()
+            for entry in report["metrics"]:
+                kept[entry["namespace"], entry["metric"], tuple(sorted(entry["dimensions"].items()))] += int(entry["sum"])
+            system.check("series that botocore's parser reads otherwise than the sink", dict(read - kept + (kept - read)), {})
+            system.check("series that it reads", len(read), lambda n: n > 100)
         if protocol == "json":
             counts = sum(datum["Counts"][0] for body in plain for datum in json.loads(body)["MetricData"])
             report = stack.sink_report()
@@ -123,6 +198,7 @@ def main(build, quick):
              ["fault_throttle", "fault_error500", "fault_reset", "fault_garbage"])
     round_of(build, quick, "skip", "skip", {"reset_after": 0.3, "throttle": 0.2},
              ["fault_reset_after"])
+    skipped(build, quick)
     compressed(build, quick, "gzip-json", "json", "gzip")
     compressed(build, quick, "gzip-cbor", "cbor", "gzip")
     compressed(build, quick, "plain-json", "json", "none")
