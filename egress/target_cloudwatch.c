@@ -39,6 +39,11 @@
 #define CLOUDWATCH_LOG_INTERVAL_NS (300 * CLOCK_NS_PER_S)
 #define CLOUDWATCH_SYNC_RETRY_NS   CLOCK_NS_PER_S
 
+/* Events that the table says something of. */
+struct cloudwatch_events {
+        uint64_t overflowed, several_values, values_refused;
+};
+
 struct egress_cloudwatch {
         struct metrics_table *table;
         struct series *series; /* what the table has admitted */
@@ -50,7 +55,9 @@ struct egress_cloudwatch {
         int64_t period_ms;
         uint64_t log_bytes_max[LIMIT_LOGS_MAX];                /* that the open period may hold */
         uint64_t first_position[LIMIT_LOGS_MAX];               /* of the open period */
-        struct metrics_stats told;                             /* what of the table's totals the counters have */
+        struct cloudwatch_events begun;                        /* the table's totals when the open period began */
+        struct cloudwatch_events closed;                       /* of the closed period; counted when it is settled */
+        uint64_t overflow_told;                                /* of the table's total, in the log */
         uint32_t found_resent, found_skipped, found_recounted; /* at start; for the worker to count */
         uint64_t found_skipped_counts;
         uint32_t refused_logged[METRICS_REFUSALS_COUNT], several_logged; /* dimensions, by bit */
@@ -297,10 +304,11 @@ static enum err_code target_cloudwatch_create(struct egress_target *target, stru
         code = cloudwatch_keep_series(target, rules, reterr);
         if (code != ERR_OK)
                 return code;
-        metrics_table_get_stats(own->table, &own->told);
+        struct metrics_stats stats;
+        metrics_table_get_stats(own->table, &stats);
         /* Relaxed: figures for people. */
-        atomic_store_explicit(&target->row->series_max, own->told.series_max, memory_order_relaxed);
-        atomic_store_explicit(&target->row->series_hour, own->told.hour_series, memory_order_relaxed);
+        atomic_store_explicit(&target->row->series_max, stats.series_max, memory_order_relaxed);
+        atomic_store_explicit(&target->row->series_hour, stats.hour_series, memory_order_relaxed);
         cloudwatch_recover(target, &found);
         return ERR_OK;
 }
@@ -439,23 +447,41 @@ static uint64_t cloudwatch_counts_of(const struct metrics_table *table, uint32_t
         return counts;
 }
 
-/* Puts into the counters what the table has found out since the last time. */
+/* Of the open period, so far; another one begins. */
+static struct cloudwatch_events cloudwatch_take_events(struct egress_cloudwatch *own)
+{
+        struct metrics_stats now;
+        metrics_table_get_stats(own->table, &now);
+        const struct cloudwatch_events events = {
+                .overflowed = now.overflowed - own->begun.overflowed,
+                .several_values = now.several_values - own->begun.several_values,
+                .values_refused = now.values_refused - own->begun.values_refused,
+        };
+        own->begun = (struct cloudwatch_events){now.overflowed, now.several_values, now.values_refused};
+        return events;
+}
+
+/* When nothing can take them back any more: an event that is counted again is one event. */
+static void cloudwatch_count_events(struct egress_target *target, const struct cloudwatch_events *events)
+{
+        struct counters_block *counters = target->worker->options.counters;
+        counter_add(counters, COUNTER_cloudwatch_overflowed, events->overflowed);
+        counter_add(counters, COUNTER_cloudwatch_several_values, events->several_values);
+        counter_add(counters, COUNTER_cloudwatch_values_refused, events->values_refused);
+        egress_target_row_add(&target->row->series_overflowed, events->overflowed);
+}
+
+/* Says what the table has found out since the last time. */
 static void cloudwatch_tell(struct egress_target *target)
 {
         struct egress_cloudwatch *own = target->cloudwatch;
-        struct counters_block *counters = target->worker->options.counters;
-        struct counters_target_row *row = target->row;
         struct metrics_stats now;
         uint64_t repeats = 0;
         metrics_table_get_stats(own->table, &now);
-        uint64_t overflowed = now.overflowed - own->told.overflowed;
-        counter_add(counters, COUNTER_cloudwatch_overflowed, overflowed);
-        counter_add(counters, COUNTER_cloudwatch_several_values, now.several_values - own->told.several_values);
-        counter_add(counters, COUNTER_cloudwatch_values_refused, now.values_refused - own->told.values_refused);
-        own->told = now;
-        /* Relaxed: figures for people; each stands alone. */
-        atomic_store_explicit(&row->series_hour, now.hour_series, memory_order_relaxed);
-        atomic_store_explicit(&row->series_overflowed, now.overflowed, memory_order_relaxed);
+        uint64_t overflowed = now.overflowed - own->overflow_told;
+        /* Relaxed: a figure for people. */
+        atomic_store_explicit(&target->row->series_hour, now.hour_series, memory_order_relaxed);
+        own->overflow_told = now.overflowed;
         if (overflowed > 0 &&
             log_gate_open(&own->overflow_gate, target->worker->now_ns, CLOUDWATCH_LOG_INTERVAL_NS, &repeats))
                 log_warning("a CloudWatch budget is used up",
@@ -516,6 +542,7 @@ static enum err_code target_cloudwatch_finish(struct egress_target *target, stru
         }
         outbox_seal(own->outbox, places, clock_realtime_ms());
         metrics_table_clear(own->table);
+        own->closed = cloudwatch_take_events(own);
         counter_add(worker->options.counters, COUNTER_cloudwatch_periods, 1);
         cloudwatch_tell(target);
         return ERR_OK;
@@ -624,6 +651,7 @@ static void cloudwatch_take_back(struct egress_target *target, struct egress_bat
                 egress_target_unqueue(target, batch);
         }
         metrics_table_clear(target->cloudwatch->table);
+        (void)cloudwatch_take_events(target->cloudwatch); /* not counted: they come again */
         target->cloudwatch->count_again = false;
         egress_target_activate(target);
 }
@@ -633,6 +661,7 @@ static void cloudwatch_clear(struct egress_target *target)
 {
         struct egress_cloudwatch *own = target->cloudwatch;
         outbox_clear(own->outbox);
+        own->closed = (struct cloudwatch_events){0};
         own->synced = false;
         own->sync_is_old = own->sync_op.submitted;
 }
@@ -738,6 +767,7 @@ static void target_cloudwatch_settled(struct egress_target *target, struct egres
 {
         struct egress_worker *worker = target->worker;
         const struct outbox *outbox = target->cloudwatch->outbox;
+        cloudwatch_count_events(target, &target->cloudwatch->closed);
         for (uint32_t shard = 0; outbox_moved_before(outbox) && shard < worker->options.shards_count; shard++) {
                 const struct outbox_place *place = &outbox_places(outbox)[shard];
                 struct journal_target_state state;
@@ -837,6 +867,10 @@ static void target_cloudwatch_tick(struct egress_target *target)
 {
         if (target->cloudwatch->count_again && target->building[0] != NULL)
                 cloudwatch_take_back(target, target->building[0]);
+        if (target->queue_first == NULL) { /* of batches with nothing to send */
+                const struct cloudwatch_events events = cloudwatch_take_events(target->cloudwatch);
+                cloudwatch_count_events(target, &events);
+        }
         cloudwatch_tell(target);
 }
 

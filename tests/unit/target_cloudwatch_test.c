@@ -729,6 +729,59 @@ Test(target_cloudwatch, of_an_open_period_only_what_is_too_old_expires, .timeout
         an_open_period_gets_old(1, 1);
 }
 
+/* What is counted again because of its age is counted once in the counters. */
+static void counters_of_what_is_counted_again(bool closed)
+{
+        rig_begin();
+        rig.settings.egress.retry_max_ms = 50;
+        rules.series_max = 5;
+        rules.period_s = 3;
+        peer.period_s = 3;
+        atomic_store(&peer.always, CLOUDWATCH_PEER_500);
+        rig_open();
+        wait_for_boundary();
+        if (!closed) {
+                publish_sets(0, 1);
+                wait_requests(2); /* the outbox is busy */
+        }
+        int64_t old_ms = old_datum_ms();
+        publish_old(1, 2, old_ms + 1);
+        publish_sets(0, 30);
+        wait_requests(cloudwatch_peer_requests(&peer) + 1);
+        atomic_store(&stopped_ms, old_ms + (closed ? CLOUDWATCH_AGE_MS_MAX : CLOUDWATCH_CLOSE_AGE_MS_MAX + 1));
+        if (closed) {
+                uint64_t deadline_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
+                while (counter(COUNTER_cloudwatch_recounted) == 0) {
+                        cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                        clock_sleep_ns(CLOCK_NS_PER_MS);
+                }
+        }
+        atomic_store(&peer.always, CLOUDWATCH_PEER_ACCEPT);
+        wait_settled(published_sum);
+        egress_rig_stop(&rig, 5000);
+        cr_assert_eq(egress_rig_state(&rig, 0, target).expired, 1);
+        uint64_t overflowed = peer.sum;
+        for (uint32_t set = 0; set < CLOUDWATCH_PEER_SETS; set++)
+                overflowed -= peer.sums[set];
+        cr_assert_geq(overflowed, 25);
+        cr_assert_eq(counter(COUNTER_cloudwatch_overflowed), overflowed);
+        cr_assert_eq(atomic_load(&rig.targets[target].row->series_overflowed), overflowed);
+        cr_assert_eq(counter(COUNTER_egress_expired), 1);
+        cr_assert_eq(counter(COUNTER_egress_delivered), published_sum - 1);
+        check_balanced();
+        rig_end();
+}
+
+Test(target_cloudwatch, an_open_period_that_is_counted_again_counts_once, .timeout = 90)
+{
+        counters_of_what_is_counted_again(false);
+}
+
+Test(target_cloudwatch, a_closed_period_that_is_counted_again_counts_once, .timeout = 90)
+{
+        counters_of_what_is_counted_again(true);
+}
+
 /* 1,500 old series and 1,000 fresh ones, in three chunks: the first is taken, then the time comes. */
 static void a_part_of_a_period_gets_old(int64_t past_ms, bool killed, uint64_t expired)
 {
