@@ -268,8 +268,8 @@ struct journal_settled {
  * `sequence` is that of the first event not settled (of the record at `position`). The thread that owns the target. */
 void journal_target_advance(struct journal *journal, uint16_t target, uint64_t position, uint64_t sequence,
                             const struct journal_settled *settled);
-/* `events` of those that its moves have counted as shed were delivered after all: they were kept elsewhere when their log
- * was given up. At most so many (asserted). The thread that owns the target. */
+/* `events` of those that its moves have counted as shed were delivered after all: they were kept elsewhere when their
+ * log was given up. At most so many (asserted). The thread that owns the target. */
 void journal_target_shed_delivered(struct journal *journal, uint16_t target, uint64_t events);
 /* No plan names this target any more and no thread owns it: its cursor no longer holds segments back; its waiting
  * events, and those that the shard still routes to it by an older plan, count as `shed`. Control thread. */
