@@ -56,6 +56,9 @@
 #define LIMIT_SEGMENT_BYTES_MIN     (1024u * 1024u)
 #define LIMIT_SEGMENT_BYTES_MAX     (1024u * 1024u * 1024u)
 #define LIMIT_SEGMENT_BYTES_DEFAULT (16u * 1024u * 1024u)
+/* What damage leaves in quarantine/ of a log for people to look at: the oldest goes first. */
+#define LIMIT_QUARANTINE_FILES_MAX 16u
+#define LIMIT_QUARANTINE_BYTES_MAX (1024u * 1024u * 1024u)
 /* Payload of one record: the largest event, what the router found in it (CODEC_VIEW_STORED_BYTES), and the name of the
  * configuration set that it took for it (LIMIT_NAME_BYTES_MAX); of a replayed event also where it comes from. */
 #define LIMIT_RECORD_BYTES_MAX (LIMIT_EVENT_BYTES_MAX + 192u)

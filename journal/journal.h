@@ -9,7 +9,8 @@
  *     <16 hex digits>.preparing  a file that is not a segment yet; removed at open
  *     targets                    delivery targets: number, key, cursor, counts
  *     targets.copy               the same, as of the last maintenance
- *     quarantine/                copies of segments whose middle failed its check, and files that are no segments
+ *     quarantine/                copies of segments whose middle failed its check (their seed in the name), and files
+ *                                that are no segments; bounded by LIMIT_QUARANTINE_*
  *
  * Positions are running byte offsets in the log, 64 bits, never reused; sequences count records from 1. Both only grow.
  * All integers are little endian.
@@ -152,7 +153,8 @@ struct journal_recovery {
         uint64_t segments, records, bytes; /* found whole; bytes with headers and padding */
         uint64_t cut_bytes;                /* of a record at the tail that began but is not whole */
         uint64_t quarantined_segments;     /* copied or moved to quarantine/ */
-        uint64_t quarantine_failures;      /* could not be copied (full disk): recovered all the same */
+        uint64_t quarantine_failures;      /* not copied (full disk, or too many at once): recovered all the same */
+        uint64_t quarantine_removed;       /* older files there that made room */
         uint64_t unreadable_segments;      /* of which nothing could be read: all their records are lost */
         uint64_t repair_failures;          /* damage that could not be covered: the next open finds it again */
         uint64_t rewritten_segments;       /* written anew, since a sync had failed (durability host) */

@@ -1,12 +1,20 @@
-/* What recovery takes out of the log, or is about to cover, is kept aside for people: quarantine/. */
+/* What recovery takes out of the log, or is about to cover, is kept aside for people: quarantine/. It is bounded: the
+ * oldest files go first, and one open copies no more than may be there. Names tell the file and the time in its life
+ * that they are of, so a start that finds the same damage again does not copy it again. */
 #include "journal/recover.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-static bool recover_quarantine_open(struct recover *recover)
+#define QUARANTINE_PARTIAL     "partial" /* a copy in the making */
+#define QUARANTINE_CHUNK_BYTES ((uint64_t)1 << 20)
+#define QUARANTINE_NAME_BYTES  (JOURNAL_NAME_BYTES + 16u)
+
+static bool quarantine_open(struct recover *recover)
 {
         struct journal *journal = recover->journal;
         if (journal->quarantine_fd >= 0)
@@ -18,55 +26,142 @@ static bool recover_quarantine_open(struct recover *recover)
         return journal->quarantine_fd >= 0;
 }
 
-/* A file that is no segment leaves the log. */
-void recover_quarantine_move(struct recover *recover, uint64_t number)
+static bool quarantine_is_older(const struct stat *status, const char *name, const struct stat *than,
+                                const char *than_name)
 {
-        char name[JOURNAL_NAME_BYTES], away[JOURNAL_NAME_BYTES * 2];
-        journal_segment_name(number, JOURNAL_SEGMENT_SUFFIX, name);
-        (void)snprintf(away, sizeof(away), "%s.%08x", name, journal_random_seed()); /* it fits */
-        if (recover_quarantine_open(recover) &&
-            disk_rename(recover->journal->directory_fd, name, recover->journal->quarantine_fd, away, true) == 0)
-                recover->recovery->quarantined_segments++;
-        else
-                recover->recovery->quarantine_failures++;
+        if (status->st_ctim.tv_sec != than->st_ctim.tv_sec)
+                return status->st_ctim.tv_sec < than->st_ctim.tv_sec;
+        if (status->st_ctim.tv_nsec != than->st_ctim.tv_nsec)
+                return status->st_ctim.tv_nsec < than->st_ctim.tv_nsec;
+        return strcmp(name, than_name) < 0;
 }
 
-/* A segment that lost records is copied before its damage is covered. */
-void recover_quarantine_copy(struct recover *recover, const struct recover_file *file)
+/* Removes the oldest files until one more of `bytes` is within the bounds. */
+static void quarantine_make_room(struct recover *recover, uint64_t bytes)
 {
-        char name[JOURNAL_NAME_BYTES], away[JOURNAL_NAME_BYTES * 2];
-        int from_fd = -1, to_fd = -1;
-        bool done = false;
-        uint8_t *chunk = malloc((size_t)1 << 20);
-        journal_segment_name(file->number, JOURNAL_SEGMENT_SUFFIX, name);
-        (void)snprintf(away, sizeof(away), "%s.%08x", name, journal_random_seed()); /* it fits */
-        if (chunk == NULL || !recover_quarantine_open(recover))
-                goto out;
-        from_fd = disk_open(recover->journal->directory_fd, name, O_RDONLY | O_NOFOLLOW, 0);
-        to_fd = disk_open(recover->journal->quarantine_fd, away, O_WRONLY | O_CREAT | O_EXCL, 0600);
-        if (from_fd < 0 || to_fd < 0)
-                goto out;
-        for (uint64_t offset = 0; offset < file->file_bytes; offset += (uint64_t)1 << 20) {
-                uint64_t bytes = file->file_bytes - offset;
-                if (bytes > (uint64_t)1 << 20)
-                        bytes = (uint64_t)1 << 20;
-                if (recover_read(recover, from_fd, chunk, bytes, offset) != ERR_OK ||
-                    recover_write(to_fd, chunk, bytes, offset) != ERR_OK)
-                        goto out;
+        struct journal *journal = recover->journal;
+        /* Ends: each round removes a file, or is the last. */
+        for (;;) {
+                struct disk_list *list = disk_list_open(journal->quarantine_fd, ".");
+                char oldest[NAME_MAX + 1] = "";
+                struct stat oldest_status = {0};
+                uint64_t files = 0, all_bytes = 0;
+                if (list == NULL)
+                        return;
+                for (const char *name = disk_list_next(list); name != NULL; name = disk_list_next(list)) {
+                        char path[PATH_MAX];
+                        struct stat status;
+                        int used = snprintf(path, sizeof(path), "%s/" JOURNAL_QUARANTINE_NAME "/%s", journal->directory,
+                                            name);
+                        /* A folder that had the name of a segment is small, and for a person to remove. */
+                        if (used < 0 || (size_t)used >= sizeof(path) || strlen(name) >= sizeof(oldest) ||
+                            disk_stat_path(path, &status) < 0 || S_ISDIR(status.st_mode))
+                                continue;
+                        files++;
+                        all_bytes += (uint64_t)status.st_size;
+                        if (files > 1 && !quarantine_is_older(&status, name, &oldest_status, oldest))
+                                continue;
+                        (void)snprintf(oldest, sizeof(oldest), "%s", name); /* it fits */
+                        oldest_status = status;
+                }
+                disk_list_close(list);
+                if (files == 0 ||
+                    (files < LIMIT_QUARANTINE_FILES_MAX && all_bytes + bytes <= LIMIT_QUARANTINE_BYTES_MAX) ||
+                    disk_unlink(journal->quarantine_fd, oldest) < 0)
+                        return;
+                recover->recovery->quarantine_removed++;
         }
-        done = true;
-out:
-        if (from_fd >= 0)
-                (void)disk_close(from_fd); /* read only */
-        if (to_fd >= 0) {
-                if (disk_close(to_fd) < 0)
-                        done = false;
-                if (!done)
-                        (void)disk_unlink(recover->journal->quarantine_fd, away); /* half a copy helps nobody */
+}
+
+static void quarantine_name(uint64_t number, uint32_t life, char out[QUARANTINE_NAME_BYTES])
+{
+        char name[JOURNAL_NAME_BYTES];
+        journal_segment_name(number, JOURNAL_SEGMENT_SUFFIX, name);
+        (void)snprintf(out, QUARANTINE_NAME_BYTES, "%s.%08x", name, life); /* it fits */
+}
+
+static void quarantine_count(struct recover *recover, bool done)
+{
+        recover->recovery->quarantined_segments += done;
+        recover->recovery->quarantine_failures += !done;
+}
+
+/* What tells one file that is no segment from another: its size, and how it begins. */
+static uint32_t quarantine_mark(struct recover *recover, const char *name, uint64_t *ret_bytes)
+{
+        uint8_t page[JOURNAL_PAGE_BYTES] = {0};
+        struct stat status = {0};
+        uint32_t mark = 0;
+        int fd = disk_open(recover->journal->directory_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+        *ret_bytes = 0;
+        if (fd < 0)
+                return mark;
+        if (disk_stat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
+            recover_read(recover, fd, page, sizeof(page), 0) == ERR_OK) {
+                *ret_bytes = (uint64_t)status.st_size;
+                mark = journal_crc(journal_crc(0, page, sizeof(page)), ret_bytes, sizeof(*ret_bytes));
+        }
+        (void)disk_close(fd); /* read only */
+        return mark;
+}
+
+void recover_quarantine_move(struct recover *recover, uint64_t number)
+{
+        char name[JOURNAL_NAME_BYTES], away[QUARANTINE_NAME_BYTES];
+        uint64_t bytes;
+        journal_segment_name(number, JOURNAL_SEGMENT_SUFFIX, name);
+        quarantine_name(number, quarantine_mark(recover, name, &bytes), away);
+        if (!quarantine_open(recover)) {
+                quarantine_count(recover, false);
+                return;
+        }
+        quarantine_make_room(recover, bytes);
+        quarantine_count(recover, disk_rename(recover->journal->directory_fd, name, recover->journal->quarantine_fd,
+                                              away, true) == 0);
+}
+
+static bool quarantine_copy_bytes(struct recover *recover, int from_fd, int to_fd, uint64_t file_bytes)
+{
+        uint8_t *chunk = malloc(QUARANTINE_CHUNK_BYTES);
+        bool done = chunk != NULL;
+        for (uint64_t offset = 0; offset < file_bytes && done; offset += QUARANTINE_CHUNK_BYTES) {
+                uint64_t bytes = file_bytes - offset;
+                if (bytes > QUARANTINE_CHUNK_BYTES)
+                        bytes = QUARANTINE_CHUNK_BYTES;
+                done = recover_read(recover, from_fd, chunk, bytes, offset) == ERR_OK &&
+                       recover_write(to_fd, chunk, bytes, offset) == ERR_OK;
         }
         free(chunk);
-        if (done)
-                recover->recovery->quarantined_segments++;
-        else
-                recover->recovery->quarantine_failures++;
+        return done;
+}
+
+void recover_quarantine_copy(struct recover *recover, const struct recover_file *file)
+{
+        const int directory_fd = recover->journal->directory_fd;
+        char name[JOURNAL_NAME_BYTES], away[QUARANTINE_NAME_BYTES];
+        journal_segment_name(file->number, JOURNAL_SEGMENT_SUFFIX, name);
+        quarantine_name(file->number, file->header.seed, away);
+        if (recover->quarantine_copies >= LIMIT_QUARANTINE_FILES_MAX || !quarantine_open(recover)) {
+                quarantine_count(recover, false);
+                return;
+        }
+        const int quarantine_fd = recover->journal->quarantine_fd;
+        int there = disk_open(quarantine_fd, away, O_RDONLY | O_NOFOLLOW, 0);
+        if (there >= 0) {
+                (void)disk_close(there); /* read only */
+                return;                  /* an earlier start has kept it, and could not cover the damage */
+        }
+        recover->quarantine_copies++;
+        quarantine_make_room(recover, file->file_bytes);
+        int from_fd = disk_open(directory_fd, name, O_RDONLY | O_NOFOLLOW, 0);
+        int to_fd = disk_open(quarantine_fd, QUARANTINE_PARTIAL, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
+        bool done = from_fd >= 0 && to_fd >= 0 && quarantine_copy_bytes(recover, from_fd, to_fd, file->file_bytes);
+        if (from_fd >= 0)
+                (void)disk_close(from_fd); /* read only */
+        if (to_fd >= 0 && disk_close(to_fd) < 0)
+                done = false;
+        done = done && disk_rename(quarantine_fd, QUARANTINE_PARTIAL, quarantine_fd, away, true) == 0;
+        if (!done && to_fd >= 0)
+                (void)disk_unlink(quarantine_fd, QUARANTINE_PARTIAL); /* half a copy helps nobody */
+        quarantine_count(recover, done);
 }

@@ -34,6 +34,7 @@ struct recover {
         uint32_t routes_end; /* target numbers that records name are below it */
         struct err *reterr;
         uint32_t naps;
+        uint32_t quarantine_copies; /* by this open */
 };
 
 /* ---- recover.c */

@@ -87,13 +87,14 @@ static enum err_code router_start_journals(struct router *router, struct err *re
                 log_write(recovery.lost_records > 0 || recovery.lost_events > 0 ? LOG_ERROR : LOG_INFO,
                           "journal recovered",
                           "directory=%s records=%" PRIu64 " segments=%" PRIu64 " bytes=%" PRIu64 " cut_bytes=%" PRIu64
-                          " quarantined_segments=%" PRIu64 " unreadable_segments=%" PRIu64 " repair_failures=%" PRIu64
-                          " rewritten_segments=%" PRIu64 " targets_from_copy=%" PRIu64 " lost_records=%" PRIu64
-                          " lost_events=%" PRIu64 " ms=%" PRIu64,
+                          " quarantined_segments=%" PRIu64 " quarantine_removed=%" PRIu64
+                          " unreadable_segments=%" PRIu64 " repair_failures=%" PRIu64 " rewritten_segments=%" PRIu64
+                          " targets_from_copy=%" PRIu64 " lost_records=%" PRIu64 " lost_events=%" PRIu64 " ms=%" PRIu64,
                           directory, recovery.records, recovery.segments, recovery.bytes, recovery.cut_bytes,
-                          recovery.quarantined_segments, recovery.unreadable_segments, recovery.repair_failures,
-                          recovery.rewritten_segments, recovery.targets_from_copy, recovery.lost_records,
-                          recovery.lost_events, (clock_monotonic_ns() - begin_ns) / CLOCK_NS_PER_MS);
+                          recovery.quarantined_segments, recovery.quarantine_removed, recovery.unreadable_segments,
+                          recovery.repair_failures, recovery.rewritten_segments, recovery.targets_from_copy,
+                          recovery.lost_records, recovery.lost_events,
+                          (clock_monotonic_ns() - begin_ns) / CLOCK_NS_PER_MS);
                 code = journal_target_register(router->journals[i], SLICE(ROUTER_TARGET_UNMATCHED),
                                                &router->target_unmatched[i], reterr);
                 if (code == ERR_OK)

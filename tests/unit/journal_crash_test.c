@@ -662,6 +662,50 @@ Test(journal_crash, foreign_and_doubled_files_are_moved_away)
         journal_close(journal);
 }
 
+/* What is kept for people is bounded, and the newest stays. */
+Test(journal_crash, quarantine_is_bounded)
+{
+        char image[512], quarantine[600], last[256], path[700];
+        struct journal_recovery recovery;
+        make_log(1);
+        (void)snprintf(image, sizeof(image), "%s/log", root);
+        (void)snprintf(quarantine, sizeof(quarantine), "%s/quarantine", image);
+        for (unsigned round = 0; round < 3; round++) {
+                for (unsigned i = 0; i < 20; i++) {
+                        (void)snprintf(path, sizeof(path), "%s/%016x.segment", image, 0xe000 + round * 20 + i);
+                        (void)close(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+                }
+                struct journal *journal = must_open("log", 64, &recovery);
+                cr_assert_eq(recovery.quarantined_segments, 20);
+                cr_assert_eq(recovery.quarantine_removed, round == 0 ? 4 : 20);
+                cr_assert_eq(recovery.records, RECORDS);
+                journal_close(journal);
+                cr_assert_eq(journal_files_count(quarantine, "", last), LIMIT_QUARANTINE_FILES_MAX + 2, ". and ..");
+        }
+}
+
+/* A start that cannot cover what it finds is followed by others that find it again. */
+Test(journal_crash, the_same_damage_is_copied_once)
+{
+        char from[600], image[512], quarantine[600];
+        struct journal_recovery recovery;
+        make_log(1);
+        image_path("log", 1, from);
+        (void)snprintf(image, sizeof(image), "%s/log", root);
+        (void)snprintf(quarantine, sizeof(quarantine), "%s/quarantine", image);
+        for (unsigned round = 0; round < 3; round++) {
+                int fd = open(from, O_RDWR | O_CLOEXEC);
+                uint8_t junk[64] = {1};
+                cr_assert_geq(fd, 0);
+                cr_assert_eq(pwrite(fd, junk, sizeof(junk), 4096 + 64 * round), sizeof(junk));
+                (void)close(fd);
+                journal_close(must_open("log", 64, &recovery));
+                cr_assert_eq(recovery.quarantined_segments, round == 0 ? 1 : 0);
+                cr_assert_eq(recovery.quarantine_failures, 0);
+        }
+        cr_assert_eq(journal_files_count(quarantine, "", NULL), 1 + 2);
+}
+
 /* A producer chooses payloads. One that looks like the records of this very log must not be taken for one when the
  * record around it is damaged. */
 Test(journal_crash, a_payload_that_imitates_records_is_never_one)
