@@ -1,10 +1,13 @@
 /* The journal on a disk that fails: syncs that go wrong, files that cannot be read or written, pages that are gone. */
+#include "io/disk.h"
 #include "journal/journal.h"
 
 #include "tests/support/journal_files.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 
@@ -495,6 +498,47 @@ Test(journal_disk, cursors_that_are_on_no_disk_free_nothing)
         journal_get_stats(journal, &stats);
         cr_assert_leq(stats.segments, 4);
         journal_close(journal);
+}
+
+struct storing {
+        _Atomic uint8_t *map;
+        _Atomic uint64_t stored;
+        _Atomic bool stop;
+};
+
+static void *store_on(void *context)
+{
+        struct storing *storing = context;
+        while (!atomic_load_explicit(&storing->stop, memory_order_relaxed)) {
+                atomic_store_explicit(storing->map, 1, memory_order_relaxed);
+                atomic_fetch_add_explicit(&storing->stored, 1, memory_order_release);
+        }
+        return NULL;
+}
+
+/* Of a file that is cut, the page that is put back is lost at the next store: that must be counted, whenever it is. */
+Test(journal_disk, a_page_that_is_lost_while_it_is_put_back_is_counted)
+{
+        char path[400];
+        (void)snprintf(path, sizeof(path), "%s/page", directory);
+        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        cr_assert_geq(fd, 0);
+        void *map = disk_map(fd, 4096, true);
+        cr_assert_not_null(map);
+        struct storing storing = {.map = map};
+        pthread_t thread;
+        cr_assert_eq(pthread_create(&thread, NULL, store_on, &storing), 0);
+        for (unsigned i = 0; i < 1500; i++) {
+                cr_assert_eq(disk_map_again(fd, map, 4096), 0);
+                uint64_t then = atomic_load_explicit(&storing.stored, memory_order_acquire);
+                while (atomic_load_explicit(&storing.stored, memory_order_acquire) < then + 2)
+                        (void)sched_yield();
+                cr_assert_gt(atomic_load_explicit(disk_lost(map), memory_order_acquire), 0, "round %u", i);
+        }
+        atomic_store_explicit(&storing.stop, true, memory_order_relaxed);
+        (void)pthread_join(thread, NULL);
+        disk_unmap(map, 4096);
+        (void)close(fd);
 }
 
 /* ------------------------------------------------------------------------------------------------------ start */
