@@ -274,7 +274,11 @@ void journal_target_advance(struct journal *journal, uint16_t target, uint64_t p
  * log was given up. At most so many (asserted). The thread that owns the target. */
 void journal_target_shed_delivered(struct journal *journal, uint16_t target, uint64_t events);
 /* No plan names this target any more and no thread owns it: its cursor no longer holds segments back; its waiting
- * events, and those that the shard still routes to it by an older plan, count as `shed`. Control thread. */
+ * events, and those that the shard still routes to it by an older plan, count as `shed`. Control thread.
+ *
+ * The next open makes it live again when events wait for it: they came by an older plan, or a kill left them
+ * uncounted, or a power cut has taken back that it was live. Whoever opens knows which targets it has, and retires the
+ * others anew; here nothing is shed by a word that may be old. */
 void journal_target_retire(struct journal *journal, uint16_t target);
 /* Takes the target's state and counts, in the log itself, the records routed to it between its cursor and
  * accepted_position: the equation above must hold exactly. Cold; any thread; own mappings. `ret_state` may be NULL. */

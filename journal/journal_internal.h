@@ -302,6 +302,9 @@ static inline uint64_t journal_owner_slot_settled(const struct journal_owner_slo
 {
         return slot->delivered + slot->dead_lettered + slot->shed + slot->expired;
 }
+/* Under the mutex, or at open. */
+void journal_target_set_retired(const struct journal_targets *targets, struct journal_target_entry *entry,
+                                bool retired);
 /* Counts what waits for a target as shed and moves its cursor to the committed position. Nobody owns it; under the
  * mutex of the targets. */
 void journal_target_shed_waiting(struct journal *journal, struct journal_target_entry *entry);

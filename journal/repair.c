@@ -151,7 +151,10 @@ enum err_code recover_targets(struct recover *recover, uint64_t oldest, uint64_t
                         shard.lost += found->found_waiting;
                         recover->recovery->lost_events += found->found_waiting;
                         changed_shard = true;
-                }
+                } else if (found->found_waiting > 0 && atomic_load_explicit(&entry->retired, memory_order_relaxed) != 0)
+                        /* A power cut may have taken back that it is live again, and left events of since then. Who is
+                         * in no plan is retired anew. */
+                        journal_target_set_retired(&journal->targets, entry, false);
                 if (found->disowned) {
                         owner.position = position;
                         owner.sequence = sequence;

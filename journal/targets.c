@@ -113,8 +113,7 @@ void journal_shard_slot_write(struct journal_targets *targets, struct journal_ta
                 journal_shard_slot_store(file, slot);
 }
 
-static void journal_target_set_retired(const struct journal_targets *targets, struct journal_target_entry *entry,
-                                       bool retired)
+void journal_target_set_retired(const struct journal_targets *targets, struct journal_target_entry *entry, bool retired)
 {
         struct journal_target_entry *file = journal_target_file_entry(targets, entry);
         /* Relaxed: stored under the mutex; who reads it without can wait for it. */

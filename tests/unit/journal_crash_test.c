@@ -57,6 +57,7 @@ static struct {
         uint64_t committed; /* records whose header is whole */
         unsigned images;
         struct journal_target_state before[TARGETS], after[TARGETS]; /* owner's counts around the step */
+        bool retired;                                                /* the last target is, or is about to be */
         const char *labels[64];
         unsigned times[64];
         unsigned labels_count;
@@ -91,11 +92,10 @@ static void check_image(const char *label)
                         continue;
                 cr_assert_eq(state.accepted, journal_files_routed(1, now.committed + 1, target), "at %s, target %u",
                              label, target);
-                if (state.retired) {
-                        /* Open has shed what it missed. */
-                        cr_assert_eq(waiting, 0, "at %s, target %u", label, target);
+                /* Retired, with nothing that waits; or what it missed waits for it, and none of it was lost. */
+                cr_assert(!state.retired || waiting == 0, "at %s, target %u", label, target);
+                if (now.retired && target == 2)
                         continue;
-                }
                 const struct journal_target_state *before = &now.before[target], *after = &now.after[target];
                 uint64_t settled_before = before->delivered + before->shed,
                          settled_after = after->delivered + after->shed;
@@ -192,6 +192,7 @@ Test(journal_crash, a_kill_at_any_step_loses_nothing_and_counts_exactly)
                                journal_files_routed(sequence - 11, sequence + 1, 2));
                 if (sequence == 60) {
                         now.after[2].shed += journal_files_routed(49, 61, 2);
+                        now.retired = true;
                         journal_target_retire(journal, 2);
                         now.before[2] = now.after[2];
                 }
@@ -200,6 +201,7 @@ Test(journal_crash, a_kill_at_any_step_loses_nothing_and_counts_exactly)
                 if (sequence == 100) {
                         now.after[2].shed = journal_files_routed(1, 101, 2) - now.after[2].delivered;
                         cr_assert_eq(journal_target_register(journal, slice_of_text(keys[2]), &target, NULL), ERR_OK);
+                        now.retired = false;
                         now.before[2] = now.after[2];
                 }
                 if (sequence % 12 == 0 && sequence > 100)
