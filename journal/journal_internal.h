@@ -195,6 +195,8 @@ enum err_code journal_segment_header_check(const struct journal_segment_header *
 uint32_t journal_start_block_crc(uint32_t seed, uint64_t base_position, uint64_t base_sequence);
 /* Writes both headers into the mapping, in an order that leaves a whole one at every instant. */
 void journal_segment_write_headers(struct journal_segment *segment);
+/* Takes the headers back: the file is no segment any more. */
+void journal_segment_disclaim(struct journal_segment *segment);
 /* Whether pages of it were lost since it was mapped. */
 static inline bool journal_segment_has_lost(const struct journal_segment *segment)
 {

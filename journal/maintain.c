@@ -171,8 +171,7 @@ static enum err_code journal_prepare_recycled(struct journal *journal, struct jo
         if (journal->durability == JOURNAL_DURABILITY_HOST && disk_sync(segment->fd) < 0) {
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync a recycled segment in %s",
                                      journal->directory);
-                journal_remove(journal, segment);
-                return code;
+                goto out;
         }
         bool backed = true;
         if (warm)
@@ -182,12 +181,15 @@ static enum err_code journal_prepare_recycled(struct journal *journal, struct jo
         if (!backed || journal_segment_has_lost(segment)) {
                 code = err_set(reterr, ERR_SYSTEM, "a journal segment in %s has pages that the disk cannot keep",
                                journal->directory);
-                journal_remove(journal, segment);
-                return code;
+                goto out;
         }
         journal_prepare_push(journal, segment);
         atomic_fetch_add_explicit(&journal->stat_segments_recycled, 1, memory_order_relaxed);
         return ERR_OK;
+out:
+        journal_segment_disclaim(segment); /* the file may stay, and the next segment gets its positions */
+        journal_remove(journal, segment);
+        return code;
 }
 
 static enum err_code journal_prepare_new(struct journal *journal, struct err *reterr)

@@ -176,6 +176,9 @@ static int recover_compare_files(const void *a, const void *b)
         const struct recover_file *left = a, *right = b;
         if (left->header.base_position != right->header.base_position)
                 return left->header.base_position < right->header.base_position ? -1 : 1;
+        /* One of them was to be the next segment, failed, and could not be removed: nothing has begun in it. */
+        if ((left->base_sequence != 0) != (right->base_sequence != 0))
+                return left->base_sequence != 0 ? -1 : 1;
         return left->number < right->number ? -1 : left->number > right->number;
 }
 
@@ -227,7 +230,7 @@ static enum err_code recover_list(struct recover *recover)
                 return code;
         if (recover->files_count > 1)
                 qsort(recover->files, recover->files_count, sizeof(*recover->files), recover_compare_files);
-        /* Two files cannot hold the same positions; the earlier one was there first. */
+        /* Two files cannot hold the same positions: the first is the one that the log went on in. */
         size_t kept = 0;
         for (size_t i = 0; i < recover->files_count; i++) {
                 const struct recover_file *before = kept == 0 ? NULL : &recover->files[kept - 1];

@@ -127,6 +127,13 @@ void journal_segment_write_headers(struct journal_segment *segment)
         JOURNAL_STEP("header-written-twice");
 }
 
+void journal_segment_disclaim(struct journal_segment *segment)
+{
+        _Atomic uint64_t *copy = (_Atomic uint64_t *)(void *)(segment->map + journal_segment_data_end(segment));
+        atomic_store_explicit((_Atomic uint64_t *)(void *)segment->map, 0, memory_order_release);
+        atomic_store_explicit(copy, 0, memory_order_release);
+}
+
 /* ------------------------------------------------------------------------------------------------------ files */
 
 void journal_segment_name(uint64_t file_number, const char *suffix, char out[JOURNAL_NAME_BYTES])

@@ -749,3 +749,37 @@ Test(journal_crash, a_payload_that_imitates_records_is_never_one)
         cr_assert_eq(journal_next_sequence(journal), 4);
         journal_close(journal);
 }
+
+/* A file that was to be the next segment, could not be synced, and not be removed either: the next one to be made has
+ * its positions, and holds records. */
+Test(journal_crash, a_segment_that_failed_before_it_began_takes_nothing_from_the_one_that_did)
+{
+        make_log(1);
+        char path[600];
+        uint8_t header[64];
+        image_path("log", files_count - 1, path);
+        int fd = open(path, O_RDONLY);
+        cr_assert_eq(pread(fd, header, sizeof(header), 0), sizeof(header));
+        (void)close(fd);
+        /* Of the oldest file, which is not needed any more; magic, version, seed, number, base, bytes; CRC at 60. */
+        image_path("log", 0, path);
+        fd = open(path, O_RDWR | O_TRUNC);
+        cr_assert_eq(ftruncate(fd, MIB), 0);
+        memset(header + 16, 0, 8);
+        uint32_t crc = 0;
+        for (size_t at = 0; at < 60; at++) {
+                crc ^= header[at];
+                for (unsigned bit = 0; bit < 8; bit++)
+                        crc = crc >> 1 ^ (0x82f63b78u & -(crc & 1));
+        }
+        memcpy(header + 60, &crc, 4);
+        cr_assert_eq(pwrite(fd, header, sizeof(header), 0), sizeof(header));
+        cr_assert_eq(pwrite(fd, header, sizeof(header), MIB - 4096), sizeof(header));
+        (void)close(fd);
+        struct journal_recovery recovery;
+        struct journal *journal = must_open("log", 64, &recovery);
+        cr_assert_eq(recovery.quarantined_segments, 1, "the empty one");
+        cr_assert_eq(recovery.lost_records, 0);
+        cr_assert_eq(journal_next_sequence(journal), RECORDS + 1);
+        journal_close(journal);
+}
