@@ -1,11 +1,11 @@
 #include "router/router.h"
 
 #include "base/slice.h"
+#include "io/disk.h"
 
-#include <dirent.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
-#include <unistd.h>
 
 static bool router_fits(int used, size_t out_bytes)
 {
@@ -30,12 +30,12 @@ bool router_log_directory(const struct rules_settings *settings, const struct ro
 static bool router_log_is_empty(const char *directory)
 {
         bool empty = true;
-        DIR *handle = opendir(directory);
-        if (handle == NULL)
+        struct disk_list *list = disk_list_open(AT_FDCWD, directory);
+        if (list == NULL)
                 return false; /* whoever opens it says why */
-        for (struct dirent *entry = readdir(handle); entry != NULL && empty; entry = readdir(handle))
-                empty = !slice_has_suffix(slice_of_text(entry->d_name), SLICE(".segment"));
-        (void)closedir(handle); /* read only */
+        for (const char *name = disk_list_next(list); name != NULL && empty; name = disk_list_next(list))
+                empty = !slice_has_suffix(slice_of_text(name), SLICE(".segment"));
+        disk_list_close(list);
         return empty;
 }
 
@@ -57,10 +57,11 @@ uint32_t router_logs_list(const struct rules_settings *settings, bool emptied,
                 for (unsigned type = 0; type < RULES_EVENT_TYPES_END; type++) {
                         struct router_journal log = {.shard = shard, .type = type};
                         char directory[PATH_MAX];
+                        struct stat status;
                         if (shard < settings->router.shards_count && (type == 0 || shed[type]))
                                 continue;
                         if (router_log_directory(settings, &log, directory, sizeof(directory)) &&
-                            access(directory, F_OK) == 0 && (emptied || !router_log_is_empty(directory)) &&
+                            disk_stat_path(directory, &status) == 0 && (emptied || !router_log_is_empty(directory)) &&
                             count < LIMIT_LOGS_MAX)
                                 ret_logs[count++] = log;
                 }

@@ -129,7 +129,7 @@ static void judge_count(struct judge_counts ret_counts[SINKS_COUNT + 2])
         /* A copy of the sets that could not be written or read lets a restart shed what waits for who is not named. A
          * target that is named no more and refuses is not waited for. */
         const bool may_shed =
-                world.reloads && (world.refuses || world.disk_trouble > 0 || sim_disk_replace_failures() > 0);
+                world.reloads && (world.refuses || world.disk_trouble > 0 || sim_file_replace_failures() > 0);
         for (uint32_t log = 0; log < world.logs_count; log++) {
                 struct journal *journal = world.router.journals[log];
                 for (uint32_t number = 0; number < journal_targets_count(journal); number++) {

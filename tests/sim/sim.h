@@ -1,7 +1,7 @@
 /* The simulation: the real journal, shard, workers and destinations in one process, on a clock, a disk and a network
- * that one seed drives. Link-time seams: clock.c stands in for base/clock.h, disk.c for io/disk.h (and the directories
- * of base/file.h), network.c for io/io.h. The code under test is compiled with a call at every basic block, so that a
- * kill can happen between any two of them (crash.c).
+ * that one seed drives. Link-time seams: clock.c stands in for base/clock.h, disk.c for io/disk.h, file.c for
+ * base/file.h, network.c for io/io.h. The code under test is compiled with a call at every basic block, so that a kill
+ * can happen between any two of them (crash.c).
  *
  *     main.c      seeds, one forked process each; what failed, and how to run it again
  *     world.c     one seed: producers, start, crashes, power cuts, faults, healing
@@ -74,13 +74,16 @@ uint64_t sim_disk_used_bytes(void);
 void sim_disk_make_directory(const char *path);
 /* Somebody writes a whole file, and is sure that it is on the disk. */
 void sim_disk_put(const char *path, struct slice content);
-uint64_t sim_disk_replace_failures(void); /* of file_replace(), so far */
 /* For io_write() and io_fdatasync(): as pwrite() and fdatasync(), with -errno. */
 int32_t sim_disk_io_write(int fd, const void *from, size_t bytes, uint64_t offset);
 int32_t sim_disk_io_sync(int fd);
 /* The current content of every file whose path begins with `prefix`. */
 void sim_disk_each(const char *prefix, void (*each)(void *context, const char *path, struct slice content),
                    void *context);
+
+/* ---- file.c */
+
+uint64_t sim_file_replace_failures(void); /* so far */
 
 /* ---- network.c */
 
