@@ -646,7 +646,8 @@ static void world_choose(void)
         world.events_wanted = 20 + (uint32_t)sim_below(sim_chance(0.8) ? 150 : 800);
         world.big_percent = (uint32_t)sim_below(sim_chance(0.7) ? 5 : 60);
         world.reloads = !world.bulkhead && sim_chance(0.3);
-        world.damages = !world.bulkhead && sim_chance(0.1);
+        /* Where the disk works: what could be written of a copy is there. */
+        world.damages = !world.bulkhead && sim_chance(0.1) && world.disk_trouble <= 0;
         world.page_loss = world.bulkhead ? 0 : sim_chance(0.2) ? 0.01 : 0;
         world.lanes_count = 1 + (uint32_t)sim_below(WORLD_LANES_MAX);
         settings.journal.durability_host = world.host;
