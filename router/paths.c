@@ -73,12 +73,12 @@ bool router_kept_newest_path(const struct rules_settings *settings, char *out, s
 {
         uint64_t newest = 0, number;
         int used = snprintf(out, out_bytes, "%s/plans", settings->state_directory);
-        DIR *directory = used > 0 && (size_t)used < out_bytes ? opendir(out) : NULL;
-        if (directory == NULL)
+        struct disk_list *list = used > 0 && (size_t)used < out_bytes ? disk_list_open(AT_FDCWD, out) : NULL;
+        if (list == NULL)
                 return false;
-        for (const struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory))
-                if (router_kept_number(entry->d_name, &number) && number > newest)
+        for (const char *name = disk_list_next(list); name != NULL; name = disk_list_next(list))
+                if (router_kept_number(name, &number) && number > newest)
                         newest = number;
-        (void)closedir(directory); /* was only read */
+        disk_list_close(list);
         return newest != 0 && router_kept_path(settings, newest, out, out_bytes);
 }
