@@ -73,6 +73,7 @@ struct router {
         struct shard_plan *plan_old; /* until every shard has seen the new one */
         uint64_t *kept;              /* numbers of the copies of the sets, ascending */
         uint32_t kept_count;
+        uint64_t resume_again_ns; /* not 0: a target of an earlier plan could not be resumed */
         bool reload_wanted;
         uint64_t lost_bytes; /* that lanes still held when the service ended */
         struct router_target *targets;

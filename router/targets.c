@@ -50,20 +50,31 @@ static struct counters_target_row *router_free_row(struct router *router)
         return &router->counters.rows[used];
 }
 
-/* A target that could not be made must not hold the log. At start it may be one of before, with events that wait: there
- * the daemon refuses to start instead. */
-static void router_unregister(struct router *router, uint32_t shards, const uint16_t *numbers)
+/* What becomes of a target that cannot be opened. */
+enum router_unopened {
+        ROUTER_UNOPENED_FAILS,    /* a reload */
+        ROUTER_UNOPENED_MAY_WAIT, /* a start: one that the disk has no room for is there all the same, opened later */
+        ROUTER_UNOPENED_WAITS,    /* one of an earlier plan, whatever the reason: its events are there already */
+};
+
+/* A target that could not be made must not hold the log. One of before, with events that wait, stays: at start, where
+ * the daemon refuses to start instead, and when it could not be resumed. */
+static void router_unregister(struct router *router, enum router_unopened unopened, uint32_t shards,
+                              const uint16_t *numbers)
 {
-        for (uint32_t shard = 0; shard < shards && router->plan != NULL; shard++)
+        if (unopened != ROUTER_UNOPENED_FAILS || router->resume_again_ns != 0)
+                return;
+        for (uint32_t shard = 0; shard < shards; shard++)
                 journal_target_retire(router->journals[shard], numbers[shard]);
 }
 
-static enum err_code router_register(struct router *router, struct slice key, uint16_t *numbers, struct err *reterr)
+static enum err_code router_register(struct router *router, struct slice key, enum router_unopened unopened,
+                                     uint16_t *numbers, struct err *reterr)
 {
         for (uint32_t shard = 0; shard < router->journals_count; shard++) {
                 enum err_code code = journal_target_register(router->journals[shard], key, &numbers[shard], reterr);
                 if (code != ERR_OK) {
-                        router_unregister(router, shard, numbers);
+                        router_unregister(router, unopened, shard, numbers);
                         return err_wrap(reterr, "journal of shard %u", router->logs[shard].shard);
                 }
         }
@@ -101,10 +112,10 @@ static void router_target_waits(struct router *router, struct router_target *own
                           log_quote(err->text, quoted, sizeof(quoted)), repeats);
 }
 
-/* Makes the target that a plan names, or finds it. `may_wait`: one that the system has no room for is there all the
- * same, and opened later; one that waits already is tried again, and goes on waiting. */
-static enum err_code router_open_target(struct router *router, const struct rules_target *spec, bool may_wait,
-                                        struct router_target **ret_target, struct err *reterr)
+/* Makes the target that a plan names, or finds it; one that waits already is tried again, and goes on waiting. */
+static enum err_code router_open_target(struct router *router, const struct rules_target *spec,
+                                        enum router_unopened unopened, struct router_target **ret_target,
+                                        struct err *reterr)
 {
         struct router_target *own = router_find_target(router, spec->key);
         if (own != NULL) {
@@ -128,7 +139,7 @@ static enum err_code router_open_target(struct router *router, const struct rule
                 .uses_credentials = spec->service != RULES_SERVICE_FILE,
                 .fresh = true,
         };
-        enum err_code code = router_register(router, spec->key, fresh.numbers, reterr);
+        enum err_code code = router_register(router, spec->key, unopened, fresh.numbers, reterr);
         if (code != ERR_OK)
                 return code;
         fresh.worker = (uint8_t)(fresh.numbers[0] % router->workers_count);
@@ -140,13 +151,15 @@ static enum err_code router_open_target(struct router *router, const struct rule
                 code = err_set(reterr, ERR_MEMORY, "out of memory for delivery targets");
         else
                 code = router_make_target(router, &fresh, spec, reterr);
-        if ((code == ERR_DISK_FULL || code == ERR_SYSTEM) && may_wait) {
+        const bool disk = code == ERR_DISK_FULL || code == ERR_SYSTEM;
+        if (fresh.row != NULL && fresh.key != NULL &&
+            (unopened == ROUTER_UNOPENED_WAITS ? code != ERR_OK : disk && unopened != ROUTER_UNOPENED_FAILS)) {
                 router_target_waits(router, &fresh, reterr);
                 code = ERR_OK;
         }
         if (code != ERR_OK) {
                 free(fresh.key);
-                router_unregister(router, router->journals_count, fresh.numbers);
+                router_unregister(router, unopened, router->journals_count, fresh.numbers);
                 return code;
         }
         router->targets[router->targets_count] = fresh;
@@ -270,8 +283,9 @@ enum err_code router_load_plan(struct router *router, struct shard_plan **ret_pl
         for (uint32_t i = 0; i < count && code == ERR_OK; i++) {
                 struct router_target *target = NULL;
                 /* At start what can be served is; a reload may be refused, and what is in force goes on. */
-                code = router_open_target(router, rules_plan_target(plan->plan, i), router->plan == NULL, &target,
-                                          reterr);
+                code = router_open_target(router, rules_plan_target(plan->plan, i),
+                                          router->plan == NULL ? ROUTER_UNOPENED_MAY_WAIT : ROUTER_UNOPENED_FAILS,
+                                          &target, reterr);
                 if (code != ERR_OK)
                         break;
                 /* Named again while it delivers what waits: it stays. At its very end it must go first. */
@@ -359,7 +373,12 @@ void router_settle_targets(struct router *router)
                 }
                 i++;
         }
-        if (router->kept_count > 1)
+        if (router->resume_again_ns != 0 && clock_monotonic_ns() >= router->resume_again_ns) {
+                router->resume_again_ns = 0;
+                router_resume_targets(router);
+                router_retire_unknown(router);
+        }
+        if (router->kept_count > 1 && router->resume_again_ns == 0)
                 router_kept_forget(router);
 }
 
@@ -378,6 +397,18 @@ static bool router_waits_for(const struct router *router, struct slice key)
         return false;
 }
 
+static void router_resume_fails(struct router *router, const struct err *err)
+{
+        char quoted[ERR_TEXT_BYTES_MAX];
+        uint64_t now_ns = clock_monotonic_ns(), repeats = 0;
+        router->resume_again_ns = now_ns + ROUTER_TARGET_AGAIN_NS;
+        if (log_gate_open(&router->targets_gate, now_ns, ROUTER_TARGET_TELL_NS, &repeats))
+                log_error("targets of before cannot be opened",
+                          "error=%s now=\"what waits for them stays in the journal, and it is tried again\" "
+                          "repeats=%" PRIu64,
+                          log_quote(err->text, quoted, sizeof(quoted)), repeats);
+}
+
 /* Opens those targets of a copy that still have events, and tells their workers at once to let them go when they are
  * through. */
 static void router_resume_targets_of(struct router *router, const struct rules_plan *plan, uint64_t kept)
@@ -389,16 +420,15 @@ static void router_resume_targets_of(struct router *router, const struct rules_p
                 char quoted[ERR_TEXT_BYTES_MAX];
                 if (router_find_target(router, spec->key) != NULL || !router_waits_for(router, spec->key))
                         continue;
-                if (router_open_target(router, spec, true, &target, &err) != ERR_OK) {
-                        log_error("a target of before cannot be opened", "error=%s now=\"what waits for it is shed\"",
-                                  log_quote(err.text, quoted, sizeof(quoted)));
+                if (router_open_target(router, spec, ROUTER_UNOPENED_WAITS, &target, &err) != ERR_OK) {
+                        router_resume_fails(router, &err);
                         continue;
                 }
                 target->fresh = false;
                 target->kept = kept;
                 if (target->target == NULL)
                         continue;
-                /* The worker does not run yet, and its inbox has room for both orders of every target there can be. */
+                /* At start its inbox has room for both orders of every target there can be; later it is told again. */
                 target->removing = egress_worker_remove_target(router->workers[target->worker], target->target);
                 log_info("a target is in no configuration set any more",
                          "target=%s now=\"what waits for it is delivered\"",
@@ -413,8 +443,16 @@ void router_resume_targets(struct router *router)
                 struct slice text;
                 struct rules_plan *plan = NULL;
                 arena_init(&arena, 0, 0);
-                if (router_kept_parse(router, router->kept[i], ROUTER_KEPT_OF_THEN, &arena, &text, &plan) == ERR_OK)
+                enum err_code code =
+                        router_kept_parse(router, router->kept[i], ROUTER_KEPT_OF_THEN, &arena, &text, &plan);
+                if (code == ERR_OK) {
                         router_resume_targets_of(router, plan, router->kept[i]);
+                } else if (code == ERR_SYSTEM || code == ERR_MEMORY) { /* it is a copy all the same */
+                        struct err err;
+                        (void)err_set(&err, code, "a copy of the configuration sets in %s/plans cannot be read",
+                                      router->settings.state_directory);
+                        router_resume_fails(router, &err);
+                }
                 rules_plan_free(plan);
                 arena_release(&arena);
         }
@@ -423,6 +461,8 @@ void router_resume_targets(struct router *router)
 /* Targets of earlier plans that this one does not name: what waits for them can go nowhere. */
 void router_retire_unknown(struct router *router)
 {
+        if (router->resume_again_ns != 0)
+                return; /* not known yet which of them can */
         for (uint32_t shard = 0; shard < router->journals_count; shard++) {
                 struct journal *journal = router->journals[shard];
                 for (uint32_t number = 0; number < journal_targets_count(journal); number++) {
@@ -448,6 +488,8 @@ void router_retire_unknown(struct router *router)
 
 void router_sweep_outboxes(struct router *router)
 {
+        if (router->resume_again_ns != 0)
+                return; /* one of them may be of a target that is still to be opened; the next start finds them */
         struct slice *keys = calloc(router->targets_count + 1, sizeof(*keys));
         if (keys == NULL)
                 return; /* they only take room: the next start tries again */

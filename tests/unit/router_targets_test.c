@@ -3,8 +3,12 @@
 #include "tests/support/egress_rig.h"
 
 #include <criterion/criterion.h>
+#include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 static const struct router_options options;
 static struct egress_rig rig;
@@ -149,6 +153,83 @@ Test(router_targets, what_cannot_be_opened_at_start_waits_and_the_rest_is_served
         cr_assert_null(counting());
         cr_assert_eq(journal_maintain(router.journals[0], NULL), ERR_OK);
         cr_assert_eq(state_of(number).shed, 1);
+        end();
+        egress_rig_remove(&rig);
+}
+
+/* Not a disk without room: another process has its outbox, say. */
+Test(router_targets, one_of_before_is_not_shed_whatever_keeps_it_from_being_opened, .timeout = 60)
+{
+        journal_files_make(rig.directory);
+        start(true, false);
+        struct router_target *target = counting();
+        cr_assert_not_null(target);
+        uint8_t *payload = NULL;
+        uint16_t number = target->numbers[0];
+        const struct journal_entry entry = {.lane_id = 1, .lane_position = 8, .routes_count = 1, .routes = {number}};
+        cr_assert_eq(journal_reserve(router.journals[0], 0, &payload), ERR_OK);
+        journal_commit(router.journals[0], &entry, 0);
+        cr_assert_eq(journal_publish(router.journals[0]), ERR_OK);
+        end();
+
+        char path[700];
+        DIR *outboxes = opendir(rig.outboxes);
+        cr_assert_not_null(outboxes);
+        int fd = -1;
+        for (struct dirent *file = readdir(outboxes); file != NULL; file = readdir(outboxes)) {
+                if (strstr(file->d_name, ".outbox") == NULL)
+                        continue;
+                (void)snprintf(path, sizeof(path), "%s/%s", rig.outboxes, file->d_name);
+                fd = open(path, O_RDWR);
+        }
+        (void)closedir(outboxes);
+        cr_assert_geq(fd, 0);
+        cr_assert_eq(flock(fd, LOCK_EX | LOCK_NB), 0);
+        start(false, false);
+        target = counting();
+        cr_assert_not_null(target, "it waits");
+        cr_assert_null(target->target);
+        cr_assert_not(state_of(number).retired);
+        cr_assert_eq(state_of(number).shed, 0);
+        (void)close(fd);
+        target->again_ns = 0;
+        router_settle_targets(&router);
+        cr_assert_not_null(target->target);
+        cr_assert_eq(state_of(number).shed, 0);
+        end();
+        egress_rig_remove(&rig);
+}
+
+/* A directory in the place of a copy of the sets: it cannot be read, and may be readable a moment later. */
+Test(router_targets, nobody_of_before_is_retired_while_a_copy_of_the_sets_cannot_be_read, .timeout = 60)
+{
+        char copy[700], aside[720];
+        journal_files_make(rig.directory);
+        start(true, false);
+        uint8_t *payload = NULL;
+        uint16_t number = counting()->numbers[0];
+        const struct journal_entry entry = {.lane_id = 1, .lane_position = 8, .routes_count = 1, .routes = {number}};
+        cr_assert_eq(journal_reserve(router.journals[0], 0, &payload), ERR_OK);
+        journal_commit(router.journals[0], &entry, 0);
+        cr_assert_eq(journal_publish(router.journals[0]), ERR_OK);
+        cr_assert(router_kept_path(&router.settings, router_kept_newest(&router), copy, sizeof(copy)));
+        end();
+        (void)snprintf(aside, sizeof(aside), "%s/aside", rig.directory);
+        cr_assert_eq(rename(copy, aside), 0);
+        cr_assert_eq(mkdir(copy, 0700), 0);
+        start(false, false);
+        cr_assert_null(counting());
+        cr_assert_not(state_of(number).retired);
+        cr_assert_neq(router.resume_again_ns, 0);
+
+        cr_assert_eq(rmdir(copy), 0);
+        cr_assert_eq(rename(aside, copy), 0);
+        router.resume_again_ns = 1;
+        router_settle_targets(&router);
+        cr_assert_not_null(counting());
+        cr_assert_not_null(counting()->target);
+        cr_assert_eq(state_of(number).shed, 0);
+        cr_assert_eq(router.resume_again_ns, 0);
         end();
         egress_rig_remove(&rig);
 }
