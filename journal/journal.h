@@ -280,6 +280,9 @@ void journal_target_shed_delivered(struct journal *journal, uint16_t target, uin
  * uncounted, or a power cut has taken back that it was live. Whoever opens knows which targets it has, and retires the
  * others anew; here nothing is shed by a word that may be old. */
 void journal_target_retire(struct journal *journal, uint16_t target);
+/* Cursors, counts and retirements of now are on the disk, whatever the durability: with them the next open does not ask
+ * for who needs nothing any more. Waits for the disk. Control thread. */
+enum err_code journal_targets_make_durable(struct journal *journal, struct err *reterr);
 /* Takes the target's state and counts, in the log itself, the records routed to it between its cursor and
  * accepted_position: the equation above must hold exactly. Cold; any thread; own mappings. `ret_state` may be NULL. */
 enum err_code journal_target_audit(struct journal *journal, uint16_t target, struct journal_target_state *ret_state,

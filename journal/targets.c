@@ -223,11 +223,10 @@ void journal_note_sync(struct journal *journal)
                               memory_order_relaxed);
 }
 
-enum err_code journal_targets_sync_held(struct journal *journal, struct err *reterr)
+/* Under the mutex. */
+static enum err_code journal_targets_write_out(struct journal *journal, struct err *reterr)
 {
         struct journal_targets *targets = &journal->targets;
-        if (journal->durability != JOURNAL_DURABILITY_HOST)
-                return ERR_OK;
         uint32_t count = atomic_load_explicit(&targets->count, memory_order_acquire);
         /* After a failure the kernel may believe that pages are written which are not: they are changed again first.
          * One operation each, since their owners store here. Relaxed: nothing changes. */
@@ -246,10 +245,30 @@ enum err_code journal_targets_sync_held(struct journal *journal, struct err *ret
         return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync %s/targets", journal->directory);
 }
 
+enum err_code journal_targets_sync_held(struct journal *journal, struct err *reterr)
+{
+        return journal->durability == JOURNAL_DURABILITY_HOST ? journal_targets_write_out(journal, reterr) : ERR_OK;
+}
+
 enum err_code journal_targets_sync(struct journal *journal, struct err *reterr)
 {
         (void)pthread_mutex_lock(&journal->targets.mutex); /* cannot fail: a plain mutex, never taken twice */
         enum err_code code = journal_targets_sync_held(journal, reterr);
+        (void)pthread_mutex_unlock(&journal->targets.mutex);
+        return code;
+}
+
+enum err_code journal_targets_make_durable(struct journal *journal, struct err *reterr)
+{
+        enum err_code code;
+        (void)pthread_mutex_lock(&journal->targets.mutex); /* cannot fail: a plain mutex, never taken twice */
+        /* Acquire: pairs with the release in the handler of io/disk_guard.c. */
+        if (atomic_load_explicit(journal->targets.lost, memory_order_acquire) != 0)
+                code = err_set(reterr, ERR_SYSTEM, "pages of %s/targets are lost", journal->directory);
+        else
+                code = journal_targets_write_out(journal, reterr);
+        if (code == ERR_OK)
+                code = journal_targets_copy(journal, reterr);
         (void)pthread_mutex_unlock(&journal->targets.mutex);
         return code;
 }

@@ -187,15 +187,30 @@ enum err_code router_kept_parse(struct router *router, uint64_t number, enum rou
         return code;
 }
 
+static bool kept_is_needed(const struct router *router, uint32_t index)
+{
+        bool needed = index == router->kept_count - 1;
+        for (uint32_t i = 0; i < router->targets_count; i++)
+                needed |= router->targets[i].kept == router->kept[index];
+        return needed;
+}
+
 void router_kept_forget(struct router *router)
 {
-        uint32_t kept = 0;
-        for (uint32_t i = 0; i < router->kept_count; i++) {
+        uint32_t kept = 0, needed = 0;
+        for (uint32_t i = 0; i < router->kept_count; i++)
+                needed += kept_is_needed(router, i);
+        if (needed == router->kept_count)
+                return;
+        /* First what says that nothing waits any more: a power cut that took it back would leave a target with events
+         * that nobody knows how to open. */
+        for (uint32_t i = 0; i < router->journals_count; i++)
+                if (journal_targets_make_durable(router->journals[i], NULL) != ERR_OK)
+                        return; /* the tick comes again */
+        const uint32_t count = router->kept_count;
+        for (uint32_t i = 0; i < count; i++) {
                 char path[PATH_MAX];
-                bool needed = i == router->kept_count - 1;
-                for (uint32_t k = 0; k < router->targets_count; k++)
-                        needed |= router->targets[k].kept == router->kept[i];
-                if (needed)
+                if (kept_is_needed(router, i))
                         router->kept[kept++] = router->kept[i];
                 else if (router_kept_path(&router->settings, router->kept[i], path, sizeof(path)))
                         (void)disk_unlink(AT_FDCWD, path); /* the next start finds it and tries again */

@@ -10,6 +10,16 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+static bool syncs_fail;
+static unsigned syncs;
+int __real_disk_sync(int fd);
+int __wrap_disk_sync(int fd);
+int __wrap_disk_sync(int fd)
+{
+        syncs++;
+        return __real_disk_sync(syncs_fail ? -1 : fd);
+}
+
 static const struct router_options options;
 static struct egress_rig rig;
 static struct router router;
@@ -244,6 +254,29 @@ Test(router_targets, a_reload_with_one_that_cannot_be_opened_is_refused, .timeou
         cr_assert_neq(router_load_plan(&router, &plan, &err), ERR_OK);
         cr_assert(strstr(err.text, "cloudwatch") != NULL, "%s", err.text);
         cr_assert_null(counting());
+        end();
+        egress_rig_remove(&rig);
+}
+
+/* A power cut must not take back that nothing waits, once nobody knows any more how to open the target. */
+Test(router_targets, a_copy_of_the_sets_goes_after_the_cursors_are_on_the_disk, .timeout = 60)
+{
+        journal_files_make(rig.directory);
+        start(false, false);
+        cr_assert_eq(router_kept_save(&router, SLICE("ConfigurationSets: []\n"), NULL), ERR_OK);
+        cr_assert_eq(router.kept_count, 2);
+        router.targets[0].kept = router_kept_newest(&router);
+        syncs = 0;
+        syncs_fail = true;
+        router_kept_forget(&router);
+        cr_assert_eq(router.kept_count, 2, "they are not");
+        syncs_fail = false;
+        router_kept_forget(&router);
+        cr_assert_eq(router.kept_count, 1);
+        cr_assert_eq(router.kept[0], 2);
+        cr_assert_eq(syncs, 2, "with durability process, too");
+        router_kept_forget(&router);
+        cr_assert_eq(syncs, 2, "nothing goes");
         end();
         egress_rig_remove(&rig);
 }
