@@ -468,7 +468,9 @@ void metrics_table_forget_after(struct metrics_table *table, int64_t hour_max)
                 return;
         if (table->series != NULL)
                 series_forget_after(table->series, hour_max);
-        if (before->hour <= hour_max) {
+        /* With a file both are read again: it has back what is still there of the hour before `before`, which the table
+         * has no more. */
+        if (table->series == NULL && before->hour <= hour_max) {
                 struct metrics_hour kept = *newest;
                 *newest = *before;
                 *before = kept;

@@ -427,6 +427,29 @@ Test(metrics, the_hour_has_what_cloudwatch_bills)
         metrics_table_free(table);
 }
 
+Test(metrics, an_hour_that_the_clock_has_not_reached_is_forgotten)
+{
+        struct rules_cloudwatch config = config_of(1);
+        add_dimension(&config, RULES_DIMENSION_MESSAGE_TAG, "t");
+        struct metrics_table *table = create(&config);
+        cr_assert_eq(count_tag(table, "a", NOON_MS), ERR_OK);
+        cr_assert_eq(count_tag(table, "b", NOON_MS + HOUR_MS), ERR_OK);
+        metrics_table_clear(table);
+        metrics_table_forget_after(table, NOON_MS / HOUR_MS + 1); /* there is none */
+        cr_assert_eq(count_tag(table, "c", NOON_MS + HOUR_MS), ERR_OK);
+        cr_assert_str_eq(shown(table), "Send minute=60 t=other n=1\n");
+        metrics_table_clear(table);
+        metrics_table_forget_after(table, NOON_MS / HOUR_MS);
+        cr_assert_eq(count_tag(table, "d", NOON_MS), ERR_OK);           /* this hour keeps its budget */
+        cr_assert_eq(count_tag(table, "e", NOON_MS + HOUR_MS), ERR_OK); /* the other has it anew */
+        cr_assert_str_eq(shown(table), "Send minute=0 t=other n=1\nSend minute=60 t=e n=1\n");
+        metrics_table_clear(table);
+        metrics_table_forget_after(table, NOON_MS / HOUR_MS - 7); /* both */
+        cr_assert_eq(count_tag(table, "f", NOON_MS), ERR_OK);
+        cr_assert_str_eq(shown(table), "Send minute=0 t=f n=1\n");
+        metrics_table_free(table);
+}
+
 /* ---------------------------------------------------------------------------------------------- room */
 
 Test(metrics, a_full_table_says_so_and_counts_nothing)

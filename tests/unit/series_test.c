@@ -377,3 +377,39 @@ Test(series, a_budget_that_was_half_used_has_its_other_half)
         metrics_table_free(table);
         series_close(series);
 }
+
+Test(series, an_hour_of_a_wrong_clock_gives_no_second_budget)
+{
+        static const char *const first[] = {"a", "b", "c", "d", "e"}, *const second[] = {"p", "q", "r", "s", "t"};
+        for (int64_t ahead = 1; ahead <= 3; ahead++) {
+                struct series *series;
+                const char *dropped = NULL;
+                struct metrics_table *table = table_of(5, &series);
+                for (size_t i = 0; i < 5; i++)
+                        count(table, first[i], (HOUR - 1) * HOUR_MS);
+                count(table, "x", HOUR * HOUR_MS);
+                count(table, "y", (HOUR + ahead) * HOUR_MS);
+                metrics_table_clear(table);
+                metrics_table_forget_after(table, HOUR); /* the clock was set back */
+                for (size_t i = 0; i < 5; i++)
+                        count(table, second[i], (HOUR - 1) * HOUR_MS);
+                for (size_t i = 0; i < 5; i++)
+                        count(table, first[i], (HOUR - 1) * HOUR_MS);
+                /* The hour ahead has overwritten the record of "a", where it has the same parity. */
+                cr_assert_str_eq(values_of(table), ahead % 2 == 1 ? "b c d e p other" : "a b c d e other", "%d: %s",
+                                 (int)ahead, values_of(table));
+                metrics_table_clear(table);
+                count(table, "x", HOUR * HOUR_MS);
+                cr_assert_eq(hour_series(table), 2);
+                for (size_t i = 0; i < 5; i++)
+                        count(table, second[i], HOUR * HOUR_MS);
+                cr_assert_str_eq(values_of(table), "p q r s x other");
+                metrics_table_free(table);
+                series_close(series);
+                series = open_as(KEY_HASH, 5 + (CODEC_EVENT_TYPES_COUNT + 1) * 2, HOUR, &dropped);
+                cr_assert_null(dropped);
+                cr_assert_eq(series_count(series, HOUR - 1), 7); /* each once; and the two beside the budget */
+                cr_assert_eq(series_count(series, HOUR), 7);
+                series_remove(series);
+        }
+}
