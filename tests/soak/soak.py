@@ -231,6 +231,8 @@ def growth(options, samples, warm_after, censuses, wrong):
     short = options.minutes < SHORT_MINUTES
     if not short and len(censuses) < 6:
         wrong.append("only %d looks at the heap" % len(censuses))
+    if not short and min((count for _, count in censuses), default=1) == 0:
+        wrong.append("this build of the router does not count its heap: leaks would not be seen")
     heap, anonymous = (SHORT_HEAP_BYTES, SHORT_ANONYMOUS_KIB) if short else (HEAP_BYTES, ANONYMOUS_KIB)
     for what, which, factor, more in (("heap_bytes", statistics.median, 1, heap),
                                       ("anonymous_kib", statistics.median, ANONYMOUS_FACTOR, anonymous),
