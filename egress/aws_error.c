@@ -295,6 +295,8 @@ static void aws_error_judge(const struct http_response *response, struct slice n
         if (aws_error_date_parse(response->date, &server_ms) && server_ms >= AWS_ERROR_DATE_MS_MIN &&
             server_ms < AWS_ERROR_DATE_MS_MAX)
                 offset_ms = server_ms + 500 - realtime_ms; /* Date has whole seconds: half a second is its mean error */
+        else
+                server_ms = realtime_ms;
         if (aws_error_is_signature(name) && (offset_ms > AWS_ERROR_SKEW_MS || offset_ms < -AWS_ERROR_SKEW_MS))
                 code = ERR_CLOCK_SKEW;
         ret_error->code = code == ERR_OK ? aws_error_by_status(response->status) : code;
@@ -309,9 +311,8 @@ static void aws_error_judge(const struct http_response *response, struct slice n
                 int64_t until_ms;
                 if (slice_to_u64(response->retry_after, UINT64_MAX / 1000, &retry_after))
                         retry_after *= 1000;
-                else if (aws_error_date_parse(response->retry_after, &until_ms) &&
-                         until_ms > realtime_ms + ret_error->clock_offset_ms) /* by the server's clock, if it differs */
-                        retry_after = (uint64_t)(until_ms - realtime_ms - ret_error->clock_offset_ms);
+                else if (aws_error_date_parse(response->retry_after, &until_ms) && until_ms > server_ms)
+                        retry_after = (uint64_t)(until_ms - server_ms); /* by the clock that wrote both dates */
                 else
                         retry_after = 0;
         }

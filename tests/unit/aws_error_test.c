@@ -235,12 +235,29 @@ Test(aws_error, retry_after_in_each_form_is_bounded)
                 aws_error_read(&response, NOW_MS, &error);
                 cr_assert_eq(error.retry_after_ms, waits[i].expected, "case %zu: %u", i, error.retry_after_ms);
         }
-        /* A host whose clock is wrong takes the date by that of the service. */
-        struct http_response response = {.status = 403,
-                                         .error_type = SLICE("RequestTimeTooSkewed"),
-                                         .date = SLICE("Fri, 02 Jan 2026 05:04:05 GMT"),
-                                         .retry_after = SLICE("Fri, 02 Jan 2026 05:04:08 GMT")};
-        struct aws_error error;
-        aws_error_read(&response, NOW_MS, &error);
-        cr_assert_eq(error.retry_after_ms, 2500, "%u: Date counts from the middle of its second", error.retry_after_ms);
+        /* A host whose clock is wrong takes the date by that of the service, whatever the error is: by the answer's own
+         * Date, unless that cannot be true. */
+        static const struct {
+                const char *date, *until;
+                uint16_t status;
+                uint32_t expected;
+        } skewed[] = {{"Fri, 02 Jan 2026 03:02:05 GMT", "Fri, 02 Jan 2026 03:02:15 GMT", 503, 10000},
+                      {"Fri, 02 Jan 2026 03:06:05 GMT", "Fri, 02 Jan 2026 03:06:08 GMT", 503, 3000},
+                      {"Fri, 02 Jan 2026 03:06:05 GMT", "Fri, 02 Jan 2026 03:06:05 GMT", 503, 0},
+                      {"Fri, 02 Jan 2026 03:06:05 GMT", "Fri, 02 Jan 2026 03:06:04 GMT", 429, 0},
+                      {"Fri, 02 Jan 2026 05:04:05 GMT", "Fri, 02 Jan 2026 05:04:08 GMT", 403, 3000},
+                      {"Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 02 Jan 2026 03:04:09 GMT", 503, 4000},
+                      {"Fri, 31 Dec 9999 23:59:59 GMT", "Fri, 02 Jan 2026 03:04:09 GMT", 503, 4000},
+                      {"never", "Fri, 02 Jan 2026 03:04:09 GMT", 503, 4000}};
+        for (size_t i = 0; i < sizeof(skewed) / sizeof(skewed[0]); i++) {
+                struct http_response response = {
+                        .status = skewed[i].status,
+                        .error_type = slice_of_text(skewed[i].status == 403 ? "RequestTimeTooSkewed" : ""),
+                        .date = slice_of_text(skewed[i].date),
+                        .retry_after = slice_of_text(skewed[i].until)};
+                struct aws_error error;
+                aws_error_read(&response, NOW_MS, &error);
+                cr_expect_eq(error.retry_after_ms, skewed[i].expected, "%s, %s: %u", skewed[i].date, skewed[i].until,
+                             error.retry_after_ms);
+        }
 }
