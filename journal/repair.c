@@ -162,7 +162,10 @@ enum err_code recover_targets(struct recover *recover, uint64_t oldest, uint64_t
                 }
                 if (changed_owner)
                         journal_owner_slot_write(&journal->targets, entry, &owner);
-                if (changed_shard || shard.upto_position > position) {
+                /* Of records whose sequences were used before, as a copy that is ahead of the log knows, none seems
+                 * new. */
+                const bool short_of = found->found_waiting > 0 && shard.upto_position < position;
+                if (changed_shard || short_of || shard.upto_position > position) {
                         shard.upto_position = position;
                         shard.upto_sequence = sequence - 1;
                         journal_shard_slot_write(&journal->targets, entry, &shard);

@@ -348,3 +348,52 @@ Test(journal_targets, retired_ones_stay_so)
         cr_assert_not(state.retired);
         journal_close(journal);
 }
+
+static void append_of(struct journal *journal, unsigned count, uint32_t bytes)
+{
+        const struct journal_entry entry = {.lane_id = 1, .lane_position = 8, .routes_count = 1, .routes = {0}};
+        for (unsigned i = 0; i < count; i++) {
+                uint8_t *payload = NULL;
+                cr_assert_eq(journal_reserve(journal, bytes, &payload), ERR_OK);
+                memset(payload, 0, bytes);
+                journal_commit(journal, &entry, bytes);
+        }
+        cr_assert_eq(journal_publish(journal), ERR_OK);
+}
+
+/* A power cut took the log and the targets file back, and not their copy: it speaks of sequences that were used again.
+ */
+Test(journal_targets, a_copy_that_is_ahead_of_the_log_balances)
+{
+        char path[400], aside[400];
+        uint16_t target;
+        uint64_t waiting;
+        struct journal *journal = must_open(NULL);
+        cr_assert_eq(journal_target_register(journal, slice_of_text(keys[0]), &target, NULL), ERR_OK);
+        const uint64_t begin = journal_committed_position(journal);
+        append_of(journal, 20, 0); /* 64 bytes each */
+        journal_target_advance(journal, target, begin + UINT64_C(15) * 64, 16,
+                               &(struct journal_settled){.delivered = 15});
+        cr_assert_eq(journal_maintain(journal, NULL), ERR_OK);
+        journal_close(journal);
+        (void)snprintf(aside, sizeof(aside), "%s.copy", directory);
+        path_of("targets.copy", path);
+        cr_assert_eq(rename(path, aside), 0);
+        journal_files_remove(directory);
+        cr_assert_eq(mkdir(directory, 0700), 0);
+
+        journal = must_open(NULL);
+        cr_assert_eq(journal_target_register(journal, slice_of_text(keys[0]), &target, NULL), ERR_OK);
+        append_of(journal, 1, 14 * 64); /* up to the cursor of the copy */
+        append_of(journal, 5, 1000);
+        journal_close(journal);
+        cr_assert_eq(rename(aside, path), 0);
+        path_of("targets", path);
+        cr_assert_eq(unlink(path), 0);
+
+        journal = must_open(NULL);
+        struct journal_target_state state = state_of(journal, target, &waiting);
+        cr_assert_eq(state.cursor_sequence, 16);
+        cr_assert_eq(waiting, 5);
+        journal_close(journal);
+}
