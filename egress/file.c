@@ -232,6 +232,10 @@ static enum err_code file_sink_attach(struct file_sink *sink, bool create_new, s
         code = file_sink_repair(sink, fd, (uint64_t)now.st_size, &end, reterr);
         if (code == ERR_OK && end > 0 && sink->options.sync)
                 code = file_sink_make_durable(sink, fd, end, reterr);
+        /* What was cut off is on the disk still: the next power cut would mix it with what is written in its place, and
+         * no NUL would tell. */
+        if (code == ERR_OK && end < (uint64_t)now.st_size && !sink->options.sync && disk_sync(fd) < 0)
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync %s", sink->path);
         if (code == ERR_OK && end == 0 && sink->options.sync)
                 code = file_sink_sync_directory(sink, reterr);
         if (code != ERR_OK)

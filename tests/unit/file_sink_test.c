@@ -17,6 +17,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static unsigned syncs;
+int __real_disk_sync(int fd);
+int __wrap_disk_sync(int fd);
+int __wrap_disk_sync(int fd)
+{
+        syncs++;
+        return __real_disk_sync(fd);
+}
+
 static char directory[64];
 static char path[96];
 static struct io_loop *loop;
@@ -191,8 +200,10 @@ Test(file_sink, torn_tail_is_cut_off_at_open)
                 memcpy(bytes, cases[i].whole, len);
                 memset(bytes + len, cases[i].torn, cases[i].torn_bytes);
                 put(path, bytes, len + cases[i].torn_bytes);
+                syncs = 0;
                 struct file_sink *sink = open_ok(0, 0, false);
                 holds(path, cases[i].whole);
+                cr_assert_eq(syncs, cases[i].torn_bytes > 0, "what was cut off must not come back within new lines");
                 struct file_sink_stats stats;
                 file_sink_get_stats(sink, &stats);
                 cr_assert_eq(stats.repaired_bytes, cases[i].torn_bytes);
