@@ -286,9 +286,10 @@ enum err_code outbox_open(const struct outbox_options *options, struct outbox **
                                      (unsigned long long)outbox->file_bytes, outbox->path);
                 goto out;
         }
+        /* One that was there, too: nobody knows whether who made it could do this. Where it fails, it is tried again
+         * before anything depends on it. */
         outbox->name_doubted = true;
-        if (found_bytes == 0) /* it is new. Where that fails, it is tried again before anything depends on it */
-                (void)outbox_sync_name(outbox);
+        (void)outbox_sync_name(outbox);
         void *map = disk_map(outbox->fd, outbox->file_bytes, true);
         if (map == NULL) {
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot map %s", outbox->path);

@@ -234,22 +234,29 @@ int __wrap_disk_sync_directory(int directory_fd)
         return __real_disk_sync_directory(directory_fd);
 }
 
-Test(outbox, its_name_is_on_the_disk_when_it_is_made)
+Test(outbox, its_name_is_on_the_disk_when_it_is_open)
 {
-        outbox_close(must_open("name", NULL));
-        cr_assert_eq(directory_syncs, 1);
-        outbox_close(must_open("name", NULL)); /* was there */
-        cr_assert_eq(directory_syncs, 1);
+        struct outbox *outbox = NULL;
+        for (uint32_t opens = 1; opens <= 2; opens++) { /* it is made, it was there */
+                outbox = must_open("name", NULL);
+                cr_assert_eq(directory_syncs, opens);
+                write_period(outbox, 1);
+                int fd = outbox_sync_begin(outbox); /* the worker: no system call */
+                cr_assert_eq(directory_syncs, opens);
+                cr_assert_eq(outbox_sync_end(outbox, fdatasync(fd)), ERR_OK);
+                outbox_clear(outbox);
+                outbox_close(outbox);
+        }
         directory_syncs_that_fail = 2;
-        struct outbox *outbox = must_open("another", NULL);
+        outbox = must_open("another", NULL);
         write_period(outbox, 1);
         cr_assert_lt(outbox_sync_begin(outbox), 0); /* not before it has a name */
         int fd = outbox_sync_begin(outbox);
         cr_assert_geq(fd, 0);
-        cr_assert_eq(directory_syncs, 4);
+        cr_assert_eq(directory_syncs, 5);
         cr_assert_eq(outbox_sync_end(outbox, fdatasync(fd)), ERR_OK);
         cr_assert_geq(outbox_sync_begin(outbox), 0);
-        cr_assert_eq(directory_syncs, 4);
+        cr_assert_eq(directory_syncs, 5);
         cr_assert_eq(outbox_sync_end(outbox, -EIO), ERR_SYSTEM);
         outbox_close(outbox);
 }
