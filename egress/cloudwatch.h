@@ -65,12 +65,21 @@ uint64_t cloudwatch_bodies_bytes_max(const struct rules_cloudwatch *cloudwatch);
 /* PutMetricData takes timestamps of two weeks at most, and one that is older makes it refuse the whole call. Each step
  * of a datum's way has a limit of its own, later than the one before, so that what has passed one can take its time to
  * the next: what is counted has half an hour until its period is closed, what is closed at least ten minutes until it
- * is sent, and a request as long as it may take. `at_ms` is what would be sent: the start of a period. */
+ * is sent, and a request as long as it may take. A period closes in time however long it is: it divides an hour, so
+ * that the limit for counting is a boundary too, and what may still be counted has its boundary at the limit at the
+ * latest, with the linger of at most a quarter of an hour behind it. (In the very millisecond of the limit it is the
+ * next boundary: then it is counted again, and expires.) `at_ms` is what would be sent: the start of a period. */
 #define CLOUDWATCH_AGE_MS_MAX       (INT64_C(14) * 24 * 3600 * 1000)
 #define CLOUDWATCH_COUNT_AGE_MS_MAX (CLOUDWATCH_AGE_MS_MAX - INT64_C(3600) * 1000)
 #define CLOUDWATCH_CLOSE_AGE_MS_MAX (CLOUDWATCH_AGE_MS_MAX - INT64_C(1800) * 1000)
 #define CLOUDWATCH_SEND_MARGIN_MS   (INT64_C(300) * 1000) /* clocks differ */
 #define CLOUDWATCH_TIMEOUT_MS_MAX   (INT64_C(900) * 1000) /* of a request; what is above is taken for this */
+_Static_assert(CLOUDWATCH_COUNT_AGE_MS_MAX % (INT64_C(3600) * 1000) == 0, "a boundary of every period");
+_Static_assert(CLOUDWATCH_COUNT_AGE_MS_MAX + INT64_C(900) * 1000 < CLOUDWATCH_CLOSE_AGE_MS_MAX,
+               "what is counted may be closed, egress.linger_ms behind the boundary");
+_Static_assert(CLOUDWATCH_CLOSE_AGE_MS_MAX + INT64_C(600) * 1000 <=
+                       CLOUDWATCH_AGE_MS_MAX - CLOUDWATCH_SEND_MARGIN_MS - CLOUDWATCH_TIMEOUT_MS_MAX,
+               "what is closed has ten minutes until it is sent");
 static inline int64_t cloudwatch_send_age_ms_max(uint32_t request_timeout_ms)
 {
         return CLOUDWATCH_AGE_MS_MAX - CLOUDWATCH_SEND_MARGIN_MS -

@@ -168,7 +168,7 @@ void outbox_sending(struct outbox *outbox);
 void outbox_not_taken(struct outbox *outbox);
 /* It is done with: the service has it, or it is passed over. */
 void outbox_acknowledge(struct outbox *outbox);
-/* It is passed over, and the service does not have it. */
+/* It is passed over, and the service is not known to have it. */
 void outbox_give_up(struct outbox *outbox);
 /* Of those that were passed over so: their counts in all. */
 uint64_t outbox_given_up_counts(const struct outbox *outbox);

@@ -218,19 +218,19 @@ static void cloudwatch_clear(struct egress_target *target)
         own->sync_is_old = own->sync_op.submitted;
 }
 
-/* The closed period is dropped and counted again: nothing of it was taken, and its events are in the journal. */
+/* The closed period is dropped and counted again: nothing of it is known to be taken (a try without an answer that is
+ * to be sent again may be, and has been counted as such), and its events are in the journal. */
 static void cloudwatch_drop(struct egress_target *target, struct egress_batch *batch, const char *reason)
 {
-        log_warning("a closed CloudWatch period is counted again", "target=%s reason=\"%s\" doubled_requests=%u",
-                    target->log_key, reason, outbox_acknowledged(target->cloudwatch->outbox));
+        log_warning("a closed CloudWatch period is counted again", "target=%s reason=\"%s\"", target->log_key, reason);
         counter_add(target->worker->options.counters, COUNTER_cloudwatch_recounted, 1);
         cloudwatch_clear(target);
         cloudwatch_take_back(target, batch);
 }
 
 /* The outage was so long that CloudWatch would refuse the next chunk for its oldest datum, time after time, and hold up
- * all that comes after. Where nothing of the period was taken it is counted again, so that only what is too old
- * expires. Else a part of it would be counted twice, or not at all where its log is gone: the chunk is passed over,
+ * all that comes after. Where nothing of the period is known to be taken it is counted again, so that only what is too
+ * old expires. Else a part of it might be counted twice, or not at all where its log is gone: the chunk is passed over,
  * with what is fresh in it. False: the batch is gone. */
 bool cloudwatch_expire(struct egress_target *target, struct egress_batch *batch)
 {
@@ -239,15 +239,21 @@ bool cloudwatch_expire(struct egress_target *target, struct egress_batch *batch)
         const int64_t age_ms_max = cloudwatch_send_age_ms_max(settings->egress.request_timeout_ms);
         while (cloudwatch_is_older(outbox_next_oldest_ms(outbox), clock_realtime_ms(), age_ms_max)) {
                 if (outbox_acknowledged(outbox) == 0 && !outbox_moved_before(outbox)) {
-                        cloudwatch_drop(target, batch, "it waited until CloudWatch would refuse its oldest data");
+                        cloudwatch_drop(target, batch,
+                                        "it waited until CloudWatch would refuse its oldest data, and "
+                                        "nothing of it is known to be taken");
                         return false;
                 }
-                log_error("a CloudWatch request is too old to be sent, and its counts are missing",
-                          "target=%s request=%u of=%u counts=%" PRIu32 " reason=\"%s\"", target->log_key,
-                          outbox_acknowledged(outbox) + 1, outbox_chunks(outbox), outbox_next_counts(outbox),
-                          outbox_acknowledged(outbox) > 0
-                                  ? "others of its period were taken: counted again they would be twice"
-                                  : "it cannot be counted again: the log of its events has been given up");
+                /* Acknowledged is also what was passed over; under `resend` this chunk may have gone out before. */
+                log_error("a CloudWatch request is too old to be sent, and is passed over",
+                          "target=%s request=%u of=%u counts=%" PRIu32
+                          " reason=\"%s\" now=\"its counts are missing, unless a try without an answer was taken\"",
+                          target->log_key, outbox_acknowledged(outbox) + 1, outbox_chunks(outbox),
+                          outbox_next_counts(outbox),
+                          outbox_moved_before(outbox)
+                                  ? "it cannot be counted again: a log of its events has been given up"
+                                  : "others of its period were taken, or may have been: counted again they could be "
+                                    "twice");
                 counter_add(target->worker->options.counters, COUNTER_cloudwatch_expired_counts,
                             outbox_next_counts(outbox));
                 outbox_give_up(outbox);
@@ -263,7 +269,10 @@ bool cloudwatch_expire(struct egress_target *target, struct egress_batch *batch)
 
 /* All chunks are done with, and all cursors have moved: those that moved before, when their logs were given up, have
  * counted as shed what is delivered by now. A kill may come behind this: where the journal says other than when the
- * period was closed, it has been done. */
+ * period was closed, it has been done. The file has no word of which ones moved before, and a kill amid the last moves
+ * leaves others at their ends: these have been told apart by what is delivered, and where all of a log was passed over
+ * there is nothing to tell them by. The ledger is right; the counters page may then say shed of what it had as expired.
+ */
 void target_cloudwatch_settled(struct egress_target *target, struct egress_batch *batch)
 {
         struct egress_worker *worker = target->worker;
@@ -299,7 +308,11 @@ static void cloudwatch_sync_done(struct io_op *op, int32_t result, bool more)
         if (code == ERR_OK)
                 return;
         own->sync_hold_until_ns = clock_monotonic_ns() + CLOUDWATCH_SYNC_RETRY_NS;
-        if (log_gate_open(&own->sync_gate, clock_monotonic_ns(), CLOUDWATCH_LOG_INTERVAL_NS, &repeats))
+        if (code == ERR_CORRUPT) /* no other sync follows: cloudwatch_is_kept() */
+                log_error("pages of an outbox were lost: somebody cut the file, or the disk fails",
+                          "target=%s now=\"the log that is given up goes; what the outbox cannot deliver stays shed\"",
+                          own->target->log_key);
+        else if (log_gate_open(&own->sync_gate, clock_monotonic_ns(), CLOUDWATCH_LOG_INTERVAL_NS, &repeats))
                 log_error("cannot sync an outbox",
                           "target=%s error=\"%s\" now=\"tries again; the log that is given up waits\" repeats=%" PRIu64,
                           own->target->log_key, result < 0 ? strerror(-result) : err_text(code), repeats);

@@ -19,6 +19,25 @@ void __wrap_io_fdatasync(struct io_loop *loop, struct io_op *op, int fd)
         __real_io_fdatasync(loop, op, atomic_load(&syncs_fail) ? -1 : fd);
 }
 
+/* What is logged from now on. */
+static FILE *log_file;
+static void log_begin(void)
+{
+        log_level_set(LOG_WARNING);
+        log_file = tmpfile();
+        cr_assert_not_null(log_file);
+        cr_assert_eq(dup2(fileno(log_file), STDERR_FILENO), STDERR_FILENO);
+}
+
+static bool log_has(const char *text)
+{
+        static char log[65536];
+        ssize_t bytes = pread(fileno(log_file), log, sizeof(log) - 1, 0);
+        cr_assert_geq(bytes, 0);
+        log[bytes] = '\0';
+        return strstr(log, text) != NULL;
+}
+
 /* ---------------------------------------------------------------------------------------------- age */
 
 Test(target_cloudwatch_age, events_that_cloudwatch_would_refuse_for_their_age_expire, .timeout = 90)
@@ -86,9 +105,10 @@ static void check_expired(uint64_t expired)
         rig_end();
 }
 
-static void age_rig_open(uint32_t period_s)
+static void age_rig_open(uint32_t period_s, bool resend)
 {
         rig_begin();
+        rules.resend_ambiguous = resend;
         rig.settings.egress.retry_max_ms = 50;
         rules.period_s = period_s;
         peer.period_s = period_s;
@@ -100,7 +120,7 @@ static void age_rig_open(uint32_t period_s)
 /* One old event and thirty fresh ones wait in the outbox. */
 static void a_closed_period_gets_old(int64_t past_ms, uint64_t expired)
 {
-        age_rig_open(3);
+        age_rig_open(3, true);
         int64_t old_ms = old_datum_ms();
         publish_old(1, 2, old_ms + 1);
         publish_sets(0, 30);
@@ -133,7 +153,7 @@ Test(target_cloudwatch_age, of_a_closed_period_only_what_is_too_old_expires, .ti
 /* The same in the open period, behind one that is not taken. */
 static void an_open_period_gets_old(int64_t past_ms, uint64_t expired)
 {
-        age_rig_open(1);
+        age_rig_open(1, true);
         publish_sets(0, 30);
         wait_requests(2); /* the outbox is busy */
         int64_t old_ms = old_datum_ms();
@@ -211,7 +231,7 @@ Test(target_cloudwatch_age, a_closed_period_that_is_counted_again_counts_once, .
 /* 1,500 old series and 1,000 fresh ones, in three chunks: the first is taken, then the time comes. */
 static void a_part_of_a_period_gets_old(int64_t past_ms, bool killed, uint64_t expired)
 {
-        age_rig_open(3);
+        age_rig_open(3, true);
         cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_ACCEPT);
         int64_t old_ms = old_datum_ms();
         publish_old(0, 1500, old_ms + 1);
@@ -247,6 +267,41 @@ Test(target_cloudwatch_age, of_a_period_that_was_partly_taken_the_old_chunks_exp
 Test(target_cloudwatch_age, what_expired_of_a_period_is_known_after_a_kill, .timeout = 90)
 {
         a_part_of_a_period_gets_old(1, true, 1000);
+}
+
+/* A request without an answer comes first: it may be taken. */
+static void a_period_gets_old_behind_an_unanswered_request(bool resend)
+{
+        age_rig_open(3, resend);
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_ACCEPT_502);
+        log_begin();
+        int64_t old_ms = old_datum_ms();
+        publish_old(0, 1500, old_ms + 1);
+        publish_sets(1500, 2500);
+        wait_requests(2);
+        atomic_store(&stopped_ms, old_ms + CLOUDWATCH_AGE_MS_MAX);
+        uint64_t deadline_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
+        while (counter(resend ? COUNTER_cloudwatch_recounted : COUNTER_cloudwatch_expired_counts) == 0) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        atomic_store(&peer.always, CLOUDWATCH_PEER_ACCEPT);
+        wait_settled(published_sum);
+        cr_assert(log_has(resend ? "nothing of it is known to be taken" : "were taken, or may have been"));
+        cr_assert_not(log_has("doubled_requests=0"));
+        cr_assert_eq(egress_rig_state(&rig, 0, target).expired, resend ? 1500 : 1000);
+        check_balanced();
+        rig_end();
+}
+
+Test(target_cloudwatch_age, an_unanswered_request_that_gets_old_may_have_been_taken, .timeout = 90)
+{
+        a_period_gets_old_behind_an_unanswered_request(true);
+}
+
+Test(target_cloudwatch_age, behind_a_skipped_request_what_is_old_is_passed_over, .timeout = 90)
+{
+        a_period_gets_old_behind_an_unanswered_request(false);
 }
 
 /* With a period of an hour, what is sent is up to an hour older than the event. */
@@ -413,6 +468,33 @@ Test(target_cloudwatch_age, a_log_waits_for_the_sync_of_the_period_before_it, .t
         uint64_t shed = give_up(); /* goes on with the one that was announced */
         cr_assert_eq(egress_rig_state(&rig, SHED_LOG, target).delivered, 0);
         check_after(shed - 100);
+}
+
+/* Pages that are lost come back by no sync: the log does not wait for them. */
+Test(target_cloudwatch_age, a_log_does_not_wait_for_an_outbox_that_was_cut, .timeout = 90)
+{
+        char path[400];
+        rig_begin();
+        rig.settings.journal.durability_host = true;
+        rig.settings.egress.request_timeout_ms = 60000;
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_500); /* a target that fails is not waited for */
+        peer.always = CLOUDWATCH_PEER_SILENT;               /* and nobody else touches the body meanwhile */
+        rules.period_s = 3;
+        peer.period_s = 3;
+        shed_rig_open();
+        wait_for_boundary();
+        publish_sets(0, 200);
+        wait_requests(2);
+        publish_segment();
+        cr_assert(outbox_path(rig.outboxes, slice_of_text(rig.targets[target].key), path, sizeof(path)));
+        cr_assert_eq(truncate(path, OUTBOX_HEADER_BYTES), 0);
+        log_begin();
+        cr_assert_gt(give_up(), 1000);
+        cr_assert_eq(atomic_load(&syncs), 1);
+        cr_assert(log_has("pages of an outbox were lost"));
+        cr_assert(log_has("the log that is given up goes;"));
+        cr_assert_not(log_has("waits"));
+        rig_end();
 }
 
 Test(target_cloudwatch_age, an_open_period_is_counted_again_without_the_log_that_is_given_up, .timeout = 90)
