@@ -274,6 +274,16 @@ static bool shed_target(struct egress_target *target, uint32_t shard, uint64_t b
         return true;
 }
 
+void egress_worker_shed_anew(struct egress_worker *worker)
+{
+        for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {
+                struct egress_shard_feed *feed = &worker->feeds[shard];
+                if (feed->shed_done == feed->shed_before)
+                        feed->shed_before = 0; /* it has the same time as the others had */
+                feed->shed_done = 0;
+        }
+}
+
 uint64_t egress_worker_shed_turn(struct egress_worker *worker)
 {
         uint64_t wish_ns = UINT64_MAX;

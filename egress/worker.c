@@ -211,6 +211,7 @@ static void worker_take_orders(struct egress_worker *worker)
                         worker->all[worker->all_count++] = target;
                         for (uint32_t shard = 0; shard < worker->options.shards_count; shard++)
                                 worker->feeds[shard].targets[target->numbers[shard]] = target;
+                        egress_worker_shed_anew(worker);
                         egress_target_activate(target);
                         break;
                 case EGRESS_ORDER_REMOVE:

@@ -168,6 +168,8 @@ void egress_target_activate(struct egress_target *target);
 
 /* Carries out what the journals have announced. When it wants to go on (monotonic ns; UINT64_MAX: nothing to do). */
 uint64_t egress_worker_shed_turn(struct egress_worker *worker);
+/* A target was added: its cursors may stand before what the others have carried out. */
+void egress_worker_shed_anew(struct egress_worker *worker);
 /* Says in the log what was counted since the last time, not more often than is of use. */
 void egress_target_tell_shed(struct egress_target *target);
 

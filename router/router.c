@@ -184,6 +184,7 @@ static void router_drain_lanes(struct router *router, uint64_t deadline_ns)
         /* Nobody is in router_loop() to pass on that a segment is wanted. */
         for (uint32_t i = 0; i < router->shard_threads_count; i++)
                 while (pthread_tryjoin_np(router->shard_threads[i], NULL) == EBUSY) {
+                        router_shed_unowned(router);
                         router_call(router->helper_event_fd);
                         clock_sleep_ns(CLOCK_NS_PER_MS);
                 }

@@ -79,6 +79,8 @@ struct router {
         struct router_target *targets;
         uint32_t targets_count, targets_room;
         struct log_gate targets_gate;
+        struct log_gate unowned_shed_gate, unowned_error_gate; /* unowned.c */
+        uint64_t unowned_shed_untold;
 
         int epoll_fd, signal_fd, timer_fd, event_fd;
         struct router_helper *helper; /* helper.c */
@@ -99,8 +101,8 @@ struct router_target *router_find_target(struct router *router, struct slice key
 enum err_code router_load_plan(struct router *router, struct shard_plan **ret_plan, struct err *reterr);
 /* Carries out a reload that was asked for; leaves router->reload_wanted up when it must be tried again. */
 void router_reload(struct router *router);
-/* Frees an old plan that nobody looks at any more, lets go of targets that the new one does not name, frees those that
- * are gone. */
+/* Sheds for targets that nobody has yet, frees an old plan that nobody looks at any more, lets go of targets that the
+ * new one does not name, frees those that are gone. */
 void router_settle_targets(struct router *router);
 /* At start: targets of earlier plans that this one does not name. What waits for them is delivered as a copy of the
  * sets says that named them; without one it can go nowhere and is shed, counted. */
@@ -150,6 +152,11 @@ enum router_relief {
 /* journal_maintain() of a log, and what can be done where it finds no room, within its limit or on the disk. ERR_OK
  * also where the want of room is all that is wrong, and is being seen to. Helper thread. */
 enum err_code router_maintain(struct router *router, uint32_t log, enum router_relief *ret_relief, struct err *reterr);
+
+/* ---- unowned.c: targets that no worker has, and a full journal; control thread */
+
+/* Carries out for them what logs have announced as given up. */
+void router_shed_unowned(struct router *router);
 
 /* ---- start.c: everything between the settings and the first event */
 

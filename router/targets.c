@@ -344,10 +344,11 @@ void router_reload(struct router *router)
                  rules_plan_destinations_count(plan->plan), rules_plan_targets_count(plan->plan));
 }
 
-/* Frees an old plan that nobody looks at any more, lets go of targets that the new one does not name, frees those that
- * are gone. */
+/* Sheds for targets that nobody has yet, frees an old plan that nobody looks at any more, lets go of targets that the
+ * new one does not name, frees those that are gone. */
 void router_settle_targets(struct router *router)
 {
+        router_shed_unowned(router);
         if (router->plan_old != NULL) {
                 for (uint32_t i = 0; i < router->shards_count; i++)
                         if (shard_plan_seen(router->shards[i]) != router->plan)

@@ -295,3 +295,36 @@ Test(worker_shed, a_dead_letter_is_written_once, .timeout = 90)
         (void)balanced(SHED);
         end();
 }
+
+/* A target that is opened late, with events of before: the others have carried out already what is announced. */
+Test(worker_shed, one_that_is_added_behind_the_announcement_sheds_as_well, .timeout = 90)
+{
+        uint16_t numbers[2];
+        begin();
+        open_rig(true);
+        for (uint32_t log = 0; log < 2; log++)
+                cr_assert_eq(journal_target_register(rig.journals[log], SLICE("firehose late"), &numbers[log], NULL),
+                             ERR_OK);
+        struct firehose_peer_stream *late = firehose_peer_stream(&peer, "late");
+        atomic_store(&late->always, (int)FIREHOSE_PEER_RESET);
+        memcpy(rig.targets[1].numbers, numbers, sizeof(numbers));
+        while (journal_committed_position(rig.journals[SHED]) < 3 * (uint64_t)LIMIT_SEGMENT_BYTES_MIN)
+                egress_rig_publish(&rig, SHED, next_id++, 2000, 1);
+        egress_rig_offer(&rig, SHED, true);
+        cr_assert_eq(journal_shed_oldest(rig.journals[SHED]), ERR_OK);
+        egress_worker_shed(rig.workers[0]);
+        uint64_t deadline_ns = clock_monotonic_ns() + 10 * CLOCK_NS_PER_S;
+        while (state_of(SHED).cursor_position < journal_shed_before(rig.journals[SHED])) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        clock_sleep_ns(100 * CLOCK_NS_PER_MS);
+        cr_assert_not(is_through());
+        cr_assert_eq(egress_rig_add_firehose(&rig, "late", true, 0), 1);
+        while (!is_through()) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns, "nobody sheds for it");
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        cr_assert_gt(egress_rig_state(&rig, SHED, 1).shed, 300);
+        end();
+}
