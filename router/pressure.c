@@ -11,6 +11,10 @@
 
 #include <inttypes.h>
 
+/* On a full disk each look for room makes a file, which fails, and removes it: while something is being given up, only
+ * so often. */
+#define PRESSURE_DISK_AGAIN_NS (100 * CLOCK_NS_PER_MS)
+
 static uint8_t pressure_rank(const struct router *router, uint32_t log)
 {
         return router->settings.journal.pressure.rank[router->logs[log].type];
@@ -83,9 +87,17 @@ static enum router_relief pressure_relieve(struct router *router, uint32_t needy
 
 enum err_code router_maintain(struct router *router, uint32_t log, enum router_relief *ret_relief, struct err *reterr)
 {
+        const uint32_t shard = router->logs[log].shard;
+        if (clock_monotonic_ns() < router->disk_again_ns[log] && pressure_is_pending(router, shard)) {
+                *ret_relief = ROUTER_RELIEF_COMES;
+                return ERR_OK;
+        }
         enum err_code code = journal_maintain(router->journals[log], reterr);
         enum err_code room = journal_room(router->journals[log]);
         *ret_relief = room == ERR_OK ? ROUTER_RELIEF_DONE : pressure_relieve(router, log);
+        router->disk_again_ns[log] = room == ERR_DISK_FULL && *ret_relief == ROUTER_RELIEF_COMES
+                                             ? clock_monotonic_ns() + PRESSURE_DISK_AGAIN_NS
+                                             : 0;
         /* Other trouble is told all the same, and is no reason to give nothing up. */
         return code == room && *ret_relief != ROUTER_RELIEF_NONE ? ERR_OK : code;
 }

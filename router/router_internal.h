@@ -52,6 +52,7 @@ struct router {
         struct router_journal logs[LIMIT_LOGS_MAX];      /* what each of them is */
         struct egress_log egress_logs[LIMIT_LOGS_MAX];   /* the same for the workers */
         struct journal_budget budgets[LIMIT_SHARDS_MAX]; /* of each shard's logs */
+        uint64_t disk_again_ns[LIMIT_LOGS_MAX];          /* pressure.c; of the helper */
         struct ring_bed *beds[LIMIT_SHARDS_MAX];
         struct shard *shards[LIMIT_SHARDS_MAX];
         pthread_t shard_threads[LIMIT_SHARDS_MAX];

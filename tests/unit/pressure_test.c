@@ -5,6 +5,7 @@
 
 #include <criterion/criterion.h>
 #include <signal.h>
+#include <sys/inotify.h>
 #include <sys/resource.h>
 
 #define MIB  (1024u * 1024u)
@@ -14,6 +15,7 @@
 static char root[256];
 static struct router router;
 static struct counters_block counters;
+static uint64_t size_max = 8 * MIB;
 
 /* Two logs: of one shard, the second one that of Opens, which are shed; or of two shards. */
 static void begin(bool sheds, uint64_t retention_bytes)
@@ -33,7 +35,7 @@ static void begin(bool sheds, uint64_t retention_bytes)
                 struct journal_options options = {
                         .directory = path,
                         .segment_bytes = MIB,
-                        .size_bytes_max = 8 * MIB,
+                        .size_bytes_max = size_max,
                         .budget = &router.budgets[router.logs[i].shard],
                         .retention_bytes = retention_bytes,
                         .segments_mapped_max = 8,
@@ -90,12 +92,14 @@ Test(pressure, a_full_disk_sheds_as_a_full_journal_does, .timeout = 60)
 {
         enum router_relief relief;
         struct err err = {.text = ""};
+        size_max = 64 * MIB; /* the disk is what it lacks */
         begin(true, 0);
         fill(1, 3);
         disk_is_full(true);
         fill(0, 8);
         cr_assert_eq(router_maintain(&router, 0, &relief, &err), ERR_OK, "%s", err.text);
         cr_assert_eq(relief, ROUTER_RELIEF_COMES);
+        cr_assert_eq(journal_room(router.journals[0]), ERR_DISK_FULL);
         cr_assert(journal_shed_pending(router.journals[1]));
         cr_assert_not(journal_shed_pending(router.journals[0]));
         disk_is_full(false);
@@ -127,6 +131,55 @@ Test(pressure, on_a_full_disk_every_log_gives_back_what_it_only_keeps, .timeout 
         disk_is_full(false);
         cr_assert_eq(router_maintain(&router, 0, &relief, &err), ERR_OK);
         cr_assert_eq(relief, ROUTER_RELIEF_DONE);
+        end();
+}
+
+/* Files that were made in a watched directory since the last call. */
+static uint32_t made(int fd)
+{
+        _Alignas(struct inotify_event) char events[1 << 16];
+        uint32_t count = 0;
+        for (ssize_t got = read(fd, events, sizeof(events)); got > 0; got = read(fd, events, sizeof(events))) {
+                for (const char *at = events; at < events + got;) {
+                        const struct inotify_event *event = (const struct inotify_event *)(const void *)at;
+                        count += (event->mask & IN_CREATE) != 0;
+                        at += sizeof(*event) + event->len;
+                }
+        }
+        return count;
+}
+
+Test(pressure, while_room_comes_a_full_disk_is_left_alone, .timeout = 60)
+{
+        enum router_relief relief;
+        struct err err = {.text = ""};
+        char path[300];
+        size_max = 64 * MIB; /* the disk is what it lacks */
+        begin(true, 0);
+        fill(1, 3);
+        disk_is_full(true);
+        fill(0, 8);
+        (void)snprintf(path, sizeof(path), "%s/0", root);
+        cr_assert_eq(journal_room(router.journals[0]), ERR_DISK_FULL);
+        int fd = inotify_init1(IN_NONBLOCK);
+        cr_assert_geq(inotify_add_watch(fd, path, IN_CREATE | IN_DELETE), 0);
+        uint32_t looks = 0;
+        const uint64_t begun_ns = clock_monotonic_ns();
+        for (; looks < 60 || clock_monotonic_ns() - begun_ns < 250 * CLOCK_NS_PER_MS; looks++) {
+                cr_assert_eq(router_maintain(&router, 0, &relief, &err), ERR_OK, "%s", err.text);
+                cr_assert_eq(relief, ROUTER_RELIEF_COMES);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        uint64_t tries = 1 + (clock_monotonic_ns() - begun_ns) / (100 * CLOCK_NS_PER_MS);
+        uint32_t files = made(fd);
+        cr_assert(files >= 1 && files <= 2 * tries, "%u files in %u looks", files, looks);
+        /* It has come: no time is lost. */
+        cr_assert_eq(router_maintain(&router, 0, &relief, &err), ERR_OK);
+        deliver(1);
+        disk_is_full(false);
+        cr_assert_eq(router_maintain(&router, 0, &relief, &err), ERR_OK);
+        cr_assert_eq(relief, ROUTER_RELIEF_DONE);
+        (void)close(fd);
         end();
 }
 
