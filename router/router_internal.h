@@ -79,7 +79,7 @@ struct router {
         uint64_t lost_bytes; /* that lanes still held when the service ended */
         struct router_target *targets;
         uint32_t targets_count, targets_room;
-        struct log_gate targets_gate;
+        struct log_gate targets_gate, unparsed_gate;
         struct log_gate unowned_shed_gate, unowned_error_gate; /* unowned.c */
         uint64_t unowned_shed_untold;
 

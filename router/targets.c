@@ -5,6 +5,7 @@
 #include "router/router_internal.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -437,8 +438,22 @@ static void router_resume_targets_of(struct router *router, const struct rules_p
         }
 }
 
+/* It was in force, and is not understood any more: rules that became stricter, or damage. Whoever is asked for it needs
+ * its place. */
+static void router_tell_unparsed(const struct router *router, uint64_t number, enum err_code code)
+{
+        char path[PATH_MAX], quoted[ERR_TEXT_BYTES_MAX];
+        if (router_kept_path(&router->settings, number, path, sizeof(path)))
+                log_warning(
+                        "a copy of the configuration sets is passed over",
+                        "path=%s error=\"%s\" now=\"what waits for targets that only it names is shed, and counted\"",
+                        log_quote(path, quoted, sizeof(quoted)), err_text(code));
+}
+
 void router_resume_targets(struct router *router)
 {
+        uint64_t repeats = 0;
+        bool tell = log_gate_open(&router->unparsed_gate, clock_monotonic_ns(), ROUTER_TARGET_TELL_NS, &repeats);
         for (uint32_t i = router->kept_count; i-- > 0;) {
                 struct arena arena;
                 struct slice text;
@@ -453,6 +468,8 @@ void router_resume_targets(struct router *router)
                         (void)err_set(&err, code, "a copy of the configuration sets in %s/plans cannot be read",
                                       router->settings.state_directory);
                         router_resume_fails(router, &err);
+                } else if (tell) {
+                        router_tell_unparsed(router, router->kept[i], code);
                 }
                 rules_plan_free(plan);
                 arena_release(&arena);

@@ -390,3 +390,52 @@ Test(router_targets, nor_does_one_that_is_not_known_yet, .timeout = 60)
         logs_count = 1;
         egress_rig_remove(&rig);
 }
+
+/* Stderr goes to a file; what it says, from its begin. */
+static int log_fd;
+
+static void log_to_file(void)
+{
+        FILE *file = tmpfile();
+        cr_assert_not_null(file);
+        log_fd = fileno(file);
+        cr_assert_eq(dup2(log_fd, STDERR_FILENO), STDERR_FILENO);
+}
+
+static const char *logged(void)
+{
+        static char text[1 << 16];
+        ssize_t got = pread(log_fd, text, sizeof(text) - 1, 0);
+        cr_assert_geq(got, 0);
+        text[got] = '\0';
+        return text;
+}
+
+Test(router_targets, a_copy_of_the_sets_that_is_not_understood_any_more_is_told, .timeout = 60)
+{
+        char copy[700];
+        journal_files_make(rig.directory);
+        start(true, false);
+        uint8_t *payload = NULL;
+        uint16_t number = counting()->numbers[0];
+        const struct journal_entry entry = {.lane_id = 1, .lane_position = 8, .routes_count = 1, .routes = {number}};
+        cr_assert_eq(journal_reserve(router.journals[0], 0, &payload), ERR_OK);
+        journal_commit(router.journals[0], &entry, 0);
+        cr_assert_eq(journal_publish(router.journals[0]), ERR_OK);
+        cr_assert(router_kept_path(&router.settings, router_kept_newest(&router), copy, sizeof(copy)));
+        end();
+        FILE *file = fopen(copy, "w");
+        cr_assert_not_null(file);
+        (void)fputs("ConfigurationSets: {no: list}\n", file);
+        (void)fclose(file);
+        log_to_file();
+        start(false, false);
+        cr_assert_null(counting());
+        cr_assert(state_of(number).retired);
+        cr_assert_eq(state_of(number).shed, 1);
+        const char *line = strstr(logged(), "a copy of the configuration sets is passed over");
+        cr_assert_not_null(line, "%s", logged());
+        cr_assert_not_null(strstr(line, copy), "%s", line);
+        end();
+        egress_rig_remove(&rig);
+}
