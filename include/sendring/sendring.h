@@ -376,7 +376,9 @@ SENDRING_API int sendring_publish_many(struct sendring *ring, const struct sendr
 SENDRING_API int sendring_publish_encoded(struct sendring *ring, const void *event, size_t event_bytes);
 
 /* Waits until everything published through this handle is in the router's journal (with `durability: host`: on the
- * disk). 0 ms only asks. SENDRING_OK or _TIMEOUT, _DETACHED, _FORKED. This call makes system calls and may sleep. */
+ * disk). Where the disk has dropped pages, it returns SENDRING_OK once that was found and told in the router's log:
+ * events in them are lost, and counted so at the router's next start. 0 ms only asks. SENDRING_OK or _TIMEOUT,
+ * _DETACHED, _FORKED. This call makes system calls and may sleep. */
 SENDRING_API int sendring_flush(struct sendring *ring, uint32_t timeout_ms);
 
 /* Frees the handle. What was published stays published. NULL is allowed. */
