@@ -368,10 +368,11 @@ bool journal_wants_maintenance(const struct journal *journal);
  * A failed fdatasync is never taken back by a later one that succeeds: the kernel may have dropped what it could not
  * write, and say so only once. The durable position stays where it is. Each further begin() writes every page behind it
  * anew, and when those syncs succeed, done() checks every record there before it believes them, as it does where pages
- * could not be backed. The targets file remembers it for the next open, which writes the whole log anew. ERR_CORRUPT
- * from done(): records that some cursor is before were dropped; found so twice, they are lost, and the position moves
- * past them, so that what came behind them does not wait for ever.
- * begin() fails when it cannot map what is to be written anew: ERR_SYSTEM, ERR_MEMORY; tried again by the next. */
+ * could not be backed; readers check the records of these segments from the first failure on. The targets file
+ * remembers it for the next open, which writes the whole log anew. ERR_CORRUPT from done(): records that some cursor is
+ * before were dropped; found so twice, they are lost, and the position moves past them, so that what came behind them
+ * does not wait for ever. begin() fails when it cannot map what is to be written anew: ERR_SYSTEM, ERR_MEMORY; tried
+ * again by the next. */
 #define JOURNAL_SYNC_FILES_MAX 16u
 enum err_code journal_sync_begin(struct journal *journal, int ret_fds[JOURNAL_SYNC_FILES_MAX], uint32_t *ret_count,
                                  struct err *reterr);

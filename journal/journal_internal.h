@@ -143,9 +143,10 @@ struct journal_segment {
         _Atomic uint64_t base_sequence; /* 0: the writer has not come here yet */
         _Atomic uint64_t end_position;  /* behind the last record; 0: still open */
         uint32_t seed;
-        _Atomic uint32_t pins;        /* readers in it */
-        bool unusable;                /* found at open: nothing can be written there */
-        bool damaged;                 /* found at open, and not to be covered: readers check every record */
+        _Atomic uint32_t pins; /* readers in it */
+        bool unusable;         /* found at open: nothing can be written there */
+        /* Readers check every record: damage found at open that could not be covered, or a sync that failed. */
+        _Atomic bool damaged;
         uint8_t *map;                 /* NULL: cold. Changed by control under the mutex */
         const _Atomic uint32_t *lost; /* while mapped: its pages that could not be backed (io/disk.h) */
         int fd;                       /* open while mapped */

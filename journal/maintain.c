@@ -131,7 +131,7 @@ static void journal_prepare_push(struct journal *journal, const struct journal_s
         line->map = segment->map;
         line->lost = segment->lost;
         line->fd = segment->fd;
-        line->damaged = false;
+        atomic_store_explicit(&line->damaged, false, memory_order_relaxed);
         atomic_store_explicit(&line->base_sequence, 0, memory_order_relaxed);
         atomic_store_explicit(&line->end_position, 0, memory_order_relaxed);
         atomic_store_explicit(&line->pins, 0, memory_order_relaxed);

@@ -14,6 +14,7 @@ struct journal_reader {
         uint32_t seed;
         bool verify;                     /* the bytes may have been to the disk and back */
         const _Atomic uint32_t *lost;    /* pages of the journal's own mapping that could not be backed */
+        const _Atomic bool *damaged;     /* of the segment; like `lost`, of no use where everything is verified */
         struct journal_segment *segment; /* pinned; NULL when the bytes are a copy */
         void *own_map;                   /* NULL: the journal's own mapping is used */
         uint64_t own_bytes;
@@ -130,7 +131,9 @@ static __attribute__((noinline)) enum err_code journal_reader_enter(struct journ
         reader->seed = segment->seed;
         const uint8_t *map = segment->map;
         reader->lost = segment->lost;
-        reader->verify = map == NULL || segment->damaged;
+        reader->damaged = &segment->damaged;
+        /* Pairs with the release in journal_sync_distrust(), here and below. */
+        reader->verify = map == NULL || atomic_load_explicit(&segment->damaged, memory_order_acquire);
         if (!journal->read_only) {
                 /* Relaxed: under the mutex, where control looks at it. */
                 atomic_fetch_add_explicit(&segment->pins, 1, memory_order_relaxed);
@@ -151,7 +154,7 @@ static __attribute__((noinline)) enum err_code journal_reader_enter(struct journ
 }
 
 /* Reads a byte of each page of a record, so that a page which is gone is known to be before its content is used. True:
- * pages of the segment were lost, and from now on its records must be checked. */
+ * pages of the segment were lost, or may have been dropped, and from now on its records must be checked. */
 static inline bool journal_reader_finds_lost(const struct journal_reader *reader, const uint8_t *at, uint64_t bytes)
 {
         const volatile uint8_t *touched = at;
@@ -159,7 +162,9 @@ static inline bool journal_reader_finds_lost(const struct journal_reader *reader
                 (void)touched[offset];
         (void)touched[bytes - 1];
         /* Acquire: pairs with the release in the handler of io/disk_guard.c; it may have run on another thread. */
-        return __builtin_expect(atomic_load_explicit(reader->lost, memory_order_acquire) != 0, 0);
+        return __builtin_expect(atomic_load_explicit(reader->lost, memory_order_acquire) != 0 ||
+                                        atomic_load_explicit(reader->damaged, memory_order_acquire),
+                                0);
 }
 
 /* Behind the last record of a segment that was given up there may be nothing, not even the gap that ends it. */

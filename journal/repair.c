@@ -17,7 +17,9 @@ static enum err_code recover_repair(struct recover *recover, size_t index, const
         if (code == ERR_OK)
                 code = recover_write(fd, bytes, count, offset);
         recover->recovery->repair_failures += code != ERR_OK;
-        recover->journal->segments[index].damaged |= code != ERR_OK;
+        if (code != ERR_OK)
+                /* Relaxed: no other thread knows the journal yet. */
+                atomic_store_explicit(&recover->journal->segments[index].damaged, true, memory_order_relaxed);
         if (fd >= 0)
                 (void)disk_close(fd); /* the write was checked */
         return ERR_OK;

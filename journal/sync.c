@@ -129,6 +129,15 @@ static bool journal_sync_has_lost(const struct journal *journal)
         return false;
 }
 
+/* What the kernel could not write it may drop, and read back from the disk whatever is there. From now on readers check
+ * the records of these segments, also those that are in one: else a payload behind a header that is gone would be taken
+ * for a header itself. */
+static void journal_sync_distrust(const struct journal *journal)
+{
+        for (uint64_t index = journal->sync_begin_index; index < journal->sync_end_index; index++)
+                atomic_store_explicit(&journal_segment_at(journal, index)->damaged, true, memory_order_release);
+}
+
 static void journal_sync_set_failed(struct journal *journal, bool failed)
 {
         (void)pthread_mutex_lock(&journal->targets.mutex); /* cannot fail: a plain mutex, never taken twice */
@@ -143,6 +152,7 @@ enum err_code journal_sync_done(struct journal *journal, int sys_errno, struct e
         journal->syncing = false;
         const bool failed_before = atomic_load_explicit(&journal->sync_failed, memory_order_relaxed);
         if (sys_errno != 0) {
+                journal_sync_distrust(journal);
                 journal_sync_set_failed(journal, true);
                 return err_set_errno(reterr, ERR_SYSTEM, sys_errno, "cannot sync segments of journal %s",
                                      journal->directory);
@@ -151,6 +161,8 @@ enum err_code journal_sync_done(struct journal *journal, int sys_errno, struct e
         if (failed_before || journal_sync_has_lost(journal)) {
                 uint64_t damaged = journal_sync_find_damage(journal, journal_durable_position(journal),
                                                             journal->sync_position, &damaged_bytes);
+                if (damaged_bytes > 0)
+                        journal_sync_distrust(journal);
                 if (damaged_bytes > 0 && damaged != journal->sync_damaged_position) {
                         /* What is before it is there. The rest is written anew once more, and looked at once more. */
                         journal->sync_damaged_position = damaged;

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/resource.h>
 
 #define MIB  (1024u * 1024u)
@@ -185,6 +186,26 @@ Test(journal_disk, a_failed_sync_is_made_good_only_by_writing_anew)
 }
 
 /* A kernel that dropped a page has dropped it for good: that costs its events, not every flush from then on. */
+/* Reads what is published behind `position`, and nothing else: whole records in their order, one of them missing. */
+static void must_miss_one(struct journal_reader *reader, struct journal *journal, uint64_t position, uint64_t sequence)
+{
+        const uint64_t limit = journal_committed_position(journal), end = journal_next_sequence(journal);
+        uint64_t missing = 0;
+        for (;;) {
+                struct journal_record record = {0};
+                enum err_code code = journal_read(reader, position, limit, &record);
+                if (code == ERR_EMPTY)
+                        break;
+                position = record.next_position;
+                missing += code == ERR_CORRUPT;
+                if (code == ERR_OK)
+                        cr_assert_eq(record.sequence, sequence, "%llu", (unsigned long long)record.sequence);
+                sequence++;
+        }
+        cr_assert_eq(missing, 1);
+        cr_assert_eq(sequence, end);
+}
+
 Test(journal_disk, what_the_kernel_dropped_holds_up_nothing_behind_it)
 {
         struct journal_recovery recovery;
@@ -192,14 +213,20 @@ Test(journal_disk, what_the_kernel_dropped_holds_up_nothing_behind_it)
         struct err err = {.text = ""};
         int fds[JOURNAL_SYNC_FILES_MAX];
         uint32_t count = 0;
+        struct journal_reader *reader, *later;
+        struct journal_record record;
         append(journal, 100);
         cr_assert_eq(journal_sync(journal, NULL), ERR_OK);
-        uint64_t durable = journal_durable_position(journal);
+        uint64_t durable = journal_durable_position(journal), sequence = journal_next_sequence(journal);
         append(journal, 100);
+        /* One that is in the segment already, where everything was well. */
+        cr_assert_eq(journal_reader_create(journal, &reader, NULL), ERR_OK);
+        cr_assert_eq(journal_read(reader, durable, journal_committed_position(journal), &record), ERR_OK);
         cr_assert_eq(journal_sync_begin(journal, fds, &count, NULL), ERR_OK);
         cr_assert_eq(journal_sync_done(journal, EIO, &err), ERR_SYSTEM);
         uint8_t other[64] = {1};
         cr_assert_eq(pwrite(fds[0], other, sizeof(other), (off_t)(durable % MIB)), (ssize_t)sizeof(other));
+        must_miss_one(reader, journal, durable, sequence);
         cr_assert_eq(journal_sync(journal, &err), ERR_CORRUPT);
         cr_assert_eq(journal_durable_position(journal), durable);
         append(journal, 100);
@@ -209,11 +236,49 @@ Test(journal_disk, what_the_kernel_dropped_holds_up_nothing_behind_it)
         append(journal, 100);
         cr_assert_eq(journal_sync(journal, &err), ERR_OK, "%s", err.text);
         cr_assert_eq(journal_durable_position(journal), journal_committed_position(journal));
+        must_miss_one(reader, journal, durable, sequence);
+        cr_assert_eq(journal_reader_create(journal, &later, NULL), ERR_OK);
+        must_miss_one(later, journal, durable, sequence);
+        journal_reader_free(later);
+        journal_reader_free(reader);
         journal_close(journal);
         journal = must_open(JOURNAL_DURABILITY_HOST, &recovery);
         cr_assert_eq(recovery.lost_records, 1);
         cr_assert_eq(recovery.lost_events, 1);
         cr_assert_eq(recovery.rewritten_segments, 0);
+        journal_close(journal);
+}
+
+Test(journal_disk, what_stands_behind_a_dropped_header_is_no_record)
+{
+        struct journal *journal = must_open(JOURNAL_DURABILITY_HOST, NULL);
+        int fds[JOURNAL_SYNC_FILES_MAX];
+        uint32_t count = 0;
+        uint64_t waiting = 0;
+        uint16_t other;
+        uint8_t *payload;
+        struct journal_target_state state;
+        cr_assert_eq(journal_target_register(journal, SLICE("file /other"), &other, NULL), ERR_OK);
+        append(journal, 10);
+        /* A producer's bytes that look like a record for a target which the event is not for. */
+        const uint64_t words[8] = {100ull << 32, 77, 999, 0, 1ull << 56, other, 0, 0};
+        cr_assert_eq(journal_reserve(journal, sizeof(words), &payload), ERR_OK);
+        memcpy(payload, words, sizeof(words));
+        journal_commit(journal, &(struct journal_entry){.lane_id = 1, .lane_position = 8, .routes_count = 1},
+                       sizeof(words));
+        uint64_t at = journal_last_position(journal);
+        cr_assert_eq(journal_publish(journal), ERR_OK);
+        append(journal, 10);
+        cr_assert_eq(journal_sync_begin(journal, fds, &count, NULL), ERR_OK);
+        cr_assert_eq(journal_sync_done(journal, EIO, NULL), ERR_SYSTEM);
+        const uint8_t zeros[64] = {0};
+        cr_assert_eq(pwrite(fds[0], zeros, sizeof(zeros), (off_t)(at % MIB)), (ssize_t)sizeof(zeros));
+        cr_assert_eq(journal_sync(journal, NULL), ERR_CORRUPT);
+        cr_assert_eq(journal_sync(journal, NULL), ERR_CORRUPT);
+        cr_assert_eq(journal_target_audit(journal, other, &state, &waiting, NULL), ERR_OK);
+        cr_assert_eq(waiting, 0, "%llu", (unsigned long long)waiting);
+        cr_assert_eq(journal_target_audit(journal, 0, &state, &waiting, NULL), ERR_OK);
+        cr_assert_eq(waiting, 20);
         journal_close(journal);
 }
 
