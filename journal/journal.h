@@ -10,7 +10,8 @@
  *     targets                    delivery targets: number, key, cursor, counts
  *     targets.copy               the same, as of the last maintenance
  *     quarantine/                copies of segments whose middle failed its check (their seed in the name), and files
- *                                that are no segments; bounded by LIMIT_QUARANTINE_*
+ *                                that are no segments; bounded by LIMIT_QUARANTINE_*. Segments that had to be moved out
+ *                                of the log are never removed: they end in ".kept"
  *
  * Positions are running byte offsets in the log, 64 bits, never reused; sequences count records from 1. Both only grow.
  * All integers are little endian.
@@ -155,7 +156,8 @@ struct journal_recovery {
         uint64_t quarantined_segments;     /* copied or moved to quarantine/ */
         uint64_t quarantine_failures;      /* not copied (full disk, or too many at once): recovered all the same */
         uint64_t quarantine_removed;       /* older files there that made room */
-        uint64_t unreadable_segments;      /* of which nothing could be read: all their records are lost */
+        uint64_t unreadable_segments;      /* of which nothing could be read: all their records are lost; what
+                                            * cannot even be identified is kept in quarantine/ */
         uint64_t repair_failures;          /* damage that could not be covered: the next open finds it again */
         uint64_t rewritten_segments;       /* written anew, since a sync had failed (durability host) */
         uint64_t lost_records; /* sequence numbers that no whole record carries; those that an earlier open has counted

@@ -1,6 +1,12 @@
-/* What recovery takes out of the log, or is about to cover, is kept aside for people: quarantine/. It is bounded: the
- * oldest files go first, and one open copies no more than may be there. Names tell the file and the time in its life
- * that they are of, so a start that finds the same damage again does not copy it again. */
+/* What recovery takes out of the log, or is about to cover, is kept aside for people: quarantine/. Copies, whose file
+ * stays in the log, and files that are no segments are bounded: the oldest go first, and one open copies no more than
+ * may be there. Names tell the file and the time in its life that they are of, so a start that finds the same damage
+ * again does not copy it again.
+ *
+ * A segment that had to be moved here, because nothing of it can be read or another one has its positions, is nowhere
+ * else: its events may wait for somebody. Its name ends in ".kept", and only a person removes it. It is not left in the
+ * log: where it belongs there nobody knows, and a later start that could read it would find its positions and
+ * sequences in use. */
 #include "journal/recover.h"
 
 #include <errno.h>
@@ -12,7 +18,9 @@
 
 #define QUARANTINE_PARTIAL     "partial" /* a copy in the making */
 #define QUARANTINE_CHUNK_BYTES ((uint64_t)1 << 20)
-#define QUARANTINE_NAME_BYTES  (JOURNAL_NAME_BYTES + 16u)
+#define QUARANTINE_KEPT        ".kept" /* ends the name of what is nowhere else */
+#define QUARANTINE_NAME_BYTES  (JOURNAL_NAME_BYTES + 24u)
+#define QUARANTINE_NAMES_MAX   64u /* that are tried for one file */
 
 static bool quarantine_open(struct recover *recover)
 {
@@ -36,7 +44,13 @@ static bool quarantine_is_older(const struct stat *status, const char *name, con
         return strcmp(name, than_name) < 0;
 }
 
-/* Removes the oldest files until one more of `bytes` is within the bounds. */
+static bool quarantine_is_kept(const char *name)
+{
+        const size_t len = strlen(name), end = sizeof(QUARANTINE_KEPT) - 1;
+        return len > end && strcmp(name + len - end, QUARANTINE_KEPT) == 0;
+}
+
+/* Removes the oldest files that may go until one more of `bytes` is within the bounds. */
 static void quarantine_make_room(struct recover *recover, uint64_t bytes)
 {
         struct journal *journal = recover->journal;
@@ -51,6 +65,8 @@ static void quarantine_make_room(struct recover *recover, uint64_t bytes)
                 for (const char *name = disk_list_next(list); name != NULL; name = disk_list_next(list)) {
                         char path[PATH_MAX];
                         struct stat status;
+                        if (quarantine_is_kept(name))
+                                continue;
                         int used = snprintf(path, sizeof(path), "%s/" JOURNAL_QUARANTINE_NAME "/%s", journal->directory,
                                             name);
                         /* A folder that had the name of a segment is small, and for a person to remove. */
@@ -73,11 +89,11 @@ static void quarantine_make_room(struct recover *recover, uint64_t bytes)
         }
 }
 
-static void quarantine_name(uint64_t number, uint32_t life, char out[QUARANTINE_NAME_BYTES])
+static void quarantine_name(uint64_t number, uint32_t life, const char *end, char out[QUARANTINE_NAME_BYTES])
 {
         char name[JOURNAL_NAME_BYTES];
         journal_segment_name(number, JOURNAL_SEGMENT_SUFFIX, name);
-        (void)snprintf(out, QUARANTINE_NAME_BYTES, "%s.%08x", name, life); /* it fits */
+        (void)snprintf(out, QUARANTINE_NAME_BYTES, "%s.%08x%s", name, life, end); /* it fits */
 }
 
 static void quarantine_count(struct recover *recover, bool done)
@@ -105,19 +121,31 @@ static uint32_t quarantine_mark(struct recover *recover, const char *name, uint6
         return mark;
 }
 
-void recover_quarantine_move(struct recover *recover, uint64_t number)
+void recover_quarantine_move(struct recover *recover, const struct recover_file *file)
 {
         char name[JOURNAL_NAME_BYTES], away[QUARANTINE_NAME_BYTES];
         uint64_t bytes;
-        journal_segment_name(number, JOURNAL_SEGMENT_SUFFIX, name);
-        quarantine_name(number, quarantine_mark(recover, name, &bytes), away);
+        journal_segment_name(file->number, JOURNAL_SEGMENT_SUFFIX, name);
+        uint32_t mark = quarantine_mark(recover, name, &bytes);
         if (!quarantine_open(recover)) {
                 quarantine_count(recover, false);
                 return;
         }
-        quarantine_make_room(recover, bytes);
-        quarantine_count(recover, disk_rename(recover->journal->directory_fd, name, recover->journal->quarantine_fd,
-                                              away, true) == 0);
+        const int from_fd = recover->journal->directory_fd, to_fd = recover->journal->quarantine_fd;
+        int moved = -1;
+        if (file->is_foreign) {
+                quarantine_name(file->number, mark, "", away);
+                quarantine_make_room(recover, bytes);
+                moved = disk_rename(from_fd, name, to_fd, away, true);
+        }
+        /* Several that cannot be read have the same mark: none takes the place of another. */
+        for (uint32_t i = 0; !file->is_foreign && i < QUARANTINE_NAMES_MAX; i++) {
+                quarantine_name(file->number, mark + i, QUARANTINE_KEPT, away);
+                moved = disk_rename(from_fd, name, to_fd, away, false);
+                if (moved == 0 || errno != EEXIST)
+                        break;
+        }
+        quarantine_count(recover, moved == 0);
 }
 
 static bool quarantine_copy_bytes(struct recover *recover, int from_fd, int to_fd, uint64_t file_bytes)
@@ -140,7 +168,7 @@ void recover_quarantine_copy(struct recover *recover, const struct recover_file 
         const int directory_fd = recover->journal->directory_fd;
         char name[JOURNAL_NAME_BYTES], away[QUARANTINE_NAME_BYTES];
         journal_segment_name(file->number, JOURNAL_SEGMENT_SUFFIX, name);
-        quarantine_name(file->number, file->header.seed, away);
+        quarantine_name(file->number, file->header.seed, "", away);
         if (recover->quarantine_copies >= LIMIT_QUARANTINE_FILES_MAX || !quarantine_open(recover)) {
                 quarantine_count(recover, false);
                 return;

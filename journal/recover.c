@@ -47,6 +47,7 @@ enum err_code recover_read(struct recover *recover, int fd, uint8_t *to, uint64_
                                 skip = bytes - done;
                         memset(to + done, 0, skip);
                         done += skip;
+                        recover->skipped_pages++;
                         tries = 0;
                         continue;
                 }
@@ -118,10 +119,12 @@ static bool recover_is_unreadable(enum err_code code)
         return code == ERR_SYSTEM && errno != EMFILE && errno != ENFILE;
 }
 
-/* Reads what identifies the file. ERR_CORRUPT: it is no segment. On failure errno tells why. */
+/* Reads what identifies the file. ERR_CORRUPT: it is no segment; ERR_SYSTEM: it cannot be read, so that nobody knows.
+ * On failure errno tells why. */
 static enum err_code recover_identify(struct recover *recover, struct recover_file *file)
 {
         int fd;
+        const uint64_t skipped_pages = recover->skipped_pages;
         enum err_code code = recover_open(recover, file->number, O_RDONLY, &fd);
         if (code != ERR_OK)
                 return code;
@@ -130,6 +133,7 @@ static enum err_code recover_identify(struct recover *recover, struct recover_fi
         struct journal_segment_header copy = {0};
         if (disk_stat(fd, &status) < 0 || !S_ISREG(status.st_mode)) {
                 code = ERR_CORRUPT;
+                file->is_foreign = true;
                 goto out;
         }
         file->file_bytes = (uint64_t)status.st_size;
@@ -159,6 +163,14 @@ static enum err_code recover_identify(struct recover *recover, struct recover_fi
                 goto out;
         }
         code = first;
+        if (code != ERR_OK && recover->skipped_pages > skipped_pages) {
+                code = err_set_errno(recover->reterr, ERR_SYSTEM, EIO, "cannot read journal segment %016llx in %s",
+                                     (unsigned long long)file->number, recover->journal->directory);
+                errno = EIO;
+                goto out;
+        }
+        file->is_foreign =
+                code != ERR_OK && file->header.magic != JOURNAL_SEGMENT_MAGIC && copy.magic != JOURNAL_SEGMENT_MAGIC;
         struct journal_start_block start;
         memcpy(&start, head + JOURNAL_START_OFFSET, sizeof(start));
         file->base_sequence = 0;
@@ -205,8 +217,9 @@ static enum err_code recover_list(struct recover *recover)
                         journal->next_file_number = file.number + 1;
                 code = recover_identify(recover, &file);
                 if (code == ERR_CORRUPT || (code != ERR_OK && journal->read_only) || recover_is_unreadable(code)) {
+                        recover->recovery->unreadable_segments += code != ERR_CORRUPT;
                         if (!journal->read_only)
-                                recover_quarantine_move(recover, file.number);
+                                recover_quarantine_move(recover, &file);
                         code = ERR_OK;
                         continue;
                 }
@@ -237,7 +250,7 @@ static enum err_code recover_list(struct recover *recover)
                 if (before != NULL && recover->files[i].header.base_position <
                                               before->header.base_position + before->header.segment_bytes) {
                         if (!journal->read_only)
-                                recover_quarantine_move(recover, recover->files[i].number);
+                                recover_quarantine_move(recover, &recover->files[i]);
                         continue;
                 }
                 recover->files[kept++] = recover->files[i];

@@ -11,6 +11,7 @@ struct recover_file {
         uint64_t base_sequence; /* 0: not started, or not known */
         uint64_t end_position;  /* behind the last record */
         bool loss_counted;      /* what is missing before it is no news */
+        bool is_foreign;        /* read, and nothing in it says that it ever was a segment */
 };
 
 struct recover_hole {
@@ -34,6 +35,7 @@ struct recover {
         uint32_t routes_end; /* target numbers that records name are below it */
         struct err *reterr;
         uint32_t naps;
+        uint64_t skipped_pages;     /* that could not be read, so far */
         uint32_t quarantine_copies; /* by this open */
 };
 
@@ -48,8 +50,9 @@ enum err_code recover_open(struct recover *recover, uint64_t number, int flags, 
 
 /* ---- quarantine.c */
 
-/* A file that is no segment leaves the log. */
-void recover_quarantine_move(struct recover *recover, uint64_t number);
+/* A file that is no segment of this log leaves it. Unless it is foreign nobody else has what is in it: it is never
+ * removed by us. */
+void recover_quarantine_move(struct recover *recover, const struct recover_file *file);
 /* A segment that lost records is copied before its damage is covered. */
 void recover_quarantine_copy(struct recover *recover, const struct recover_file *file);
 

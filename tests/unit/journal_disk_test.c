@@ -17,6 +17,18 @@
 
 static char directory[256];
 
+/* Reads fail with EIO while it is set. */
+static bool reads_fail;
+ssize_t __real_disk_read(int fd, void *to, uint64_t bytes, uint64_t offset);
+ssize_t __wrap_disk_read(int fd, void *to, uint64_t bytes, uint64_t offset);
+ssize_t __wrap_disk_read(int fd, void *to, uint64_t bytes, uint64_t offset)
+{
+        if (!reads_fail)
+                return __real_disk_read(fd, to, bytes, offset);
+        errno = EIO;
+        return -1;
+}
+
 static void make_directory(void)
 {
         journal_files_make(directory);
@@ -637,6 +649,47 @@ Test(journal_disk, files_that_cannot_be_read_refuse_no_start)
                      (unsigned long long)(written - whole));
         cr_assert_eq(append_kept(journal), 0);
         journal_close(journal);
+}
+
+/* A disk that answers no read for a while takes the log away, but nothing that is done about it removes an event. */
+Test(journal_disk, segments_that_could_not_be_read_are_never_removed)
+{
+        const struct journal_options options = {
+                .directory = directory,
+                .segment_bytes = MIB,
+                .size_bytes_max = 40 * MIB,
+                .segments_mapped_max = 4,
+        };
+        char path[400], quarantine[400];
+        struct journal_recovery recovery;
+        struct journal *journal = NULL;
+        uint16_t target;
+        cr_assert_eq(journal_open(&options, &journal, NULL, NULL), ERR_OK);
+        cr_assert_eq(journal_target_register(journal, SLICE("file /a"), &target, NULL), ERR_OK);
+        append(journal, 20 * MIB / MEAN);
+        journal_close(journal);
+        (void)snprintf(quarantine, sizeof(quarantine), "%s/quarantine", directory);
+        uint64_t segments = journal_files_count(directory, ".segment", NULL);
+        cr_assert_gt(segments, LIMIT_QUARANTINE_FILES_MAX);
+        reads_fail = true;
+        cr_assert_eq(journal_open(&options, &journal, &recovery, NULL), ERR_OK);
+        reads_fail = false;
+        cr_assert_eq(recovery.unreadable_segments, segments);
+        cr_assert_eq(recovery.quarantined_segments, segments);
+        cr_assert_eq(recovery.quarantine_removed, 0);
+        cr_assert_eq(journal_files_count(quarantine, ".kept", NULL), segments);
+        append(journal, 10);
+        journal_close(journal);
+        /* Others of the same numbers do not take their places, and the bound of what may go does not concern them. */
+        for (unsigned i = 0; i < 20; i++) {
+                (void)snprintf(path, sizeof(path), "%s/%016x.segment", directory, 0xe000 + i);
+                (void)close(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+        }
+        cr_assert_eq(journal_open(&options, &journal, &recovery, NULL), ERR_OK);
+        cr_assert_eq(recovery.quarantine_removed, 20 - LIMIT_QUARANTINE_FILES_MAX);
+        cr_assert_eq(recovery.records, 10);
+        journal_close(journal);
+        cr_assert_eq(journal_files_count(quarantine, ".kept", NULL), segments);
 }
 
 /* What the operator must mend is said, with the path. */
