@@ -305,9 +305,9 @@ void journal_target_shed_waiting(struct journal *journal, struct journal_target_
         journal_owner_slot_write(targets, entry, &owner);
 }
 
-/* Finds or adds it; under the mutex. */
+/* Finds or adds it; under the mutex. *ret_entered: it was not live before. */
 static enum err_code journal_target_enter(struct journal *journal, struct slice key, uint16_t *ret_target,
-                                          struct err *reterr)
+                                          bool *ret_entered, struct err *reterr)
 {
         struct journal_targets *targets = &journal->targets;
         uint32_t count = atomic_load_explicit(&targets->count, memory_order_relaxed);
@@ -315,7 +315,8 @@ static enum err_code journal_target_enter(struct journal *journal, struct slice 
                 struct journal_target_entry *entry = journal_target_entry(targets, number);
                 if (!slice_equal(slice_of(entry->key, entry->key_bytes), key))
                         continue;
-                if (atomic_load_explicit(&entry->retired, memory_order_relaxed) != 0) {
+                *ret_entered = atomic_load_explicit(&entry->retired, memory_order_relaxed) != 0;
+                if (*ret_entered) {
                         /* First shed, then live: a kill between them leaves it retired. */
                         journal_target_shed_waiting(journal, entry);
                         JOURNAL_STEP("target-shed");
@@ -330,6 +331,7 @@ static enum err_code journal_target_enter(struct journal *journal, struct slice 
                                "start with a new journal directory",
                                SLICE_PRINTF(key), journal->directory, count);
         *ret_target = (uint16_t)count;
+        *ret_entered = true;
         return journal_targets_add(journal, key, false, reterr);
 }
 
@@ -337,15 +339,21 @@ enum err_code journal_target_register(struct journal *journal, struct slice key,
                                       struct err *reterr)
 {
         uint16_t target = 0;
+        bool entered = false;
         ASSERT(!journal->read_only);
         if (key.len == 0 || key.len > JOURNAL_TARGET_KEY_BYTES_MAX || memchr(key.ptr, 0, key.len) != NULL)
                 return err_set(reterr, ERR_NAME,
                                "a delivery target's key has 1 to %u bytes and no NUL; this one has %zu",
                                JOURNAL_TARGET_KEY_BYTES_MAX, key.len);
         (void)pthread_mutex_lock(&journal->targets.mutex); /* cannot fail: a plain mutex, never taken twice */
-        enum err_code code = journal_target_enter(journal, key, &target, reterr);
-        if (code == ERR_OK)
+        enum err_code code = journal_target_enter(journal, key, &target, &entered, reterr);
+        if (code == ERR_OK) {
                 code = journal_targets_sync_held(journal, reterr);
+                /* The caller does not have it: a live target that nobody owns would hold every segment. */
+                if (code != ERR_OK && entered)
+                        journal_target_set_retired(&journal->targets, journal_target_entry(&journal->targets, target),
+                                                   true);
+        }
         if (code == ERR_OK)
                 (void)journal_targets_copy(journal, NULL); /* the next maintenance tries again, and says what failed */
         (void)pthread_mutex_unlock(&journal->targets.mutex);

@@ -12,6 +12,18 @@
 
 static char directory[256];
 
+/* Syncs fail with EIO while it is set. */
+static bool syncs_fail;
+int __real_disk_sync(int fd);
+int __wrap_disk_sync(int fd);
+int __wrap_disk_sync(int fd)
+{
+        if (!syncs_fail)
+                return __real_disk_sync(fd);
+        errno = EIO;
+        return -1;
+}
+
 static void make_directory(void)
 {
         journal_files_make(directory);
@@ -395,5 +407,32 @@ Test(journal_targets, a_copy_that_is_ahead_of_the_log_balances)
         struct journal_target_state state = state_of(journal, target, &waiting);
         cr_assert_eq(state.cursor_sequence, 16);
         cr_assert_eq(waiting, 5);
+        journal_close(journal);
+}
+
+/* Whoever could not register it does not own it: it must hold nothing, and is live once that succeeds. */
+Test(journal_targets, a_register_that_could_not_be_synced_leaves_nothing_live)
+{
+        struct journal *journal = must_open(NULL);
+        struct journal_target_state state;
+        uint16_t target = 7;
+        must_register(journal, 0);
+        journal_target_retire(journal, 1);
+        syncs_fail = true;
+        cr_assert_eq(journal_target_register(journal, SLICE("sns d"), &target, NULL), ERR_SYSTEM); /* a new one */
+        cr_assert_eq(journal_target_register(journal, slice_of_text(keys[1]), &target, NULL), ERR_SYSTEM);
+        cr_assert_eq(journal_target_register(journal, slice_of_text(keys[0]), &target, NULL), ERR_SYSTEM);
+        syncs_fail = false;
+        cr_assert_eq(target, 7);
+        cr_assert(journal_target_get(journal, TARGETS, &state));
+        cr_assert(state.retired);
+        cr_assert(journal_target_get(journal, 1, &state));
+        cr_assert(state.retired, "it was before");
+        cr_assert(journal_target_get(journal, 0, &state));
+        cr_assert_not(state.retired, "it has an owner from before");
+        cr_assert_eq(journal_target_register(journal, SLICE("sns d"), &target, NULL), ERR_OK);
+        cr_assert_eq(target, TARGETS);
+        cr_assert(journal_target_get(journal, TARGETS, &state));
+        cr_assert_not(state.retired);
         journal_close(journal);
 }
