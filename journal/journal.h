@@ -76,10 +76,11 @@
  *       0 identity: u32 CRC, u16 number, u16 key bytes     64 owner's active word     128 owner's slots, 2 x 64
  *     256 shard's active word     320 shard's slots, 2 x 64     448 u32 retired     512 key, NUL-terminated
  *
- * The copy has the same format and is written with pwrite() by register, retire and maintenance, before anything is
- * recycled; only the lines that have changed. Open takes from it, line by line, the name, the cursor or the counts that
- * the targets file has lost; they are older, so some events are delivered again. Without a copy it is made anew. A
- * number that records name and neither file does is nobody's: it is reserved, and its events count as lost.
+ * The copy has the same format and is written with pwrite() by register and by maintenance, before anything is recycled
+ * (that a target is retired waits for the latter: older news makes it live again, and it is retired anew); only the
+ * lines that have changed. Open takes from it, line by line, the name, the cursor or the counts that the targets file
+ * has lost; they are older, so some events are delivered again. Without a copy it is made anew. A number that records
+ * name and neither file does is nobody's: it is reserved, and its events count as lost.
  *
  *     owner's slot: u64 version, cursor position, cursor sequence, delivered, dead-lettered, shed, expired; u32 CRC
  *     shard's slot: u64 version, accepted, sequence and position up to which it was counted; u32 CRC, u32 0; u64 lost
