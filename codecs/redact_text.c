@@ -12,7 +12,7 @@ struct redact_found {
 /* The text that addresses are looked for in. */
 struct redact_searched {
         const uint8_t *begin, *end;
-        const uint8_t *query; /* the '?' of a link that has one */
+        const uint8_t *data; /* the first '?' or '#' of a link that has one */
         enum codec_redact_kind kind;
 };
 
@@ -203,11 +203,11 @@ static bool redact_is_field(struct slice name)
         return false;
 }
 
-/* Whether a part of a link ends at this byte. In the query, '/' and '?' are data. */
+/* Whether a part of a link ends at this byte. In the query and the fragment, '/' and '?' are data. */
 static bool redact_ends_part(const struct redact_searched *text, const uint8_t *at)
 {
         if (*at == '/' || *at == '?')
-                return text->query == NULL || at <= text->query;
+                return text->data == NULL || at <= text->data;
         return *at <= ' ' || *at == '&' || *at == ';' || *at == '#';
 }
 
@@ -236,6 +236,21 @@ static const uint8_t *redact_token_begin(const uint8_t *hidden, const uint8_t *s
         return local == separator ? hidden : local;
 }
 
+/* Where a part of the path ends that only '/' divides from the sign ("/S=mueller/G=ana/@x.example"), else the sign. A
+ * host is none: "https://x.example/@ana.b" is somebody's page. */
+static const uint8_t *redact_behind_slashes(const struct redact_searched *text, const uint8_t *begin,
+                                            const uint8_t *separator)
+{
+        const uint8_t *at = separator;
+        while (at > begin && at[-1] == '/' && redact_ends_part(text, at - 1))
+                at--;
+        const uint8_t *part = at;
+        while (at < separator && part > begin && !redact_ends_part(text, part - 1))
+                part--;
+        bool is_host = part - text->begin >= 2 && part[-1] == '/' && part[-2] == '/';
+        return part == at || is_host ? separator : at;
+}
+
 /* Links hide from the beginning of the part (of the path, or the field of the query) to the sign, whatever lies
  * between, save for a well-known field's name. */
 static const uint8_t *redact_hidden_in_link(const struct redact_searched *text, const uint8_t *begin,
@@ -246,6 +261,8 @@ static const uint8_t *redact_hidden_in_link(const struct redact_searched *text, 
                 quote = redact_quote(begin, separator);
         if (quote != NULL)
                 at = quote;
+        else if (redact_has_dot(separator + 1, text->end))
+                at = redact_behind_slashes(text, begin, separator);
         while (at > begin && !redact_ends_part(text, at - 1))
                 at--;
         if (at > begin && memchr("?&;#", at[-1], 4) != NULL) {
@@ -265,25 +282,82 @@ static const uint8_t *redact_hidden_in_link(const struct redact_searched *text, 
 
 static struct redact_searched redact_searched(struct slice text, enum codec_redact_kind kind)
 {
-        return (struct redact_searched){
-                .begin = text.ptr,
-                .end = text.ptr + text.len,
-                .query = kind == CODEC_REDACT_URL && text.len > 0 ? memchr(text.ptr, '?', text.len) : NULL,
-                .kind = kind,
-        };
+        struct redact_searched searched = {.begin = text.ptr, .end = text.ptr + text.len, .kind = kind};
+        if (kind == CODEC_REDACT_URL && text.len > 0) {
+                size_t question = slice_find_byte(text, '?'), hash = slice_find_byte(text, '#');
+                size_t first = question < hash ? question : hash;
+                searched.data = first < text.len ? text.ptr + first : NULL;
+        }
+        return searched;
+}
+
+/* Whether a quote, spelled anyhow, stands in [from, to). */
+static bool redact_has_quote(const uint8_t *from, const uint8_t *to)
+{
+        size_t bytes;
+        for (; from < to; from += bytes)
+                if (redact_spelled(from, to, &bytes) == '"')
+                        return true;
+        return false;
+}
+
+/* The sign that ends a local part whose quotes hold an earlier sign ("ana@b"@x, "ana@b".c@x); NULL: none near. Looks
+ * from *looked on, which is within the quotes, and sets it to where it need not look again. */
+#define REDACT_QUOTED_BYTES 256
+static const uint8_t *redact_sign_behind_quote(const uint8_t *sign, const uint8_t *end, const uint8_t **looked)
+{
+        const uint8_t *limit = end - sign < REDACT_QUOTED_BYTES ? end : sign + REDACT_QUOTED_BYTES;
+        const uint8_t *at = *looked > sign ? *looked : sign;
+        bool is_quoted = true;
+        uint8_t before = '\0';
+        for (size_t bytes; at < limit; at += bytes) {
+                uint8_t byte = redact_spelled(at, end, &bytes);
+                if (is_quoted) {
+                        *looked = at;
+                        if (before == '\\')
+                                byte = ' '; /* escaped, whatever it is */
+                        is_quoted = byte != '"';
+                } else if (redact_sign_bytes(at, end) > 0) {
+                        return at;
+                } else if (byte == '"' && before == '.') {
+                        is_quoted = true;
+                } else if (before == '"' ? byte != '.' : !redact_is_local(byte)) {
+                        return NULL;
+                }
+                before = byte;
+        }
+        return NULL;
+}
+
+static void redact_local(const struct redact_searched *text, const uint8_t *begin, struct redact_found *found)
+{
+        if (text->kind == CODEC_REDACT_URL)
+                found->hidden = redact_hidden_in_link(text, begin, found->separator, &found->local);
+        else
+                found->hidden = found->local = redact_local_in_text(begin, found->separator);
 }
 
 /* The first address behind `begin`, where the one before it ended. */
 static bool redact_find(const struct redact_searched *text, const uint8_t *begin, struct redact_found *ret_found)
 {
         const uint8_t *end = text->end;
+        const uint8_t *looked = begin;
+        bool has_quote = false;
         size_t bytes;
         for (const uint8_t *from = begin, *sign; (sign = redact_sign(from, end, &bytes)) != NULL; from = sign + bytes) {
                 struct redact_found found = {.separator = sign};
-                if (text->kind == CODEC_REDACT_URL)
-                        found.hidden = redact_hidden_in_link(text, begin, sign, &found.local);
-                else
-                        found.hidden = found.local = redact_local_in_text(begin, sign);
+                redact_local(text, begin, &found);
+                has_quote = has_quote || redact_has_quote(from, sign);
+                const uint8_t *later = has_quote ? redact_sign_behind_quote(sign, end, &looked) : NULL;
+                if (later != NULL) {
+                        struct redact_found quoted = {.separator = later};
+                        redact_local(text, begin, &quoted);
+                        if (quoted.hidden <= found.hidden) {
+                                found = quoted;
+                                sign = later;
+                                bytes = redact_sign_bytes(later, end);
+                        }
+                }
                 if (found.hidden == sign)
                         continue; /* "@home" */
                 found.domain = sign + bytes;
@@ -368,6 +442,20 @@ static uint8_t *redact_addresses(const struct codec_redaction *redaction, struct
         return from < end ? json_text_any(out, at, redact_span(from, end), readable) : at;
 }
 
+/* Whether the '>' belongs to a local part: in its quotes ("ana<b>"@x), or directly before the sign. */
+static bool redact_is_within(struct slice text, const uint8_t *close)
+{
+        const uint8_t *end = text.ptr + text.len;
+        bool is_quoted = false;
+        for (const uint8_t *at = text.ptr; at < close; at++) {
+                if (*at == '\\' && is_quoted)
+                        at++;
+                else if (*at == '"')
+                        is_quoted = !is_quoted;
+        }
+        return (close + 1 < end && close[1] == '@') || (is_quoted && memchr(close, '@', (size_t)(end - close)) != NULL);
+}
+
 uint8_t *redact_text(const struct codec_redaction *redaction, struct json_out *out, uint8_t *at, struct slice text,
                      enum codec_redact_kind kind, uint32_t *tokens_left, const uint8_t *readable)
 {
@@ -381,8 +469,11 @@ uint8_t *redact_text(const struct codec_redaction *redaction, struct json_out *o
         /* "Name <address>": the name may be an address, too. */
         const uint8_t *close = memrchr(text.ptr, '>', text.len);
         const uint8_t *open = close == NULL ? NULL : memrchr(text.ptr, '<', (size_t)(close - text.ptr));
+        if (open != NULL && redact_is_within(text, close))
+                return redact_whole(redaction, out, at, address, tokens_left, readable);
         if (open == NULL) {
-                bool is_list = slice_find_byte(address, ',') < address.len && redact_has_address(address);
+                bool is_list = slice_find_byte(address, ',') < address.len &&
+                               slice_find(address, SLICE("\\,")) == address.len && redact_has_address(address);
                 return is_list ? redact_addresses(redaction, out, at, text, CODEC_REDACT_TEXT, tokens_left, readable)
                                : redact_whole(redaction, out, at, address, tokens_left, readable);
         }
