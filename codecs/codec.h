@@ -49,7 +49,7 @@ size_t codec_event_size_max(const struct sendring_event *event);
 void codec_event_init(struct sendring_event *event, enum sendring_event_type type);
 /* Checks every field (required ones present, list sizes, tag names and values, times in years 1970-9999, enumerations
  * left open) and writes the event. ERR_TOO_BIG when `out_bytes` is short; ERR_MISSING, ERR_NAME, ERR_RANGE, ERR_TYPE
- * with a sentence in *reterr that names the field ("mail.tags[3].name: ..."; SES's own text where aws-facts 2.3 has
+ * with a sentence in *reterr that names the field ("mail.tags[3].name: ..."; SES's own text where it has
  * one). Headers beyond 10 KB are cut, whole headers from the end, and headersTruncated is set. Bytes of `out` behind
  * *ret_bytes may hold garbage; `out` is garbage on failure. ERR_VERSION: event->size is smaller than any header's. */
 enum err_code codec_event_encode(const struct sendring_event *event, uint8_t *out, size_t out_bytes, size_t *ret_bytes,
@@ -122,10 +122,10 @@ struct codec_json_options {
         bool event_id; /* for the caller, who knows the event's place: codec_json_add_event_id() behind the encoding */
 };
 
-/* Writes the event as SES publishes it: compact, member order per type (aws-facts 1.2-1.7), auto-tags, ms timestamps,
- * no newline. `view` must come from codec_view_decode() over the same, unchanged bytes (the journal's copy: trusted
- * then). Returns the bytes written, or 0 when `out_bytes` is short. codec_json_size_max() is a safe bound for
- * `out_bytes`. */
+/* Writes the event as SES publishes it: compact, member order per type (SES developer guide, "Contents of event data
+ * that Amazon SES publishes"), auto-tags, ms timestamps, no newline. `view` must come from codec_view_decode() over the
+ * same, unchanged bytes (the journal's copy: trusted then). Returns the bytes written, or 0 when `out_bytes` is short.
+ * codec_json_size_max() is a safe bound for `out_bytes`. */
 size_t codec_json_encode(const struct codec_view *view, const struct codec_json_options *options, uint8_t *out,
                          size_t out_bytes);
 size_t codec_json_size_max(const struct codec_view *view, const struct codec_json_options *options);
@@ -267,7 +267,7 @@ void codec_hex_write(struct slice bytes, char *out); /* lower case, 2 * len char
 /* ---------------------------------------------------------------------------------------------- helpers for producers
  */
 
-/* Checks one message tag by aws-facts 2.2-2.3; SES's own sentence in *reterr. */
+/* Checks one message tag by the SES API reference (MessageTag); SES's own sentence in *reterr. */
 enum err_code codec_tag_check(struct slice name, struct slice value, struct err *reterr);
 /* "a=b, c=d": see sendring_parse_message_tags(). */
 enum err_code codec_message_tags_parse(struct slice header, struct sendring_pair *items, size_t items_max,

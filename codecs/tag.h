@@ -1,4 +1,5 @@
-/* Message tags by aws-facts 2.2 and 2.3: which bytes names and values may hold. Shared by producer and router side. */
+/* Message tags by the SES API reference (MessageTag): which bytes names and values may hold. Shared by producer and
+ * router side. */
 #ifndef SENDRING_CODECS_TAG_H
 #define SENDRING_CODECS_TAG_H
 

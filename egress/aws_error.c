@@ -18,7 +18,7 @@ static const struct {
         const char *name;
         enum err_code code;
 } aws_error_names[] = {
-        /* Throttling: aws-facts 7, the SDKs' list. */
+        /* Throttling: the SDKs' list (SDKs reference guide, "Retry behavior"). */
         {"Throttling", ERR_THROTTLED},
         {"ThrottlingException", ERR_THROTTLED},
         {"ThrottledException", ERR_THROTTLED},

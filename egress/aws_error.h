@@ -1,6 +1,7 @@
 /* What an AWS JSON service means by an answer that is not 2xx. Pure, allocation-free; hostile bodies are fine.
  *
- * The name decides before the status (aws-facts 5.0, 5.1, 7). It comes from x-amzn-ErrorType, else from the body's
+ * The name decides before the status (Firehose API reference, PutRecordBatch and "Common Errors"). It comes from
+ * x-amzn-ErrorType, else from the body's
  * "__type" or "code". An HTML page of a front end, an empty body and an unknown name are judged by status alone. */
 #ifndef SENDRING_EGRESS_AWS_ERROR_H
 #define SENDRING_EGRESS_AWS_ERROR_H

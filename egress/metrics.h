@@ -1,6 +1,6 @@
-/* Counting events for CloudWatch: dimensions are resolved as SES does (aws-facts 3.2), and each roll-up's combination
- * of values in each period is a series with a count. A table holds what was counted since it was last cleared, which
- * may be several periods of a backlog: the period is part of a series.
+/* Counting events for CloudWatch: dimensions are resolved as SES does (its developer guide, "Set up a CloudWatch event
+ * destination"), and each roll-up's combination of values in each period is a series with a count. A table holds what
+ * was counted since it was last cleared, which may be several periods of a backlog: the period is part of a series.
  *
  * A dimension's value is the first of the tag, header or link tag of its name, or its default when there is none or it
  * is empty. Values that CloudWatch would not take (header values: what SES does not take) leave the event out of every

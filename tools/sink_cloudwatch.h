@@ -7,8 +7,8 @@
  *                       with metric, dimensions, timestamp (s), SampleCount and Sum of each datum. A line that a kill
  * has cut has no newline; the next sink cuts it off, and a report does not read it.
  *
- * Limits: aws-facts and API_PutMetricData.html; the 1 MB of a call are applied to the body before gzip, the strictest
- * reading. Uses the general JSON library, and memory as it needs it. */
+ * Limits: CloudWatch API reference, PutMetricData; the 1 MB of a call are applied to the body before gzip, the
+ * strictest reading. Uses the general JSON library, and memory as it needs it. */
 #ifndef SENDRING_TOOLS_SINK_CLOUDWATCH_H
 #define SENDRING_TOOLS_SINK_CLOUDWATCH_H
 

@@ -1,4 +1,5 @@
-/* The ten events of aws-facts 1.7, filled in as a producer would: what the golden files in tests/data/events/ hold. */
+/* The ten events of the SES developer guide's examples, filled in as a producer would: what the golden files in
+ * tests/data/events/ hold. */
 #ifndef SENDRING_TESTS_CODEC_EVENTS_H
 #define SENDRING_TESTS_CODEC_EVENTS_H
 

@@ -1,6 +1,6 @@
-/* Every field of aws-facts 1.3 and 1.4, one row each: its place in the C API and its place in the published record. A
- * field that gets lost between the two, a member of the record that no row names, and a member of the C API that no row
- * covers, all fail here. */
+/* Every field of the SES developer guide's "Contents of event data that Amazon SES publishes", one row each: its place
+ * in the C API and its place in the published record. A field that gets lost between the two, a member of the record
+ * that no row names, and a member of the C API that no row covers, all fail here. */
 #include "codecs/codec.h"
 #include "tests/support/codec_events.h"
 

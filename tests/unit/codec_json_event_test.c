@@ -1,4 +1,4 @@
-/* Events as JSON: byte for byte the records of aws-facts 1.7 for all ten types; jansson judges the rest. */
+/* Events as JSON: byte for byte the records of tests/data/events/ for all ten types; jansson judges the rest. */
 #include "base/random.h"
 #include "codecs/codec.h"
 #include "tests/support/codec_events.h"
@@ -51,7 +51,8 @@ Test(codec_json_event, every_type_equals_its_golden_file)
 
 /* ---------------------------------------------------------------------------------------------- every field */
 
-/* Every member of aws-facts 1.3 and 1.4 that a producer may give, by its path in the record. */
+/* Every member of the SES developer guide's "Contents of event data that Amazon SES publishes" that a producer may
+ * give, by its path in the record. */
 struct field_case {
         enum sendring_event_type type;
         const char *path; /* members and indexes between dots */

@@ -590,7 +590,7 @@ Test(codec_tag, message_ids_have_the_shape_of_ses)
 Test(codec_tag, event_types_are_known_by_their_spellings)
 {
         static const char *const spellings[10][5] = {
-                /* aws-facts 1.1: record, SESv2, v1 and CloudFormation, CloudWatch, EventBridge */
+                /* record, SESv2, v1 and CloudFormation, CloudWatch, EventBridge */
                 {"Send", "SEND", "send", "Send", "Email Sent"},
                 {"Rendering Failure", "RENDERING_FAILURE", "renderingFailure", "RenderingFailure",
                  "Email Rendering Failed"},
