@@ -315,6 +315,7 @@ void journal_target_shed_waiting(struct journal *journal, struct journal_target_
 /* After the slots were chosen, before anything is written. */
 struct journal_target_recovery {
         bool owner_lost, shard_lost;
+        bool owner_stale;                        /* lost, or not the newest: it may have settled more */
         bool disowned;                           /* nobody knows its name any more: what waits for it is lost */
         uint64_t cursor_position, upto_sequence; /* copies, for the scan */
         uint64_t cursor_sequence;

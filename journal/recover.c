@@ -218,6 +218,7 @@ static enum err_code recover_list(struct recover *recover)
                 code = recover_identify(recover, &file);
                 if (code == ERR_CORRUPT || (code != ERR_OK && journal->read_only) || recover_is_unreadable(code)) {
                         recover->recovery->unreadable_segments += code != ERR_CORRUPT;
+                        recover->is_incomplete = true;
                         if (!journal->read_only)
                                 recover_quarantine_move(recover, &file);
                         code = ERR_OK;
@@ -249,6 +250,7 @@ static enum err_code recover_list(struct recover *recover)
                 const struct recover_file *before = kept == 0 ? NULL : &recover->files[kept - 1];
                 if (before != NULL && recover->files[i].header.base_position <
                                               before->header.base_position + before->header.segment_bytes) {
+                        recover->is_incomplete |= recover->files[i].base_sequence != 0;
                         if (!journal->read_only)
                                 recover_quarantine_move(recover, &recover->files[i]);
                         continue;
@@ -307,6 +309,7 @@ static enum err_code recover_load(struct recover *recover, size_t index)
         if (code != ERR_OK || recover_read(recover, fd, recover->bytes, bytes, 0) != ERR_OK) {
                 memset(recover->bytes, 0, bytes);
                 recover->recovery->unreadable_segments++;
+                recover->is_incomplete = true;
         }
         if (code == ERR_OK)
                 (void)disk_close(fd); /* read only */

@@ -36,6 +36,7 @@ struct recover {
         struct err *reterr;
         uint32_t naps;
         uint64_t skipped_pages;     /* that could not be read, so far */
+        bool is_incomplete;         /* files of the log were moved away, or cannot be read */
         uint32_t quarantine_copies; /* by this open */
 };
 

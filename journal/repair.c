@@ -100,6 +100,7 @@ enum err_code recover_targets(struct recover *recover, uint64_t oldest, uint64_t
 {
         struct journal *journal = recover->journal;
         uint32_t count = journal_targets_count(journal);
+        uint64_t missing = 0; /* sequences before the log that a cursor has not passed */
         for (uint32_t number = 0; number < count; number++) {
                 struct journal_target_entry *entry = journal_target_entry(&journal->targets, number);
                 const struct journal_target_recovery *found = &journal->target_recovery[number];
@@ -124,16 +125,24 @@ enum err_code recover_targets(struct recover *recover, uint64_t oldest, uint64_t
                         changed_owner = true;
                 }
                 bool behind = owner.position < oldest;
+                uint64_t before = 0;
                 if (behind) {
-                        /* Usually an idle cursor at the end of a segment that was recycled. */
+                        /* Usually an idle cursor at the end of a segment that was recycled: it has settled what there
+                         * was. */
+                        before = oldest_sequence > owner.sequence ? oldest_sequence - owner.sequence : 0;
                         owner.position = oldest;
                         if (owner.sequence < oldest_sequence)
                                 owner.sequence = oldest_sequence;
                         changed_owner = true;
                 }
                 uint64_t known = journal_owner_slot_settled(&owner) + found->found_waiting;
-                if (!found->shard_lost && shard.accepted > known && (behind || found->owner_lost)) {
-                        /* Only settled events are recycled; what became of them is not known any more. */
+                /* Only what is settled is recycled, and with durability host not before the cursors are on the disk. So
+                 * a cursor that is behind, or lost, is an old one, and the log has gone on without it. But for those
+                 * files that were taken from the log: nobody knows whether their events were settled. */
+                bool stale = found->owner_stale || (behind && journal->durability != JOURNAL_DURABILITY_HOST);
+                if (!found->shard_lost && shard.accepted > known && stale && (behind || found->owner_lost) &&
+                    !recover->is_incomplete) {
+                        /* What became of them is not known any more. */
                         owner.delivered += shard.accepted - known;
                         rebuilt = true;
                         changed_owner = true;
@@ -143,6 +152,7 @@ enum err_code recover_targets(struct recover *recover, uint64_t oldest, uint64_t
                         if (!found->shard_lost && shard.accepted > known) {
                                 shard.lost += shard.accepted - known;
                                 recover->recovery->lost_events += shard.accepted - known;
+                                missing = before > missing ? before : missing;
                         }
                         shard.accepted = known;
                         changed_shard = true;
@@ -174,6 +184,7 @@ enum err_code recover_targets(struct recover *recover, uint64_t oldest, uint64_t
                 }
                 recover->recovery->targets_rebuilt += rebuilt;
         }
+        recover->recovery->lost_records += missing;
         enum err_code code = journal_targets_reserve_numbers(journal, recover->routes_end, recover->reterr);
         for (uint32_t number = count; number < recover->routes_end && code == ERR_OK; number++) {
                 struct journal_target_entry *entry = journal_target_entry(&journal->targets, number);

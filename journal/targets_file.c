@@ -290,7 +290,9 @@ static void journal_target_choose(struct journal *journal, struct journal_target
                                       memory_order_relaxed);
                 found->owner_lost = false;
                 from_copy = true;
+                repaired = true;
         }
+        found->owner_stale = found->owner_lost || repaired;
         found->shard_lost = !journal_shard_slot_choose(entry, &shard_repaired);
         if (found->shard_lost && copy != NULL && journal_shard_slot_choose(copy, &unused)) {
                 memcpy(entry->shard_slots, copy->shard_slots, sizeof(entry->shard_slots));

@@ -678,6 +678,8 @@ Test(journal_disk, segments_that_could_not_be_read_are_never_removed)
         cr_assert_eq(recovery.quarantined_segments, segments);
         cr_assert_eq(recovery.quarantine_removed, 0);
         cr_assert_eq(journal_files_count(quarantine, ".kept", NULL), segments);
+        cr_assert_eq(recovery.lost_events, 20 * MIB / MEAN);
+        cr_assert_eq(recovery.lost_records, 20 * MIB / MEAN);
         append(journal, 10);
         journal_close(journal);
         /* Others of the same numbers do not take their places, and the bound of what may go does not concern them. */
@@ -690,6 +692,53 @@ Test(journal_disk, segments_that_could_not_be_read_are_never_removed)
         cr_assert_eq(recovery.records, 10);
         journal_close(journal);
         cr_assert_eq(journal_files_count(quarantine, ".kept", NULL), segments);
+}
+
+/* The oldest segments are gone, by recovery's hand or another's, and nobody had settled their events. */
+static void must_be_lost(enum journal_durability durability, bool removed)
+{
+        const uint64_t written = 5 * MIB / MEAN;
+        struct journal_recovery recovery;
+        struct journal_target_state state;
+        uint64_t waiting = 0;
+        struct journal *journal = must_open(durability, NULL);
+        append(journal, written);
+        journal_close(journal);
+        for (unsigned i = 0; i < 2; i++) {
+                const uint8_t zeros[4096] = {0};
+                char path[400];
+                (void)snprintf(path, sizeof(path), "%s/%016x.segment", directory, i);
+                if (removed) {
+                        cr_assert_eq(unlink(path), 0);
+                        continue;
+                }
+                int fd = open(path, O_RDWR | O_CLOEXEC);
+                cr_assert_eq(pwrite(fd, zeros, sizeof(zeros), 0), (ssize_t)sizeof(zeros));
+                cr_assert_eq(pwrite(fd, zeros, sizeof(zeros), MIB - 4096), (ssize_t)sizeof(zeros));
+                (void)close(fd);
+        }
+        journal = must_open(durability, &recovery);
+        cr_assert_eq(journal_target_audit(journal, 0, &state, &waiting, NULL), ERR_OK);
+        cr_assert_lt(waiting, written);
+        cr_assert_eq(state.accepted, waiting);
+        cr_assert_eq(state.delivered, 0, "%llu", (unsigned long long)state.delivered);
+        cr_assert_eq(state.lost, written - waiting);
+        cr_assert_eq(recovery.lost_events, written - waiting);
+        cr_assert_eq(recovery.lost_records, written - waiting);
+        journal_close(journal);
+        journal = must_open(durability, &recovery);
+        cr_assert_eq(recovery.lost_events + recovery.lost_records, 0, "once is enough");
+        journal_close(journal);
+}
+
+Test(journal_disk, segments_that_were_moved_away_are_lost_not_delivered)
+{
+        must_be_lost(JOURNAL_DURABILITY_PROCESS, false);
+}
+
+Test(journal_disk, segments_that_somebody_removed_are_lost_not_delivered)
+{
+        must_be_lost(JOURNAL_DURABILITY_HOST, true);
 }
 
 /* What the operator must mend is said, with the path. */
