@@ -76,7 +76,8 @@ struct router {
         uint32_t kept_count;
         uint64_t resume_again_ns; /* not 0: a target of an earlier plan could not be resumed */
         bool reload_wanted;
-        uint64_t lost_bytes; /* that lanes still held when the service ended */
+        uint64_t heap_again_ns; /* when its size is told again */
+        uint64_t lost_bytes;    /* that lanes still held when the service ended */
         struct router_target *targets;
         uint32_t targets_count, targets_room;
         struct log_gate targets_gate, unparsed_gate;
