@@ -404,6 +404,10 @@ void journal_target_advance(struct journal *journal, uint16_t target, uint64_t p
         journal_owner_slot_read(entry, &owner);
         ASSERT(position >= owner.position);
         ASSERT(position <= journal_committed_position(journal));
+        /* An idle owner stands where it stood: nothing is written, in the copy neither. */
+        if (position == owner.position && sequence == owner.sequence && settled->delivered == 0 &&
+            settled->dead_lettered == 0 && settled->shed == 0 && settled->expired == 0)
+                return;
         owner.position = position;
         owner.sequence = sequence;
         owner.delivered += settled->delivered;

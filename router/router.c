@@ -21,7 +21,9 @@
 #define ROUTER_EXIT_CONFIG 78
 /* How long a drain of the lanes may take at least: the disk that makes it slow may be slow, drain_seconds or not. */
 #define ROUTER_LANES_DRAIN_NS_MIN (5 * CLOCK_NS_PER_S)
-#define ROUTER_HEAP_AGAIN_NS      (5 * CLOCK_NS_PER_S)
+/* The heap is asked rarely: it walks through all of its arenas, some milliseconds of a core that is idle else. */
+#define ROUTER_HEAP_AGAIN_NS    (60 * CLOCK_NS_PER_S)
+#define ROUTER_HEAP_RELOADED_NS CLOCK_NS_PER_S /* after a reload was asked for */
 
 /* Each process once a minute, however often it comes back; and no more of them than there are places. */
 static void router_tell_culprit(struct router *router, const struct ring_lane *lane)
@@ -88,7 +90,6 @@ static void router_tick(struct router *router)
         counter_set(router->own_counters, COUNTER_lanes_refused, stats.refused);
         counter_set(router->own_counters, COUNTER_lanes_closed, stats.closed);
         counter_set(router->own_counters, COUNTER_lanes_now, stats.lanes_now);
-        /* The heap is asked rarely: it walks through all of its arenas, 1 to 3 ms. */
         uint64_t now_ns = clock_monotonic_ns();
         if (now_ns >= router->heap_again_ns) {
                 router->heap_again_ns = now_ns + ROUTER_HEAP_AGAIN_NS;
@@ -110,6 +111,7 @@ static bool router_signals(struct router *router)
                         if (!router->reload_wanted) /* a storm of them is one */
                                 log_info("reload asked for", "%s", "");
                         router->reload_wanted = true;
+                        router->heap_again_ns = clock_monotonic_ns() + ROUTER_HEAP_RELOADED_NS;
                         /* Whatever was mended: credentials as well, and what parked targets wait for. */
                         if (router_uses_credentials(router))
                                 atomic_store_explicit(&router->credentials.refresh_wanted, true,

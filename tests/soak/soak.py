@@ -27,7 +27,7 @@ import harness  # noqa: E402
 # What it has taken from the heap is counted to the byte (ALLOCATOR: what jemalloc would keep at hand for each thread would count as
 # taken), but OpenSSL's part comes and goes with each connection: it is counted when there is none, in short outages.
 HEAP_BYTES = 4 << 10
-CENSUS_DOWN_S, CENSUS_LOOKS = 3.5, 2
+CENSUS_DOWN_S, CENSUS_LOOKS = 3.5, 3
 ALLOCATOR = {"MALLOC_CONF": "tcache:false"}
 ANONYMOUS_FACTOR, ANONYMOUS_KIB = 1.01, 512
 KEEPER_KIB = 256
@@ -129,7 +129,8 @@ class Weather(threading.Thread):
         self.ending.wait(CENSUS_DOWN_S)
         looks = []
         for _ in range(CENSUS_LOOKS):
-            self.ending.wait(5.3)  # the router counts every 5 s
+            self.reload()  # the router counts 1 s after it
+            self.ending.wait(1.6)
             looks.append(self.stack.stat()["counters"]["control_heap_bytes"])
         self.stack.tell_sink("set down off")
         if not self.ending.is_set():

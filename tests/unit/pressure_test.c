@@ -196,8 +196,15 @@ Test(pressure, other_trouble_does_not_hide_that_there_is_no_room, .timeout = 60)
         cr_assert_eq(truncate(path, 0), 0);
         struct journal_target_state state;
         cr_assert(journal_target_get(router.journals[0], 0, &state));
-        journal_target_advance(router.journals[0], 0, state.cursor_position, state.cursor_sequence,
-                               &(struct journal_settled){0}); /* the store finds out */
+        struct journal_reader *reader = NULL;
+        struct journal_record record;
+        cr_assert_eq(journal_reader_create(router.journals[0], &reader, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(
+                journal_read(reader, state.cursor_position, journal_committed_position(router.journals[0]), &record),
+                ERR_OK);
+        journal_target_advance(router.journals[0], 0, record.next_position, record.sequence + 1,
+                               &(struct journal_settled){.delivered = 1}); /* the store finds out */
+        journal_reader_free(reader);
         cr_assert_eq(router_maintain(&router, 0, &relief, &err), ERR_CORRUPT, "%s", err.text);
         cr_assert_eq(relief, ROUTER_RELIEF_COMES);
         cr_assert(journal_shed_pending(router.journals[1]));
