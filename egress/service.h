@@ -1,5 +1,6 @@
 /* A service as a table: what a target asks of Firehose, of a file, of CloudWatch. egress/target.c has what they share:
- * the life of a target, batches and their order, cursors, back-off. Inside egress/ only.
+ * the life of a target, building batches and sending them in order; target_batches.c what becomes of them, cursors and
+ * back-off. Inside egress/ only.
  *
  * A service fills a batch event by event, finishes it, and sends it. When the answer is there it says one of
  *
@@ -70,6 +71,12 @@ extern const struct egress_service egress_service_firehose, egress_service_file,
 
 /* ---- target.c */
 
+/* For create: a batch of before, READY, that the service fills in: shard[], events. The places of the target must be
+ * moved behind it. */
+struct egress_batch *egress_target_restore_batch(struct egress_target *target);
+
+/* ---- target_batches.c */
+
 /* Adds to a word of the target's row: this thread is its only writer. */
 void egress_target_row_add(_Atomic uint64_t *word, uint64_t amount);
 
@@ -89,9 +96,6 @@ void egress_target_batch_refused(struct egress_target *target, struct egress_bat
                                  uint32_t refused, bool throttled, const char *first_error);
 /* The events stay where they are. */
 void egress_target_batch_failed(struct egress_target *target, enum err_code code, const char *text);
-/* For create: a batch of before, READY, that the service fills in: shard[], events. The places of the target must be
- * moved behind it. */
-struct egress_batch *egress_target_restore_batch(struct egress_target *target);
 
 /* ---- target_http.c: AWS services */
 

@@ -13,7 +13,6 @@
 
 #include <inttypes.h>
 
-#define SHED_LOG_INTERVAL_NS (30 * CLOCK_NS_PER_S)
 /* How often it is looked at while something is to be waited for. */
 #define SHED_LOOK_NS (5 * CLOCK_NS_PER_MS)
 /* A target that works, and is behind all the same, has so long to come near; one that has shed within SHED_KNOWN_NS is
@@ -35,7 +34,7 @@ void egress_target_tell_shed(struct egress_target *target)
         uint64_t untold = 0, repeats = 0;
         for (uint32_t slot = 1; slot < worker->slots_count; slot++)
                 untold += target->shed_untold[slot];
-        if (untold == 0 || !log_gate_open(&target->shed_gate, worker->now_ns, SHED_LOG_INTERVAL_NS, &repeats))
+        if (untold == 0 || !log_gate_open(&target->shed_gate, worker->now_ns, EGRESS_LOG_INTERVAL_NS, &repeats))
                 return;
         for (uint32_t slot = 1; slot < worker->slots_count; slot++) {
                 if (target->shed_untold[slot] == 0)

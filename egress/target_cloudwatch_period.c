@@ -47,8 +47,9 @@ static bool cloudwatch_counted_these(const struct egress_target *target, uint32_
 {
         const struct journal_settled *settled = &place->settled;
         uint64_t count = 0;
-        enum err_code code = journal_target_count_before(target->worker->options.journals[shard],
-                                                         target->numbers[shard], place->end_position, &count, NULL);
+        enum err_code code =
+                journal_target_count_before(target->worker->options.journals[shard], target->numbers[shard],
+                                            place->end_position, &count, NULL, NULL);
         /* Where it cannot be counted now, the period is believed: a kill leaves the log as it was. */
         return code != ERR_OK ||
                count == settled->delivered + settled->dead_lettered + settled->shed + settled->expired;

@@ -1,9 +1,10 @@
-/* What egress/worker.c (the thread and its feeds), egress/target.c (batches, order, cursors) and the services' files
- * share. Inside egress/ only. */
+/* What egress/worker.c (the thread and its feeds), egress/target.c and target_batches.c (batches, order, cursors)
+ * and the services' files share. Inside egress/ only. */
 #ifndef SENDRING_EGRESS_WORKER_INTERNAL_H
 #define SENDRING_EGRESS_WORKER_INTERNAL_H
 
 #include "base/arena.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "codecs/codec.h"
@@ -23,6 +24,8 @@ struct egress_range {
 };
 #define EGRESS_FEED_RANGES  4096u /* a power of two; one range a lane visit, merged when the ring is full */
 #define EGRESS_INBOX_ORDERS 8192u /* every target added and removed before the worker looks */
+/* What goes wrong again and again is told so often of each target. */
+#define EGRESS_LOG_INTERVAL_NS (30 * CLOCK_NS_PER_S)
 
 enum egress_order_kind { EGRESS_ORDER_ADD = 1, EGRESS_ORDER_REMOVE = 2 };
 struct egress_order {
@@ -152,10 +155,6 @@ bool egress_target_has_room(const struct egress_target *target, uint32_t shard);
 /* Finishes lingering batches, sends what may be sent, moves cursors. Returns when it wants to be called again
  * (monotonic ns, UINT64_MAX: on the next event). */
 uint64_t egress_target_turn(struct egress_target *target);
-/* Moves the cursors over settled batches: those before which none is unsettled that has events of the same log. */
-void egress_target_settle(struct egress_target *target);
-/* Takes a batch out of the queue, wherever it stands, and frees it. */
-void egress_target_unqueue(struct egress_target *target, struct egress_batch *batch);
 /* Nothing building, queued or lagging. */
 bool egress_target_is_idle(const struct egress_target *target);
 /* Moves idle cursors over what was looked at; retires removed targets that are through. */
@@ -163,6 +162,13 @@ void egress_target_tick(struct egress_target *target);
 /* Closes connections and the file; true when nothing is submitted any more. */
 bool egress_target_stop(struct egress_target *target);
 void egress_target_activate(struct egress_target *target);
+
+/* ---- target_batches.c, on the worker's thread */
+
+/* Moves the cursors over settled batches: those before which none is unsettled that has events of the same log. */
+void egress_target_settle(struct egress_target *target);
+/* Takes a batch out of the queue, wherever it stands, and frees it. */
+void egress_target_unqueue(struct egress_target *target, struct egress_batch *batch);
 
 /* ---- shed.c: logs that are given up, on the worker's thread */
 

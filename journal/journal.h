@@ -290,9 +290,10 @@ enum err_code journal_targets_make_durable(struct journal *journal, struct err *
  * accepted_position: the equation above must hold exactly. Cold; any thread; own mappings. `ret_state` may be NULL. */
 enum err_code journal_target_audit(struct journal *journal, uint16_t target, struct journal_target_state *ret_state,
                                    uint64_t *ret_waiting, struct err *reterr);
-/* Of what waits for the target, what lies before `position` (of a record, or of the end). As the audit. */
+/* Of what waits for the target, what lies before `position` (of a record, or of the end). As the audit. *ret_sequence:
+ * of the first record behind it; may be NULL. */
 enum err_code journal_target_count_before(struct journal *journal, uint16_t target, uint64_t position,
-                                          uint64_t *ret_count, struct err *reterr);
+                                          uint64_t *ret_count, uint64_t *ret_sequence, struct err *reterr);
 /* The waiting count alone; UINT64_MAX and *reterr when it cannot be counted. */
 uint64_t journal_target_count_waiting(struct journal *journal, uint16_t target, struct err *reterr);
 

@@ -308,9 +308,10 @@ void journal_reader_free(struct journal_reader *reader)
 
 /* ERR_NOT_FOUND: the cursor moved on and the segment was recycled meanwhile. */
 static enum err_code journal_count_between(struct journal_reader *reader, uint16_t target,
-                                           const struct journal_target_state *state, uint64_t *ret_waiting)
+                                           const struct journal_target_state *state, uint64_t *ret_waiting,
+                                           uint64_t *ret_sequence)
 {
-        uint64_t waiting = 0;
+        uint64_t waiting = 0, sequence = state->cursor_sequence;
         uint64_t position = state->cursor_position;
         for (;;) {
                 struct journal_record record = {.next_position = position};
@@ -324,8 +325,11 @@ static enum err_code journal_count_between(struct journal_reader *reader, uint16
                         continue; /* it does not wait any more, it is lost: the equation says so */
                 for (unsigned i = 0; i < record.entry.routes_count; i++)
                         waiting += record.entry.routes[i] == target;
+                sequence = record.sequence + 1;
         }
         *ret_waiting = waiting;
+        if (ret_sequence != NULL)
+                *ret_sequence = sequence;
         return ERR_OK;
 }
 
@@ -348,7 +352,7 @@ enum err_code journal_target_audit(struct journal *journal, uint16_t target, str
                 if (state.cursor_position % JOURNAL_ALIGN_BYTES != 0)
                         return err_set(reterr, ERR_CORRUPT, "the cursor of target %u in journal %s is damaged", target,
                                        journal->directory);
-                code = journal_count_between(&reader, target, &state, ret_waiting);
+                code = journal_count_between(&reader, target, &state, ret_waiting, NULL);
                 journal_reader_rest(&reader);
                 if (code == ERR_OK) {
                         if (ret_state != NULL)
@@ -363,14 +367,14 @@ enum err_code journal_target_audit(struct journal *journal, uint16_t target, str
 }
 
 enum err_code journal_target_count_before(struct journal *journal, uint16_t target, uint64_t position,
-                                          uint64_t *ret_count, struct err *reterr)
+                                          uint64_t *ret_count, uint64_t *ret_sequence, struct err *reterr)
 {
         struct journal_reader reader = {.journal = journal};
         struct journal_target_state state;
         if (!journal_target_get(journal, target, &state))
                 return err_set(reterr, ERR_NOT_FOUND, "journal %s knows no target %u", journal->directory, target);
         state.accepted_position = position;
-        enum err_code code = journal_count_between(&reader, target, &state, ret_count);
+        enum err_code code = journal_count_between(&reader, target, &state, ret_count, ret_sequence);
         journal_reader_rest(&reader);
         if (code != ERR_OK)
                 return err_set(reterr, code, "cannot count what waits for target %u in journal %s: %s", target,

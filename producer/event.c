@@ -43,50 +43,12 @@ struct sendring_str sendring_str(const char *text)
         return sendring_strn(text, text == NULL ? 0 : strlen(text));
 }
 
-static void event_init(struct sendring_event *event, size_t size_bytes, enum sendring_event_type type)
-{
-        memset(event, 0, sizeof(*event));
-        event->size = size_bytes;
-        event->type = type;
-        event->mail.timestamp_ms = SENDRING_NO_TIME;
-        switch (type) {
-        case SENDRING_SEND:
-        case SENDRING_RENDERING_FAILURE:
-        case SENDRING_REJECT:
-                break;
-        case SENDRING_DELIVERY:
-                event->delivery.timestamp_ms = SENDRING_NO_TIME;
-                event->delivery.processing_time_millis = -1;
-                break;
-        case SENDRING_BOUNCE:
-                event->bounce.timestamp_ms = SENDRING_NO_TIME;
-                break;
-        case SENDRING_COMPLAINT:
-                event->complaint.timestamp_ms = SENDRING_NO_TIME;
-                event->complaint.arrival_date_ms = SENDRING_NO_TIME;
-                break;
-        case SENDRING_DELIVERY_DELAY:
-                event->delivery_delay.timestamp_ms = SENDRING_NO_TIME;
-                event->delivery_delay.expiration_time_ms = SENDRING_NO_TIME;
-                break;
-        case SENDRING_SUBSCRIPTION:
-                event->subscription.timestamp_ms = SENDRING_NO_TIME;
-                break;
-        case SENDRING_OPEN:
-                event->open.timestamp_ms = SENDRING_NO_TIME;
-                break;
-        case SENDRING_CLICK:
-                event->click.timestamp_ms = SENDRING_NO_TIME;
-                break;
-        }
-}
-
 void sendring_event_init_sized(struct sendring_event *event, size_t size_bytes, enum sendring_event_type type)
 {
         if (event == NULL)
                 return;
         if (size_bytes >= sizeof(*event)) {
-                event_init(event, sizeof(*event), type);
+                codec_event_init(event, type);
                 /* Members that only a newer header knows: "not given", should they ever mean something to us. */
                 memset((char *)event + sizeof(*event), 0, size_bytes - sizeof(*event));
                 event->size = size_bytes;
@@ -94,7 +56,8 @@ void sendring_event_init_sized(struct sendring_event *event, size_t size_bytes, 
         }
         /* Built against an older header: its struct is a prefix of ours. */
         struct sendring_event whole;
-        event_init(&whole, size_bytes, type);
+        codec_event_init(&whole, type);
+        whole.size = size_bytes;
         memcpy(event, &whole, size_bytes);
 }
 

@@ -106,10 +106,10 @@ void router_reload(struct router *router);
 /* Sheds for targets that nobody has yet, frees an old plan that nobody looks at any more, lets go of targets that the
  * new one does not name, frees those that are gone. */
 void router_settle_targets(struct router *router);
-/* At start: targets of earlier plans that this one does not name. What waits for them is delivered as a copy of the
- * sets says that named them; without one it can go nowhere and is shed, counted. */
-void router_resume_targets(struct router *router);
-void router_retire_unknown(struct router *router);
+/* At start, behind the workers: the plan, its targets, and those of earlier plans that it does not name. What waits for
+ * these is delivered as a copy of the sets says that named them; without one it can go nowhere and is shed, counted.
+ * Outboxes of CloudWatch targets that are none any more are removed. */
+enum err_code router_start_targets(struct router *router, struct err *reterr);
 
 /* ---- kept.c: copies of configuration-sets.yaml as it was in force; control thread */
 
@@ -126,9 +126,6 @@ enum err_code router_kept_parse(struct router *router, uint64_t number, enum rou
                                 struct arena *arena, struct slice *ret_text, struct rules_plan **ret_plan);
 /* Removes copies that no target needs any more. */
 void router_kept_forget(struct router *router);
-
-/* At start: removes the outboxes of CloudWatch targets that the plan does not name. */
-void router_sweep_outboxes(struct router *router);
 
 /* ---- helper.c: the helper thread */
 

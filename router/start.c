@@ -356,14 +356,9 @@ enum err_code router_start(struct router *router, struct err *reterr)
         if (code == ERR_OK)
                 code = router_start_workers(router, reterr);
         if (code == ERR_OK)
-                code = router_kept_open(router, reterr);
-        if (code == ERR_OK)
-                code = router_load_plan(router, &router->plan, reterr);
+                code = router_start_targets(router, reterr);
         if (code != ERR_OK)
                 return code;
-        router_resume_targets(router);
-        router_retire_unknown(router);
-        router_sweep_outboxes(router);
         if (router_uses_credentials(router))
                 router_load_credentials(router);
         /* No maintenance here: journal_open() has prepared what there is room for. A log that is full, or on a full

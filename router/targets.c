@@ -345,45 +345,6 @@ void router_reload(struct router *router)
                  rules_plan_destinations_count(plan->plan), rules_plan_targets_count(plan->plan));
 }
 
-/* Sheds for targets that nobody has yet, frees an old plan that nobody looks at any more, lets go of targets that the
- * new one does not name, frees those that are gone. */
-void router_settle_targets(struct router *router)
-{
-        router_shed_unowned(router);
-        if (router->plan_old != NULL) {
-                for (uint32_t i = 0; i < router->shards_count; i++)
-                        if (shard_plan_seen(router->shards[i]) != router->plan)
-                                return;
-                router_plan_free(router->plan_old);
-                router->plan_old = NULL;
-        }
-        for (uint32_t i = 0; i < router->targets_count;) {
-                struct router_target *target = &router->targets[i];
-                bool lost = false; /* nobody knows how to open it */
-                if (target->target == NULL && clock_monotonic_ns() >= target->again_ns)
-                        lost = !router_try_target(router, target);
-                if (!target->wanted && !target->removing && target->target != NULL)
-                        target->removing = egress_worker_remove_target(router->workers[target->worker], target->target);
-                if (lost || (target->removing && egress_target_is_gone(target->target))) {
-                        for (uint32_t shard = 0; shard < router->journals_count; shard++)
-                                journal_target_retire(router->journals[shard], target->numbers[shard]);
-                        atomic_store_explicit(&target->row->status, COUNTERS_TARGET_UNUSED, memory_order_relaxed);
-                        egress_target_free(target->target);
-                        free(target->key);
-                        router->targets[i] = router->targets[--router->targets_count];
-                        continue;
-                }
-                i++;
-        }
-        if (router->resume_again_ns != 0 && clock_monotonic_ns() >= router->resume_again_ns) {
-                router->resume_again_ns = 0;
-                router_resume_targets(router);
-                router_retire_unknown(router);
-        }
-        if (router->kept_count > 1 && router->resume_again_ns == 0)
-                router_kept_forget(router);
-}
-
 static bool router_waits_for(const struct router *router, struct slice key)
 {
         for (uint32_t shard = 0; shard < router->journals_count; shard++) {
@@ -450,7 +411,7 @@ static void router_tell_unparsed(const struct router *router, uint64_t number, e
                         log_quote(path, quoted, sizeof(quoted)), err_text(code));
 }
 
-void router_resume_targets(struct router *router)
+static void router_resume_targets(struct router *router)
 {
         uint64_t repeats = 0;
         bool tell = log_gate_open(&router->unparsed_gate, clock_monotonic_ns(), ROUTER_TARGET_TELL_NS, &repeats);
@@ -477,7 +438,7 @@ void router_resume_targets(struct router *router)
 }
 
 /* Targets of earlier plans that this one does not name: what waits for them can go nowhere. */
-void router_retire_unknown(struct router *router)
+static void router_retire_unknown(struct router *router)
 {
         if (router->resume_again_ns != 0)
                 return; /* not known yet which of them can */
@@ -504,7 +465,46 @@ void router_retire_unknown(struct router *router)
         }
 }
 
-void router_sweep_outboxes(struct router *router)
+/* Sheds for targets that nobody has yet, frees an old plan that nobody looks at any more, lets go of targets that the
+ * new one does not name, frees those that are gone. */
+void router_settle_targets(struct router *router)
+{
+        router_shed_unowned(router);
+        if (router->plan_old != NULL) {
+                for (uint32_t i = 0; i < router->shards_count; i++)
+                        if (shard_plan_seen(router->shards[i]) != router->plan)
+                                return;
+                router_plan_free(router->plan_old);
+                router->plan_old = NULL;
+        }
+        for (uint32_t i = 0; i < router->targets_count;) {
+                struct router_target *target = &router->targets[i];
+                bool lost = false; /* nobody knows how to open it */
+                if (target->target == NULL && clock_monotonic_ns() >= target->again_ns)
+                        lost = !router_try_target(router, target);
+                if (!target->wanted && !target->removing && target->target != NULL)
+                        target->removing = egress_worker_remove_target(router->workers[target->worker], target->target);
+                if (lost || (target->removing && egress_target_is_gone(target->target))) {
+                        for (uint32_t shard = 0; shard < router->journals_count; shard++)
+                                journal_target_retire(router->journals[shard], target->numbers[shard]);
+                        atomic_store_explicit(&target->row->status, COUNTERS_TARGET_UNUSED, memory_order_relaxed);
+                        egress_target_free(target->target);
+                        free(target->key);
+                        router->targets[i] = router->targets[--router->targets_count];
+                        continue;
+                }
+                i++;
+        }
+        if (router->resume_again_ns != 0 && clock_monotonic_ns() >= router->resume_again_ns) {
+                router->resume_again_ns = 0;
+                router_resume_targets(router);
+                router_retire_unknown(router);
+        }
+        if (router->kept_count > 1 && router->resume_again_ns == 0)
+                router_kept_forget(router);
+}
+
+static void router_sweep_outboxes(struct router *router)
 {
         if (router->resume_again_ns != 0)
                 return; /* one of them may be of a target that is still to be opened; the next start finds them */
@@ -517,4 +517,17 @@ void router_sweep_outboxes(struct router *router)
         free(keys);
         if (removed > 0)
                 log_info("outboxes removed", "count=%u reason=\"no configuration set names their targets\"", removed);
+}
+
+enum err_code router_start_targets(struct router *router, struct err *reterr)
+{
+        enum err_code code = router_kept_open(router, reterr);
+        if (code == ERR_OK)
+                code = router_load_plan(router, &router->plan, reterr);
+        if (code != ERR_OK)
+                return code;
+        router_resume_targets(router);
+        router_retire_unknown(router);
+        router_sweep_outboxes(router);
+        return ERR_OK;
 }

@@ -21,34 +21,6 @@ static struct router_target *unowned_find(struct router *router, uint32_t log, u
         return NULL;
 }
 
-/* Counts the target's events from its cursor to `before`. *ret_sequence: of the first record behind them. */
-static enum err_code unowned_count(struct journal *journal, uint16_t number, const struct journal_target_state *state,
-                                   uint64_t before, uint64_t *ret_events, uint64_t *ret_sequence, struct err *reterr)
-{
-        struct journal_reader *reader = NULL;
-        uint64_t position = state->cursor_position;
-        enum err_code code = journal_reader_create(journal, &reader, reterr);
-        *ret_events = 0;
-        *ret_sequence = state->cursor_sequence;
-        while (code == ERR_OK) {
-                struct journal_record record = {.next_position = position};
-                code = journal_read(reader, position, before, &record);
-                position = record.next_position;
-                if (code == ERR_CORRUPT) { /* lost, and the ledger shows it */
-                        code = ERR_OK;
-                } else if (code == ERR_OK) {
-                        for (uint32_t i = 0; i < record.entry.routes_count; i++)
-                                *ret_events += record.entry.routes[i] == number;
-                        *ret_sequence = record.sequence + 1;
-                } else if (code != ERR_EMPTY) {
-                        (void)err_set(reterr, code, "the log cannot be read: %s", err_text(code));
-                }
-        }
-        if (reader != NULL)
-                journal_reader_free(reader);
-        return code == ERR_EMPTY ? ERR_OK : code;
-}
-
 static void unowned_tell(struct router *router, uint32_t log, const char *key, uint64_t events, const struct err *err)
 {
         char quoted[4 * (JOURNAL_TARGET_KEY_BYTES_MAX + 1) + 3], why[ERR_TEXT_BYTES_MAX];
@@ -86,7 +58,7 @@ static void unowned_shed(struct router *router, uint32_t log, uint16_t number, u
         struct router_target *target = unowned_find(router, log, number);
         if (target != NULL && target->target != NULL)
                 return; /* its worker's */
-        if (unowned_count(journal, number, &state, before, &events, &sequence, &err) != ERR_OK) {
+        if (journal_target_count_before(journal, number, before, &events, &sequence, &err) != ERR_OK) {
                 unowned_tell(router, log, state.key, 0, &err);
                 return;
         }

@@ -238,16 +238,10 @@ static void world_look_at_durable(void)
 static enum err_code world_open_targets(struct router *router, struct err *reterr)
 {
         atomic_store_explicit(&router->counters.head->rows_used, 0, memory_order_relaxed); /* a new page */
-        enum err_code code = router_kept_open(router, reterr);
+        enum err_code code = router_start_targets(router, reterr);
         if (code == ERR_OK)
-                code = router_load_plan(router, &router->plan, reterr);
-        if (code != ERR_OK)
-                return code;
-        router_resume_targets(router);
-        router_retire_unknown(router);
-        router_sweep_outboxes(router);
-        world.plan_loaded = world.plan;
-        return ERR_OK;
+                world.plan_loaded = world.plan;
+        return code;
 }
 
 static enum err_code world_open_log(uint32_t index, struct journal_recovery *recovery, struct err *reterr)

@@ -56,7 +56,7 @@ static void disk_is_full(bool full)
         cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
 }
 
-/* As router_start() does it, over the journal that is there. */
+/* Over the journal that is there. */
 static void start(bool counted, bool full)
 {
         struct err err = {.text = ""};
@@ -84,11 +84,7 @@ static void start(bool counted, bool full)
         router.settings.configuration_sets_path = sets_path;
         router.settings.state_directory = rig.directory;
         disk_is_full(full);
-        cr_assert_eq(router_kept_open(&router, &err), ERR_OK, "%s", err.text);
-        cr_assert_eq(router_load_plan(&router, &router.plan, &err), ERR_OK, "%s", err.text);
-        router_resume_targets(&router);
-        router_retire_unknown(&router);
-        router_sweep_outboxes(&router);
+        cr_assert_eq(router_start_targets(&router, &err), ERR_OK, "%s", err.text);
 }
 
 static void end(void)
@@ -117,6 +113,18 @@ static struct journal_target_state state_of(uint16_t number)
         return state;
 }
 
+/* An event comes for the target, and waits. Its number in the log. */
+static uint16_t wait_for(const struct router_target *target)
+{
+        uint8_t *payload = NULL;
+        const struct journal_entry entry = {
+                .lane_id = 1, .lane_position = 8, .routes_count = 1, .routes = {target->numbers[0]}};
+        cr_assert_eq(journal_reserve(router.journals[0], 0, &payload), ERR_OK);
+        journal_commit(router.journals[0], &entry, 0);
+        cr_assert_eq(journal_publish(router.journals[0]), ERR_OK);
+        return target->numbers[0];
+}
+
 Test(router_targets, what_cannot_be_opened_at_start_waits_and_the_rest_is_served, .timeout = 60)
 {
         journal_files_make(rig.directory);
@@ -137,12 +145,7 @@ Test(router_targets, what_cannot_be_opened_at_start_waits_and_the_rest_is_served
         cr_assert_gt(target->again_ns, 0);
 
         /* Its events wait, and a router whose sets do not name it any more does not shed them. */
-        uint8_t *payload = NULL;
-        uint16_t number = target->numbers[0];
-        const struct journal_entry entry = {.lane_id = 1, .lane_position = 8, .routes_count = 1, .routes = {number}};
-        cr_assert_eq(journal_reserve(router.journals[0], 0, &payload), ERR_OK);
-        journal_commit(router.journals[0], &entry, 0);
-        cr_assert_eq(journal_publish(router.journals[0]), ERR_OK);
+        const uint16_t number = wait_for(target);
         end();
         start(false, true);
         target = counting();
@@ -181,12 +184,7 @@ Test(router_targets, one_of_before_is_not_shed_whatever_keeps_it_from_being_open
         start(true, false);
         struct router_target *target = counting();
         cr_assert_not_null(target);
-        uint8_t *payload = NULL;
-        uint16_t number = target->numbers[0];
-        const struct journal_entry entry = {.lane_id = 1, .lane_position = 8, .routes_count = 1, .routes = {number}};
-        cr_assert_eq(journal_reserve(router.journals[0], 0, &payload), ERR_OK);
-        journal_commit(router.journals[0], &entry, 0);
-        cr_assert_eq(journal_publish(router.journals[0]), ERR_OK);
+        const uint16_t number = wait_for(target);
         end();
 
         char path[700];
@@ -223,12 +221,7 @@ Test(router_targets, nobody_of_before_is_retired_while_a_copy_of_the_sets_cannot
         char copy[700], aside[720];
         journal_files_make(rig.directory);
         start(true, false);
-        uint8_t *payload = NULL;
-        uint16_t number = counting()->numbers[0];
-        const struct journal_entry entry = {.lane_id = 1, .lane_position = 8, .routes_count = 1, .routes = {number}};
-        cr_assert_eq(journal_reserve(router.journals[0], 0, &payload), ERR_OK);
-        journal_commit(router.journals[0], &entry, 0);
-        cr_assert_eq(journal_publish(router.journals[0]), ERR_OK);
+        const uint16_t number = wait_for(counting());
         cr_assert(router_kept_path(&router.settings, router_kept_newest(&router), copy, sizeof(copy)));
         end();
         (void)snprintf(aside, sizeof(aside), "%s/aside", rig.directory);
@@ -416,12 +409,7 @@ Test(router_targets, a_copy_of_the_sets_that_is_not_understood_any_more_is_told,
         char copy[700];
         journal_files_make(rig.directory);
         start(true, false);
-        uint8_t *payload = NULL;
-        uint16_t number = counting()->numbers[0];
-        const struct journal_entry entry = {.lane_id = 1, .lane_position = 8, .routes_count = 1, .routes = {number}};
-        cr_assert_eq(journal_reserve(router.journals[0], 0, &payload), ERR_OK);
-        journal_commit(router.journals[0], &entry, 0);
-        cr_assert_eq(journal_publish(router.journals[0]), ERR_OK);
+        const uint16_t number = wait_for(counting());
         cr_assert(router_kept_path(&router.settings, router_kept_newest(&router), copy, sizeof(copy)));
         end();
         FILE *file = fopen(copy, "w");

@@ -1,0 +1,214 @@
+/* What becomes of a batch: on its way, answered, failed, settled; and of its target by that. Building it, and when it
+ * goes, is target.c. */
+#include "base/assert.h"
+#include "base/clock.h"
+#include "egress/service.h"
+
+#include <inttypes.h>
+
+/* ---------------------------------------------------------------------------------------------- settling */
+
+void egress_target_unqueue(struct egress_target *target, struct egress_batch *batch)
+{
+        struct egress_batch **link = &target->queue_first;
+        while (*link != batch)
+                link = &(*link)->next;
+        *link = batch->next;
+        if (*link == NULL)
+                target->queue_last = link;
+        if (target->building[batch->slot] == batch)
+                target->building[batch->slot] = NULL;
+        batch->state = EGRESS_BATCH_FREE;
+        batch->next = target->free_batches;
+        target->free_batches = batch;
+}
+
+static void target_settle_batch(struct egress_target *target, struct egress_batch *batch)
+{
+        struct egress_worker *worker = target->worker;
+        for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {
+                if (!batch->shard[shard].touched)
+                        continue;
+                journal_target_advance(worker->feeds[shard].journal, target->numbers[shard],
+                                       batch->shard[shard].end_position, batch->shard[shard].end_sequence,
+                                       &batch->shard[shard].settled);
+                /* Now and not when they were taken: what is taken back until then is read again. */
+                const struct journal_settled *settled = &batch->shard[shard].settled;
+                counter_add(worker->options.counters, COUNTER_egress_delivered, settled->delivered);
+                counter_add(worker->options.counters, COUNTER_egress_expired, settled->expired);
+                counter_add(worker->options.counters, COUNTER_egress_shed, settled->shed);
+        }
+        if (batch->events > 0 && target->service->settled != NULL)
+                target->service->settled(target, batch);
+        egress_target_unqueue(target, batch);
+}
+
+/* The logs that it has events of, by bit. */
+static uint64_t target_batch_logs(const struct egress_target *target, const struct egress_batch *batch)
+{
+        uint64_t logs = 0;
+        _Static_assert(LIMIT_LOGS_MAX <= 64, "one bit each");
+        for (uint32_t shard = 0; shard < target->worker->options.shards_count; shard++)
+                logs |= (uint64_t)batch->shard[shard].touched << shard;
+        return logs;
+}
+
+void egress_target_settle(struct egress_target *target)
+{
+        /* A log's cursor moves in its order; only batches of different slots have no log in common. */
+        const bool in_order = target->service->mixes || target->worker->slots_count == 1;
+        uint64_t unsettled = 0;
+        struct egress_batch *next = NULL;
+        for (struct egress_batch *batch = target->queue_first; batch != NULL; batch = next) {
+                next = batch->next;
+                bool settled = batch->state == EGRESS_BATCH_SETTLED;
+                if (in_order && !settled)
+                        return;
+                uint64_t logs = in_order ? 0 : target_batch_logs(target, batch);
+                if (settled && (logs & unsettled) == 0)
+                        target_settle_batch(target, batch);
+                else
+                        unsettled |= logs;
+        }
+}
+
+void egress_target_row_add(_Atomic uint64_t *word, uint64_t amount)
+{
+        /* Relaxed: this thread is the only writer. */
+        uint64_t now = atomic_load_explicit(word, memory_order_relaxed);
+        atomic_store_explicit(word, now + amount, memory_order_relaxed);
+}
+
+static void target_succeeded(struct egress_target *target)
+{
+        uint32_t failures = target->flow.failures;
+        flow_succeeded(&target->flow, target->ended);
+        target->ended = FLOW_NEVER_SENT;
+        if (failures > 0 && target->flow.failures == 0)
+                log_info("target delivers again", "target=%s after_failures=%u", target->log_key, failures);
+        atomic_store_explicit(&target->row->last_success_ms, clock_realtime_ms(), memory_order_relaxed);
+}
+
+static enum flow_failure target_failure(enum err_code code)
+{
+        switch (err_class(code)) {
+        case ERR_CLASS_REFUSED:
+        case ERR_CLASS_CONFIG:
+        case ERR_CLASS_INPUT:
+                /* Only the operator can help. Nothing is thrown away. */
+                return FLOW_REFUSED;
+        case ERR_CLASS_NONE:
+        case ERR_CLASS_AGAIN:
+        case ERR_CLASS_RETRY:
+        case ERR_CLASS_SYSTEM:
+        case ERR_CLASS_CORRUPT:
+        case ERR_CLASS_BUG:
+                break;
+        }
+        return code == ERR_THROTTLED             ? FLOW_THROTTLED
+               : code == ERR_CREDENTIALS_EXPIRED ? FLOW_CREDENTIALS
+               : code == ERR_CLOCK_SKEW          ? FLOW_MENDED /* signed anew, with the offset learnt */
+                                                 : FLOW_FAILED;
+}
+
+/* A request, or a write, failed as a whole. The class decides; the events stay where they are. */
+void egress_target_batch_failed(struct egress_target *target, enum err_code code, const char *text)
+{
+        struct egress_worker *worker = target->worker;
+        struct egress_credentials *credentials = worker->options.credentials;
+        uint64_t repeats = 0;
+        counter_add(worker->options.counters, COUNTER_egress_requests_failed, 1);
+        egress_target_row_add(&target->row->failures, 1);
+        atomic_store_explicit(&target->row->last_failure_ms, clock_realtime_ms(), memory_order_relaxed);
+        counters_row_set_error(target->row, text);
+
+        enum flow_failure failure = target_failure(code);
+        if (failure == FLOW_THROTTLED)
+                counter_add(worker->options.counters, COUNTER_egress_requests_throttled, 1);
+        if (failure == FLOW_CREDENTIALS) /* C1: relaxed; the helper thread looks once a second. */
+                atomic_store_explicit(&credentials->refresh_wanted, true, memory_order_relaxed);
+        target->wants_credentials = failure == FLOW_CREDENTIALS;
+        /* Relaxed: only compared. */
+        target->failed_credentials = atomic_load_explicit(&credentials->current, memory_order_relaxed);
+        if (target->remove_at_known && err_class(code) == ERR_CLASS_REFUSED)
+                target->refused = true;
+        bool was_parked = target->flow.parked;
+        (void)flow_failed(&target->flow, target->ended, failure, 1, worker->now_ns, &worker->random);
+        target->ended = FLOW_NEVER_SENT;
+        /* That somebody must act is said at once, whatever was said of the target before. */
+        bool tell = log_gate_open(&target->failure_gate, worker->now_ns, EGRESS_LOG_INTERVAL_NS, &repeats);
+        if (tell || (target->flow.parked && !was_parked)) {
+                char quoted[400];
+                const char *doing = target->flow.parked
+                                            ? "parked: probes until somebody acts; events wait in the journal"
+                                            : "tries again";
+                log_write(target->flow.parked ? LOG_ERROR : LOG_WARNING, "target failed",
+                          "target=%s class=%s error=%s now=\"%s\" in_a_row=%u repeats=%" PRIu64, target->log_key,
+                          err_class_name(err_class(code)), log_quote(text, quoted, sizeof(quoted)), doing,
+                          target->flow.failures, repeats);
+        }
+}
+
+/* ---------------------------------------------------------------------------------------------- sending */
+
+void egress_target_batch_sending(struct egress_target *target, struct egress_batch *batch)
+{
+        ASSERT(batch->state == EGRESS_BATCH_READY);
+        batch->state = EGRESS_BATCH_SENDING;
+        batch->number = flow_begin(&target->flow);
+        target->in_flight++;
+}
+
+void egress_target_batch_not_sent(struct egress_target *target, struct egress_batch *batch)
+{
+        ASSERT(batch->state == EGRESS_BATCH_SENDING);
+        batch->state = EGRESS_BATCH_READY;
+        target->in_flight--;
+}
+
+void egress_target_batch_ended(struct egress_target *target, struct egress_batch *batch)
+{
+        ASSERT(target->in_flight > 0);
+        egress_target_batch_not_sent(target, batch); /* until an answer settles it */
+        target->ended = batch->number;
+        target->worker->now_ns = clock_monotonic_ns();
+        egress_target_activate(target);
+}
+
+void egress_target_batch_done(struct egress_target *target, struct egress_batch *batch)
+{
+        ASSERT(batch->state == EGRESS_BATCH_READY);
+        batch->state = EGRESS_BATCH_SETTLED;
+        target_succeeded(target);
+        egress_target_settle(target);
+}
+
+void egress_target_batch_partly_done(struct egress_target *target)
+{
+        target_succeeded(target);
+}
+
+void egress_target_batch_passed_over(struct egress_target *target, struct egress_batch *batch)
+{
+        ASSERT(batch->state == EGRESS_BATCH_READY);
+        batch->state = EGRESS_BATCH_SETTLED;
+        egress_target_settle(target);
+}
+
+/* The endpoint works, so this is no failure in a row; but it asks for less. */
+void egress_target_batch_refused(struct egress_target *target, struct egress_batch *batch, uint32_t accepted,
+                                 uint32_t refused, bool throttled, const char *first_error)
+{
+        struct counters_block *counters = target->worker->options.counters;
+        struct egress_worker *worker = target->worker;
+        counter_add(counters, COUNTER_egress_entries_refused, refused);
+        egress_target_row_add(&target->row->entries_refused, refused);
+        counters_row_set_error(target->row, first_error);
+        batch->partly_done |= accepted > 0;
+        batch->resending = refused;
+        if (throttled)
+                counter_add(counters, COUNTER_egress_requests_throttled, 1);
+        (void)flow_failed(&target->flow, target->ended, throttled ? FLOW_THROTTLED : FLOW_FAILED,
+                          (double)refused / (accepted + refused), worker->now_ns, &worker->random);
+        target->ended = FLOW_NEVER_SENT;
+}
