@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+"""Runs the benches of a build and writes what they said: docs/benchmarks.md, and a chart of each bench as SVG.
+
+Every bench is run --rounds times, and they take turns, so that a slow minute of a shared machine falls on all of them.
+Of each metric the median counts, and the lowest and highest value stand beside it. Ratios are medians of each run's own
+ratio: value and floor of one run belong together. Charts are drawn by gnuplot (Debian: gnuplot-nox).
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+# In the order of an event's way; what each asks.
+BENCHES = {
+    "publish": "What does one publish cost a producer?",
+    "ring": "What does a lane cost?",
+    "codecs": "What does it cost to read an event and to write it as SES does?",
+    "rules": "What do configuration sets and filters cost?",
+    "journal": "What does it cost to journal an event, and to read the journal again?",
+    "metrics": "What does a CloudWatch count cost?",
+    "firehose": "What does a PutRecordBatch body cost, built, hashed and signed?",
+    "transport": "What do bytes over TLS cost?",
+    "path": "What does an event cost on the whole path?",
+}
+
+
+class Failed(Exception):
+    """Something that the user should read; no traceback."""
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="BENCH", help=f"only these: {' '.join(BENCHES)} (all)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="runs of each bench (5)")
+    parser.add_argument("--output", type=pathlib.Path, default=TOP / "docs", metavar="FOLDER",
+                        help="for benchmarks.md and benchmarks/*.svg (docs)")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also writes every value, an object a line")
+    parser.add_argument("--smoke", action="store_true", help="the benches' smallest sizes: does all of it work?")
+    parser.add_argument("--build", type=pathlib.Path, default=TOP / "build/release", metavar="FOLDER",
+                        help="a release build with its benches (build/release)")
+    options = parser.parse_args()
+    unknown = [name for name in options.names if name not in BENCHES]
+    if unknown:
+        parser.error(f"no such bench: {' '.join(unknown)} (there are: {' '.join(BENCHES)})")
+    if options.rounds < 1:
+        parser.error("--rounds begins at 1")
+    options.names = options.names or list(BENCHES)
+    return options
+
+
+def run_bench(options, name):
+    """The objects that one run of a bench prints."""
+    program = options.build / "bench" / name
+    if not program.exists():
+        raise Failed(f"{program} is not there: build it with `ninja -C {options.build}`")
+    command = [program, "--json"] + (["--smoke"] if options.smoke else [])
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise Failed(f"bench/{name} ended with {done.returncode}:\n{done.stderr.strip()[-2000:]}")
+    lines = []
+    for line in done.stdout.splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError as why:
+            raise Failed(f"bench/{name} printed a line that is no JSON: {line!r} ({why})") from why
+    return [line for line in lines if "metric" in line]
+
+
+def median(values):
+    values = [value for value in values if value is not None]
+    return statistics.median(values) if values else None
+
+
+def summarize(runs):
+    """Of the objects of all runs of a bench, one for each metric, in the order of the first run."""
+    metrics = {}
+    for run in runs:
+        for line in run:
+            metrics.setdefault(line["metric"], []).append(line)
+    summary = []
+    for metric, lines in metrics.items():
+        values = [line["value"] for line in lines if line["value"] is not None]
+        if not values:
+            continue
+        summary.append({
+            "metric": metric,
+            "unit": lines[0]["unit"],
+            "value": statistics.median(values),
+            "low": min(values),
+            "high": max(values),
+            "floor": median([line.get("floor") for line in lines]),
+            "ratio": median([line.get("ratio") for line in lines]),
+            "peer": lines[0].get("peer"),
+            "peer_value": median([line.get("peer_value") for line in lines]),
+        })
+    return summary
+
+
+def number(value):
+    if value is None:
+        return ""
+    if value == 0:
+        return "0"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def machine():
+    model = "unknown processor"
+    for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    return f"{os.cpu_count()} CPUs ({model}), Linux {os.uname().release}"
+
+
+def revision():
+    done = subprocess.run(["git", "-C", TOP, "describe", "--always", "--dirty"], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, text=True, check=False)
+    return done.stdout.strip() or "unknown revision"
+
+
+def quoted(text):
+    """A text for gnuplot in double quotes; '_' would be a subscript."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("_", "\\\\_") + '"'
+
+
+def draw(folder, name, summary):
+    """A chart of what has a floor: the ratio to it, lowest and highest drawn as whiskers. Returns its file's name."""
+    rows = [row for row in summary if row["ratio"] and row["value"]]
+    if not rows:
+        return None
+    data = []
+    for at, row in enumerate(rows):
+        scale = row["ratio"] / row["value"]
+        low, high = sorted((row["low"] * scale, row["high"] * scale))
+        data.append(f'{at} {row["ratio"]:.6g} {low:.6g} {high:.6g}')
+    ticks = ", ".join(f'{quoted(row["metric"])} {at}' for at, row in enumerate(rows))
+    spread = max(row["ratio"] for row in rows) / min(row["ratio"] for row in rows) > 20
+    origin = 0.25 if spread else 0
+    script = "\n".join([
+        f'set terminal svg size 760,{120 + 26 * len(rows)} background rgb "white" font "sans-serif,12"',
+        f"set output {quoted(str(folder / (name + '.svg'))).replace(chr(92) * 2 + '_', '_')}",
+        f'set title {quoted("bench/" + name + ": times its floor in the same run")}',
+        f"set yrange [{len(rows) - 0.3}:-0.7]",  # the first on top
+        f"set ytics ({ticks})",
+        'set xlabel "value / floor (1: the floor itself; for rates floor / value)"',
+        "set logscale x 2; set xrange [0.25:*]" if spread else "set xrange [0:*]",
+        "set grid xtics",
+        "set style fill solid 0.85",
+        'set arrow from 1, graph 0 to 1, graph 1 nohead lc rgb "#b03030" lw 1.5 front',
+        "unset key",
+        "$data << EOD", *data, "EOD",
+        f'plot $data using ({origin}):1:({origin}):2:($1-0.32):($1+0.32) '
+        'with boxxyerror lc rgb "#3f6fa3", $data using 2:1:3:4 with xerrorbars lc rgb "#202020" pt 0 lw 1.2',
+        "",
+    ])
+    try:
+        done = subprocess.run(["gnuplot"], input=script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              check=False)
+    except FileNotFoundError as why:
+        raise Failed("gnuplot is not there, which draws the charts: install Debian's gnuplot-nox "
+                     "(scripts/setup --tests does)") from why
+    if done.returncode != 0:
+        raise Failed(f"gnuplot could not draw {name}: {done.stderr.strip()[-1000:]}")
+    return f"benchmarks/{name}.svg"
+
+
+def table(summary):
+    peers = any(row["peer"] for row in summary)
+    lines = ["| metric | median | lowest to highest | unit | floor | ratio |" + (" peer |" if peers else ""),
+             "|---|---|---|---|---|---|" + ("---|" if peers else "")]
+    for row in summary:
+        line = (f'| `{row["metric"]}` | {number(row["value"])} | {number(row["low"])} to {number(row["high"])} '
+                f'| {row["unit"]} | {number(row["floor"])} | {number(row["ratio"])} |')
+        if peers:
+            line += f' {row["peer"]}: {number(row["peer_value"])} |' if row["peer"] else " |"
+        lines.append(line)
+    return lines
+
+
+def write_report(options, summaries, load, seconds):
+    charts = options.output / "benchmarks"
+    charts.mkdir(parents=True, exist_ok=True)
+    text = [
+        "# Benchmarks", "",
+        f"Written by `scripts/bench{' --smoke' if options.smoke else ''}` on "
+        f"{datetime.date.today().isoformat()}: {revision()}, {machine()}; load before it began {load:.1f}; "
+        f"{options.rounds} runs of each bench, taking turns, {seconds:.0f} s. Machines differ, and this one is shared: "
+        "ratios to the floor of the same run are what compares.",
+        "",
+        "A floor is the least work on the same bytes (the bench's first comment says which); a ratio is value to floor, "
+        "of rates floor to value. In charts the box ends at the median, whiskers at the lowest and highest run, the red "
+        "line is the floor.",
+    ]
+    for name, summary in summaries.items():
+        chart = draw(charts, name, summary)
+        text += ["", f"## {name}", "", f"{BENCHES[name]} (`build/release/bench/{name} --json`)", ""]
+        text += table(summary)
+        if chart is not None:
+            text += ["", f"![{name}: ratios to the floor]({chart})"]
+    path = options.output / "benchmarks.md"
+    path.write_text("\n".join(text) + "\n", encoding="utf-8")
+    return path
+
+
+def main():
+    options = arguments()
+    if options.smoke:
+        options.rounds = min(options.rounds, 2)
+    load = os.getloadavg()[0]
+    if load > 0.5 and not options.smoke:
+        print(f"bench: the machine is not quiet (load {load:.1f}): figures will be those of a busy one", file=sys.stderr)
+    runs = {name: [] for name in options.names}
+    start = time.monotonic()
+    steps = options.rounds * len(options.names)
+    for turn in range(options.rounds):
+        for name in options.names:
+            at = turn * len(options.names) + options.names.index(name) + 1
+            print(f"bench: {at} of {steps}: {name}, run {turn + 1} ({time.monotonic() - start:.0f} s)", file=sys.stderr)
+            runs[name].append(run_bench(options, name))
+    summaries = {name: summarize(of_bench) for name, of_bench in runs.items()}
+    if options.json is not None:
+        with options.json.open("w", encoding="utf-8") as out:
+            for name, summary in summaries.items():
+                for row in summary:
+                    out.write(json.dumps({"bench": name, **row}) + "\n")
+    path = write_report(options, summaries, load, time.monotonic() - start)
+    print(f"bench: {sum(len(summary) for summary in summaries.values())} metrics of {len(summaries)} benches: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Failed as why:
+        print(f"bench: {why}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
