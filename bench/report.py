@@ -90,6 +90,7 @@ def summarize(runs):
         values = [line["value"] for line in lines if line["value"] is not None]
         if not values:
             continue
+        ratios = [line["ratio"] for line in lines if line.get("ratio") is not None]
         summary.append({
             "metric": metric,
             "unit": lines[0]["unit"],
@@ -97,7 +98,9 @@ def summarize(runs):
             "low": min(values),
             "high": max(values),
             "floor": median([line.get("floor") for line in lines]),
-            "ratio": median([line.get("ratio") for line in lines]),
+            "ratio": median(ratios),
+            "ratio_low": min(ratios, default=None),
+            "ratio_high": max(ratios, default=None),
             "peer": lines[0].get("peer"),
             "peer_value": median([line.get("peer_value") for line in lines]),
         })
@@ -130,26 +133,22 @@ def revision():
 
 
 def quoted(text):
-    """A text for gnuplot in double quotes; '_' would be a subscript."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("_", "\\\\_") + '"'
+    """A text for gnuplot."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def draw(folder, name, summary):
     """A chart of what has a floor: the ratio to it, lowest and highest drawn as whiskers. Returns its file's name."""
-    rows = [row for row in summary if row["ratio"] and row["value"]]
+    rows = [row for row in summary if row["ratio"]]
     if not rows:
         return None
-    data = []
-    for at, row in enumerate(rows):
-        scale = row["ratio"] / row["value"]
-        low, high = sorted((row["low"] * scale, row["high"] * scale))
-        data.append(f'{at} {row["ratio"]:.6g} {low:.6g} {high:.6g}')
+    data = [f'{at} {row["ratio"]:.6g} {row["ratio_low"]:.6g} {row["ratio_high"]:.6g}' for at, row in enumerate(rows)]
     ticks = ", ".join(f'{quoted(row["metric"])} {at}' for at, row in enumerate(rows))
     spread = max(row["ratio"] for row in rows) / min(row["ratio"] for row in rows) > 20
     origin = 0.25 if spread else 0
     script = "\n".join([
-        f'set terminal svg size 760,{120 + 26 * len(rows)} background rgb "white" font "sans-serif,12"',
-        f"set output {quoted(str(folder / (name + '.svg'))).replace(chr(92) * 2 + '_', '_')}",
+        f'set terminal svg size 760,{120 + 26 * len(rows)} background rgb "white" font "sans-serif,12" noenhanced',
+        f"set output {quoted(str(folder / (name + '.svg')))}",
         f'set title {quoted("bench/" + name + ": times its floor in the same run")}',
         f"set yrange [{len(rows) - 0.3}:-0.7]",  # the first on top
         f"set ytics ({ticks})",

@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""usage: report_test.py: report.py with benches whose lines are known: what scripts/bench makes of them, in seconds.
+
+That the real benches print such lines is what the other tests of the suite are for."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree
+
+REPORT = pathlib.Path(__file__).resolve().with_name("report.py")
+# Each run of a bench prints the next of these. The first metric's ratios are 2, 4, 3; the floor moves with the machine.
+LINES = {
+    "publish": [
+        ['{"bench":"publish","metric":"publish_ns","value":%d,"unit":"ns/event","floor":%d,"ratio":%d}' % line,
+         '{"bench":"publish","metric":"lanes","value":3,"unit":"lanes","floor":null,"ratio":null}']
+        for line in [(200, 100, 2), (4800, 1200, 4), (3000, 1000, 3)]
+    ],
+    "codecs": [
+        ['{"bench":"codecs","metric":"decode<&\\"_ns","value":5.25,"unit":"ns","floor":5,"ratio":1.05,"peer":"other","peer_value":50}',
+         '{"bench":"codecs","metric":"slow_ns","value":500,"unit":"ns","floor":5,"ratio":100}',
+         '{"bench":"codecs","note":"a line without a metric"}']
+    ] * 3,
+    "ring": [['{"bench":"ring","metric":"sweep_ns","value":70,"unit":"ns","floor":null,"ratio":null}']] * 3,
+    "rules": [["no JSON"]] * 3,
+}
+
+
+def fail(what):
+    print(f"FAIL: {what}")
+    sys.exit(1)
+
+
+def check(what, good):
+    if not good:
+        fail(what)
+
+
+def make_build(folder):
+    (folder / "bench").mkdir()
+    for name, runs in LINES.items():
+        for number, lines in enumerate(runs):
+            (folder / f"{name}.{number}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        program = folder / "bench" / name
+        program.write_text(f'#!/bin/sh\n[ "$1" = --json ] || exit 64\nat=$(cat {folder}/{name}.at 2>/dev/null || echo 0)\n'
+                           f"cat {folder}/{name}.$at\necho $((at + 1)) >{folder}/{name}.at\n", encoding="utf-8")
+        program.chmod(0o755)
+    broken = folder / "bench" / "metrics"
+    broken.write_text("#!/bin/sh\necho the disk is full >&2\nexit 3\n", encoding="utf-8")
+    broken.chmod(0o755)
+
+
+def report(folder, *arguments):
+    return subprocess.run([sys.executable, REPORT, "--build", folder, "--output", folder / "out", *arguments],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+
+
+def check_report(folder):
+    done = report(folder, "publish", "codecs", "ring", "--rounds", "3", "--json", folder / "values")
+    check(f"status {done.returncode}: {done.stderr}", done.returncode == 0)
+    check("the benches do not take turns", re.findall(r"of 9: (\w+), run (\d)", done.stderr)[:4] ==
+          [("publish", "1"), ("codecs", "1"), ("ring", "1"), ("publish", "2")])
+    text = (folder / "out/benchmarks.md").read_text(encoding="utf-8")
+    for line in ["| `publish_ns` | 3,000 | 200 to 4,800 | ns/event | 1,000 | 3 |", "| `lanes` | 3 | 3 to 3 | lanes |  |  |",
+                 '| `decode<&"_ns` | 5.25 | 5.25 to 5.25 | ns | 5 | 1.05 | other: 50 |', "| `sweep_ns` | 70 | 70 to 70 | ns |  |  |",
+                 "![publish: ratios to the floor](benchmarks/publish.svg)", "3 runs of each bench"]:
+        check(f"benchmarks.md lacks {line!r}:\n{text}", line in text)
+    check("a chart of nothing", "ring.svg" not in text and not (folder / "out/benchmarks/ring.svg").exists())
+    for name, label in [("publish", "publish_ns"), ("codecs", 'decode<&"_ns')]:
+        chart = xml.etree.ElementTree.parse(folder / "out/benchmarks" / f"{name}.svg").getroot()
+        labels = ["".join(element.itertext()).strip() for element in chart.iter("{http://www.w3.org/2000/svg}text")]
+        check(f"{name}.svg lacks the label {label}: {labels}", label in labels)
+    values = [json.loads(line) for line in (folder / "values").read_text(encoding="utf-8").splitlines()]
+    members = ("metric", "value", "ratio", "ratio_low", "ratio_high")
+    check(f"--json wrote {values}", [tuple(value[member] for member in members) for value in values][:2] ==
+          [("publish_ns", 3000, 3, 2, 4), ("lanes", 3, None, None, None)])
+
+
+def check_refused(folder, status, words, *arguments):
+    done = report(folder, *arguments)
+    check(f"{arguments}: status {done.returncode}, {done.stderr}",
+          done.returncode == status and words in done.stderr and "Traceback" not in done.stderr)
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="sendring-report-") as name:
+        folder = pathlib.Path(name)
+        make_build(folder)
+        check_report(folder)
+        check_refused(folder, 1, "a line that is no JSON: 'no JSON'", "rules")
+        check_refused(folder, 1, "bench/metrics ended with 3:\nthe disk is full", "metrics")
+        check_refused(folder, 1, "is not there: build it", "journal")
+        check_refused(folder, 2, "no such bench: nothing", "nothing")
+    print("ok")
+
+
+main()
