@@ -20,7 +20,9 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 # In the order of an event's way; what each asks.
 BENCHES = {
     "publish": "What does one publish cost a producer?",
-    "ring": "What does a lane cost?",
+    "ring": "What does the protocol of a lane cost?",
+    "lane": "What does publishing through a lane cost, beside other ways to another process?",
+    "latency": "How long is a record underway from a producer's process to the consumer's, at a fixed rate?",
     "codecs": "What does it cost to read an event and to write it as SES does?",
     "rules": "What do configuration sets and filters cost?",
     "journal": "What does it cost to journal an event, and to read the journal again?",

@@ -1,4 +1,4 @@
-/* What does a lane cost?
+/* What does the protocol of a lane cost?
  *
  * publish_ns: reserve + memcpy of 700 bytes + commit, in bursts that fill an empty 1 MiB lane. Floor: the same memcpy
  * into a plain buffer of the lane's size at the same offsets. The bytes are in cache, the room was zeroed by this core,
@@ -6,31 +6,26 @@
  *
  * visit_ns: taking those records: visit, copy out, zero, publish the tail. Floor: memcpy + memset of the same bytes.
  *
- * events_per_s: one producer thread, one consumer thread that copies out and visits at most once per microsecond. It
- * needs two free cores; no floor.
- *
  * sweep_<n>_idle_lanes: a shard's look at n lanes that have nothing; no floor.
  *
- * Not measured: latency, sleeping.
+ * Not measured: lanes between processes and cores, other ways than lanes (bench/lane), latency (bench/latency),
+ * sleeping.
  *
  * Median of the rounds. usage: ring [--json] [--rounds N] [--smoke] */
 #include "ring/ring.h"
 #include "base/clock.h"
 #include "ring/ring_internal.h"
 
-#include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-#define EVENT_BYTES  700u
-#define LANE_BYTES   (1024u * 1024u)
-#define ROUNDS       301
-#define ROUNDS_MAX   10001
-#define PAIR_SECONDS 1
+#define EVENT_BYTES 700u
+#define LANE_BYTES  (1024u * 1024u)
+#define ROUNDS      301
+#define ROUNDS_MAX  10001
 
 static uint8_t source[64][EVENT_BYTES + 4];
 static uint8_t sink[64][EVENT_BYTES + 4];
@@ -161,49 +156,6 @@ static void bench_one_core(struct rig *rig, size_t rounds)
         (void)munmap(buffer, 2 * LANE_BYTES);
 }
 
-/* Side by side, or the scheduler may put both on one core and the figure is that of its time slices. */
-static void pin(size_t cpu)
-{
-        cpu_set_t set;
-        CPU_ZERO(&set);
-        CPU_SET(cpu, &set);
-        (void)sched_setaffinity(0, sizeof(set), &set); /* fewer cores: it stays where it is */
-}
-
-static _Atomic bool pair_stop;
-
-static void *pair_producer(void *context)
-{
-        struct rig *rig = context;
-        pin(1);
-        while (!atomic_load_explicit(&pair_stop, memory_order_relaxed)) /* only a signal to end */
-                (void)publish_burst(rig);
-        return NULL;
-}
-
-static void bench_two_cores(struct rig *rig)
-{
-        pthread_t thread;
-        uint64_t events = 0;
-        if (pthread_create(&thread, NULL, pair_producer, rig) != 0)
-                exit(2);
-        pin(0);
-        uint64_t start_ns = clock_monotonic_ns();
-        uint64_t now_ns = start_ns;
-        while (now_ns - start_ns < PAIR_SECONDS * CLOCK_NS_PER_S) {
-                uint64_t last_ns = now_ns;
-                events += visit_all(rig->lane);
-                do {
-                        now_ns = clock_monotonic_ns();
-                } while (now_ns - last_ns < CLOCK_NS_PER_US);
-        }
-        atomic_store(&pair_stop, true);
-        (void)pthread_join(thread, NULL);
-        print("events_per_s", (double)events * 1e9 / (double)(now_ns - start_ns), "1/s", 0);
-        if (ring_lane_violations(rig->lane) != 0)
-                exit(1);
-}
-
 /* What a shard's look at lanes that have nothing costs: all of them, once. */
 static void bench_idle_lanes(size_t rounds)
 {
@@ -251,7 +203,6 @@ int main(int argc, char **argv)
         if (!rig_open(&rig))
                 return 2;
         bench_one_core(&rig, rounds);
-        bench_two_cores(&rig);
         bench_idle_lanes(rounds);
         return 0;
 }
