@@ -26,6 +26,7 @@ BENCHES = {
     "codecs": "What does it cost to read an event and to write it as SES does?",
     "rules": "What do configuration sets and filters cost?",
     "journal": "What does it cost to journal an event, and to read the journal again?",
+    "router": "What does an event cost the router's core: out of its lane, validated, matched, journalled?",
     "metrics": "What does a CloudWatch count cost?",
     "firehose": "What does a PutRecordBatch body cost, built, hashed and signed?",
     "transport": "What do bytes over TLS cost?",
