@@ -55,6 +55,14 @@ static void counters_begin(struct counters *counters, uint8_t *map, uint32_t blo
         memcpy(counters->head->magic, COUNTERS_MAGIC, sizeof(counters->head->magic));
 }
 
+uint64_t counters_bytes(uint32_t blocks_count, uint32_t rows_max)
+{
+        struct counters counters;
+        uint64_t blocks_offset, rows_offset;
+        counters_layout(&counters, blocks_count, rows_max, &blocks_offset, &rows_offset);
+        return counters.file_bytes;
+}
+
 enum err_code counters_create_in_memory(uint32_t blocks_count, uint32_t rows_max, const char *version,
                                         struct counters *ret_counters, struct err *reterr)
 {
@@ -163,6 +171,18 @@ void counters_release(struct counters *counters)
         if (counters->fd >= 0)
                 (void)close(counters->fd); /* written through the mapping */
         *counters = (struct counters){.fd = -1};
+}
+
+/* It may be late by so much. */
+#define COUNTERS_SILENT_MS_MAX 3000
+
+bool counters_is_alive(const struct counters *counters)
+{
+        /* Relaxed: a number. */
+        int64_t alive_ms = atomic_load_explicit(&counters->head->alive_ms, memory_order_relaxed);
+        if (alive_ms < counters->head->started_ms) /* it has just started */
+                alive_ms = counters->head->started_ms;
+        return clock_realtime_ms() - alive_ms <= COUNTERS_SILENT_MS_MAX;
 }
 
 uint64_t counters_sum(const struct counters *counters, enum counter counter)

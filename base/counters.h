@@ -15,6 +15,7 @@
 #include "base/limits.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum counter {
@@ -113,10 +114,14 @@ enum err_code counters_create(const char *path, uint32_t blocks_count, uint32_t 
 /* The same without a file: nobody else can look at it. For when the disk has no room for one. */
 enum err_code counters_create_in_memory(uint32_t blocks_count, uint32_t rows_max, const char *version,
                                         struct counters *ret_counters, struct err *reterr);
+/* How large such a page is. */
+uint64_t counters_bytes(uint32_t blocks_count, uint32_t rows_max);
 /* Maps a daemon's page read-only and checks it whole; ERR_VERSION when another version wrote it. */
 enum err_code counters_attach(const char *path, struct counters *ret_counters, struct err *reterr);
 void counters_release(struct counters *counters);
 
+/* Whether the daemon that writes the page lives: it says so each second. */
+bool counters_is_alive(const struct counters *counters);
 uint64_t counters_sum(const struct counters *counters, enum counter counter);
 uint64_t counters_max(const struct counters *counters, enum counter counter);
 

@@ -484,6 +484,19 @@ uint64_t journal_lane_position(const struct journal *journal, uint64_t lane_id)
         return journal_lanes_find(&journal->lanes, lane_id);
 }
 
+static uint64_t journal_budget(uint64_t mapped, uint64_t segment_bytes, uint64_t capacity, uint64_t lanes)
+{
+        return mapped * segment_bytes + JOURNAL_TARGETS_BYTES_MAX + capacity * sizeof(struct journal_segment) +
+               lanes * sizeof(struct journal_lane) + sizeof(struct journal);
+}
+
+uint64_t journal_budget_bytes(const struct journal_options *options, uint64_t readers_count)
+{
+        return journal_budget(
+                options->segments_mapped_max + readers_count, options->segment_bytes,
+                1 + journal_lines_ahead(options->size_bytes_max, options->drain_bytes_max, options->segment_bytes), 0);
+}
+
 void journal_get_stats(const struct journal *journal, struct journal_stats *ret_stats)
 {
         /* Relaxed but for the positions: figures for people. */
@@ -501,9 +514,8 @@ void journal_get_stats(const struct journal *journal, struct journal_stats *ret_
                 .size_bytes_max = journal->size_bytes_max,
                 .records = atomic_load_explicit(&journal->stat_records, memory_order_relaxed),
                 .rejected_records = atomic_load_explicit(&journal->stat_rejected_records, memory_order_relaxed),
-                .budget_bytes = (journal->segments_mapped_max + readers) * journal->segment_bytes +
-                                journal->targets.map_bytes + journal->capacity * sizeof(struct journal_segment) +
-                                journal->lanes.capacity * sizeof(struct journal_lane) + sizeof(*journal),
+                .budget_bytes = journal_budget(journal->segments_mapped_max + readers, journal->segment_bytes,
+                                               journal->capacity, journal->lanes.capacity),
         };
 }
 

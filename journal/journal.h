@@ -396,5 +396,7 @@ struct journal_stats {
         uint64_t budget_bytes;   /* what it may hold mapped: warm segments, one per reader, targets, tables */
 };
 void journal_get_stats(const struct journal *journal, struct journal_stats *ret_stats);
+/* budget_bytes of a journal with these options that begins empty and has so many readers. */
+uint64_t journal_budget_bytes(const struct journal_options *options, uint64_t readers_count);
 
 #endif

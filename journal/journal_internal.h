@@ -221,6 +221,10 @@ uint32_t journal_random_seed(void);
 
 /* ------------------------------------------------------------------------------------------------------ targets */
 
+/* The mapping of the targets file is as large as the file can become, so it never moves. */
+#define JOURNAL_TARGETS_BYTES_MAX \
+        (JOURNAL_PAGE_BYTES + LIMIT_TARGETS_MAX * (uint64_t)sizeof(struct journal_target_entry))
+
 /* What of a line is in the copy. */
 struct journal_target_copied {
         uint64_t owner_version, shard_version;
@@ -421,6 +425,12 @@ struct journal {
 static inline struct journal_segment *journal_segment_at(const struct journal *journal, uint64_t index)
 {
         return &journal->segments[index % journal->capacity];
+}
+
+/* Lines of the table for the segments that the log may make, beside those that it was opened with. */
+static inline uint64_t journal_lines_ahead(uint64_t size_bytes_max, uint64_t drain_bytes_max, uint64_t segment_bytes)
+{
+        return size_bytes_max / segment_bytes + drain_bytes_max / segment_bytes;
 }
 
 /* The index of the segment that holds `position`, or the oldest one when its end was recycled; under the mutex. */

@@ -267,8 +267,8 @@ static enum err_code recover_table(struct recover *recover)
         /* Files of another size may take more lines than the configured size has segments. */
         uint64_t capacity = recover->files_count + 1;
         if (!journal->read_only)
-                capacity += journal->size_bytes_max / journal->segment_bytes +
-                            journal->drain_bytes_max / journal->segment_bytes;
+                capacity +=
+                        journal_lines_ahead(journal->size_bytes_max, journal->drain_bytes_max, journal->segment_bytes);
         free(journal->segments);
         journal->segments = calloc(capacity, sizeof(*journal->segments));
         if (journal->segments == NULL)

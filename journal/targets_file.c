@@ -9,12 +9,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-/* The file grows by this much; the mapping is as large as the file can become, so it never moves. */
+/* The file grows by this much. */
 #define JOURNAL_TARGETS_STEP_BYTES (64u * (uint64_t)sizeof(struct journal_target_entry))
-#define JOURNAL_TARGETS_BYTES_MAX \
-        (JOURNAL_PAGE_BYTES + LIMIT_TARGETS_MAX * (uint64_t)sizeof(struct journal_target_entry))
-#define JOURNAL_COPY_TRIES  8u
-#define JOURNAL_COPY_NAP_NS (10 * CLOCK_NS_PER_MS)
+#define JOURNAL_COPY_TRIES         8u
+#define JOURNAL_COPY_NAP_NS        (10 * CLOCK_NS_PER_MS)
 
 enum err_code journal_targets_grow(struct journal *journal, uint32_t count, struct err *reterr)
 {

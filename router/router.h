@@ -49,6 +49,15 @@ bool router_log_directory(const struct rules_settings *settings, const struct ro
 uint32_t router_logs_list(const struct rules_settings *settings, bool emptied,
                           struct router_journal ret_logs[LIMIT_LOGS_MAX]);
 
+/* The memory that a router may take. */
+struct router_budget {
+        uint64_t total_bytes;
+        uint64_t lanes_bytes, journal_bytes, targets_bytes, other_bytes; /* its parts */
+};
+/* Of one that begins with these settings and configuration sets and without a journal: what it says at its start. One
+ * with a journal says up to some 100 KiB more, and with logs of earlier settings also those. */
+struct router_budget router_budget_of(const struct rules_settings *settings, const struct rules_plan *plan);
+
 /* Keys of the two targets that only count: events that no destination matched, and malformed ones. */
 #define ROUTER_TARGET_UNMATCHED "(unmatched)"
 #define ROUTER_TARGET_REJECTED  "(rejected)"

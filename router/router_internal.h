@@ -91,7 +91,6 @@ struct router {
         int helper_event_fd;
         _Atomic bool helper_stop;
         char *dead_letter_directory, *outbox_directory;
-        uint64_t memory_budget_bytes;
 };
 
 /* ---- targets.c: plans, and the delivery targets they name; control thread */
@@ -156,6 +155,16 @@ enum err_code router_maintain(struct router *router, uint32_t log, enum router_r
 
 /* Carries out for them what logs have announced as given up. */
 void router_shed_unowned(struct router *router);
+
+/* ---- budget.c: what the settings make of journals and memory */
+
+/* How `log`, one of `logs`, is opened; without its directory and its budget. */
+struct journal_options router_log_options(const struct rules_settings *settings, const struct router_journal *logs,
+                                          uint32_t logs_count, const struct router_journal *log);
+uint32_t router_counters_blocks(const struct rules_settings *settings);
+/* All together, with what its logs and its targets may take. */
+struct router_budget router_budget_sum(const struct rules_settings *settings, uint32_t logs_count,
+                                       uint64_t journal_bytes, uint64_t targets_bytes);
 
 /* ---- start.c: everything between the settings and the first event */
 

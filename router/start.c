@@ -21,11 +21,6 @@
 
 #define ROUTER_TICK_NS            (250 * CLOCK_NS_PER_MS)
 #define ROUTER_THREAD_STACK_BYTES ((size_t)1024 * 1024)
-/* What the journal may need for a byte of a lane: the smallest event that routes is 32 bytes there and 256 here. It
- * only sizes a table: 80 bytes for each segment that this could make. */
-#define ROUTER_JOURNAL_PER_LANE_BYTES UINT64_C(8)
-#define ROUTER_FIXED_BUDGET_BYTES     ((uint64_t)24 * 1024 * 1024) /* code, libraries, OpenSSL, plans of ordinary size */
-
 static void router_lane_ready(void *context, struct ring_lane *lane, uint32_t shard)
 {
         struct router *router = context;
@@ -44,30 +39,6 @@ static uint64_t router_lane_journalled(void *context, uint64_t lane_id)
         return position;
 }
 
-/* What of the journal one log is, and how it is opened. */
-static struct journal_options router_log_options(struct router *router, const struct router_journal *log,
-                                                 const char *directory)
-{
-        const struct rules_settings *settings = &router->settings;
-        uint32_t wanted = 0;
-        for (uint32_t i = 0; i < router->journals_count; i++)
-                wanted += router->logs[i].wanted;
-        return (struct journal_options){
-                .directory = directory,
-                .segment_bytes = settings->journal.segment_bytes,
-                .size_bytes_max = settings->journal.size_bytes_max / router->shards_count,
-                .budget = log->shard < router->shards_count ? &router->budgets[log->shard] : NULL,
-                .deliver_only = !log->wanted,
-                .retention_bytes = settings->journal.retention_bytes / (wanted > 0 ? wanted : 1),
-                .retention_age_ms = settings->journal.retention_age * 1000,
-                .drain_bytes_max =
-                        ROUTER_JOURNAL_PER_LANE_BYTES * settings->router.lanes_max * settings->router.lane_bytes_max,
-                .segments_mapped_max = log->wanted && log->type == 0 ? settings->journal.segments_mapped_max
-                                                                     : JOURNAL_SEGMENTS_MAPPED_MIN,
-                .durability = settings->journal.durability_host ? JOURNAL_DURABILITY_HOST : JOURNAL_DURABILITY_PROCESS,
-        };
-}
-
 static enum err_code router_start_journals(struct router *router, struct err *reterr)
 {
         ASSERT(router->shards_count > 0);
@@ -76,7 +47,11 @@ static enum err_code router_start_journals(struct router *router, struct err *re
                 if (!router_log_directory(&router->settings, &router->logs[i], directory, sizeof(directory)))
                         return err_set(reterr, ERR_CONFIG, "the path %s is too long",
                                        router->settings.journal.directory);
-                struct journal_options options = router_log_options(router, &router->logs[i], directory);
+                struct router_journal *log = &router->logs[i];
+                struct journal_options options =
+                        router_log_options(&router->settings, router->logs, router->journals_count, log);
+                options.directory = directory;
+                options.budget = log->shard < router->shards_count ? &router->budgets[log->shard] : NULL;
                 struct journal_recovery recovery = {0};
                 uint64_t begin_ns = clock_monotonic_ns();
                 enum err_code code = file_make_directory(router->settings.journal.directory, reterr);
@@ -237,26 +212,24 @@ static enum err_code router_watch(struct router *router, int fd, struct err *ret
         return ERR_OK;
 }
 
-static uint64_t router_budget(const struct router *router)
+/* Says what memory the router may take. */
+static uint64_t router_tell_budget(const struct router *router)
 {
-        const struct rules_settings *settings = &router->settings;
-        uint64_t lanes = (uint64_t)settings->router.lanes_max * (settings->router.lane_bytes_max + 2 * 4096);
-        uint64_t journals = 0;
+        uint64_t journals = 0, targets = 0;
         for (uint32_t i = 0; i < router->journals_count; i++) {
                 struct journal_stats stats;
                 journal_get_stats(router->journals[i], &stats);
                 journals += stats.budget_bytes;
         }
-        uint64_t targets = 0;
         for (uint32_t i = 0; i < router->targets_count; i++)
                 targets += router->targets[i].budget_bytes;
-        uint64_t workers = (uint64_t)router->workers_count * egress_worker_budget_bytes(router->journals_count);
-        uint64_t total = ROUTER_FIXED_BUDGET_BYTES + lanes + journals + targets + workers + router->counters.file_bytes;
+        struct router_budget budget = router_budget_sum(&router->settings, router->journals_count, journals, targets);
         log_info("memory budget",
                  "total_mib=%" PRIu64 " lanes_mib=%" PRIu64 " journal_mib=%" PRIu64 " targets_mib=%" PRIu64
                  " other_mib=%" PRIu64,
-                 total >> 20, lanes >> 20, journals >> 20, targets >> 20, (total - lanes - journals - targets) >> 20);
-        return total;
+                 budget.total_bytes >> 20, budget.lanes_bytes >> 20, budget.journal_bytes >> 20,
+                 budget.targets_bytes >> 20, budget.other_bytes >> 20);
+        return budget.total_bytes;
 }
 
 static void *router_shard_thread(void *argument)
@@ -334,7 +307,7 @@ enum err_code router_start(struct router *router, struct err *reterr)
                 return code;
         if (!router_counters_path(&router->settings, path, sizeof(path)))
                 return err_set(reterr, ERR_CONFIG, "the path %s is too long", router->settings.state_directory);
-        const uint32_t blocks_count = 2 + router->shards_count + router->workers_count;
+        const uint32_t blocks_count = router_counters_blocks(&router->settings);
         code = counters_create(path, blocks_count, LIMIT_TARGETS_MAX, router->options->version, &router->counters,
                                reterr);
         if (err_class(code) == ERR_CLASS_SYSTEM) {
@@ -368,8 +341,7 @@ enum err_code router_start(struct router *router, struct err *reterr)
                 code = router_start_server(router, reterr);
         if (code != ERR_OK)
                 return code;
-        router->memory_budget_bytes = router_budget(router);
-        router->counters.head->memory_budget_bytes = router->memory_budget_bytes;
+        router->counters.head->memory_budget_bytes = router_tell_budget(router);
         const int fds[] = {router->signal_fd, router->timer_fd, router->event_fd, ring_server_fd(router->server)};
         for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]) && code == ERR_OK; i++)
                 code = router_watch(router, fds[i], reterr);

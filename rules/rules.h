@@ -227,6 +227,21 @@ uint32_t rules_cloudwatch_series(const struct rules_cloudwatch *cloudwatch, uint
  * price of us-east-1 in 2026 for the first of an account. */
 double rules_cloudwatch_monthly_usd(uint64_t series);
 
+/* Prices other than those of base/prices.h, which stay where the file says none. YAML or JSON:
+ *
+ *   region: eu-west-1
+ *   date: "2026-11-23"
+ *   firehose_gb: [{up_to: 512000, usd: 0.031}, {usd: 0.027}]     or one number
+ *   firehose_step_bytes: 5KiB
+ *   cloudwatch_metric: 0.30                                      or such a list
+ *   cloudwatch_thousand_requests: 0.01
+ *
+ * ERR_CONFIG with findings in the report, ERR_MEMORY with none. */
+struct prices;
+enum err_code rules_prices_load(const char *path, struct prices *ret_prices, struct rules_report *report);
+enum err_code rules_prices_parse(const char *path, struct slice text, struct prices *ret_prices,
+                                 struct rules_report *report);
+
 /* What is shared on the wire: destinations with the same service, resource and format are one target. A target that
  * only disabled destinations name is still here (what was accepted for it earlier is still delivered); one that no
  * destination names is not. Text belongs to the plan and has a NUL behind it. */

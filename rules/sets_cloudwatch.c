@@ -2,6 +2,7 @@
 #include "base/assert.h"
 #include "base/hash.h"
 #include "base/limits.h"
+#include "base/prices.h"
 #include "rules/rules_internal.h"
 
 #include <stdarg.h>
@@ -416,16 +417,5 @@ uint32_t rules_cloudwatch_series(const struct rules_cloudwatch *cloudwatch, uint
 
 double rules_cloudwatch_monthly_usd(uint64_t series)
 {
-        /* https://aws.amazon.com/cloudwatch/pricing/: so many, at so much each; the last is all above. */
-        static const struct {
-                uint64_t series;
-                double usd;
-        } tiers[] = {{10000, 0.30}, {240000, 0.10}, {750000, 0.05}, {UINT64_MAX, 0.02}};
-        double usd = 0;
-        for (size_t i = 0; i < COUNT(tiers); i++) {
-                uint64_t here = series < tiers[i].series ? series : tiers[i].series;
-                usd += (double)here * tiers[i].usd;
-                series -= here;
-        }
-        return usd;
+        return price_of(&prices_us_east_1.cloudwatch_metric, (double)series);
 }

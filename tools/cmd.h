@@ -24,6 +24,7 @@
         X("stat", cmd_stat, "show the counters of a running daemon") \
         X("ledger", cmd_ledger, "prove that nothing was lost silently") \
         X("validate", cmd_validate, "check sendring.yaml and configuration-sets.yaml") \
+        X("cost", cmd_cost, "what a configuration costs at a rate, at AWS and on the host") \
         X("sink", cmd_sink, "an AWS-shaped endpoint on loopback that counts exactly, for demos and tests") \
         X("loadgen", cmd_loadgen, "publish events from several processes, counted exactly, and time it") \
         X("feed", cmd_feed, "publish what an MTA's log or a file of JSON lines tells") \

@@ -26,18 +26,6 @@ static void stat_usage(void)
                 "if any).\n");
 }
 
-/* The router says each second that it lives. */
-#define STAT_SILENT_MS_MAX 3000
-
-static bool stat_running(const struct counters *counters)
-{
-        /* Relaxed: a number. */
-        int64_t alive_ms = atomic_load_explicit(&counters->head->alive_ms, memory_order_relaxed);
-        if (alive_ms < counters->head->started_ms) /* it has just started */
-                alive_ms = counters->head->started_ms;
-        return clock_realtime_ms() - alive_ms <= STAT_SILENT_MS_MAX;
-}
-
 static uint64_t stat_value(const struct counters *counters, enum counter counter)
 {
         return counter == COUNTER_router_turn_max_ns ? counters_max(counters, counter)
@@ -155,7 +143,7 @@ static void stat_print_json(const struct counters *counters)
         const struct counters_head *head = counters->head;
         printf("{\"pid\":%u,\"running\":%s,\"version\":\"%.15s\",\"started_ms\":%" PRId64 ",\"alive_ms\":%" PRId64
                ",\"memory_budget_bytes\":%" PRIu64 ",\"counters\":{",
-               head->pid, stat_running(counters) ? "true" : "false", head->version, head->started_ms,
+               head->pid, counters_is_alive(counters) ? "true" : "false", head->version, head->started_ms,
                atomic_load_explicit(&counters->head->alive_ms, memory_order_relaxed), head->memory_budget_bytes);
         for (int i = 0; i < COUNTERS_COUNT; i++)
                 printf("%s\"%s\":%" PRIu64, i == 0 ? "" : ",", counter_table[i].name,
@@ -199,7 +187,7 @@ static void stat_print_text(const struct counters *counters, const uint64_t *bef
         int64_t now_ms = clock_realtime_ms();
         printf("router pid %u, version %.15s, up %" PRId64 " s, memory budget %" PRIu64 " MiB%s\n", head->pid,
                head->version, (now_ms - head->started_ms) / 1000, head->memory_budget_bytes >> 20,
-               stat_running(counters) ? "" : ", NOT RUNNING");
+               counters_is_alive(counters) ? "" : ", NOT RUNNING");
         for (int i = 0; i < COUNTERS_COUNT; i++) {
                 uint64_t value = stat_value(counters, (enum counter)i);
                 if (value == 0 && !all)
@@ -309,7 +297,7 @@ int cmd_stat(int argc, char **argv)
                         break;
                 }
                 uint64_t now_ns = clock_monotonic_ns();
-                status = stat_running(&counters) ? CMD_EXIT_OK : CMD_EXIT_UNAVAILABLE;
+                status = counters_is_alive(&counters) ? CMD_EXIT_OK : CMD_EXIT_UNAVAILABLE;
                 if (json)
                         stat_print_json(&counters);
                 else

@@ -1,7 +1,8 @@
-/* Both configuration files from any bytes. Nothing crashes; a plan or settings come out exactly when no error was
- * reported; a plan only names targets that it has. */
+/* Both configuration files, and one of prices, from any bytes. Nothing crashes; a plan or settings come out exactly
+ * when no error was reported; a plan only names targets that it has. */
 #include "base/assert.h"
 #include "base/limits.h"
+#include "base/prices.h"
 #include "rules/rules.h"
 #include "tests/support/codec_events.h"
 
@@ -88,8 +89,31 @@ static void fuzz_report(const struct rules_report *report)
         ASSERT(kept == report->errors_kept + report->warnings_kept);
 }
 
+/* What is read can be multiplied and added up. */
+static void fuzz_prices(struct slice text)
+{
+        struct rules_report report;
+        struct prices prices;
+        rules_report_init(&report);
+        enum err_code code = rules_prices_parse("p", text, &prices, &report);
+        ASSERT((code == ERR_OK) == (report.errors == 0));
+        fuzz_report(&report);
+        if (code == ERR_OK) {
+                double before = 0;
+                for (double amount = 1; amount < 1e9; amount *= 10) {
+                        double usd =
+                                price_of(&prices.firehose_gb, amount) + price_of(&prices.cloudwatch_metric, amount);
+                        ASSERT(usd >= before && usd < 1e24);
+                        before = usd;
+                }
+                ASSERT(prices.firehose_step_bytes > 0 && prices.cloudwatch_thousand_requests >= 0);
+        }
+        rules_report_release(&report);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+        fuzz_prices(slice_of(data, size));
         struct rules_report report;
         struct rules_settings settings;
         struct rules_plan *plan;

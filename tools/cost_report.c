@@ -1,0 +1,382 @@
+#include "tools/cost_report.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define COST_MIB      1048576.0
+#define COST_DAY_S    86400.0
+#define COST_HOUR_S   3600.0
+#define COST_TEXT_MAX 400u
+
+const char *const cost_variant_names[COST_VARIANTS] = {"configured", "none", "none_gzip", "events", "events_gzip"};
+
+/* ---------------------------------------------------------------------------------------------- computing */
+
+static void cost_types_of(void *context, struct slice set, struct slice destination, bool enabled, uint16_t mask,
+                          uint32_t target)
+{
+        struct cost_line *lines = context;
+        (void)set;
+        (void)destination;
+        if (enabled && target != RULES_TARGET_NONE)
+                lines[target].types_count |= mask; /* a mask until all are seen */
+}
+
+/* Firehose: a stream's default quota. https://docs.aws.amazon.com/firehose/latest/dev/limits.html */
+static double cost_quota_bytes(struct slice region)
+{
+        bool large = slice_equal(region, SLICE("us-east-1")) || slice_equal(region, SLICE("us-west-2")) ||
+                     slice_equal(region, SLICE("eu-west-1"));
+        return (large ? 5 : 1) * COST_MIB;
+}
+
+static void cost_line_firehose(const struct cost_inputs *inputs, struct cost_line *line)
+{
+        const struct rules_target *target = line->target;
+        uint32_t packed_max = target->packed ? target->packed_events_max : LIMIT_FIREHOSE_EVENTS_PER_RECORD_MAX;
+        const struct {
+                uint32_t record_events_max;
+                double gzip_ratio;
+        } variants[COST_VARIANTS] = {
+                [COST_CONFIGURED] = {target->packed ? packed_max : 1, 1},
+                [COST_NONE] = {1, 1},
+                [COST_NONE_GZIP] = {1, inputs->gzip_ratio},
+                [COST_PACKED] = {packed_max, 1},
+                [COST_PACKED_GZIP] = {packed_max, inputs->gzip_ratio},
+        };
+        line->quota_bytes = cost_quota_bytes(target->region);
+        for (int i = 0; i < COST_VARIANTS && line->events_per_s > 0; i++) {
+                struct cost_stream stream = {
+                        .events_per_s = line->events_per_s,
+                        .event_bytes = line->flow->event_bytes,
+                        .event_billed_bytes = line->flow->event_billed_bytes,
+                        .record_events_max = variants[i].record_events_max,
+                        .linger_s = inputs->settings->egress.linger_ms / 1000.0,
+                        .body_bytes_max = inputs->settings->egress.batch_bytes_max,
+                        .gzip_ratio = variants[i].gzip_ratio,
+                };
+                struct cost_of_stream *of = &line->streams[i];
+                of->packed = cost_pack(&stream, (double)inputs->prices->firehose_step_bytes);
+                of->gb = of->packed.billed_bytes * line->events_per_s * COST_MONTH_S / PRICE_GB_BYTES;
+        }
+}
+
+static void cost_line_cloudwatch(const struct cost_inputs *inputs, struct cost_line *line)
+{
+        const struct rules_cloudwatch *cloudwatch = line->target->cloudwatch;
+        line->series_max = rules_cloudwatch_series(cloudwatch, line->types_count);
+        struct cost_metrics metrics = {
+                .events_per_s = line->events_per_s,
+                .roll_ups = cloudwatch->roll_ups_count,
+                .series_max = inputs->series > 0 ? fmin(inputs->series, line->series_max) : line->series_max,
+                .period_s = cloudwatch->period_s,
+        };
+        if (inputs->series <= 0 && line->flow->series >= 0)
+                metrics.series_max = line->flow->series;
+        if (!(line->events_per_s > 0))
+                return;
+        line->series = cost_series(&metrics);
+        line->requests = cost_metric_requests(&metrics);
+        line->requests_usd = line->requests / 1000 * inputs->prices->cloudwatch_thousand_requests;
+}
+
+/* The price of one depends on how many there are: all together cost so much, and each its part of it. */
+static void cost_price(const struct cost_inputs *inputs, struct cost_report *report)
+{
+        double gb[COST_VARIANTS] = {0}, series = 0, requests_usd = 0;
+        for (uint32_t i = 0; i < report->lines_count; i++) {
+                series += report->lines[i].series;
+                requests_usd += report->lines[i].requests_usd;
+                for (int k = 0; k < COST_VARIANTS; k++)
+                        gb[k] += report->lines[i].streams[k].gb;
+        }
+        double series_usd = price_of(&inputs->prices->cloudwatch_metric, series);
+        report->cloudwatch_usd = series_usd + requests_usd;
+        for (int k = 0; k < COST_VARIANTS; k++)
+                report->firehose_usd[k] = price_of(&inputs->prices->firehose_gb, gb[k]);
+        for (uint32_t i = 0; i < report->lines_count; i++) {
+                struct cost_line *line = &report->lines[i];
+                for (int k = 0; k < COST_VARIANTS; k++)
+                        line->streams[k].usd = gb[k] > 0 ? report->firehose_usd[k] * line->streams[k].gb / gb[k] : 0;
+                line->series_usd = series > 0 ? series_usd * line->series / series : 0;
+                line->usd = line->streams[COST_CONFIGURED].usd + line->series_usd + line->requests_usd;
+        }
+}
+
+bool cost_report_make(const struct cost_inputs *inputs, struct cost_report *ret_report)
+{
+        const struct cost_traffic *traffic = inputs->traffic;
+        struct cost_report report = {.inputs = inputs, .lines_count = rules_plan_targets_count(inputs->plan)};
+        report.lines = calloc(report.lines_count + 1, sizeof(report.lines[0]));
+        if (report.lines == NULL)
+                return false;
+        rules_plan_each(inputs->plan, cost_types_of, report.lines);
+        for (uint32_t i = 0; i < report.lines_count; i++) {
+                struct cost_line *line = &report.lines[i];
+                line->target = rules_plan_target(inputs->plan, i);
+                line->flow = &traffic->flows[i];
+                line->events_per_s = traffic->events_per_s * line->flow->share;
+                line->types_count = (uint32_t)__builtin_popcount(line->types_count);
+                if (line->target->service == RULES_SERVICE_FIREHOSE)
+                        cost_line_firehose(inputs, line);
+                else if (line->target->cloudwatch != NULL)
+                        cost_line_cloudwatch(inputs, line);
+                else
+                        line->file_bytes_per_s = line->events_per_s * line->flow->event_bytes;
+                report.file_bytes_per_s += line->file_bytes_per_s;
+        }
+        cost_price(inputs, &report);
+        report.budget = router_budget_of(inputs->settings, inputs->plan);
+        if (traffic->budget_bytes > 0)
+                report.budget.total_bytes = traffic->budget_bytes;
+        report.journal_bytes_per_s = traffic->events_per_s * traffic->journal_bytes;
+        report.cores = traffic->events_per_s * inputs->cpu_us / 1e6;
+        *ret_report = report;
+        return true;
+}
+
+void cost_report_release(struct cost_report *report)
+{
+        free(report->lines);
+}
+
+/* ---------------------------------------------------------------------------------------------- what was assumed */
+
+/* The number of them; each is one sentence. */
+#define COST_ASSUMPTIONS_MAX 12u
+static uint32_t cost_assumptions(const struct cost_report *report, char out[COST_ASSUMPTIONS_MAX][COST_TEXT_MAX])
+{
+        const struct cost_inputs *inputs = report->inputs;
+        uint32_t count = 0;
+        (void)snprintf(out[count++], COST_TEXT_MAX,
+                       "list prices of %s as of %s, before tax, discounts and free tiers; not counted: data transfer, "
+                       "VPC endpoints, what Firehose delivers to, and what else the account uses of the same tiers",
+                       inputs->prices->region, inputs->prices->date);
+        (void)snprintf(out[count++], COST_TEXT_MAX, "a month has 30 days, a GB 2^30 bytes");
+        (void)snprintf(out[count++], COST_TEXT_MAX, "rate: %s; events: %s", inputs->rate_from, inputs->events_from);
+        (void)snprintf(out[count++], COST_TEXT_MAX, "shares: %s", inputs->shares_from);
+        (void)snprintf(
+                out[count++], COST_TEXT_MAX,
+                "events come at random and evenly over the day; a request waits %u ms (egress.linger_ms) for more, "
+                "so packing saves little of a trickle; bursts pack better",
+                inputs->settings->egress.linger_ms);
+        (void)snprintf(
+                out[count++], COST_TEXT_MAX,
+                "gzip makes packed records %g times smaller, and a record of one event not at all; nothing is sent "
+                "again",
+                inputs->gzip_ratio);
+        (void)snprintf(
+                out[count++], COST_TEXT_MAX,
+                "CloudWatch: series that are there in every hour of the month; without a measurement or --series "
+                "as many as the budget (SeriesMax) lets there be");
+        (void)snprintf(out[count++], COST_TEXT_MAX,
+                       "an outage keeps every event in the journal, also those that other destinations have taken");
+        (void)snprintf(out[count++], COST_TEXT_MAX, "CPU: %s", inputs->cpu_from);
+        return count;
+}
+
+/* ---------------------------------------------------------------------------------------------- text */
+
+/* "62.5 GiB"; a few at a time. */
+static const char *cost_bytes(double bytes)
+{
+        static char texts[4][32];
+        static unsigned next;
+        static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+        unsigned unit = 0;
+        while (bytes >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0])) {
+                bytes /= 1024;
+                unit++;
+        }
+        char *text = texts[next++ % 4];
+        (void)snprintf(text, sizeof(texts[0]), "%.*f %s", unit == 0 || bytes >= 1000 ? 0 : 1, bytes, units[unit]);
+        return text;
+}
+
+static void cost_print_row(const char *name, double usd, double events_per_s, const char *more)
+{
+        printf("    %-26s %12.2f %14.4f  %s\n", name, usd, cost_per_million(usd, events_per_s), more);
+}
+
+static void cost_print_firehose(const struct cost_line *line)
+{
+        static const char *const names[COST_VARIANTS] = {"as configured", "Packing: none", "Packing: none, gzip",
+                                                         "Packing: events", "Packing: events, gzip"};
+        for (int i = 0; i < COST_VARIANTS; i++) {
+                const struct cost_of_stream *of = &line->streams[i];
+                double per_s = of->packed.sent_bytes * line->events_per_s;
+                char more[COST_TEXT_MAX];
+                (void)snprintf(more, sizeof(more),
+                               "%.1f events a record, billed %.0f B an event, %s/s, %.0f%% of a stream",
+                               of->packed.events_per_record, of->packed.billed_bytes, cost_bytes(per_s),
+                               100 * per_s / line->quota_bytes);
+                cost_print_row(names[i], of->usd, line->events_per_s, more);
+        }
+}
+
+static void cost_print_line(const struct cost_line *line, double rate)
+{
+        const struct rules_target *target = line->target;
+        printf("\n%.*s\n  ", SLICE_PRINTF(target->key));
+        if (target->destination.len > 0)
+                printf("%.*s, ", SLICE_PRINTF(target->destination));
+        printf("%u destinations, %u enabled: ", target->destinations_count, target->destinations_enabled_count);
+        if (!(line->events_per_s > 0)) {
+                printf("no event goes there\n");
+                return;
+        }
+        printf("%.6g events/s (%.3g%% of all)", line->events_per_s, 100 * line->events_per_s / rate);
+        if (target->cloudwatch == NULL)
+                printf(", %.0f bytes each with the newline", line->flow->event_bytes);
+        printf("\n");
+        char more[COST_TEXT_MAX];
+        if (target->service == RULES_SERVICE_FIREHOSE) {
+                cost_print_firehose(line);
+        } else if (target->cloudwatch != NULL) {
+                (void)snprintf(more, sizeof(more), "%.0f series (at most %.0f: SeriesMax %u and what is beside it)",
+                               line->series, line->series_max, target->cloudwatch->series_max);
+                cost_print_row("custom metrics", line->series_usd, line->events_per_s, more);
+                (void)snprintf(more, sizeof(more), "%.0f requests, one period is %u s", line->requests,
+                               target->cloudwatch->period_s);
+                cost_print_row("PutMetricData", line->requests_usd, line->events_per_s, more);
+        } else {
+                (void)snprintf(more, sizeof(more), "%s a day, %s a month of disk",
+                               cost_bytes(line->file_bytes_per_s * COST_DAY_S),
+                               cost_bytes(line->file_bytes_per_s * COST_MONTH_S));
+                cost_print_row("file", 0, line->events_per_s, more);
+        }
+}
+
+static void cost_print_host(const struct cost_report *report)
+{
+        const struct cost_traffic *traffic = report->inputs->traffic;
+        double size_bytes = (double)report->inputs->settings->journal.size_bytes_max;
+        printf("\nthe host\n");
+        printf("  journal  %.0f bytes an event: %s for each hour of an outage; journal.size_bytes_max, %s, is full "
+               "after "
+               "%.1f hours\n",
+               traffic->journal_bytes, cost_bytes(report->journal_bytes_per_s * COST_HOUR_S), cost_bytes(size_bytes),
+               size_bytes / report->journal_bytes_per_s / COST_HOUR_S);
+        if (report->file_bytes_per_s > 0)
+                printf("  files    %s a day, %s a month\n", cost_bytes(report->file_bytes_per_s * COST_DAY_S),
+                       cost_bytes(report->file_bytes_per_s * COST_MONTH_S));
+        printf("  memory   at most %s, the budget that `sendring run` says at its start\n",
+               cost_bytes((double)report->budget.total_bytes));
+        printf("  CPU      %.3g cores of the router, at %.3g us an event\n", report->cores, report->inputs->cpu_us);
+}
+
+void cost_report_print(const struct cost_report *report)
+{
+        const struct cost_traffic *traffic = report->inputs->traffic;
+        double rate = traffic->events_per_s;
+        printf("%.6g events/s, %.4g million a month; %.0f bytes of JSON an event, %.0f as the producer writes it\n",
+               rate, rate * COST_MONTH_S / 1e6, traffic->event_bytes - 1, traffic->encoded_bytes);
+        if (traffic->unmatched > 0)
+                printf("%.3g%% of them go nowhere\n", 100 * traffic->unmatched);
+        printf("\n    %-26s %12s %14s\n", "", "USD a month", "USD a million");
+        for (uint32_t i = 0; i < report->lines_count; i++)
+                cost_print_line(&report->lines[i], rate);
+        static const char *const names[COST_VARIANTS] = {"as configured", "all Packing: none", "all none, gzip",
+                                                         "all Packing: events", "all events, gzip"};
+        printf("\ntotal, for each million events that come\n");
+        for (int i = 0; i < COST_VARIANTS; i++)
+                if (i == COST_CONFIGURED || report->firehose_usd[COST_CONFIGURED] > 0)
+                        cost_print_row(names[i], report->firehose_usd[i] + report->cloudwatch_usd, rate, "");
+        cost_print_host(report);
+        char assumptions[COST_ASSUMPTIONS_MAX][COST_TEXT_MAX];
+        uint32_t count = cost_assumptions(report, assumptions);
+        printf("\nassumed\n");
+        for (uint32_t i = 0; i < count; i++)
+                printf("  - %s\n", assumptions[i]);
+}
+
+/* ---------------------------------------------------------------------------------------------- JSON */
+
+static json_t *cost_json_text(struct slice text)
+{
+        json_t *json = json_stringn((const char *)text.ptr, text.len);
+        return json != NULL ? json : json_string("(not UTF-8)");
+}
+
+static json_t *cost_json_stream(const struct cost_line *line, int variant)
+{
+        const struct cost_of_stream *of = &line->streams[variant];
+        return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "usd_per_month", of->usd, "usd_per_million_events",
+                         cost_per_million(of->usd, line->events_per_s), "events_per_record",
+                         of->packed.events_per_record, "events_per_request", of->packed.events_per_request,
+                         "billed_bytes_per_event", of->packed.billed_bytes, "billed_gb_per_month", of->gb,
+                         "stream_quota_share", of->packed.sent_bytes * line->events_per_s / line->quota_bytes);
+}
+
+static json_t *cost_json_line(const struct cost_line *line)
+{
+        const struct rules_target *target = line->target;
+        json_t *json = json_pack(
+                "{s:o,s:s,s:o,s:i,s:i,s:f,s:f,s:f,s:f,s:f}", "target", cost_json_text(target->key), "service",
+                rules_service_name(target->service), "destination", cost_json_text(target->destination), "destinations",
+                (int)target->destinations_count, "enabled", (int)target->destinations_enabled_count, "share",
+                line->flow->share, "events_per_s", line->events_per_s, "event_bytes", line->flow->event_bytes,
+                "usd_per_month", line->usd, "usd_per_million_events", cost_per_million(line->usd, line->events_per_s));
+        if (target->service == RULES_SERVICE_FIREHOSE) {
+                json_t *packings = json_object();
+                for (int i = 0; i < COST_VARIANTS; i++)
+                        (void)json_object_set_new(packings, cost_variant_names[i], cost_json_stream(line, i));
+                (void)json_object_set_new(json, "firehose", packings);
+        } else if (target->cloudwatch != NULL) {
+                (void)json_object_set_new(json, "cloudwatch",
+                                          json_pack("{s:f,s:f,s:f,s:f,s:f}", "series", line->series, "series_max",
+                                                    line->series_max, "series_usd_per_month", line->series_usd,
+                                                    "requests_per_month", line->requests, "requests_usd_per_month",
+                                                    line->requests_usd));
+        } else {
+                (void)json_object_set_new(json, "file",
+                                          json_pack("{s:f,s:f}", "bytes_per_day", line->file_bytes_per_s * COST_DAY_S,
+                                                    "bytes_per_month", line->file_bytes_per_s * COST_MONTH_S));
+        }
+        return json;
+}
+
+static json_t *cost_json_total(const struct cost_report *report)
+{
+        double rate = report->inputs->traffic->events_per_s;
+        json_t *total = json_object();
+        for (int i = 0; i < COST_VARIANTS; i++) {
+                double usd = report->firehose_usd[i] + report->cloudwatch_usd;
+                (void)json_object_set_new(total, cost_variant_names[i],
+                                          json_pack("{s:f,s:f}", "usd_per_month", usd, "usd_per_million_events",
+                                                    cost_per_million(usd, rate)));
+        }
+        return total;
+}
+
+bool cost_report_print_json(const struct cost_report *report)
+{
+        const struct cost_inputs *inputs = report->inputs;
+        const struct cost_traffic *traffic = inputs->traffic;
+        char assumptions[COST_ASSUMPTIONS_MAX][COST_TEXT_MAX];
+        uint32_t count = cost_assumptions(report, assumptions);
+        json_t *lines = json_array(), *assumed = json_array();
+        for (uint32_t i = 0; i < report->lines_count; i++)
+                (void)json_array_append_new(lines, cost_json_line(&report->lines[i]));
+        for (uint32_t i = 0; i < count; i++)
+                (void)json_array_append_new(assumed, json_string(assumptions[i]));
+        double size_bytes = (double)inputs->settings->journal.size_bytes_max;
+        json_t *host = json_pack("{s:f,s:f,s:f,s:f,s:f,s:f}", "journal_bytes_per_event", traffic->journal_bytes,
+                                 "journal_bytes_per_hour", report->journal_bytes_per_s * COST_HOUR_S,
+                                 "journal_hours_max", size_bytes / report->journal_bytes_per_s / COST_HOUR_S,
+                                 "memory_budget_bytes", (double)report->budget.total_bytes, "cores", report->cores,
+                                 "cpu_us_per_event", inputs->cpu_us);
+        json_t *json = json_pack(
+                "{s:f,s:f,s:f,s:f,s:f,s:{s:s,s:s},s:f,s:o,s:o,s:o,s:o}", "events_per_s", traffic->events_per_s,
+                "events_per_month", traffic->events_per_s * COST_MONTH_S, "event_json_bytes", traffic->event_bytes - 1,
+                "event_encoded_bytes", traffic->encoded_bytes, "unmatched_share", traffic->unmatched, "prices",
+                "region", inputs->prices->region, "date", inputs->prices->date, "gzip_ratio", inputs->gzip_ratio,
+                "destinations", lines, "total", cost_json_total(report), "host", host, "assumptions", assumed);
+        bool ok = json != NULL && json_dumpf(json, stdout, JSON_COMPACT | JSON_REAL_PRECISION(12)) == 0;
+        if (ok)
+                printf("\n");
+        json_decref(json);
+        return ok;
+}
