@@ -289,6 +289,7 @@ static bool worker_dispatch(struct egress_worker *worker, uint32_t shard, const 
                                                        slice_from(record->payload, CODEC_VIEW_STORED_BYTES), &view);
                         if (code != ERR_OK) {
                                 (void)worker_read_failed(worker, shard, code, record); /* passed over */
+                                journal_note_lost(feed->journal, record);
                                 return true;
                         }
                         decoded = true;

@@ -74,6 +74,7 @@
  * with the largest version whose CRC is right is taken; with none, the counts are rebuilt from the log.
  *
  *       0 identity: u32 CRC, u16 number, u16 key bytes     64 owner's active word     128 owner's slots, 2 x 64
+ *      72 `lost` of the owner's slots, 2 x u64
  *     256 shard's active word     320 shard's slots, 2 x 64     448 u32 retired     512 key, NUL-terminated
  *
  * The copy has the same format and is written with pwrite() by register and by maintenance, before anything is recycled
@@ -82,7 +83,9 @@
  * has lost; they are older, so some events are delivered again. Without a copy it is made anew. A number that records
  * name and neither file does is nobody's: it is reserved, and its events count as lost.
  *
- *     owner's slot: u64 version, cursor position, cursor sequence, delivered, dead-lettered, shed, expired; u32 CRC
+ *     owner's slot: u64 version, cursor position, cursor sequence, delivered, dead-lettered, shed, expired; u32 CRC,
+ *                   u32 lost records; behind the drawing's other end its u64 lost. The CRC covers the last two when one
+ *                   of them is not 0
  *     shard's slot: u64 version, accepted, sequence and position up to which it was counted; u32 CRC, u32 0; u64 lost
  *
  * Threads: one writer (the shard); any number of readers (workers), each with its own struct journal_reader;
@@ -259,9 +262,12 @@ struct journal_target_state {
         uint64_t accepted_position, accepted_sequence;    /* `accepted` counts the records before that position, with
                                                            * sequences up to and including that one */
         uint64_t delivered, dead_lettered, shed, expired; /* of events before the cursor */
-        uint64_t lost; /* of events that a damaged disk or a power cut took before they were settled: found by open, and
-                        * no longer among `accepted` */
-        bool retired;  /* in no plan any more: does not hold segments */
+        uint64_t lost; /* of events that a damaged disk or a power cut took before they were settled: found by open, or
+                        * passed by the cursor; no longer among `accepted` */
+        uint64_t lost_records; /* at most so many were passed by the cursor of which is not known yet how many events of
+                                * this target they held: those are among `accepted`. 0 again as soon as nothing waits
+                                * behind the cursor */
+        bool retired;          /* in no plan any more: does not hold segments */
 };
 /* False: no such number. Any thread; the state is one that was true at some instant during the call. */
 bool journal_target_get(const struct journal *journal, uint16_t target, struct journal_target_state *ret_state);
@@ -270,7 +276,8 @@ struct journal_settled {
         uint64_t delivered, dead_lettered, shed, expired; /* events that became settled by this move */
 };
 /* Moves the cursor and adds the counts, atomically against a kill. Only forward, never behind the committed position.
- * `sequence` is that of the first event not settled (of the record at `position`). The thread that owns the target. */
+ * `sequence` is that of the first event not settled (of the record at `position`). What it passes that readers of this
+ * journal found lost is counted so in the same step. The thread that owns the target. */
 void journal_target_advance(struct journal *journal, uint16_t target, uint64_t position, uint64_t sequence,
                             const struct journal_settled *settled);
 /* `events` of those that its moves have counted as shed were delivered after all: they were kept elsewhere when their
@@ -287,7 +294,10 @@ void journal_target_retire(struct journal *journal, uint16_t target);
  * for who needs nothing any more. Waits for the disk. Control thread. */
 enum err_code journal_targets_make_durable(struct journal *journal, struct err *reterr);
 /* Takes the target's state and counts, in the log itself, the records routed to it between its cursor and
- * accepted_position: the equation above must hold exactly. Cold; any thread; own mappings. `ret_state` may be NULL. */
+ * accepted_position: the equation above must hold exactly. Events that can only have been in records which are lost,
+ * passed by the cursor or not, are taken from `accepted` and added to `lost` in *ret_state: sequence numbers tell how
+ * many records are missing, and each names a target LIMIT_ROUTES_PER_EVENT_MAX times at most; what is missing beyond is
+ * not explained, and left to the equation. Cold; any thread; own mappings. `ret_state` may be NULL. */
 enum err_code journal_target_audit(struct journal *journal, uint16_t target, struct journal_target_state *ret_state,
                                    uint64_t *ret_waiting, struct err *reterr);
 /* Of what waits for the target, what lies before `position` (of a record, or of the end). As the audit. *ret_sequence:
@@ -318,11 +328,15 @@ void journal_reader_free(struct journal_reader *reader);
  * ERR_EMPTY      none;
  * ERR_NOT_FOUND  recycled already (a bug of the caller: no cursor held it); reading only, beside a running router: open
  *                the journal anew, and go on at its oldest position;
- * ERR_CORRUPT    this record was damaged on the disk after it was written: position and next_position are set, so that
- *                the caller can count and go on;
+ * ERR_CORRUPT    this record was damaged on the disk after it was written, and maybe those behind it: position and
+ *                next_position are set, so that the caller can go on. The journal remembers the place: a cursor that
+ *                passes it counts what was lost there;
  * ERR_SYSTEM, ERR_MEMORY  a cold segment cannot be mapped: try again later. */
 enum err_code journal_read(struct journal_reader *reader, uint64_t position, uint64_t limit,
                            struct journal_record *ret_record);
+/* The caller found that a record which was read is no event: its page went away under it. Counted as what a reader
+ * finds lost, by cursors that pass it from now on. Any thread. */
+void journal_note_lost(struct journal *journal, const struct journal_record *record);
 /* Lets go of the segment it holds; the next read maps anew. An idle reader should: what it holds cannot be recycled. */
 void journal_reader_rest(struct journal_reader *reader);
 

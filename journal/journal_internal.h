@@ -87,10 +87,13 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the formats are littl
 #define JOURNAL_FACTS_COUNT_SHIFT 56u
 #define JOURNAL_FACTS_FLAGS_SHIFT 60u
 
+/* In the file up to and including lost_records; `lost` stands in owner_lost[] of its line. */
 struct journal_owner_slot {
         uint64_t version, position, sequence, delivered, dead_lettered, shed, expired;
-        uint32_t crc, zero;
+        uint32_t crc, lost_records;
+        uint64_t lost;
 };
+#define JOURNAL_OWNER_SLOT_BYTES 64u
 struct journal_shard_slot {
         uint64_t version, accepted, upto_sequence, upto_position;
         uint32_t crc, zero;
@@ -103,8 +106,9 @@ struct journal_target_entry {
         uint16_t key_bytes;
         uint8_t pad_identity[56];
         _Atomic uint64_t owner_active;
-        uint8_t pad_owner[56];
-        struct journal_owner_slot owner_slots[2];
+        uint64_t owner_lost[2];
+        uint8_t pad_owner[40];
+        uint64_t owner_slots[2][JOURNAL_OWNER_SLOT_BYTES / sizeof(uint64_t)];
         _Atomic uint64_t shard_active;
         uint8_t pad_shard[56];
         struct journal_shard_slot shard_slots[2];
@@ -112,9 +116,10 @@ struct journal_target_entry {
         uint8_t pad_retired[60];
         char key[512];
 };
-_Static_assert(sizeof(struct journal_owner_slot) == 64, "drawn in journal.h");
+_Static_assert(offsetof(struct journal_owner_slot, lost) == JOURNAL_OWNER_SLOT_BYTES, "drawn in journal.h");
 _Static_assert(sizeof(struct journal_shard_slot) == 64, "drawn in journal.h");
 _Static_assert(offsetof(struct journal_target_entry, owner_active) == 64, "drawn in journal.h");
+_Static_assert(offsetof(struct journal_target_entry, owner_lost) == 72, "drawn in journal.h");
 _Static_assert(offsetof(struct journal_target_entry, owner_slots) == 128, "drawn in journal.h");
 _Static_assert(offsetof(struct journal_target_entry, shard_active) == 256, "drawn in journal.h");
 _Static_assert(offsetof(struct journal_target_entry, shard_slots) == 320, "drawn in journal.h");
@@ -297,6 +302,10 @@ static inline struct journal_target_entry *journal_target_entry(const struct jou
                                                        (size_t)number * sizeof(struct journal_target_entry));
 }
 
+/* The slots of version `version` of a line that nobody writes. */
+void journal_owner_slot_load(const struct journal_target_entry *entry, uint64_t version,
+                             struct journal_owner_slot *ret_slot);
+void journal_owner_slot_put(struct journal_target_entry *entry, const struct journal_owner_slot *slot);
 /* Consistent copies beside their live writers. */
 void journal_owner_slot_read(struct journal_target_entry *entry, struct journal_owner_slot *ret_slot);
 void journal_shard_slot_read(struct journal_target_entry *entry, struct journal_shard_slot *ret_slot);
@@ -305,10 +314,14 @@ void journal_owner_slot_write(struct journal_targets *targets, struct journal_ta
                               struct journal_owner_slot *slot);
 void journal_shard_slot_write(struct journal_targets *targets, struct journal_target_entry *entry,
                               struct journal_shard_slot *slot);
+/* What does not wait any more of what the shard's slot counts as accepted. */
 static inline uint64_t journal_owner_slot_settled(const struct journal_owner_slot *slot)
 {
-        return slot->delivered + slot->dead_lettered + slot->shed + slot->expired;
+        return slot->delivered + slot->dead_lettered + slot->shed + slot->expired + slot->lost;
 }
+/* The cursor passes what lies before its new position, lost records among it: when nothing is behind it that was
+ * accepted, what is not settled is what was lost. */
+void journal_owner_slot_reckon(struct journal_target_entry *entry, struct journal_owner_slot *owner);
 /* Under the mutex, or at open. */
 void journal_target_set_retired(const struct journal_targets *targets, struct journal_target_entry *entry,
                                 bool retired);
@@ -327,6 +340,28 @@ struct journal_target_recovery {
         uint64_t found_accepted; /* records above upto_sequence */
         uint64_t found_waiting;  /* records at or behind the cursor */
 };
+
+/* ------------------------------------------------------------------------------------------------------ losses */
+
+/* Where readers found no whole record. Runs never shrink; beyond so many, neighbours are taken together. */
+#define JOURNAL_LOSSES_MAX 256u
+struct journal_loss {
+        uint64_t position, end;
+        uint64_t records; /* at most so many */
+};
+
+/* Notes what a reader passes over: [position, end) held the records from `sequence` up to `next_sequence`; 0 where the
+ * reader does not know. Any thread; takes the mutex. */
+void journal_losses_note(struct journal *journal, uint64_t position, uint64_t end, uint64_t sequence,
+                         uint64_t next_sequence);
+/* At most so many lost records lie between the two positions. */
+uint64_t journal_losses_between(struct journal *journal, uint64_t from, uint64_t to);
+/* Whether so many missing events of one target can be of so many lost records. */
+static inline bool journal_losses_explain(uint64_t events, uint64_t records)
+{
+        return events / LIMIT_ROUTES_PER_EVENT_MAX < records ||
+               events == records * (uint64_t)LIMIT_ROUTES_PER_EVENT_MAX;
+}
 
 /* ------------------------------------------------------------------------------------------------------ lanes */
 
@@ -419,6 +454,9 @@ struct journal {
         alignas(128) pthread_mutex_t mutex;
         uint64_t first_index;       /* of the oldest segment */
         uint64_t recycled_position; /* end of the newest segment that is gone: a cursor there is at the first one now */
+        struct journal_loss losses[JOURNAL_LOSSES_MAX]; /* in the order of their positions */
+        uint32_t losses_count;
+        _Atomic uint64_t losses_end; /* no loss lies at or behind it; 0: none was found yet */
         _Atomic uint64_t readers_count;
 };
 

@@ -19,6 +19,7 @@ struct journal_reader {
         void *own_map;                   /* NULL: the journal's own mapping is used */
         uint64_t own_bytes;
         uint64_t file_number;
+        uint64_t next_position, next_sequence; /* of what comes behind the last record that was read; 0: none was */
 };
 
 /* Reading beside a writer of another process: how often the log may be recycled under a count before it is given up. */
@@ -193,6 +194,32 @@ static bool journal_reader_is_current(const struct journal_reader *reader)
         return same;
 }
 
+/* The sequence of the record at `next`, where the damage ends: of the segment in hand, or of the next one. 0: not
+ * known.
+ */
+static uint64_t journal_reader_sequence_behind(const struct journal_reader *reader, uint64_t next, uint64_t limit)
+{
+        const uint64_t offset = next - reader->base_position;
+        struct journal_record_header header;
+        uint64_t index, sequence = 0, committed_position;
+        struct journal *journal = reader->journal;
+        if (next < limit && offset < reader->data_end) {
+                memcpy(&header, reader->bytes + offset, sizeof(header));
+                return header.sequence; /* whole by journal_resync() */
+        }
+        if (next < limit) {
+                (void)pthread_mutex_lock(&journal->mutex); /* cannot fail: a plain mutex, never taken twice */
+                if (journal_segment_find(journal, next, &index) == ERR_OK)
+                        /* Pairs with the release in journal_writer_switch(). */
+                        sequence = atomic_load_explicit(&journal_segment_at(journal, index)->base_sequence,
+                                                        memory_order_acquire);
+                (void)pthread_mutex_unlock(&journal->mutex);
+                return sequence;
+        }
+        journal_committed(journal, &committed_position, &sequence);
+        return committed_position == next ? sequence : 0;
+}
+
 /* The copy of a segment that another process recycled meanwhile holds no damage, only bytes of two lives. */
 static __attribute__((noinline, cold)) enum err_code journal_read_damaged(struct journal_reader *reader,
                                                                           uint64_t position, uint64_t limit,
@@ -204,6 +231,10 @@ static __attribute__((noinline, cold)) enum err_code journal_read_damaged(struct
         uint64_t next = journal_resync(reader->bytes, offset + JOURNAL_ALIGN_BYTES, reader->data_end, reader->seed, 0);
         /* What is not published yet is not the damage's either. */
         next = reader->base_position + next < limit ? reader->base_position + next : limit;
+        if (!reader->journal->read_only)
+                journal_losses_note(reader->journal, position, next,
+                                    reader->next_position == position ? reader->next_sequence : 0,
+                                    journal_reader_sequence_behind(reader, next, limit));
         *ret_record = (struct journal_record){.position = position, .next_position = next};
         return ERR_CORRUPT;
 }
@@ -255,6 +286,8 @@ enum err_code journal_read(struct journal_reader *reader, uint64_t position, uin
                 ret_record->position = position;
                 ret_record->next_position = position + bytes;
                 ret_record->sequence = header.sequence;
+                reader->next_position = position + bytes;
+                reader->next_sequence = header.sequence + 1;
                 journal_entry_of_header(&header, &ret_record->entry);
                 ret_record->payload = slice_of(at + sizeof(header), header.payload_bytes);
                 ret_record->origin = (struct journal_origin){
@@ -306,31 +339,53 @@ void journal_reader_free(struct journal_reader *reader)
 
 /* ------------------------------------------------------------------------------------------------------ audit */
 
-/* ERR_NOT_FOUND: the cursor moved on and the segment was recycled meanwhile. */
+struct journal_count {
+        uint64_t waiting;  /* events */
+        uint64_t lost;     /* sequence numbers that no whole record carries: what waits and is lost is among them */
+        uint64_t sequence; /* of the first record behind */
+};
+
+/* ERR_NOT_FOUND: the cursor moved on and the segment was recycled meanwhile. A failure leaves what was counted so far.
+ */
 static enum err_code journal_count_between(struct journal_reader *reader, uint16_t target,
-                                           const struct journal_target_state *state, uint64_t *ret_waiting,
-                                           uint64_t *ret_sequence)
+                                           const struct journal_target_state *state, struct journal_count *ret_count)
 {
-        uint64_t waiting = 0, sequence = state->cursor_sequence;
+        struct journal_count count = {.sequence = state->cursor_sequence};
         uint64_t position = state->cursor_position;
         for (;;) {
                 struct journal_record record = {.next_position = position};
                 enum err_code code = journal_read(reader, position, state->accepted_position, &record);
                 if (code == ERR_EMPTY)
                         break;
-                if (code != ERR_OK && code != ERR_CORRUPT)
+                if (code != ERR_OK && code != ERR_CORRUPT) {
+                        *ret_count = count;
                         return code;
+                }
                 position = record.next_position;
                 if (code == ERR_CORRUPT)
-                        continue; /* it does not wait any more, it is lost: the equation says so */
+                        continue; /* it does not wait any more, it is lost: the next sequence says so */
                 for (unsigned i = 0; i < record.entry.routes_count; i++)
-                        waiting += record.entry.routes[i] == target;
-                sequence = record.sequence + 1;
+                        count.waiting += record.entry.routes[i] == target;
+                if (record.sequence > count.sequence)
+                        count.lost += record.sequence - count.sequence;
+                count.sequence = record.sequence + 1;
         }
-        *ret_waiting = waiting;
-        if (ret_sequence != NULL)
-                *ret_sequence = sequence;
+        *ret_count = count;
         return ERR_OK;
+}
+
+/* What is missing, and can be among what is lost, is lost: it waits no more, whether the cursor has passed it or not.
+ */
+static void journal_state_reckon(struct journal_target_state *state, const struct journal_count *count)
+{
+        const uint64_t known = state->delivered + state->dead_lettered + state->shed + state->expired + count->waiting;
+        uint64_t records = state->lost_records + count->lost;
+        if (state->accepted_sequence >= count->sequence)
+                records += state->accepted_sequence + 1 - count->sequence;
+        if (state->accepted <= known || !journal_losses_explain(state->accepted - known, records))
+                return;
+        state->lost += state->accepted - known;
+        state->accepted = known;
 }
 
 enum err_code journal_target_audit(struct journal *journal, uint16_t target, struct journal_target_state *ret_state,
@@ -339,7 +394,9 @@ enum err_code journal_target_audit(struct journal *journal, uint16_t target, str
         struct journal_reader reader = {.journal = journal};
         enum err_code code = ERR_OK;
         for (unsigned attempt = 0; attempt < JOURNAL_AUDIT_ATTEMPTS_MAX; attempt++) {
-                struct journal_target_state state;
+                struct journal_target_state state, before = {0};
+                struct journal_count count;
+                (void)journal_target_get(journal, target, &before); /* looked at below */
                 if (journal->read_only) {
                         code = journal_refresh(journal, reterr);
                         if (code != ERR_OK)
@@ -352,11 +409,17 @@ enum err_code journal_target_audit(struct journal *journal, uint16_t target, str
                 if (state.cursor_position % JOURNAL_ALIGN_BYTES != 0)
                         return err_set(reterr, ERR_CORRUPT, "the cursor of target %u in journal %s is damaged", target,
                                        journal->directory);
-                code = journal_count_between(&reader, target, &state, ret_waiting, NULL);
+                code = journal_count_between(&reader, target, &state, &count);
                 journal_reader_rest(&reader);
+                /* What a cursor holds is not recycled: a file that is still not found is no segment any more. */
+                if (code == ERR_NOT_FOUND && journal->read_only && attempt + 1 == JOURNAL_AUDIT_ATTEMPTS_MAX &&
+                    before.cursor_position == state.cursor_position)
+                        code = ERR_OK;
                 if (code == ERR_OK) {
+                        journal_state_reckon(&state, &count);
                         if (ret_state != NULL)
                                 *ret_state = state;
+                        *ret_waiting = count.waiting;
                         return ERR_OK;
                 }
                 if (code != ERR_NOT_FOUND)
@@ -371,14 +434,18 @@ enum err_code journal_target_count_before(struct journal *journal, uint16_t targ
 {
         struct journal_reader reader = {.journal = journal};
         struct journal_target_state state;
+        struct journal_count count;
         if (!journal_target_get(journal, target, &state))
                 return err_set(reterr, ERR_NOT_FOUND, "journal %s knows no target %u", journal->directory, target);
         state.accepted_position = position;
-        enum err_code code = journal_count_between(&reader, target, &state, ret_count, ret_sequence);
+        enum err_code code = journal_count_between(&reader, target, &state, &count);
         journal_reader_rest(&reader);
         if (code != ERR_OK)
                 return err_set(reterr, code, "cannot count what waits for target %u in journal %s: %s", target,
                                journal->directory, err_text(code));
+        *ret_count = count.waiting;
+        if (ret_sequence != NULL)
+                *ret_sequence = count.sequence;
         return ERR_OK;
 }
 

@@ -182,6 +182,12 @@ enum err_code recover_targets(struct recover *recover, uint64_t oldest, uint64_t
                         shard.upto_sequence = sequence - 1;
                         journal_shard_slot_write(&journal->targets, entry, &shard);
                 }
+                if (owner.lost_records > 0) {
+                        /* What of them was its is among the shard's `lost` now. Not before: a kill leaves it to the
+                         * next open. */
+                        owner.lost_records = 0;
+                        journal_owner_slot_write(&journal->targets, entry, &owner);
+                }
                 recover->recovery->targets_rebuilt += rebuilt;
         }
         recover->recovery->lost_records += missing;

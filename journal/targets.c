@@ -12,7 +12,10 @@
 
 uint32_t journal_owner_slot_crc(const struct journal_owner_slot *slot)
 {
-        return journal_crc(JOURNAL_OWNER_SEED, slot, offsetof(struct journal_owner_slot, crc));
+        uint32_t crc = journal_crc(JOURNAL_OWNER_SEED, slot, offsetof(struct journal_owner_slot, crc));
+        if (slot->lost_records == 0 && slot->lost == 0)
+                return crc; /* as in files of before there were these */
+        return journal_crc(crc, &slot->lost_records, sizeof(slot->lost_records) + sizeof(slot->lost));
 }
 
 uint32_t journal_shard_slot_crc(const struct journal_shard_slot *slot)
@@ -35,31 +38,47 @@ static void journal_slot_copy_in(void *slot, const void *from, size_t bytes)
         }
 }
 
-static void journal_slot_copy_out(void *ret, const _Atomic uint64_t *active, const void *slots, size_t bytes)
+static void journal_slot_copy_out(void *ret, const void *slot, size_t bytes)
 {
         uint64_t *words = (uint64_t *)ret;
-        /* Ends: a round is repeated only when the one writer has made another update meanwhile. */
-        for (;;) {
-                uint64_t version = atomic_load_explicit(active, memory_order_acquire);
-                const _Atomic uint64_t *from =
-                        (const _Atomic uint64_t *)(const void *)((const uint8_t *)slots + (version & 1) * bytes);
-                for (size_t i = 0; i < bytes / sizeof(uint64_t); i++)
-                        /* S2: pairs with S1 in journal_slot_copy_in(). */
-                        words[i] = atomic_load_explicit(&from[i], memory_order_acquire);
-                /* Relaxed: ordered behind the acquire loads above. */
-                if (atomic_load_explicit(active, memory_order_relaxed) == version)
-                        return;
-        }
+        const _Atomic uint64_t *from = (const _Atomic uint64_t *)slot;
+        for (size_t i = 0; i < bytes / sizeof(uint64_t); i++)
+                /* S2: pairs with S1 in journal_slot_copy_in(). */
+                words[i] = atomic_load_explicit(&from[i], memory_order_acquire);
 }
 
+void journal_owner_slot_load(const struct journal_target_entry *entry, uint64_t version,
+                             struct journal_owner_slot *ret_slot)
+{
+        memcpy(ret_slot, entry->owner_slots[version & 1], JOURNAL_OWNER_SLOT_BYTES);
+        ret_slot->lost = entry->owner_lost[version & 1];
+}
+
+void journal_owner_slot_put(struct journal_target_entry *entry, const struct journal_owner_slot *slot)
+{
+        memcpy(entry->owner_slots[slot->version & 1], slot, JOURNAL_OWNER_SLOT_BYTES);
+        entry->owner_lost[slot->version & 1] = slot->lost;
+}
+
+/* Both end: a round is repeated only when the one writer has made another update meanwhile. The second load of `active`
+ * is relaxed: it is ordered behind the acquire loads of the words. */
 void journal_owner_slot_read(struct journal_target_entry *entry, struct journal_owner_slot *ret_slot)
 {
-        journal_slot_copy_out(ret_slot, &entry->owner_active, entry->owner_slots, sizeof(*ret_slot));
+        uint64_t version;
+        do {
+                version = atomic_load_explicit(&entry->owner_active, memory_order_acquire);
+                journal_slot_copy_out(ret_slot, entry->owner_slots[version & 1], JOURNAL_OWNER_SLOT_BYTES);
+                journal_slot_copy_out(&ret_slot->lost, &entry->owner_lost[version & 1], sizeof(ret_slot->lost));
+        } while (atomic_load_explicit(&entry->owner_active, memory_order_relaxed) != version);
 }
 
 void journal_shard_slot_read(struct journal_target_entry *entry, struct journal_shard_slot *ret_slot)
 {
-        journal_slot_copy_out(ret_slot, &entry->shard_active, entry->shard_slots, sizeof(*ret_slot));
+        uint64_t version;
+        do {
+                version = atomic_load_explicit(&entry->shard_active, memory_order_acquire);
+                journal_slot_copy_out(ret_slot, &entry->shard_slots[version & 1], sizeof(*ret_slot));
+        } while (atomic_load_explicit(&entry->shard_active, memory_order_relaxed) != version);
 }
 
 struct journal_target_entry *journal_target_file_entry(const struct journal_targets *targets,
@@ -72,7 +91,8 @@ struct journal_target_entry *journal_target_file_entry(const struct journal_targ
 
 static void journal_owner_slot_store(struct journal_target_entry *entry, const struct journal_owner_slot *slot)
 {
-        journal_slot_copy_in(&entry->owner_slots[slot->version & 1], slot, sizeof(*slot));
+        journal_slot_copy_in(&entry->owner_lost[slot->version & 1], &slot->lost, sizeof(slot->lost));
+        journal_slot_copy_in(entry->owner_slots[slot->version & 1], slot, JOURNAL_OWNER_SLOT_BYTES);
         JOURNAL_STEP("owner-slot-written");
         /* Makes the slot the good one; pairs with the acquire in journal_slot_copy_out(). */
         atomic_store_explicit(&entry->owner_active, slot->version, memory_order_release);
@@ -85,7 +105,6 @@ void journal_owner_slot_write(struct journal_targets *targets, struct journal_ta
         struct journal_target_entry *file = journal_target_file_entry(targets, entry);
         /* Relaxed: this thread is the only writer. */
         slot->version = atomic_load_explicit(&entry->owner_active, memory_order_relaxed) + 1;
-        slot->zero = 0;
         slot->crc = journal_owner_slot_crc(slot);
         journal_owner_slot_store(entry, slot);
         if (file != NULL)
@@ -302,6 +321,7 @@ void journal_target_shed_waiting(struct journal *journal, struct journal_target_
                 owner.position = position;
                 owner.sequence = sequence;
         }
+        owner.lost_records = 0; /* what of them was its is among the shed */
         journal_owner_slot_write(targets, entry, &owner);
 }
 
@@ -381,18 +401,33 @@ bool journal_target_get(const struct journal *journal, uint16_t target, struct j
         *ret_state = (struct journal_target_state){
                 .cursor_position = owner.position,
                 .cursor_sequence = owner.sequence,
-                .accepted = shard.accepted,
+                .accepted = shard.accepted - owner.lost,
                 .accepted_position = shard.upto_position,
                 .accepted_sequence = shard.upto_sequence,
                 .delivered = owner.delivered,
                 .dead_lettered = owner.dead_lettered,
                 .shed = owner.shed,
                 .expired = owner.expired,
-                .lost = shard.lost,
+                .lost = shard.lost + owner.lost,
+                .lost_records = owner.lost_records,
                 .retired = atomic_load_explicit(&entry->retired, memory_order_relaxed) != 0,
         };
         memcpy(ret_state->key, entry->key, sizeof(ret_state->key));
         return true;
+}
+
+void journal_owner_slot_reckon(struct journal_target_entry *entry, struct journal_owner_slot *owner)
+{
+        struct journal_shard_slot shard;
+        /* The cursor is not ahead of the committed position, and slots are written before that is: this one counts all
+         * that lies before the cursor. */
+        journal_shard_slot_read(entry, &shard);
+        const uint64_t settled = journal_owner_slot_settled(owner);
+        if (shard.upto_position > owner->position || shard.accepted < settled ||
+            !journal_losses_explain(shard.accepted - settled, owner->lost_records))
+                return;
+        owner->lost += shard.accepted - settled;
+        owner->lost_records = 0;
 }
 
 void journal_target_advance(struct journal *journal, uint16_t target, uint64_t position, uint64_t sequence,
@@ -408,12 +443,20 @@ void journal_target_advance(struct journal *journal, uint16_t target, uint64_t p
         if (position == owner.position && sequence == owner.sequence && settled->delivered == 0 &&
             settled->dead_lettered == 0 && settled->shed == 0 && settled->expired == 0)
                 return;
+        const uint64_t from = owner.position;
         owner.position = position;
         owner.sequence = sequence;
         owner.delivered += settled->delivered;
         owner.dead_lettered += settled->dead_lettered;
         owner.shed += settled->shed;
         owner.expired += settled->expired;
+        /* Relaxed: whoever moves a cursor over a loss has found it, or was told by who did. */
+        if (__builtin_expect(from < atomic_load_explicit(&journal->losses_end, memory_order_relaxed), 0)) {
+                const uint64_t records = owner.lost_records + journal_losses_between(journal, from, position);
+                owner.lost_records = records < UINT32_MAX ? (uint32_t)records : UINT32_MAX;
+        }
+        if (__builtin_expect(owner.lost_records > 0, 0))
+                journal_owner_slot_reckon(entry, &owner);
         journal_owner_slot_write(&journal->targets, entry, &owner);
 }
 

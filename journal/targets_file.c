@@ -98,7 +98,7 @@ static enum err_code journal_copy_line(struct journal *journal, uint32_t number,
         line.key_bytes = entry->key_bytes;
         line.identity_crc = entry->identity_crc;
         memcpy(line.key, entry->key, sizeof(line.key));
-        line.owner_slots[owner.version & 1] = owner;
+        journal_owner_slot_put(&line, &owner);
         line.shard_slots[shard.version & 1] = shard;
         atomic_store_explicit(&line.owner_active, owner.version, memory_order_relaxed);
         atomic_store_explicit(&line.shard_active, shard.version, memory_order_relaxed);
@@ -193,24 +193,24 @@ static enum err_code journal_copy_read(struct journal *journal, uint8_t **ret_by
 static bool journal_owner_slot_choose(struct journal_target_entry *entry, bool *ret_repaired)
 {
         uint64_t active = atomic_load_explicit(&entry->owner_active, memory_order_relaxed);
-        const struct journal_owner_slot *best = NULL;
+        uint64_t best = 0; /* a version; they count from 1 */
         for (size_t i = 0; i < 2; i++) {
-                const struct journal_owner_slot *slot = &entry->owner_slots[i];
-                if (slot->crc != journal_owner_slot_crc(slot) || (slot->version & 1) != i ||
-                    slot->position >= JOURNAL_POSITION_MAX || slot->position % JOURNAL_ALIGN_BYTES != 0 ||
-                    slot->sequence >= JOURNAL_SEQUENCE_MAX)
+                struct journal_owner_slot slot;
+                journal_owner_slot_load(entry, i, &slot);
+                if (slot.crc != journal_owner_slot_crc(&slot) || (slot.version & 1) != i ||
+                    slot.position >= JOURNAL_POSITION_MAX || slot.position % JOURNAL_ALIGN_BYTES != 0 ||
+                    slot.sequence >= JOURNAL_SEQUENCE_MAX)
                         continue;
-                if (slot->version == active) {
+                if (slot.version == active) {
                         *ret_repaired = false;
                         return true;
                 }
-                if (best == NULL || slot->version > best->version)
-                        best = slot;
+                best = slot.version > best ? slot.version : best;
         }
-        *ret_repaired = best != NULL;
-        if (best != NULL)
-                atomic_store_explicit(&entry->owner_active, best->version, memory_order_relaxed);
-        return best != NULL;
+        *ret_repaired = best != 0;
+        if (best != 0)
+                atomic_store_explicit(&entry->owner_active, best, memory_order_relaxed);
+        return best != 0;
 }
 
 static bool journal_shard_slot_choose(struct journal_target_entry *entry, bool *ret_repaired)
@@ -283,6 +283,7 @@ static void journal_target_choose(struct journal *journal, struct journal_target
         found->owner_lost = !journal_owner_slot_choose(entry, &repaired);
         if (found->owner_lost && copy != NULL && journal_owner_slot_choose(copy, &unused)) {
                 memcpy(entry->owner_slots, copy->owner_slots, sizeof(entry->owner_slots));
+                memcpy(entry->owner_lost, copy->owner_lost, sizeof(entry->owner_lost));
                 atomic_store_explicit(&entry->owner_active,
                                       atomic_load_explicit(&copy->owner_active, memory_order_relaxed),
                                       memory_order_relaxed);
