@@ -31,6 +31,9 @@ BENCHES = {
     "firehose": "What does a PutRecordBatch body cost, built, hashed and signed?",
     "transport": "What do bytes over TLS cost?",
     "path": "What does an event cost on the whole path?",
+    "idle": "What does a router cost that has nothing to do, little, or the same in bursts?",
+    "recovery": "How long until a backlog is drained, and until a router that was killed is ready again?",
+    "scaling": "What do more shards and workers bring?",
 }
 
 
@@ -59,12 +62,20 @@ def arguments():
     return options
 
 
-def run_bench(options, name):
-    """The objects that one run of a bench prints."""
+def command_of(options, name):
+    """A bench is a program of the build, or a script beside this one."""
+    script = TOP / "bench" / f"{name}.py"
+    if script.exists():
+        return [sys.executable, script, "--build", options.build, "--json"]
     program = options.build / "bench" / name
     if not program.exists():
         raise Failed(f"{program} is not there: build it with `ninja -C {options.build}`")
-    command = [program, "--json"] + (["--smoke"] if options.smoke else [])
+    return [program, "--json"]
+
+
+def run_bench(options, name):
+    """The objects that one run of a bench prints."""
+    command = command_of(options, name) + (["--smoke"] if options.smoke else [])
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise Failed(f"bench/{name} ended with {done.returncode}:\n{done.stderr.strip()[-2000:]}")
@@ -206,7 +217,8 @@ def write_report(options, summaries, load, seconds):
     ]
     for name, summary in summaries.items():
         chart = draw(charts, name, summary)
-        text += ["", f"## {name}", "", f"{BENCHES[name]} (`build/release/bench/{name} --json`)", ""]
+        program = f"bench/{name}.py" if (TOP / "bench" / f"{name}.py").exists() else f"build/release/bench/{name}"
+        text += ["", f"## {name}", "", f"{BENCHES[name]} (`{program} --json`)", ""]
         text += table(summary)
         if chart is not None:
             text += ["", f"![{name}: ratios to the floor]({chart})"]
