@@ -277,6 +277,8 @@ enum err_code journal_targets_sync_held(struct journal *journal, struct err *ret
 enum err_code journal_targets_sync(struct journal *journal, struct err *reterr);
 /* Whether an fdatasync of a segment failed since the log was last written whole. */
 bool journal_targets_sync_failed(const struct journal_targets *targets);
+/* A sync has failed now: what was written so far, published or not, is to be made good. */
+void journal_sync_expect(struct journal *journal);
 /* Writes the file anew where pages of it were lost. ERR_CORRUPT: done, and it should be told. ERR_DISK_FULL,
  * ERR_SYSTEM: not yet. */
 enum err_code journal_targets_heal(struct journal *journal, struct err *reterr);
@@ -447,8 +449,10 @@ struct journal {
         uint64_t sync_position;         /* durable when it succeeds */
         uint64_t sync_damaged_position; /* where records were found dropped by the last round; 0: nowhere */
         _Atomic bool sync_failed;       /* what lies behind durable_position must be written anew */
-        bool targets_sync_failed;       /* the same of the targets file; under its mutex */
-        uint64_t cursors_durable_end;   /* segments of a smaller index are passed by cursors that are on the disk */
+        /* Where a failed sync can have left nothing behind: the end of the segment that the writer was in. */
+        uint64_t sync_expected_position;
+        bool targets_sync_failed;     /* the same of the targets file; under its mutex */
+        uint64_t cursors_durable_end; /* segments of a smaller index are passed by cursors that are on the disk */
 
         /* Under the mutex. */
         alignas(128) pthread_mutex_t mutex;

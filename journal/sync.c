@@ -138,8 +138,17 @@ static void journal_sync_distrust(const struct journal *journal)
                 atomic_store_explicit(&journal_segment_at(journal, index)->damaged, true, memory_order_release);
 }
 
+void journal_sync_expect(struct journal *journal)
+{
+        const struct journal_segment *current =
+                journal_segment_at(journal, atomic_load_explicit(&journal->current_index, memory_order_acquire));
+        journal->sync_expected_position = current->base_position + current->size_bytes;
+}
+
 static void journal_sync_set_failed(struct journal *journal, bool failed)
 {
+        if (failed)
+                journal_sync_expect(journal);
         (void)pthread_mutex_lock(&journal->targets.mutex); /* cannot fail: a plain mutex, never taken twice */
         atomic_store_explicit(&journal->sync_failed, failed, memory_order_relaxed);
         journal_note_sync(journal);
@@ -177,7 +186,10 @@ enum err_code journal_sync_done(struct journal *journal, int sys_errno, struct e
         }
         /* Release: a flush that sees it may say so. */
         atomic_store_explicit(&journal->durable_position, journal->sync_position, memory_order_release);
-        if (failed_before && journal->sync_position == journal_committed_position(journal))
+        /* Made good: all of it, or, while more keeps coming, everything that may have been written when the last one
+         * failed. What was written later is as good as ever. */
+        if (failed_before && (journal->sync_position == journal_committed_position(journal) ||
+                              journal->sync_position >= journal->sync_expected_position))
                 journal_sync_set_failed(journal, false);
         if (damaged_bytes == 0)
                 return ERR_OK;

@@ -334,6 +334,37 @@ Test(journal_disk, the_next_open_writes_anew_what_a_failed_sync_left)
         journal_close(journal);
 }
 
+/* One round of syncs; more is published while it runs. */
+static void sync_while_busy(struct journal *journal, int sys_errno)
+{
+        int fds[JOURNAL_SYNC_FILES_MAX];
+        uint32_t count = 0;
+        cr_assert_eq(journal_sync_begin(journal, fds, &count, NULL), ERR_OK);
+        append(journal, 300);
+        cr_assert_eq(journal_sync_done(journal, sys_errno, NULL), sys_errno == 0 ? ERR_OK : ERR_SYSTEM);
+        deliver(journal);
+}
+
+Test(journal_disk, a_busy_log_is_made_good_as_well)
+{
+        static const unsigned rounds[] = {1, 2 * MIB / (300 * MEAN)};
+        for (unsigned i = 0; i < 2; i++) {
+                struct journal_recovery recovery;
+                struct journal *journal = must_open(JOURNAL_DURABILITY_HOST, NULL);
+                append(journal, 300);
+                sync_while_busy(journal, EIO);
+                for (unsigned round = 0; round < rounds[i]; round++)
+                        sync_while_busy(journal, 0);
+                journal_close(journal);
+                journal = must_open(JOURNAL_DURABILITY_HOST, &recovery);
+                if (i == 0)
+                        cr_assert_gt(recovery.rewritten_segments, 0, "what the writer had begun came to no end yet");
+                else
+                        cr_assert_eq(recovery.rewritten_segments, 0);
+                journal_close(journal);
+        }
+}
+
 /* ------------------------------------------------------------------------------------------------------ lost pages */
 
 /* Appends one record as a shard does: what could not be kept is appended again. Returns how often that was. */
