@@ -74,7 +74,7 @@ static enum err_code file_sync_directory_of(const char *path, struct err *reterr
         if (fd < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open directory %s", directory);
         enum err_code code = ERR_OK;
-        if (fsync(fd) < 0 && errno != EINVAL && errno != ENOTSUP)
+        if (fsync(fd) < 0 && errno != EINVAL && errno != ENOTSUP && errno != EROFS)
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync directory %s", directory);
         (void)close(fd); /* a directory: nothing is buffered */
         return code;
@@ -126,14 +126,13 @@ enum err_code file_make_directory(const char *path, struct err *reterr)
                         continue;
                 memcpy(part, path, i);
                 part[i] = '\0';
-                if (mkdir(part, 0700) == 0) {
-                        /* A folder that may be entered and not read cannot be synced by us. */
-                        enum err_code code = file_sync_directory_of(part, reterr);
-                        if (code != ERR_OK && code != ERR_PERMISSION)
-                                return code;
-                } else if (errno != EEXIST) {
+                if (mkdir(part, 0700) < 0 && errno != EEXIST)
                         return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot create directory %s", part);
-                }
+                /* Also where it was there: whoever made it may have been killed before its name was on the disk. A
+                 * folder that may be entered and not read cannot be synced by us. */
+                enum err_code code = file_sync_directory_of(part, reterr);
+                if (code != ERR_OK && code != ERR_PERMISSION)
+                        return code;
         }
         struct stat status;
         if (stat(path, &status) < 0)

@@ -12,7 +12,8 @@ enum err_code file_read(struct arena *arena, const char *path, size_t max_bytes,
                         struct err *reterr);
 /* Replaces the file atomically: temporary file (0600) in the same directory, fsync, rename, fsync of the directory. */
 enum err_code file_replace(const char *path, struct slice bytes, struct err *reterr);
-/* mkdir -p with 0700 for what it makes, and each new name is on the disk. An existing directory is fine. */
+/* mkdir -p with 0700 for what it makes. An existing directory is fine. Each name of the path is on the disk afterwards,
+ * whoever made it, but those in folders that the caller may not read. */
 enum err_code file_make_directory(const char *path, struct err *reterr);
 
 #endif

@@ -29,6 +29,10 @@ static bool quarantine_open(struct recover *recover)
                 return true;
         if (disk_make_directory(journal->directory_fd, JOURNAL_QUARANTINE_NAME) < 0 && errno != EEXIST)
                 return false;
+        /* What is moved there is nowhere else: first its own name is on the disk, also where an earlier open that made
+         * it was killed before. */
+        if (disk_sync_directory(journal->directory_fd) < 0)
+                return false;
         journal->quarantine_fd =
                 disk_open(journal->directory_fd, JOURNAL_QUARANTINE_NAME, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
         return journal->quarantine_fd >= 0;
