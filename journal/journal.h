@@ -359,7 +359,8 @@ void journal_use_drain_room(struct journal *journal);
 void journal_trim(struct journal *journal);
 /* No event waits in it for a live target. */
 bool journal_is_settled(const struct journal *journal);
-/* Closes a deliver_only log that is settled, and removes its segments. Its targets file stays, with the counts. */
+/* Closes a deliver_only log that is settled, and removes its segments. Its targets file stays, with the counts. As with
+ * journal_close(), no other thread has it any more: its writer, owners and maintenance have ended. */
 void journal_discard(struct journal *journal);
 
 /* ---- giving up the oldest events. Maintenance announces up to where; the owner of each target counts as shed what the

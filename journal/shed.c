@@ -114,6 +114,7 @@ void journal_discard(struct journal *journal)
         ASSERT(journal->deliver_only);
         ASSERT(journal_is_settled(journal));
         journal_committed(journal, &position, &sequence);
+        (void)pthread_mutex_lock(&journal->targets.mutex); /* cannot fail: a plain mutex, never taken twice */
         /* What is looked for behind the cursors must not be looked for in files that are gone. */
         for (uint32_t number = 0; number < journal_targets_count(journal); number++) {
                 struct journal_target_entry *entry = journal_target_entry(&journal->targets, number);
@@ -125,9 +126,11 @@ void journal_discard(struct journal *journal)
                         journal_target_advance(journal, (uint16_t)number, position, sequence, &nothing);
         }
         JOURNAL_STEP("discard-begun");
+        const enum err_code code = journal_targets_sync_held(journal, NULL);
+        (void)pthread_mutex_unlock(&journal->targets.mutex);
         uint64_t end = atomic_load_explicit(&journal->prepared_end, memory_order_relaxed);
         /* The oldest first: a kill in between leaves the end of the log, which everybody has passed. */
-        if (journal->durability != JOURNAL_DURABILITY_HOST || journal_targets_sync(journal, NULL) == ERR_OK)
+        if (code == ERR_OK)
                 for (uint64_t index = journal->first_index; index < end; index++)
                         journal_remove(journal, journal_segment_at(journal, index));
         journal_close(journal);
