@@ -144,7 +144,8 @@ enum err_code journal_targets_copy(struct journal *journal, struct err *reterr)
 }
 
 /* As the copy was left; NULL where there is none, or none that can be used. What of it cannot be read is zeros, and
- * fails its checks. */
+ * fails its checks. ERR_SYSTEM, ERR_PERMISSION, ERR_MEMORY: nobody knows what it holds, since this process lacks
+ * descriptors, memory or rights. */
 static enum err_code journal_copy_read(struct journal *journal, uint8_t **ret_bytes, uint64_t *ret_count,
                                        struct err *reterr)
 {
@@ -154,10 +155,13 @@ static enum err_code journal_copy_read(struct journal *journal, uint8_t **ret_by
         *ret_bytes = NULL;
         /* What cannot be read now may be read in a moment. */
         while ((fd = disk_open(journal->directory_fd, JOURNAL_COPY_NAME, O_RDONLY | O_NOFOLLOW, 0)) < 0 &&
-               (errno == EIO || errno == EMFILE || errno == ENFILE) && ++tries < JOURNAL_COPY_TRIES)
+               (errno == EIO || errno == EMFILE || errno == ENFILE || errno == ENOMEM) && ++tries < JOURNAL_COPY_TRIES)
                 clock_sleep_ns(JOURNAL_COPY_NAP_NS);
-        if (fd < 0)
+        if (fd < 0 && (errno == ENOENT || errno == ELOOP || errno == EIO))
                 return ERR_OK;
+        if (fd < 0)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open %s/" JOURNAL_COPY_NAME,
+                                     journal->directory);
         uint64_t bytes = disk_stat(fd, &status) == 0 && S_ISREG(status.st_mode) ? (uint64_t)status.st_size : 0;
         if (bytes > JOURNAL_TARGETS_BYTES_MAX)
                 bytes = JOURNAL_TARGETS_BYTES_MAX;
@@ -336,6 +340,23 @@ static uint32_t journal_targets_count_lines(const struct journal *journal, bool 
         return count;
 }
 
+/* Nothing of the file needs its copy: every line that its header counts is there, with a name, a cursor and counts. */
+static bool journal_targets_are_whole(const struct journal *journal, bool header_is_right)
+{
+        const struct journal_targets *targets = &journal->targets;
+        const uint32_t count = journal_targets_count_lines(journal, header_is_right, NULL, 0);
+        bool whole = header_is_right &&
+                     count >= atomic_load_explicit(&journal_targets_head(targets)->count, memory_order_relaxed);
+        for (uint32_t number = 0; number < count && whole; number++) {
+                struct journal_target_entry *entry = journal_target_entry(targets, number);
+                bool unused;
+                whole = journal_identity_is_right(entry, number) && journal_owner_slot_choose(entry, &unused) &&
+                        journal_shard_slot_choose(entry, &unused) &&
+                        atomic_load_explicit(&entry->retired, memory_order_relaxed) <= 1;
+        }
+        return whole;
+}
+
 static enum err_code journal_targets_load(struct journal *journal, struct journal_recovery *recovery,
                                           struct err *reterr)
 {
@@ -355,8 +376,10 @@ static enum err_code journal_targets_load(struct journal *journal, struct journa
                 return ERR_OK;
         }
         enum err_code code = journal_copy_read(journal, &copy, &copy_count, reterr);
-        if (code != ERR_OK)
-                return code;
+        /* A copy that may be there and cannot be looked at is none only where nothing is to be taken from it: what it
+         * knows would be counted as lost, and could never be given back. */
+        if (code != ERR_OK && !journal_targets_are_whole(journal, header_is_right))
+                return err_wrap(reterr, "%s/targets is damaged, and what it lacks is in its copy", journal->directory);
         uint32_t count = journal_targets_count_lines(journal, header_is_right, copy, copy_count);
         targets->header_lost = !header_is_right;
         targets->incomplete = !header_is_right && copy == NULL;

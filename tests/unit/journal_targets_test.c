@@ -24,6 +24,20 @@ int __wrap_disk_sync(int fd)
         return -1;
 }
 
+/* So many opens of the copy fail with copy_errno. */
+static unsigned copy_fails;
+static int copy_errno;
+int __real_disk_open(int directory_fd, const char *path, int flags, mode_t mode);
+int __wrap_disk_open(int directory_fd, const char *path, int flags, mode_t mode);
+int __wrap_disk_open(int directory_fd, const char *path, int flags, mode_t mode)
+{
+        if (copy_fails == 0 || strcmp(path, "targets.copy") != 0)
+                return __real_disk_open(directory_fd, path, flags, mode);
+        copy_fails--;
+        errno = copy_errno;
+        return -1;
+}
+
 static void make_directory(void)
 {
         journal_files_make(directory);
@@ -175,6 +189,79 @@ Test(journal_targets, a_lost_file_costs_nothing)
         fill();
         lose("targets");
         check_all_is_there();
+}
+
+/* A copy that cannot be looked at for lack of descriptors, memory or rights is not one that is not there. */
+Test(journal_targets, a_copy_that_cannot_be_opened_now_is_waited_for)
+{
+        static const int lacks[] = {EMFILE, ENFILE, ENOMEM, EACCES};
+        const struct journal_options options = {
+                .directory = directory,
+                .segment_bytes = MIB,
+                .size_bytes_max = 16 * MIB,
+                .segments_mapped_max = 4,
+        };
+        struct journal *journal;
+        struct err err = {.text = ""};
+        fill();
+        lose("targets");
+        for (size_t i = 0; i < sizeof(lacks) / sizeof(lacks[0]); i++) {
+                copy_errno = lacks[i];
+                copy_fails = UINT32_MAX;
+                enum err_code code = journal_open(&options, &journal, NULL, &err);
+                cr_assert_neq(code, ERR_OK, "%d: numbers that only the copy knows", lacks[i]);
+                cr_assert(strstr(err.text, "targets.copy") != NULL && strstr(err.text, strerror(lacks[i])) != NULL,
+                          "%s", err.text);
+        }
+        copy_errno = EMFILE;
+        copy_fails = 3;
+        check_all_is_there();
+        cr_assert_eq(copy_fails, 0);
+}
+
+Test(journal_targets, a_copy_that_nobody_needs_refuses_no_start)
+{
+        uint64_t waiting;
+        fill();
+        copy_errno = EMFILE;
+        copy_fails = UINT32_MAX;
+        struct journal *journal = must_open(NULL);
+        copy_fails = 0;
+        must_register(journal, 0);
+        cr_assert_eq(state_of(journal, 0, &waiting).delivered, 600);
+        cr_assert_eq(journal_maintain(journal, NULL), ERR_OK);
+        journal_close(journal);
+        lose("targets");
+        check_all_is_there();
+}
+
+Test(journal_targets, each_part_that_only_the_copy_has_waits_for_it)
+{
+        /* The header, which says how many there are; a name; both slots of a cursor; both of the counts. */
+        static const struct {
+                off_t at;
+                size_t bytes;
+        } parts[] = {{0, 64}, {4096 + 1024 + 512, 16}, {4096 + 128, 128}, {4096 + 320, 128}};
+        const struct journal_options options = {
+                .directory = directory,
+                .segment_bytes = MIB,
+                .size_bytes_max = 16 * MIB,
+                .segments_mapped_max = 4,
+        };
+        fill();
+        for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+                struct journal *journal;
+                struct err err;
+                wipe("targets", parts[i].at, parts[i].bytes);
+                copy_errno = EMFILE;
+                copy_fails = UINT32_MAX;
+                cr_assert_eq(journal_open(&options, &journal, NULL, &err), ERR_SYSTEM, "%zu", i);
+                copy_fails = 0;
+                if (i == 0)
+                        journal_close(must_open(NULL)); /* every line was there all the same */
+                else
+                        check_all_is_there();
+        }
 }
 
 Test(journal_targets, an_empty_file_costs_nothing)
