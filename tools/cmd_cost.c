@@ -35,7 +35,7 @@ static const char cost_help[] =
         "                             and types, matched by the configuration sets, filters too\n"
         "  --share SET=PART           the configuration set's part of all events, 0 to 1 (all equal parts)\n"
         "  --share SET/DEST=PART      what the filter of a destination lets through (1)\n"
-        "  --gzip-ratio N             how many times smaller gzip makes packed records (8.5)\n"
+        "  --gzip-ratio N             how many times smaller gzip makes packed records (6.5)\n"
         "  --series N                 series of each CloudWatch target in an hour (its budget)\n"
         "  --cpu-per-event-us N       microseconds of the router's CPU (1.95)\n"
         "  --prices FILE              YAML or JSON; see sendring-cost(1)\n"

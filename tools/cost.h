@@ -19,8 +19,7 @@ struct cost_stream {
         uint32_t record_events_max; /* 1: packing none */
         double linger_s;            /* how long a request waits for further events */
         double body_bytes_max;      /* of a request, base64 included */
-        double gzip_ratio;          /* of packed records; 1: no compression. An event alone hardly becomes smaller, and
-                                     * is taken as it is */
+        double gzip_ratio;          /* of packed records; 1: no compression. An event alone is taken as it is */
 };
 
 /* Each per event, in the mean; all 0 where nothing comes. */

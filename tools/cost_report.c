@@ -10,7 +10,7 @@
 #define COST_HOUR_S   3600.0
 #define COST_TEXT_MAX 400u
 
-const char *const cost_variant_names[COST_VARIANTS] = {"configured", "none", "none_gzip", "events", "events_gzip"};
+const char *const cost_variant_names[COST_VARIANTS] = {"configured", "none", "events", "events_gzip"};
 
 /* ---------------------------------------------------------------------------------------------- computing */
 
@@ -42,9 +42,8 @@ static void cost_line_firehose(const struct cost_inputs *inputs, struct cost_lin
         } variants[COST_VARIANTS] = {
                 [COST_CONFIGURED] = {target->packed ? packed_max : 1, 1},
                 [COST_NONE] = {1, 1},
-                [COST_NONE_GZIP] = {1, inputs->gzip_ratio},
                 [COST_PACKED] = {packed_max, 1},
-                [COST_PACKED_GZIP] = {packed_max, inputs->gzip_ratio},
+                [COST_PACKED_GZIP] = {COST_GZIP_RECORD_EVENTS_MAX, inputs->gzip_ratio},
         };
         line->quota_bytes = cost_quota_bytes(target->region);
         for (int i = 0; i < COST_VARIANTS && line->events_per_s > 0; i++) {
@@ -195,15 +194,29 @@ static const char *cost_bytes(double bytes)
         return text;
 }
 
+/* "3.9 hours"; one at a time. */
+static const char *cost_duration(double seconds)
+{
+        static char text[32];
+        if (seconds < 2 * COST_HOUR_S)
+                (void)snprintf(text, sizeof(text), "%.1f minutes", seconds / 60);
+        else if (seconds < 3 * COST_DAY_S)
+                (void)snprintf(text, sizeof(text), "%.1f hours", seconds / COST_HOUR_S);
+        else
+                (void)snprintf(text, sizeof(text), "%.1f days", seconds / COST_DAY_S);
+        return text;
+}
+
 static void cost_print_row(const char *name, double usd, double events_per_s, const char *more)
 {
-        printf("    %-26s %12.2f %14.4f  %s\n", name, usd, cost_per_million(usd, events_per_s), more);
+        printf("    %-26s %12.2f %14.4f%s%s\n", name, usd, cost_per_million(usd, events_per_s),
+               more[0] == '\0' ? "" : "  ", more);
 }
 
 static void cost_print_firehose(const struct cost_line *line)
 {
-        static const char *const names[COST_VARIANTS] = {"as configured", "Packing: none", "Packing: none, gzip",
-                                                         "Packing: events", "Packing: events, gzip"};
+        static const char *const names[COST_VARIANTS] = {"as configured", "Packing: none", "Packing: events",
+                                                         "Packing: events, gzip"};
         for (int i = 0; i < COST_VARIANTS; i++) {
                 const struct cost_of_stream *of = &line->streams[i];
                 double per_s = of->packed.sent_bytes * line->events_per_s;
@@ -255,10 +268,9 @@ static void cost_print_host(const struct cost_report *report)
         double size_bytes = (double)report->inputs->settings->journal.size_bytes_max;
         printf("\nthe host\n");
         printf("  journal  %.0f bytes an event: %s for each hour of an outage; journal.size_bytes_max, %s, is full "
-               "after "
-               "%.1f hours\n",
+               "after %s\n",
                traffic->journal_bytes, cost_bytes(report->journal_bytes_per_s * COST_HOUR_S), cost_bytes(size_bytes),
-               size_bytes / report->journal_bytes_per_s / COST_HOUR_S);
+               cost_duration(size_bytes / report->journal_bytes_per_s));
         if (report->file_bytes_per_s > 0)
                 printf("  files    %s a day, %s a month\n", cost_bytes(report->file_bytes_per_s * COST_DAY_S),
                        cost_bytes(report->file_bytes_per_s * COST_MONTH_S));
@@ -271,15 +283,15 @@ void cost_report_print(const struct cost_report *report)
 {
         const struct cost_traffic *traffic = report->inputs->traffic;
         double rate = traffic->events_per_s;
-        printf("%.6g events/s, %.4g million a month; %.0f bytes of JSON an event, %.0f as the producer writes it\n",
+        printf("%.6g events/s, %.6g million a month; %.0f bytes of JSON an event, %.0f as the producer writes it\n",
                rate, rate * COST_MONTH_S / 1e6, traffic->event_bytes - 1, traffic->encoded_bytes);
         if (traffic->unmatched > 0)
                 printf("%.3g%% of them go nowhere\n", 100 * traffic->unmatched);
         printf("\n    %-26s %12s %14s\n", "", "USD a month", "USD a million");
         for (uint32_t i = 0; i < report->lines_count; i++)
                 cost_print_line(&report->lines[i], rate);
-        static const char *const names[COST_VARIANTS] = {"as configured", "all Packing: none", "all none, gzip",
-                                                         "all Packing: events", "all events, gzip"};
+        static const char *const names[COST_VARIANTS] = {"as configured", "all Packing: none", "all Packing: events",
+                                                         "all events, gzip"};
         printf("\ntotal, for each million events that come\n");
         for (int i = 0; i < COST_VARIANTS; i++)
                 if (i == COST_CONFIGURED || report->firehose_usd[COST_CONFIGURED] > 0)
@@ -363,11 +375,15 @@ bool cost_report_print_json(const struct cost_report *report)
         for (uint32_t i = 0; i < count; i++)
                 (void)json_array_append_new(assumed, json_string(assumptions[i]));
         double size_bytes = (double)inputs->settings->journal.size_bytes_max;
-        json_t *host = json_pack("{s:f,s:f,s:f,s:f,s:f,s:f}", "journal_bytes_per_event", traffic->journal_bytes,
+        const struct router_budget *budget = &report->budget;
+        json_t *memory = json_pack("{s:f,s:f,s:f,s:f}", "lanes", (double)budget->lanes_bytes, "journal",
+                                   (double)budget->journal_bytes, "targets", (double)budget->targets_bytes, "other",
+                                   (double)budget->other_bytes);
+        json_t *host = json_pack("{s:f,s:f,s:f,s:f,s:o,s:f,s:f}", "journal_bytes_per_event", traffic->journal_bytes,
                                  "journal_bytes_per_hour", report->journal_bytes_per_s * COST_HOUR_S,
                                  "journal_hours_max", size_bytes / report->journal_bytes_per_s / COST_HOUR_S,
-                                 "memory_budget_bytes", (double)report->budget.total_bytes, "cores", report->cores,
-                                 "cpu_us_per_event", inputs->cpu_us);
+                                 "memory_budget_bytes", (double)budget->total_bytes, "memory_bytes", memory, "cores",
+                                 report->cores, "cpu_us_per_event", inputs->cpu_us);
         json_t *json = json_pack(
                 "{s:f,s:f,s:f,s:f,s:f,s:{s:s,s:s},s:f,s:o,s:o,s:o,s:o}", "events_per_s", traffic->events_per_s,
                 "events_per_month", traffic->events_per_s * COST_MONTH_S, "event_json_bytes", traffic->event_bytes - 1,

@@ -14,19 +14,20 @@
 /* The router's CPU for an event, from a producer's lane to one Firehose destination: journal, rules, JSON, packing,
  * signing, TLS. bench/path, plain packed, on 2 vCPUs of an Intel Xeon with AVX-512 at 2.6 GHz: README.md, "Numbers". */
 #define COST_CPU_US_DEFAULT 1.95
-/* igzip level 1 over 60,000 varied synthetic events of 838 bytes in blocks of 1,000 KiB. */
-#define COST_GZIP_RATIO_DEFAULT 8.5
+/* ISA-L's igzip, level 1, on the events of `sendring loadgen` in large records. */
+#define COST_GZIP_RATIO_DEFAULT 6.5
+/* A compressed record may have more events than one that something takes apart. */
+#define COST_GZIP_RECORD_EVENTS_MAX 16384u
 
 /* Of a Firehose stream: as the configuration has it, and as it could be. */
 enum cost_variant {
         COST_CONFIGURED,
-        COST_NONE,      /* Packing: none */
-        COST_NONE_GZIP, /* the same, compressed */
-        COST_PACKED,    /* Packing: events */
+        COST_NONE,   /* Packing: none, which goes with no compression */
+        COST_PACKED, /* Packing: events */
         COST_PACKED_GZIP,
         COST_VARIANTS,
 };
-extern const char *const cost_variant_names[COST_VARIANTS]; /* "configured", "none", "none_gzip", ... */
+extern const char *const cost_variant_names[COST_VARIANTS]; /* "configured", "none", "events", ... */
 
 struct cost_inputs {
         const struct rules_plan *plan;

@@ -114,6 +114,11 @@ Test(cost, a_trickle_fills_no_record, .timeout = 10)
         stream.event_bytes = 2561;
         packed = cost_pack(&stream, STEP);
         cr_assert_float_eq(packed.billed_bytes, 5120, 1e-6);
+        /* Half of the requests have two, half have three: 5,120 B and 10,240 B. */
+        stream.event_bytes = 2560;
+        stream.events_per_s = 15;
+        packed = cost_pack(&stream, STEP);
+        cr_assert_float_eq(packed.billed_bytes, (5120 + 10240) / 2.0 / 2.5, 1e-6);
         /* Nothing comes: nothing costs. */
         stream.events_per_s = 0;
         packed = cost_pack(&stream, STEP);
