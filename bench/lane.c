@@ -29,7 +29,7 @@
 #include <string.h>
 
 #define BURST       32u
-#define ROUNDS      5u
+#define ROUNDS      3u
 #define ROUNDS_MAX  100u
 #define RUN_SECONDS 0.06
 #define WARM_BYTES  (2 * LANE_MEDIA_ROOM_BYTES) /* of each producer: every page was there once */

@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROUNDS       5u
+#define ROUNDS       3u
 #define ROUNDS_MAX   100u
 #define RUN_SECONDS  0.2
 #define RECORD_BYTES 700u

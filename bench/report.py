@@ -34,6 +34,7 @@ BENCHES = {
     "idle": "What does a router cost that has nothing to do, little, or the same in bursts?",
     "recovery": "How long until a backlog is drained, and until a router that was killed is ready again?",
     "scaling": "What do more shards and workers bring?",
+    "peers": "What do Fluent Bit and Vector take for the same events to the same endpoint?",
 }
 
 
@@ -46,8 +47,8 @@ def arguments():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="BENCH", help=f"only these: {' '.join(BENCHES)} (all)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="runs of each bench (5)")
-    parser.add_argument("--output", type=pathlib.Path, default=TOP / "docs", metavar="FOLDER",
-                        help="for benchmarks.md and benchmarks/*.svg (docs)")
+    parser.add_argument("--output", type=pathlib.Path, metavar="FOLDER",
+                        help="for benchmarks.md and benchmarks/*.svg (docs; of named benches tables are only printed)")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also writes every value, an object a line")
     parser.add_argument("--smoke", action="store_true", help="the benches' smallest sizes: does all of it work?")
     parser.add_argument("--build", type=pathlib.Path, default=TOP / "build/release", metavar="FOLDER",
@@ -58,7 +59,10 @@ def arguments():
         parser.error(f"no such bench: {' '.join(unknown)} (there are: {' '.join(BENCHES)})")
     if options.rounds < 1:
         parser.error("--rounds begins at 1")
+    if options.output is None and not options.names:
+        options.output = TOP / "docs"
     options.names = options.names or list(BENCHES)
+    options.notes = {}
     return options
 
 
@@ -85,6 +89,9 @@ def run_bench(options, name):
             lines.append(json.loads(line))
         except ValueError as why:
             raise Failed(f"bench/{name} printed a line that is no JSON: {line!r} ({why})") from why
+    for line in lines:
+        if "note" in line:
+            options.notes.setdefault(name, {})[line["note"]] = True  # once, however often it was run
     return [line for line in lines if "metric" in line]
 
 
@@ -201,6 +208,19 @@ def table(summary):
     return lines
 
 
+def section(options, name, summary, charts):
+    """Its lines of benchmarks.md; with a folder for charts also its chart."""
+    program = f"bench/{name}.py" if (TOP / "bench" / f"{name}.py").exists() else f"build/release/bench/{name}"
+    text = ["", f"## {name}", "", f"{BENCHES[name]} (`{program} --json`)", ""]
+    text += [f"- {note}" for note in options.notes.get(name, [])]
+    if summary:
+        text += ([""] if name in options.notes else []) + table(summary)
+    chart = draw(charts, name, summary) if charts is not None else None
+    if chart is not None:
+        text += ["", f"![{name}: ratios to the floor]({chart})"]
+    return text
+
+
 def write_report(options, summaries, load, seconds):
     charts = options.output / "benchmarks"
     charts.mkdir(parents=True, exist_ok=True)
@@ -216,12 +236,7 @@ def write_report(options, summaries, load, seconds):
         "line is the floor.",
     ]
     for name, summary in summaries.items():
-        chart = draw(charts, name, summary)
-        program = f"bench/{name}.py" if (TOP / "bench" / f"{name}.py").exists() else f"build/release/bench/{name}"
-        text += ["", f"## {name}", "", f"{BENCHES[name]} (`{program} --json`)", ""]
-        text += table(summary)
-        if chart is not None:
-            text += ["", f"![{name}: ratios to the floor]({chart})"]
+        text += section(options, name, summary, charts)
     path = options.output / "benchmarks.md"
     path.write_text("\n".join(text) + "\n", encoding="utf-8")
     return path
@@ -248,6 +263,13 @@ def main():
             for name, summary in summaries.items():
                 for row in summary:
                     out.write(json.dumps({"bench": name, **row}) + "\n")
+    if options.output is None:
+        for name, summary in summaries.items():
+            print("\n".join(section(options, name, summary, None)))
+        return 0
+    for name, notes in options.notes.items():
+        for note in notes:
+            print(f"bench: {name}: {note}")
     path = write_report(options, summaries, load, time.monotonic() - start)
     print(f"bench: {sum(len(summary) for summary in summaries.values())} metrics of {len(summaries)} benches: {path}")
     return 0

@@ -22,7 +22,7 @@ LINES = {
     "codecs": [
         ['{"bench":"codecs","metric":"decode<&\\"_ns","value":5.25,"unit":"ns","floor":5,"ratio":1.05,"peer":"other","peer_value":50}',
          '{"bench":"codecs","metric":"slow_ns","value":500,"unit":"ns","floor":5,"ratio":100}',
-         '{"bench":"codecs","note":"a line without a metric"}']
+         '{"bench":"codecs","note":"msgpack-c is not there"}']
     ] * 3,
     "ring": [['{"bench":"ring","metric":"sweep_ns","value":70,"unit":"ns","floor":null,"ratio":null}']] * 3,
     "rules": [["no JSON"]] * 3,
@@ -54,20 +54,21 @@ def make_build(folder):
 
 
 def report(folder, *arguments):
-    return subprocess.run([sys.executable, REPORT, "--build", folder, "--output", folder / "out", *arguments],
+    return subprocess.run([sys.executable, REPORT, "--build", folder, *arguments],
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
 
 
 def check_report(folder):
-    done = report(folder, "publish", "codecs", "ring", "--rounds", "3", "--json", folder / "values")
+    done = report(folder, "publish", "codecs", "ring", "--output", folder / "out", "--rounds", "3", "--json", folder / "values")
     check(f"status {done.returncode}: {done.stderr}", done.returncode == 0)
     check("the benches do not take turns", re.findall(r"of 9: (\w+), run (\d)", done.stderr)[:4] ==
           [("publish", "1"), ("codecs", "1"), ("ring", "1"), ("publish", "2")])
     text = (folder / "out/benchmarks.md").read_text(encoding="utf-8")
     for line in ["| `publish_ns` | 3,000 | 200 to 4,800 | ns/event | 1,000 | 3 |", "| `lanes` | 3 | 3 to 3 | lanes |  |  |",
                  '| `decode<&"_ns` | 5.25 | 5.25 to 5.25 | ns | 5 | 1.05 | other: 50 |', "| `sweep_ns` | 70 | 70 to 70 | ns |  |  |",
-                 "![publish: ratios to the floor](benchmarks/publish.svg)", "3 runs of each bench"]:
+                 "![publish: ratios to the floor](benchmarks/publish.svg)", "3 runs of each bench", "\n- msgpack-c is not there\n\n| metric |"]:
         check(f"benchmarks.md lacks {line!r}:\n{text}", line in text)
+    check(f"said: {done.stdout}", done.stdout.count("bench: codecs: msgpack-c is not there\n") == 1)
     check("a chart of nothing", "ring.svg" not in text and not (folder / "out/benchmarks/ring.svg").exists())
     for name, label in [("publish", "publish_ns"), ("codecs", 'decode<&"_ns')]:
         chart = xml.etree.ElementTree.parse(folder / "out/benchmarks" / f"{name}.svg").getroot()
@@ -77,6 +78,13 @@ def check_report(folder):
     members = ("metric", "value", "ratio", "ratio_low", "ratio_high")
     check(f"--json wrote {values}", [tuple(value[member] for member in members) for value in values][:2] ==
           [("publish_ns", 3000, 3, 2, 4), ("lanes", 3, None, None, None)])
+
+
+def check_printed(folder):
+    (folder / "codecs.at").unlink()
+    done = report(folder, "codecs", "--rounds", "1")
+    check(f"printed: {done.returncode} {done.stdout}", done.returncode == 0 and done.stdout.startswith("\n## codecs\n") and
+          "| `slow_ns` | 500 | 500 to 500 | ns | 5 | 100 |" in done.stdout and "benchmarks" not in done.stdout)
 
 
 def check_refused(folder, status, words, *arguments):
@@ -90,6 +98,7 @@ def main():
         folder = pathlib.Path(name)
         make_build(folder)
         check_report(folder)
+        check_printed(folder)
         check_refused(folder, 1, "a line that is no JSON: 'no JSON'", "rules")
         check_refused(folder, 1, "bench/metrics ended with 3:\nthe disk is full", "metrics")
         check_refused(folder, 1, "is not there: build it", "journal")
