@@ -4,6 +4,7 @@
 
 #include "tools/loadgen_events.h"
 #include "tools/loadgen_histogram.h"
+#include "tools/loadgen_profile.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -23,6 +24,9 @@ struct loadgen_options {
         uint64_t duration_ns;    /* 0: no bound */
         uint64_t burst_on_ns;    /* all events of each on + off fall into its first `on`; 0: evenly */
         uint64_t burst_off_ns;
+        /* NULL: none. Then `rate` is the average, and all of the plan is published, however late: no other bound. */
+        const struct loadgen_profile *profile;
+        struct loadgen_profile_plan *plan;
         uint32_t flush_timeout_ms; /* 0: no flush at the end */
         uint64_t stall_timeout_ns; /* a producer that gets nothing published for so long gives up */
         bool patient;              /* a router that is not there yet is waited for as well */
@@ -46,12 +50,16 @@ struct loadgen_slot {
          * the rate would have had the next: N events at a rate take N / rate. */
         _Atomic uint64_t begun_ns;
         _Atomic uint64_t ended_ns;
+        /* Largest lateness since the parent took it and put 0 in its place. Relaxed: what is not stored for being
+         * smaller was covered by what the parent has. */
+        _Atomic uint64_t lateness_max_ns;
         _Atomic uint32_t end; /* enum loadgen_end; release: what stands below is complete */
         uint32_t number;
         pid_t pid;
         bool killed; /* set by the parent */
         bool running;
         uint64_t events_max; /* of this producer */
+        uint64_t overdue;    /* events that were due when it ended and are not published */
         uint64_t cpu_ns;
         uint64_t wakeups;
         uint64_t reattached;

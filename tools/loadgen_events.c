@@ -158,6 +158,25 @@ static const struct loadgen_failure loadgen_failures[8] = {
         {"Undetermined", "Undetermined", "5.0.0", "smtp; 550 rejected by local policy, reference ", ""},
 };
 
+/* What a provider says that blocks the sender: for good, and for now. */
+static const struct loadgen_failure loadgen_blocks[4] = {
+        {"Permanent", "General", "5.7.1", "smtp; 550-5.7.1 Our system has detected an unusual rate of mail from you ",
+         " - gsmtp"},
+        {"Transient", "General", "5.7.1", "smtp; 550 5.7.1 Service unavailable, client host blocked, see list ", ""},
+        {"Permanent", "General", "5.7.606", "smtp; 550 5.7.606 Access denied, banned sending IP ", ""},
+        {"Transient", "ContentRejected", "5.7.1", "smtp; 554 5.7.1 [TSS04] messages not accepted for policy reasons ",
+         ""},
+};
+
+static const char *const loadgen_deferrals[4] = {
+        "smtp; 421 4.7.0 [TSS04] messages temporarily deferred due to complaints ",
+        "smtp; 451 4.7.650 the mail server has been temporarily rate limited due to IP reputation ",
+        "smtp; 421-4.7.28 our system has detected an unusual rate of mail from your IP address ",
+        "smtp; 421 4.7.1 try again later, your reputation is low ",
+};
+
+static const char *const loadgen_deferral_types[2] = {"IPFailure", "SpamDetected"};
+
 static const char *const loadgen_delays[4] = {"TransientCommunicationFailure", "MailboxFull", "RecipientServerError",
                                               "InternalFailure"};
 
@@ -328,6 +347,10 @@ struct loadgen_events *loadgen_events_create(const struct loadgen_events_options
         if (events == NULL)
                 return NULL;
         events->options = *options;
+        if (options->campaigns_count == 0)
+                events->options.campaigns_count = LOADGEN_CAMPAIGNS_COUNT;
+        if (options->tenants_count == 0)
+                events->options.tenants_count = LOADGEN_TENANTS_COUNT;
         events->seed = options->seed * UINT64_C(0x9e3779b97f4a7c15) + options->producer;
         events_fill_pools(events);
         events_prepare(events);
@@ -438,7 +461,8 @@ static void make_object(struct loadgen_events *events, struct sendring_event *ev
                 event->delivery.remote_mta_ip = put_address(events, events->peer_ip, (uint32_t)(hash[1] >> 40));
                 break;
         case SENDRING_BOUNCE: {
-                const struct loadgen_failure *failure = &loadgen_failures[pick];
+                const struct loadgen_failure *failure =
+                        events->options.blocked ? &loadgen_blocks[pick & 3] : &loadgen_failures[pick];
                 (void)make_feedback_id(events, now_ms, hash[1]);
                 event->bounce.timestamp_ms = now_ms;
                 event->bounce.bounce_type = sendring_str(failure->type);
@@ -459,12 +483,17 @@ static void make_object(struct loadgen_events *events, struct sendring_event *ev
                 break;
         case SENDRING_DELIVERY_DELAY:
                 event->delivery_delay.timestamp_ms = now_ms;
-                event->delivery_delay.delay_type = sendring_str(loadgen_delays[pick & 3]);
+                event->delivery_delay.delay_type = sendring_str(
+                        events->options.blocked ? loadgen_deferral_types[pick & 1] : loadgen_delays[pick & 3]);
                 event->delivery_delay.expiration_time_ms = event->mail.timestamp_ms + 50400000;
                 *state = (struct sendring_recipient){
                         .email_address = events->recipients[0],
-                        .status = SENDRING_STR("4.4.1"),
-                        .diagnostic_code = make_phrase(events, "smtp; 421 4.4.1 connection timed out ", "", hash[0]),
+                        .status = events->options.blocked ? SENDRING_STR("4.7.0") : SENDRING_STR("4.4.1"),
+                        .diagnostic_code =
+                                make_phrase(events,
+                                            events->options.blocked ? loadgen_deferrals[pick >> 1]
+                                                                    : "smtp; 421 4.4.1 connection timed out ",
+                                            "", hash[0]),
                 };
                 break;
         case SENDRING_SUBSCRIPTION:
@@ -499,14 +528,21 @@ static void make_object(struct loadgen_events *events, struct sendring_event *ev
 const struct sendring_event *loadgen_events_make(struct loadgen_events *events, uint64_t index, int64_t now_ms,
                                                  uint32_t *ret_set)
 {
+        enum sendring_event_type type = (enum sendring_event_type)events->types[index % LOADGEN_MIX_SLOTS];
+        return loadgen_events_make_type(events, index, type, now_ms, ret_set);
+}
+
+const struct sendring_event *loadgen_events_make_type(struct loadgen_events *events, uint64_t index,
+                                                      enum sendring_event_type type, int64_t now_ms, uint32_t *ret_set)
+{
         const uint64_t hash[2] = {mix64(events->seed + index * UINT64_C(0x9e3779b97f4a7c15)),
                                   mix64(events->seed - index * UINT64_C(0xd1342543de82ef95))};
-        struct sendring_event *event = &events->prepared[events->types[index % LOADGEN_MIX_SLOTS]];
+        struct sendring_event *event = &events->prepared[type];
         struct sendring_mail *mail = &event->mail;
 
         uint32_t set = scale((uint32_t)hash[0], events->options.sets_count);
-        uint32_t campaign = scale((uint32_t)(hash[0] >> 16), LOADGEN_CAMPAIGNS_COUNT);
-        uint32_t tenant = scale((uint32_t)(hash[0] >> 32), LOADGEN_TENANTS_COUNT);
+        uint32_t campaign = scale((uint32_t)(hash[0] >> 16), events->options.campaigns_count);
+        uint32_t tenant = scale((uint32_t)(hash[0] >> 32), events->options.tenants_count);
         mail->configuration_set = events->sets[set];
         events->tags[0].value = pool_str(&events->tag_values[0][campaign]);
         events->tags[1].value = pool_str(&events->tag_values[1][tenant]);
@@ -531,7 +567,8 @@ const struct sendring_event *loadgen_events_make(struct loadgen_events *events, 
 
         char *end = put_pool(events->recipient, &events->locals[hash[0] >> 48 & (POOL_LOCALS - 1)]);
         end = put_digits36(end, hash[1] >> 36, 3);
-        end = put_pool(end, &events->domains[events->domain_slots[hash[1] >> 8 & 255]]);
+        bool blocked = events->options.blocked && (type == SENDRING_BOUNCE || type == SENDRING_DELIVERY_DELAY);
+        end = put_pool(end, &events->domains[blocked ? 0 : events->domain_slots[hash[1] >> 8 & 255]]);
         events->recipients[0] = sendring_strn(events->recipient, (size_t)(end - events->recipient));
 
         /* A return path that names the message, as bulk senders use it. */

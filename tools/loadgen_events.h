@@ -30,8 +30,11 @@ struct loadgen_events_options {
         uint64_t seed;
         uint16_t permille[LOADGEN_TYPES_COUNT]; /* by type - 1; their sum is LOADGEN_MIX_SLOTS */
         enum loadgen_size size;
-        const char *const *sets; /* configuration set names; must outlive the generator */
-        uint32_t sets_count;     /* 1..LOADGEN_SETS_MAX */
+        const char *const *sets;  /* configuration set names; must outlive the generator */
+        uint32_t sets_count;      /* 1..LOADGEN_SETS_MAX */
+        uint32_t campaigns_count; /* 1..LOADGEN_CAMPAIGNS_COUNT; 0: all of them */
+        uint32_t tenants_count;   /* 1..LOADGEN_TENANTS_COUNT; 0: all of them */
+        bool blocked;             /* bounces and delays are those of one provider that blocks the sender */
 };
 
 /* "standard", "all" (the ten types evenly) or one type ("send", "delivery_delay", ...). False for anything else. */
@@ -51,5 +54,8 @@ void loadgen_events_free(struct loadgen_events *events);
  * *ret_set is the number of its configuration set. */
 const struct sendring_event *loadgen_events_make(struct loadgen_events *events, uint64_t index, int64_t now_ms,
                                                  uint32_t *ret_set);
+/* The same of one type, whatever the mix says. */
+const struct sendring_event *loadgen_events_make_type(struct loadgen_events *events, uint64_t index,
+                                                      enum sendring_event_type type, int64_t now_ms, uint32_t *ret_set);
 
 #endif

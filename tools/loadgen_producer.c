@@ -87,59 +87,133 @@ static uint64_t producer_publish(const struct loadgen_options *options, struct s
         }
 }
 
+/* Where the events come from: evenly or in bursts, as fast as they are taken, or by a profile. */
+struct producer_source {
+        const struct loadgen_options *options;
+        uint64_t start_ns, events_max, index;
+        double interval_ns; /* on average; 0: as fast as they are taken */
+        struct loadgen_profile_cursor profile;
+};
+
+struct producer_turn {
+        uint64_t due_ns; /* 0: now */
+        uint64_t index;
+        enum sendring_event_type type; /* 0: as the mix has it */
+};
+
+/* False: there are no more. */
+static bool producer_next(struct producer_source *source, struct producer_turn *ret_turn)
+{
+        struct producer_turn turn = {.index = source->index};
+        if (source->index >= source->events_max)
+                return false;
+        if (source->options->profile != NULL) {
+                if (!loadgen_profile_next(&source->profile, &turn.due_ns, &turn.type))
+                        return false;
+                turn.due_ns += source->start_ns;
+        } else if (source->interval_ns > 0) {
+                turn.due_ns = source->start_ns + loadgen_due_ns(source->options, source->interval_ns, source->index);
+        }
+        source->index++;
+        *ret_turn = turn;
+        return true;
+}
+
+/* How many of the events from `turn` on were due before `end_ns`: what an end has left undone. */
+static uint64_t producer_overdue(struct producer_source *source, const struct producer_turn *turn, uint64_t end_ns)
+{
+        struct producer_turn next = *turn;
+        uint64_t overdue = 0;
+        if (turn->due_ns == 0 || turn->due_ns >= end_ns)
+                return 0;
+        if (source->options->profile != NULL) {
+                do {
+                        overdue += next.due_ns < end_ns;
+                } while (next.due_ns < end_ns && producer_next(source, &next));
+                return overdue;
+        }
+        uint64_t low = turn->index,
+                 high = source->events_max; /* due before `end_ns`: all below low, none from high on */
+        if (high == UINT64_MAX)
+                high = turn->index + 1 + (uint64_t)((double)(end_ns - source->start_ns) / source->interval_ns);
+        while (low < high) {
+                uint64_t middle = low + (high - low) / 2;
+                if (source->start_ns + loadgen_due_ns(source->options, source->interval_ns, middle) < end_ns)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return low - turn->index;
+}
+
+/* Sleeps until the turn is due. Returns the time then; earlier than that when the producer has to end. */
+static uint64_t producer_wait(const struct producer_turn *turn, uint64_t now_ns, uint64_t bunch_ns,
+                              struct producer_clock *clock, const _Atomic bool *stop)
+{
+        while (turn->due_ns > now_ns && now_ns < clock->end_ns && !atomic_load_explicit(stop, memory_order_relaxed)) {
+                uint64_t wait_ns = turn->due_ns - now_ns;
+                if (wait_ns < bunch_ns)
+                        wait_ns = bunch_ns;
+                if (wait_ns > LOADGEN_NAP_MAX_NS)
+                        wait_ns = LOADGEN_NAP_MAX_NS; /* to see `stop` and the end */
+                clock_nap_ns(wait_ns);
+                now_ns = clock_monotonic_ns();
+                clock->last_success_ns = now_ns;
+        }
+        return now_ns;
+}
+
 static void producer_loop(const struct loadgen_options *options, struct sendring *ring, struct loadgen_events *events,
                           struct loadgen_slot *slot, struct producer_clock *clock, const _Atomic bool *stop,
                           _Atomic uint64_t *count)
 {
-        double interval_ns = 0;
+        struct producer_source source = {
+                .options = options, .start_ns = clock->start_ns, .events_max = slot->events_max};
         uint64_t turn_ns = 0; /* until another producer's event is due */
-        if (options->rate > 0) {
+        if (options->rate > 0)
+                source.interval_ns = (double)options->producers_count * (double)CLOCK_NS_PER_S / options->rate;
+        if (options->profile != NULL)
+                loadgen_profile_begin(&source.profile, options->plan, slot->number - options->producer_first);
+        else if (options->rate > 0)
                 turn_ns = (uint64_t)((double)CLOCK_NS_PER_S / options->rate);
-                interval_ns = (double)options->producers_count * (double)CLOCK_NS_PER_S / options->rate;
-        }
-        uint64_t bunch_ns = (uint64_t)(interval_ns * LOADGEN_NAP_EVENTS);
+        uint64_t bunch_ns = (uint64_t)(source.interval_ns * LOADGEN_NAP_EVENTS);
         bunch_ns = bunch_ns < LOADGEN_NAP_MIN_NS ? LOADGEN_NAP_MIN_NS : bunch_ns;
         bunch_ns = bunch_ns > LOADGEN_NAP_BUNCH_NS ? LOADGEN_NAP_BUNCH_NS : bunch_ns;
-        uint64_t index = 0;
         uint64_t now_ns = clock_monotonic_ns();
         clock->last_success_ns = now_ns;
-        while (index < slot->events_max && now_ns < clock->end_ns &&
-               !atomic_load_explicit(stop, memory_order_relaxed)) {
-                uint64_t due_ns = now_ns;
-                if (interval_ns > 0) {
-                        due_ns = clock->start_ns + loadgen_due_ns(options, interval_ns, index);
-                        if (due_ns > now_ns) {
-                                uint64_t wait_ns = due_ns - now_ns;
-                                if (wait_ns < bunch_ns)
-                                        wait_ns = bunch_ns;
-                                if (wait_ns > LOADGEN_NAP_MAX_NS)
-                                        wait_ns = LOADGEN_NAP_MAX_NS; /* to see `stop` and the end */
-                                clock_nap_ns(wait_ns);
-                                now_ns = clock_monotonic_ns();
-                                clock->last_success_ns = now_ns;
-                                if (due_ns > now_ns)
-                                        continue;
-                        }
-                }
+        struct producer_turn turn;
+        while (producer_next(&source, &turn)) {
+                now_ns = producer_wait(&turn, now_ns, bunch_ns, clock, stop);
+                uint64_t after_ns = 0, due_ns = turn.due_ns == 0 ? now_ns : turn.due_ns;
                 uint32_t set = 0;
-                int64_t now_ms = (int64_t)(now_ns / CLOCK_NS_PER_MS) + clock->realtime_offset_ms;
-                const struct sendring_event *event = loadgen_events_make(events, index, now_ms, &set);
-                uint64_t after_ns = producer_publish(options, ring, event, clock, now_ns, slot, stop);
-                if (after_ns == 0)
+                const struct sendring_event *event = NULL;
+                if (now_ns < clock->end_ns && !atomic_load_explicit(stop, memory_order_relaxed)) {
+                        int64_t now_ms = (int64_t)(now_ns / CLOCK_NS_PER_MS) + clock->realtime_offset_ms;
+                        event = turn.type != 0 ? loadgen_events_make_type(events, turn.index, turn.type, now_ms, &set)
+                                               : loadgen_events_make(events, turn.index, now_ms, &set);
+                        after_ns = producer_publish(options, ring, event, clock, now_ns, slot, stop);
+                }
+                if (after_ns == 0) {
+                        now_ns = clock_monotonic_ns();
+                        slot->overdue =
+                                producer_overdue(&source, &turn, now_ns < clock->end_ns ? now_ns : clock->end_ns);
                         return;
-                if (index == 0)
+                }
+                if (turn.index == 0)
                         atomic_store_explicit(&slot->begun_ns, due_ns, memory_order_relaxed);
-                index++;
                 atomic_store_explicit(&slot->ended_ns, after_ns > due_ns + turn_ns ? after_ns : due_ns + turn_ns,
                                       memory_order_relaxed);
                 /* Relaxed: written after the publish returned; a kill in between leaves one event more than told. */
-                atomic_store_explicit(&slot->published, index, memory_order_relaxed);
+                atomic_store_explicit(&slot->published, turn.index + 1, memory_order_relaxed);
                 if (count != NULL)
-                        atomic_store_explicit(count, index, memory_order_relaxed);
+                        atomic_store_explicit(count, turn.index + 1, memory_order_relaxed);
                 slot->types[event->type - 1]++;
                 slot->sets[set]++;
-                if (interval_ns > 0)
+                if (turn.due_ns > 0) {
                         loadgen_histogram_add(&slot->lateness_ns, after_ns - due_ns);
+                        if (after_ns - due_ns > atomic_load_explicit(&slot->lateness_max_ns, memory_order_relaxed))
+                                atomic_store_explicit(&slot->lateness_max_ns, after_ns - due_ns, memory_order_relaxed);
+                }
                 now_ns = after_ns;
         }
 }

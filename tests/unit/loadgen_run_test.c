@@ -195,6 +195,67 @@ Test(loadgen_run, times_a_short_run_from_its_first_event_to_its_last, .timeout =
         json_decref(ledger);
 }
 
+Test(loadgen_run, publishes_all_of_a_profile, .timeout = 60)
+{
+        struct run *run = start("profile",
+                                (const char *[]){"--producers", "3", "--profile", "bounce-storm", "--rate", "10k",
+                                                 "--duration", "2s", "--progress", NULL},
+                                true);
+        json_t *report, *ledger;
+        cr_assert_eq(finish(run, &report, &ledger), CMD_EXIT_OK);
+        cr_assert_eq(number(report, "published"), 20000);
+        cr_assert_eq(run->tally.total, 20000);
+        cr_assert_eq(number(report, "overdue"), 0);
+        check_ledger(run, ledger);
+        json_t *profile = json_object_get(report, "profile");
+        cr_assert_str_eq(json_string_value(json_object_get(profile, "name")), "bounce-storm");
+        cr_assert_eq(number(profile, "events"), 20000);
+        cr_assert_float_eq(real(profile, "seconds"), 2, 1e-9);
+        cr_assert_float_eq(real(profile, "rate"), 10000, 1e-6);
+        cr_assert(real(profile, "peak") > 20000 && real(profile, "peak") < 40000);
+        cr_assert(real(report, "seconds") > 1.9, "%f", real(report, "seconds"));
+        json_int_t failed = number(json_object_get(report, "types"), "bounce") +
+                            number(json_object_get(report, "types"), "delivery_delay");
+        cr_assert(failed > 7700 && failed < 8700, "%lld", (long long)failed);
+        const json_t *lateness = json_object_get(report, "lateness_ns");
+        cr_assert(number(lateness, "p50") <= number(lateness, "p90") &&
+                  number(lateness, "p90") <= number(lateness, "p99") &&
+                  number(lateness, "p99") <= number(lateness, "p999") &&
+                  number(lateness, "p999") <= number(lateness, "max"));
+        /* The seconds that were told, of which the last may be cut off. */
+        json_t *series = json_object_get(report, "series");
+        cr_assert(json_array_size(series) >= 1 && json_array_size(series) < 60);
+        json_int_t sum = 0, max = 0;
+        for (size_t i = 0; i < json_array_size(series); i++) {
+                sum += number(json_array_get(series, i), "published");
+                json_int_t late = number(json_array_get(series, i), "lateness_max_ns");
+                max = late > max ? late : max;
+        }
+        cr_assert(sum > 5000 && sum <= 20000, "%lld", (long long)sum);
+        cr_assert(max > 0 && max <= number(lateness, "max"));
+        json_decref(report);
+        json_decref(ledger);
+}
+
+/* Nobody drains: what was due and could not be published does not vanish from the figures. */
+Test(loadgen_run, tells_what_was_due_and_not_published, .timeout = 60)
+{
+        struct run *run = start(
+                "overdue",
+                (const char *[]){"--producers", "1", "--rate", "20k", "--seconds", "1", "--flush-timeout", "0", NULL},
+                true);
+        atomic_store(&run->daemon.paused, true);
+        json_t *report, *ledger;
+        cr_assert_eq(finish(run, &report, &ledger), CMD_EXIT_OK);
+        json_int_t published = number(report, "published"), overdue = number(report, "overdue");
+        cr_assert_gt(overdue, 0);
+        cr_assert(published + overdue >= 19999 && published + overdue <= 20001, "%lld + %lld", (long long)published,
+                  (long long)overdue);
+        cr_assert_gt(number(report, "full"), 0);
+        json_decref(report);
+        json_decref(ledger);
+}
+
 Test(loadgen_run, ends_cleanly_on_sigterm, .timeout = 60)
 {
         struct run *run =
@@ -259,7 +320,21 @@ Test(loadgen_run, refuses_wrong_usage, .timeout = 60)
                 {"--size", "huge", NULL},   {"--sets", "a,,b", NULL},       {"--burst", "20", NULL},
                 {"--run-id", "xyz", NULL},  {"--run-id", "+1234567", NULL}, {"--seed", "one", NULL},
                 {"--unknown", NULL, NULL},  {"stray", NULL, NULL},          {"--burst", "20:80", NULL},
+                {"--profile", "x", NULL},   {"--duration", "5x", NULL},     {"--duration", "0", NULL},
         };
+        static const char *const together[][7] = {
+                {"--profile", "open-storm", "--mix", "send", NULL},
+                {"--profile", "open-storm", "--burst", "20:80", NULL},
+                {"--profile", "open-storm", "--kills", "3", NULL},
+                {"--profile", "open-storm", "--rate", "0", NULL},
+                {"--profile", "open-storm", "--rate", "0.001", NULL},
+        };
+        for (size_t i = 0; i < sizeof(together) / sizeof(together[0]); i++) {
+                struct run *run = start("usage", together[i], false);
+                json_t *report, *ledger;
+                cr_assert_eq(finish(run, &report, &ledger), CMD_EXIT_USAGE, "%s %s", together[i][2], together[i][3]);
+                cr_assert_null(report);
+        }
         for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
                 struct run *run = start("usage", wrong[i], false);
                 json_t *report, *ledger;
