@@ -3,9 +3,9 @@
  * and is accepted anew, with its id of before. */
 #include "base/clock.h"
 #include "codecs/field.h"
-#include "journal/journal.h"
 #include "router/router.h"
 #include "tools/cmd.h"
+#include "tools/journal_log.h"
 #include "tools/republish.h"
 
 #include <getopt.h>
@@ -18,10 +18,8 @@
 
 #define REPLAY_FILTERS_MAX 16u
 #define REPLAY_TELL_NS     (2 * CLOCK_NS_PER_S)
-/* A log that is recycled faster than it is read is given up after so many fresh starts without a record. */
-#define REPLAY_OPEN_TRIES 50u
-#define REPLAY_END_MS     2000u
-#define REPLAY_TOLD_MAX   20u
+#define REPLAY_END_MS      2000u
+#define REPLAY_TOLD_MAX    20u
 
 static const char replay_help[] =
         "usage: sendring replay --from TIME [--to TIME] [--set SET] [--type TYPE] [--tag NAME=VALUE]\n"
@@ -249,88 +247,35 @@ static enum err_code replay_record(struct replay *replay, const char *directory,
 
 /* ---------------------------------------------------------------------------------------------- one log */
 
-struct replay_log {
-        const char *directory;
-        struct journal *journal;
-        struct journal_reader *reader;
-        uint64_t position, limit;
-        uint64_t expected; /* sequence of the next record; 0: not known */
-        bool recycled;     /* a fresh view was needed since the last record */
-};
-
-static void replay_log_close(struct replay_log *log)
+static enum err_code replay_log(struct replay *replay, uint32_t number, const char *directory, struct err *reterr)
 {
-        journal_reader_free(log->reader);
-        journal_close(log->journal);
-        log->reader = NULL;
-        log->journal = NULL;
-}
-
-/* A fresh view of what is there now; goes on where it was, or where the log begins. */
-static enum err_code replay_log_open(struct replay_log *log, struct err *reterr)
-{
-        struct journal_options options = {.directory = log->directory, .read_only = true};
-        replay_log_close(log);
-        enum err_code code = journal_open(&options, &log->journal, NULL, reterr);
-        if (code == ERR_OK)
-                code = journal_reader_create(log->journal, &log->reader, reterr);
-        if (code != ERR_OK)
-                return code;
-        uint64_t oldest = journal_oldest_position(log->journal);
-        if (log->limit == 0)
-                log->limit = journal_committed_position(log->journal); /* what comes later is not asked for */
-        if (log->position < oldest)
-                log->position = oldest;
-        return ERR_OK;
-}
-
-static enum err_code replay_log(struct replay *replay, uint32_t number, struct replay_log *log, struct err *reterr)
-{
-        uint32_t failures = 0;
-        enum err_code code = replay_log_open(log, reterr);
+        struct journal_log log;
+        enum err_code code = journal_log_open(&log, directory, reterr);
         uint64_t behind = number == replay->after.log ? replay->after.sequence : 0;
         replay->place = (struct replay_place){.log = number, .sequence = behind};
         while (code == ERR_OK) {
                 struct journal_record record;
-                enum err_code read = journal_read(log->reader, log->position, log->limit, &record);
-                if (read == ERR_EMPTY)
-                        break;
-                if (read == ERR_CORRUPT) {
+                code = journal_log_next(&log, &record, reterr);
+                if (code == ERR_CORRUPT) {
                         if (replay->counts.damaged++ < REPLAY_TOLD_MAX)
-                                (void)fprintf(stderr, "%s: damaged at position %" PRIu64 "\n", log->directory,
+                                (void)fprintf(stderr, "%s: damaged at position %" PRIu64 "\n", directory,
                                               record.position);
-                        log->position = record.next_position;
-                        log->expected = 0; /* how many it was is not known */
+                        code = ERR_OK;
                         continue;
                 }
-                if (read != ERR_OK) {
-                        /* Recycled under our eyes: a fresh view knows what is there. */
-                        log->recycled = true;
-                        code = read != ERR_NOT_FOUND || failures++ == REPLAY_OPEN_TRIES
-                                       ? err_set(reterr, read, "cannot read the journal %s: %s", log->directory,
-                                                 err_text(read))
-                                       : replay_log_open(log, reterr);
-                        continue;
-                }
-                failures = 0;
-                /* Other numbers that are missing were lost by recovery, which has said so. */
-                if (log->recycled && log->expected != 0 && record.sequence > log->expected)
-                        replay->counts.recycled += record.sequence - log->expected;
-                log->recycled = false;
-                if (record.sequence > behind)
-                        code = replay_record(replay, log->directory, &record, reterr);
+                if (code == ERR_OK && record.sequence > behind)
+                        code = replay_record(replay, directory, &record, reterr);
                 if (code != ERR_OK)
                         break;
-                log->position = record.next_position;
-                log->expected = record.sequence + 1;
                 if (record.sequence > behind)
                         replay->place.sequence = record.sequence;
                 code = replay_progress(replay, reterr);
                 if (code == ERR_OK && republish_stop != 0)
                         code = err_set(reterr, ERR_BUSY, "stopped");
         }
-        replay_log_close(log);
-        return code;
+        replay->counts.recycled += log.recycled;
+        journal_log_close(&log);
+        return code == ERR_EMPTY ? ERR_OK : code;
 }
 
 /* ---------------------------------------------------------------------------------------------- all of it */
@@ -387,7 +332,6 @@ static int replay_run(struct replay *replay)
         for (uint32_t number = 0; number < REPLAY_LOGS && code == ERR_OK; number++) {
                 char directory[PATH_MAX];
                 struct stat there;
-                struct replay_log log = {.directory = directory};
                 struct router_journal wanted = {.shard = number / RULES_EVENT_TYPES_END,
                                                 .type = number % RULES_EVENT_TYPES_END};
                 if (!router_log_directory(&replay->republish.settings, &wanted, directory, sizeof(directory)) ||
@@ -395,7 +339,7 @@ static int replay_run(struct replay *replay)
                         continue;
                 logs++;
                 if (number >= replay->after.log)
-                        code = replay_log(replay, number, &log, &err);
+                        code = replay_log(replay, number, directory, &err);
         }
         if (logs == 0) {
                 (void)fprintf(stderr, "sendring replay: there is no journal in %s\n",
