@@ -214,10 +214,6 @@ static int loadgen_run(struct loadgen *loadgen)
                 (void)fprintf(stderr, "sendring loadgen: %s: %s\n", loadgen->counts_path, strerror(errno));
                 return CMD_EXIT_IO;
         }
-        struct sigaction action = {.sa_handler = loadgen_on_signal};
-        (void)sigaction(SIGINT, &action, NULL); /* cannot fail for these signals */
-        (void)sigaction(SIGTERM, &action, NULL);
-
         /* Attaching takes the producers a moment: time counts from when they can all have done it. */
         loadgen->start_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_MS;
         uint64_t share = options->events_max / options->producers_count;
@@ -241,7 +237,7 @@ static int loadgen_run(struct loadgen *loadgen)
                         (void)fprintf(stderr, "sendring loadgen: producer %u: %s\n", loadgen->slots[i].number,
                                       loadgen->slots[i].error);
         loadgen_print(loadgen, report);
-        int status = ok && report->failed == 0 ? CMD_EXIT_OK : CMD_EXIT_FAILED;
+        int status = ok && report->failed == 0 && report->too_big == 0 ? CMD_EXIT_OK : CMD_EXIT_FAILED;
         if (report->unavailable)
                 status = CMD_EXIT_UNAVAILABLE;
         if (loadgen->ledger_path != NULL && !loadgen_write_ledger(loadgen, report)) {
@@ -252,14 +248,32 @@ static int loadgen_run(struct loadgen *loadgen)
         return status;
 }
 
+static int loadgen_open_replay(struct loadgen *loadgen)
+{
+        struct err err = {.text = ""};
+        loadgen->options.replay = calloc(1, sizeof(*loadgen->options.replay));
+        if (loadgen->options.replay == NULL)
+                return CMD_EXIT_FAILED;
+        if (loadgen_replay_open(&loadgen->replay, loadgen->options.replay, &err) == ERR_OK)
+                return CMD_EXIT_OK;
+        (void)fprintf(stderr, "sendring loadgen: %s: %s\n", loadgen->replay.path, err.text);
+        return CMD_EXIT_IO;
+}
+
 int cmd_loadgen(int argc, char **argv)
 {
         struct loadgen *loadgen = calloc(1, sizeof(*loadgen));
         if (loadgen == NULL)
                 return CMD_EXIT_FAILED;
         int status = loadgen_parse(loadgen, argc, argv);
+        struct sigaction action = {.sa_handler = loadgen_on_signal};
+        (void)sigaction(SIGINT, &action, NULL); /* cannot fail for these signals */
+        (void)sigaction(SIGTERM, &action, NULL);
+        loadgen->record.stop = &loadgen_signalled;
+        if (status == CMD_EXIT_OK && loadgen->replay.path != NULL)
+                status = loadgen_open_replay(loadgen);
         if (status == CMD_EXIT_OK)
-                status = loadgen_run(loadgen);
+                status = loadgen->record.capture_path != NULL ? loadgen_record(&loadgen->record) : loadgen_run(loadgen);
         loadgen_options_release(loadgen);
         free(loadgen->seconds);
         free(loadgen); /* the shared mappings end with the process */

@@ -5,6 +5,7 @@
 #include "tools/loadgen_events.h"
 #include "tools/loadgen_histogram.h"
 #include "tools/loadgen_profile.h"
+#include "tools/loadgen_replay.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -27,9 +28,10 @@ struct loadgen_options {
         /* NULL: none. Then `rate` is the average, and all of the plan is published, however late: no other bound. */
         const struct loadgen_profile *profile;
         struct loadgen_profile_plan *plan;
-        uint32_t flush_timeout_ms; /* 0: no flush at the end */
-        uint64_t stall_timeout_ns; /* a producer that gets nothing published for so long gives up */
-        bool patient;              /* a router that is not there yet is waited for as well */
+        struct loadgen_replay *replay; /* NULL: none; else what is published, at its own times */
+        uint32_t flush_timeout_ms;     /* 0: no flush at the end */
+        uint64_t stall_timeout_ns;     /* a producer that gets nothing published for so long gives up */
+        bool patient;                  /* a router that is not there yet is waited for as well */
 };
 
 enum loadgen_end {
@@ -45,6 +47,7 @@ enum loadgen_end {
 struct loadgen_slot {
         _Atomic uint64_t published; /* relaxed: a number; written after each publish that succeeded */
         _Atomic uint64_t full;      /* publishes refused for lack of room, and tried again */
+        _Atomic uint64_t too_big;   /* of a capture: too big for a lane of this host; passed over */
         _Atomic uint64_t detached;  /* the same for a router that was not there */
         /* Monotonic, relaxed: when the first event was due or begun, 0: none; when the last one was in, and not before
          * the rate would have had the next: N events at a rate take N / rate. */

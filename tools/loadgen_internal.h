@@ -3,6 +3,7 @@
 #define SENDRING_TOOLS_LOADGEN_INTERNAL_H
 
 #include "tools/loadgen.h"
+#include "tools/loadgen_record.h"
 
 /* One second of the run, with --progress. */
 struct loadgen_second {
@@ -17,6 +18,8 @@ struct loadgen {
         uint64_t kill_interval_ns;
         const char *counts_path;
         const char *ledger_path;
+        struct loadgen_record_options record; /* capture_path NULL: nothing is recorded */
+        struct loadgen_replay_options replay; /* path NULL: nothing is replayed */
         char *sets_text;
         const char *sets[LOADGEN_SETS_MAX];
 
@@ -36,7 +39,7 @@ int loadgen_parse(struct loadgen *loadgen, int argc, char **argv);
 void loadgen_options_release(struct loadgen *loadgen);
 
 struct loadgen_report {
-        uint64_t published, overdue, full, detached, wakeups, reattached, cpu_ns;
+        uint64_t published, overdue, full, too_big, detached, wakeups, reattached, cpu_ns;
         uint64_t begun_ns, ended_ns; /* of the first event and of the last; both 0: none was published */
         uint32_t killed, failed;
         bool unavailable, flushed;

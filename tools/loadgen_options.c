@@ -44,6 +44,19 @@ static const char loadgen_help[] =
         "  --json                 the report as one JSON object\n"
         "  --list-profiles        what the profiles are, and nothing else\n"
         "\n"
+        "A host's own load, recorded and published again:\n"
+        "  --record FILE          write the events that a host's journal still has, with their times, into FILE "
+        "(0600)\n"
+        "  --settings FILE        record: the daemon's settings (/etc/sendring/sendring.yaml)\n"
+        "  --from TIME, --to TIME record: accepted from then on, and before: " CMD_TIME_HELP "\n"
+        "                         (all; now)\n"
+        "  --replay FILE          publish what --record has written, in the pattern in which it came; the events of a\n"
+        "                         message keep their order. --duration stops it earlier\n"
+        "  --speed N              replay: N times as fast as it was recorded; 0: as fast as the lanes take it (1)\n"
+        "  --ids WHICH            replay: fresh: each message gets a new id, keep: as they were, counted: each event "
+        "gets\n"
+        "                         one of loadgen's own, which sendring sink counts (fresh)\n"
+        "\n"
         "For kill tests:\n"
         "  --kill-test            a producer that dies by SIGKILL is no failure, and a router that is away is waited "
         "for\n"
@@ -52,7 +65,9 @@ static const char loadgen_help[] =
         "  --kills N              kill a random producer N times and put a new one in its place (implies --kill-test)\n"
         "  --kill-interval MS     between two kills, on average (20)\n"
         "\n"
-        "Exit status: 0 all published and flushed; 1 a producer failed; 64 usage; 69 no router; 74 file error.\n";
+        "Exit status: 0 all published and flushed, or recorded; 1 a producer failed, events were too big, or damaged "
+        "or\n"
+        "recycled before they were recorded; 64 usage; 69 no router, no journal; 74 file error; 78 configuration.\n";
 
 static int loadgen_usage(const char *option, const char *value, const char *wanted)
 {
@@ -100,6 +115,18 @@ static bool parse_duration(const char *text, uint64_t *ret_ns)
         return true;
 }
 
+static bool parse_ids(const char *text, enum loadgen_ids *ret_ids)
+{
+        static const char *const names[] = {
+                [LOADGEN_IDS_FRESH] = "fresh", [LOADGEN_IDS_KEEP] = "keep", [LOADGEN_IDS_COUNTED] = "counted"};
+        for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+                if (strcmp(text, names[i]) == 0) {
+                        *ret_ids = (enum loadgen_ids)i;
+                        return true;
+                }
+        return false;
+}
+
 static bool parse_sets(struct loadgen *loadgen, const char *text)
 {
         free(loadgen->sets_text);
@@ -127,6 +154,13 @@ enum {
         OPTION_DURATION,
         OPTION_PROFILE,
         OPTION_LIST_PROFILES,
+        OPTION_RECORD,
+        OPTION_SETTINGS,
+        OPTION_FROM,
+        OPTION_TO,
+        OPTION_REPLAY,
+        OPTION_SPEED,
+        OPTION_IDS,
         OPTION_MIX,
         OPTION_SIZE,
         OPTION_SETS,
@@ -155,6 +189,13 @@ static const struct option loadgen_long_options[] = {
         {"duration", required_argument, NULL, OPTION_DURATION},
         {"profile", required_argument, NULL, OPTION_PROFILE},
         {"list-profiles", no_argument, NULL, OPTION_LIST_PROFILES},
+        {"record", required_argument, NULL, OPTION_RECORD},
+        {"settings", required_argument, NULL, OPTION_SETTINGS},
+        {"from", required_argument, NULL, OPTION_FROM},
+        {"to", required_argument, NULL, OPTION_TO},
+        {"replay", required_argument, NULL, OPTION_REPLAY},
+        {"speed", required_argument, NULL, OPTION_SPEED},
+        {"ids", required_argument, NULL, OPTION_IDS},
         {"mix", required_argument, NULL, OPTION_MIX},
         {"size", required_argument, NULL, OPTION_SIZE},
         {"sets", required_argument, NULL, OPTION_SETS},
@@ -178,6 +219,7 @@ static const struct option loadgen_long_options[] = {
 /* What was given on the command line, where a profile has defaults of its own. */
 struct loadgen_given {
         bool rate, duration, mix, size, sets;
+        bool of_record, of_replay; /* any of their options, but for these themselves */
 };
 
 static int loadgen_refuse(const char *text)
@@ -228,8 +270,33 @@ static int loadgen_take_profile(struct loadgen *loadgen, const struct loadgen_gi
         return CMD_EXIT_OK;
 }
 
+/* Whether --record and --replay stand beside what they may. */
+static int loadgen_check_capture(const struct loadgen *loadgen, const struct loadgen_given *given)
+{
+        const struct loadgen_options *options = &loadgen->options;
+        bool recording = loadgen->record.capture_path != NULL, replaying = loadgen->replay.path != NULL;
+        bool invents = options->profile != NULL || given->rate || options->events_max > 0 || given->mix ||
+                       given->size || given->sets || options->burst_on_ns > 0 || loadgen->kills_max > 0;
+        if (given->of_record && !recording)
+                return loadgen_refuse("--settings, --from and --to are for --record");
+        if (given->of_replay && !replaying)
+                return loadgen_refuse("--speed and --ids are for --replay");
+        if (recording && (replaying || invents || given->duration))
+                return loadgen_refuse(
+                        "--record publishes nothing: only --settings, --from, --to and --json go with it");
+        if (recording && loadgen->record.from_ms >= loadgen->record.to_ms)
+                return loadgen_refuse("--from must be before --to");
+        if (replaying && invents)
+                return loadgen_refuse("--replay has its own events and times: scale them by --speed, end them by "
+                                      "--duration");
+        return CMD_EXIT_OK;
+}
+
 void loadgen_options_release(struct loadgen *loadgen)
 {
+        if (loadgen->options.replay != NULL)
+                loadgen_replay_close(loadgen->options.replay);
+        free(loadgen->options.replay);
         free(loadgen->options.plan);
         free(loadgen->sets_text);
 }
@@ -251,6 +318,10 @@ int loadgen_parse(struct loadgen *loadgen, int argc, char **argv)
         options->events.run_id = (uint32_t)random_u64(&random);
 
         struct loadgen_given given = {0};
+        const int64_t now_ms = clock_realtime_ms();
+        loadgen->record =
+                (struct loadgen_record_options){.settings_path = "/etc/sendring/sendring.yaml", .to_ms = now_ms};
+        loadgen->replay.speed = 1;
         optind = 1;
         opterr = 0;
         for (;;) {
@@ -298,6 +369,34 @@ int loadgen_parse(struct loadgen *loadgen, int argc, char **argv)
                         options->profile = loadgen_profile_find(optarg);
                         if (options->profile == NULL)
                                 return loadgen_usage(name, optarg, "there is none of that name; see --list-profiles");
+                        break;
+                case OPTION_RECORD:
+                        loadgen->record.capture_path = optarg;
+                        break;
+                case OPTION_SETTINGS:
+                        loadgen->record.settings_path = optarg;
+                        given.of_record = true;
+                        break;
+                case OPTION_FROM:
+                case OPTION_TO:
+                        if (!cmd_parse_time(optarg, now_ms,
+                                            option == OPTION_FROM ? &loadgen->record.from_ms : &loadgen->record.to_ms))
+                                return loadgen_usage(name, optarg, CMD_TIME_HELP " is wanted");
+                        given.of_record = true;
+                        break;
+                case OPTION_REPLAY:
+                        loadgen->replay.path = optarg;
+                        break;
+                case OPTION_SPEED:
+                        if (!parse_number(optarg, 1e9, &loadgen->replay.speed) ||
+                            (loadgen->replay.speed > 0 && loadgen->replay.speed < 1e-6))
+                                return loadgen_usage(name, optarg, "a factor from 0.000001 on is wanted, or 0");
+                        given.of_replay = true;
+                        break;
+                case OPTION_IDS:
+                        if (!parse_ids(optarg, &loadgen->replay.ids))
+                                return loadgen_usage(name, optarg, "fresh, keep or counted is wanted");
+                        given.of_replay = true;
                         break;
                 case OPTION_LIST_PROFILES:
                         loadgen_profile_list(stdout);
@@ -391,9 +490,16 @@ int loadgen_parse(struct loadgen *loadgen, int argc, char **argv)
                               argv[optind]);
                 return CMD_EXIT_USAGE;
         }
-        if (options->burst_on_ns > 0 && options->profile == NULL && !(options->rate > 0))
+        if (options->burst_on_ns > 0 && options->profile == NULL && loadgen->replay.path == NULL &&
+            !(options->rate > 0))
                 return loadgen_refuse("--burst needs a --rate");
-        if (!given.duration && options->events_max == 0)
+        int status = loadgen_check_capture(loadgen, &given);
+        if (status != CMD_EXIT_OK)
+                return status;
+        loadgen->replay.producers_count = options->producers_count;
+        loadgen->replay.run_id = options->events.run_id;
+        loadgen->record.json = loadgen->json;
+        if (!given.duration && options->events_max == 0 && loadgen->replay.path == NULL)
                 options->duration_ns = 10 * CLOCK_NS_PER_S;
         options->patient = loadgen->kill_test;
         loadgen->slots_count = options->producers_count + loadgen->kills_max;

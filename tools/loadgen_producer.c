@@ -4,6 +4,7 @@
 #include "sendring/sendring.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Sleeping costs microseconds of CPU, so a fast producer sleeps until some events are due and then publishes them all.
@@ -49,18 +50,34 @@ struct producer_clock {
         int64_t realtime_offset_ms; /* real time - monotonic */
 };
 
-/* One event until it is in. Returns the time after it, or 0 when the producer has to end. */
+/* An event to publish: as a struct, or encoded. */
+struct producer_event {
+        const struct sendring_event *event; /* NULL: `encoded` is it */
+        struct slice encoded;
+        enum sendring_event_type type;
+        uint32_t set;
+};
+
+/* One event until it is in, or, of a capture, known to be too big for a lane. Returns the time after it, or 0 when the
+ * producer has to end. */
 static uint64_t producer_publish(const struct loadgen_options *options, struct sendring *ring,
-                                 const struct sendring_event *event, struct producer_clock *clock, uint64_t now_ns,
-                                 struct loadgen_slot *slot, const _Atomic bool *stop)
+                                 const struct producer_event *event, struct producer_clock *clock, uint64_t now_ns,
+                                 struct loadgen_slot *slot, const _Atomic bool *stop, bool *ret_too_big)
 {
         uint64_t full_nap_ns = LOADGEN_FULL_NAP_NS;
         for (;;) {
-                int result = sendring_publish(ring, event);
+                int result = event->event != NULL
+                                     ? sendring_publish(ring, event->event)
+                                     : sendring_publish_encoded(ring, event->encoded.ptr, event->encoded.len);
                 uint64_t after_ns = clock_monotonic_ns();
                 if (__builtin_expect(result == SENDRING_OK, 1)) {
                         loadgen_histogram_add(&slot->publish_ns, after_ns - now_ns);
                         clock->last_success_ns = after_ns;
+                        return after_ns;
+                }
+                if (result == SENDRING_E_TOO_BIG && event->event == NULL) {
+                        counter_add(&slot->too_big);
+                        *ret_too_big = true;
                         return after_ns;
                 }
                 if (result == SENDRING_E_FULL) {
@@ -87,18 +104,23 @@ static uint64_t producer_publish(const struct loadgen_options *options, struct s
         }
 }
 
-/* Where the events come from: evenly or in bursts, as fast as they are taken, or by a profile. */
+/* Where the events come from: evenly or in bursts, as fast as they are taken, by a profile, or from a capture. */
 struct producer_source {
         const struct loadgen_options *options;
+        struct loadgen_events *events; /* NULL: of a capture */
+        uint32_t number;               /* of the producer, in the ids */
         uint64_t start_ns, events_max, index;
         double interval_ns; /* on average; 0: as fast as they are taken */
         struct loadgen_profile_cursor profile;
+        struct loadgen_replay_cursor replay;
+        uint8_t *replayed; /* room for an event with another id */
 };
 
 struct producer_turn {
         uint64_t due_ns; /* 0: now */
         uint64_t index;
         enum sendring_event_type type; /* 0: as the mix has it */
+        uint64_t number;               /* in the capture */
 };
 
 /* False: there are no more. */
@@ -111,6 +133,10 @@ static bool producer_next(struct producer_source *source, struct producer_turn *
                 if (!loadgen_profile_next(&source->profile, &turn.due_ns, &turn.type))
                         return false;
                 turn.due_ns += source->start_ns;
+        } else if (source->options->replay != NULL) {
+                if (!loadgen_replay_next(&source->replay, &turn.due_ns, &turn.number))
+                        return false;
+                turn.due_ns = source->interval_ns > 0 ? turn.due_ns + source->start_ns : 0;
         } else if (source->interval_ns > 0) {
                 turn.due_ns = source->start_ns + loadgen_due_ns(source->options, source->interval_ns, source->index);
         }
@@ -126,7 +152,7 @@ static uint64_t producer_overdue(struct producer_source *source, const struct pr
         uint64_t overdue = 0;
         if (turn->due_ns == 0 || turn->due_ns >= end_ns)
                 return 0;
-        if (source->options->profile != NULL) {
+        if (source->options->profile != NULL || source->options->replay != NULL) {
                 do {
                         overdue += next.due_ns < end_ns;
                 } while (next.due_ns < end_ns && producer_next(source, &next));
@@ -163,41 +189,88 @@ static uint64_t producer_wait(const struct producer_turn *turn, uint64_t now_ns,
         return now_ns;
 }
 
-static void producer_loop(const struct loadgen_options *options, struct sendring *ring, struct loadgen_events *events,
-                          struct loadgen_slot *slot, struct producer_clock *clock, const _Atomic bool *stop,
-                          _Atomic uint64_t *count)
+/* False: a capture that was changed while it was replayed. */
+static bool producer_make(struct producer_source *source, const struct producer_turn *turn, int64_t now_ms,
+                          struct producer_event *ret_event)
 {
-        struct producer_source source = {
-                .options = options, .start_ns = clock->start_ns, .events_max = slot->events_max};
-        uint64_t turn_ns = 0; /* until another producer's event is due */
+        struct producer_event event = {.set = 0};
+        if (source->options->replay != NULL) {
+                struct loadgen_id id = {.timestamp_ms = (uint64_t)now_ms,
+                                        .run_id = source->options->events.run_id,
+                                        .producer = (uint16_t)source->number,
+                                        .index = turn->index};
+                if (!loadgen_replay_event(source->options->replay, turn->number, &id, source->replayed, &event.encoded,
+                                          &event.type))
+                        return false;
+        } else {
+                event.event = turn->type != 0 ? loadgen_events_make_type(source->events, turn->index, turn->type,
+                                                                         now_ms, &event.set)
+                                              : loadgen_events_make(source->events, turn->index, now_ms, &event.set);
+                event.type = event.event->type;
+        }
+        *ret_event = event;
+        return true;
+}
+
+/* How the producer of `slot` walks what is to be published. */
+static void producer_begin(struct producer_source *source, const struct loadgen_options *options,
+                           const struct loadgen_slot *slot)
+{
+        uint32_t place = slot->number - options->producer_first;
+        double all_ns = (double)options->producers_count * (double)CLOCK_NS_PER_S;
+        source->options = options;
+        source->number = slot->number;
+        source->events_max = slot->events_max;
         if (options->rate > 0)
-                source.interval_ns = (double)options->producers_count * (double)CLOCK_NS_PER_S / options->rate;
+                source->interval_ns = all_ns / options->rate;
         if (options->profile != NULL)
-                loadgen_profile_begin(&source.profile, options->plan, slot->number - options->producer_first);
-        else if (options->rate > 0)
+                loadgen_profile_begin(&source->profile, options->plan, place);
+        const struct loadgen_replay *replay = options->replay;
+        if (replay == NULL)
+                return;
+        source->replay = (struct loadgen_replay_cursor){.replay = replay, .producer = place};
+        if (replay->options.speed > 0) /* at least 1 ns: 0 means no times */
+                source->interval_ns =
+                        1 + (double)replay->length_ns * options->producers_count / (double)replay->capture.events;
+}
+
+static void producer_loop(struct producer_source *source, struct sendring *ring, struct loadgen_slot *slot,
+                          struct producer_clock *clock, const _Atomic bool *stop, _Atomic uint64_t *count)
+{
+        const struct loadgen_options *options = source->options;
+        uint64_t turn_ns = 0; /* until another producer's event is due */
+        if (options->rate > 0 && options->profile == NULL)
                 turn_ns = (uint64_t)((double)CLOCK_NS_PER_S / options->rate);
-        uint64_t bunch_ns = (uint64_t)(source.interval_ns * LOADGEN_NAP_EVENTS);
+        source->start_ns = clock->start_ns;
+        uint64_t bunch_ns = (uint64_t)(source->interval_ns * LOADGEN_NAP_EVENTS);
         bunch_ns = bunch_ns < LOADGEN_NAP_MIN_NS ? LOADGEN_NAP_MIN_NS : bunch_ns;
         bunch_ns = bunch_ns > LOADGEN_NAP_BUNCH_NS ? LOADGEN_NAP_BUNCH_NS : bunch_ns;
         uint64_t now_ns = clock_monotonic_ns();
         clock->last_success_ns = now_ns;
         struct producer_turn turn;
-        while (producer_next(&source, &turn)) {
+        while (producer_next(source, &turn)) {
                 now_ns = producer_wait(&turn, now_ns, bunch_ns, clock, stop);
                 uint64_t after_ns = 0, due_ns = turn.due_ns == 0 ? now_ns : turn.due_ns;
-                uint32_t set = 0;
-                const struct sendring_event *event = NULL;
+                struct producer_event event = {.set = 0};
+                bool too_big = false;
                 if (now_ns < clock->end_ns && !atomic_load_explicit(stop, memory_order_relaxed)) {
                         int64_t now_ms = (int64_t)(now_ns / CLOCK_NS_PER_MS) + clock->realtime_offset_ms;
-                        event = turn.type != 0 ? loadgen_events_make_type(events, turn.index, turn.type, now_ms, &set)
-                                               : loadgen_events_make(events, turn.index, now_ms, &set);
-                        after_ns = producer_publish(options, ring, event, clock, now_ns, slot, stop);
+                        if (producer_make(source, &turn, now_ms, &event))
+                                after_ns = producer_publish(options, ring, &event, clock, now_ns, slot, stop, &too_big);
+                        else
+                                producer_fail(slot, LOADGEN_END_PUBLISH_FAILED, "replay", SENDRING_E_INVALID,
+                                              "the file was changed while it was read");
                 }
                 if (after_ns == 0) {
                         now_ns = clock_monotonic_ns();
                         slot->overdue =
-                                producer_overdue(&source, &turn, now_ns < clock->end_ns ? now_ns : clock->end_ns);
+                                producer_overdue(source, &turn, now_ns < clock->end_ns ? now_ns : clock->end_ns);
                         return;
+                }
+                now_ns = after_ns;
+                if (too_big) {
+                        source->index = turn.index; /* ids have no holes */
+                        continue;
                 }
                 if (turn.index == 0)
                         atomic_store_explicit(&slot->begun_ns, due_ns, memory_order_relaxed);
@@ -207,15 +280,21 @@ static void producer_loop(const struct loadgen_options *options, struct sendring
                 atomic_store_explicit(&slot->published, turn.index + 1, memory_order_relaxed);
                 if (count != NULL)
                         atomic_store_explicit(count, turn.index + 1, memory_order_relaxed);
-                slot->types[event->type - 1]++;
-                slot->sets[set]++;
+                slot->types[event.type - 1]++;
+                slot->sets[event.set]++;
                 if (turn.due_ns > 0) {
                         loadgen_histogram_add(&slot->lateness_ns, after_ns - due_ns);
                         if (after_ns - due_ns > atomic_load_explicit(&slot->lateness_max_ns, memory_order_relaxed))
                                 atomic_store_explicit(&slot->lateness_max_ns, after_ns - due_ns, memory_order_relaxed);
                 }
-                now_ns = after_ns;
         }
+}
+
+static void producer_end(struct producer_source *source)
+{
+        if (source->events != NULL)
+                loadgen_events_free(source->events);
+        free(source->replayed);
 }
 
 void loadgen_producer_run(const struct loadgen_options *options, struct loadgen_slot *slot, uint64_t start_ns,
@@ -223,9 +302,14 @@ void loadgen_producer_run(const struct loadgen_options *options, struct loadgen_
 {
         struct loadgen_events_options events_options = options->events;
         events_options.producer = (uint16_t)slot->number;
-        struct loadgen_events *events = loadgen_events_create(&events_options);
+        struct producer_source source = {.events = NULL};
         struct sendring *ring = NULL;
-        if (events == NULL) {
+        producer_begin(&source, options, slot);
+        if (options->replay != NULL)
+                source.replayed = malloc(LOADGEN_REPLAY_EVENT_BYTES);
+        else
+                source.events = loadgen_events_create(&events_options);
+        if (source.events == NULL && source.replayed == NULL) {
                 producer_fail(slot, LOADGEN_END_OPEN_FAILED, "memory", SENDRING_E_MEMORY, "malloc failed");
                 return;
         }
@@ -247,12 +331,12 @@ void loadgen_producer_run(const struct loadgen_options *options, struct loadgen_
         if ((result == SENDRING_E_TIMEOUT || (result == SENDRING_E_DETACHED && options->patient)) &&
             atomic_load_explicit(stop, memory_order_relaxed)) {
                 atomic_store_explicit(&slot->end, LOADGEN_END_DONE, memory_order_release); /* it published nothing */
-                loadgen_events_free(events);
+                producer_end(&source);
                 return;
         }
         if (result != SENDRING_OK) {
                 producer_fail(slot, LOADGEN_END_OPEN_FAILED, "open", result, sendring_error(NULL));
-                loadgen_events_free(events);
+                producer_end(&source);
                 return;
         }
         struct producer_clock clock = {
@@ -261,7 +345,7 @@ void loadgen_producer_run(const struct loadgen_options *options, struct loadgen_
                 .realtime_offset_ms = clock_realtime_ms() - (int64_t)(clock_monotonic_ns() / CLOCK_NS_PER_MS),
         };
         uint64_t cpu_ns = clock_thread_cpu_ns();
-        producer_loop(options, ring, events, slot, &clock, stop, count);
+        producer_loop(&source, ring, slot, &clock, stop, count);
         slot->cpu_ns = clock_thread_cpu_ns() - cpu_ns;
         enum loadgen_end end = LOADGEN_END_DONE;
         if (atomic_load_explicit(&slot->end, memory_order_relaxed) == LOADGEN_END_RUNNING &&
@@ -277,7 +361,7 @@ void loadgen_producer_run(const struct loadgen_options *options, struct loadgen_
         slot->wakeups = stats.wakeups;
         slot->reattached = stats.reattached;
         sendring_close(ring);
-        loadgen_events_free(events);
+        producer_end(&source);
         if (atomic_load_explicit(&slot->end, memory_order_relaxed) == LOADGEN_END_RUNNING)
                 atomic_store_explicit(&slot->end, end, memory_order_release);
 }

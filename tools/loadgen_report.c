@@ -13,6 +13,7 @@ void loadgen_sum(const struct loadgen *loadgen, struct loadgen_report *report)
                 uint32_t end = atomic_load_explicit(&slot->end, memory_order_acquire);
                 report->published += atomic_load_explicit(&slot->published, memory_order_relaxed);
                 report->full += atomic_load_explicit(&slot->full, memory_order_relaxed);
+                report->too_big += atomic_load_explicit(&slot->too_big, memory_order_relaxed);
                 report->detached += atomic_load_explicit(&slot->detached, memory_order_relaxed);
                 uint64_t begun_ns = atomic_load_explicit(&slot->begun_ns, memory_order_relaxed);
                 uint64_t ended_ns = atomic_load_explicit(&slot->ended_ns, memory_order_relaxed);
@@ -66,24 +67,43 @@ static void print_histogram(const char *name, const struct loadgen_histogram *hi
 }
 
 /* What was to be, beside what was. */
-static void print_wanted_json(const struct loadgen_options *options)
+static void print_wanted_json(const struct loadgen_options *options, const struct loadgen_report *report)
 {
         const struct loadgen_profile *profile = options->profile;
-        if (profile == NULL)
-                return;
-        printf(",\"profile\":{\"name\":\"%s\",\"events\":%llu,\"seconds\":%.3f,\"rate\":%.3f,\"peak\":%.3f}",
-               profile->name, (unsigned long long)options->plan->events_count, (double)options->plan->duration_ns / 1e9,
-               options->rate, options->rate * loadgen_profile_peak(profile));
+        const struct loadgen_replay *replay = options->replay;
+        if (profile != NULL)
+                printf(",\"profile\":{\"name\":\"%s\",\"events\":%llu,\"seconds\":%.3f,\"rate\":%.3f,\"peak\":%.3f}",
+                       profile->name, (unsigned long long)options->plan->events_count,
+                       (double)options->plan->duration_ns / 1e9, options->rate,
+                       options->rate * loadgen_profile_peak(profile));
+        if (replay != NULL)
+                printf(",\"replay\":{\"events\":%llu,\"too_big\":%llu,\"recorded_seconds\":%.3f,\"speed\":%g,"
+                       "\"seconds\":%.3f}",
+                       (unsigned long long)replay->capture.events, (unsigned long long)report->too_big,
+                       (double)(replay->capture.last_ms - replay->capture.first_ms) / 1e3, replay->options.speed,
+                       (double)replay->length_ns / 1e9);
 }
 
-static void print_wanted(const struct loadgen_options *options)
+static void print_wanted(const struct loadgen_options *options, const struct loadgen_report *report)
 {
         const struct loadgen_profile *profile = options->profile;
-        if (profile == NULL)
+        const struct loadgen_replay *replay = options->replay;
+        if (profile != NULL)
+                printf("  profile %s: %s%llu events in %.1f s, %.1f/s on average, at most %.1f/s\n", profile->name,
+                       profile->poisson ? "about " : "", (unsigned long long)options->plan->events_count,
+                       (double)options->plan->duration_ns / 1e9, options->rate,
+                       options->rate * loadgen_profile_peak(profile));
+        if (replay == NULL)
                 return;
-        printf("  profile %s: %s%llu events in %.1f s, %.1f/s on average, at most %.1f/s\n", profile->name,
-               profile->poisson ? "about " : "", (unsigned long long)options->plan->events_count,
-               (double)options->plan->duration_ns / 1e9, options->rate, options->rate * loadgen_profile_peak(profile));
+        printf("  replay of %llu events of %.1f s", (unsigned long long)replay->capture.events,
+               (double)(replay->capture.last_ms - replay->capture.first_ms) / 1e3);
+        if (replay->options.speed > 0)
+                printf(" at speed %g: due within %.1f s\n", replay->options.speed, (double)replay->length_ns / 1e9);
+        else
+                printf(" as fast as the lanes take them\n");
+        if (report->too_big > 0)
+                printf("  %llu are too big for a lane of this host: raise router.lane_bytes_max\n",
+                       (unsigned long long)report->too_big);
 }
 
 void loadgen_print(const struct loadgen *loadgen, const struct loadgen_report *report)
@@ -111,10 +131,10 @@ void loadgen_print(const struct loadgen *loadgen, const struct loadgen_report *r
                         printf("%s\"%s\":%llu", i > 0 ? "," : "", loadgen_type_name((enum sendring_event_type)(i + 1)),
                                (unsigned long long)report->types[i]);
                 printf("},\"sets\":[");
-                for (uint32_t i = 0; i < loadgen->options.events.sets_count; i++)
+                for (uint32_t i = 0; loadgen->options.replay == NULL && i < loadgen->options.events.sets_count; i++)
                         printf("%s%llu", i > 0 ? "," : "", (unsigned long long)report->sets[i]);
                 printf("]");
-                print_wanted_json(&loadgen->options);
+                print_wanted_json(&loadgen->options, report);
                 if (loadgen->progress) {
                         printf(",\"series\":[");
                         for (uint32_t i = 0; i < loadgen->seconds_count; i++)
@@ -132,7 +152,7 @@ void loadgen_print(const struct loadgen *loadgen, const struct loadgen_report *r
                loadgen->options.events.run_id, (unsigned long long)report->published, seconds < 1 ? 3 : 1, seconds,
                rate, loadgen->options.producers_count, (unsigned long long)report->full,
                (unsigned long long)report->detached, report->killed, report->flushed ? "flushed" : "not flushed");
-        print_wanted(&loadgen->options);
+        print_wanted(&loadgen->options, report);
         if (report->overdue > 0)
                 printf("  %llu more were due and are not published\n", (unsigned long long)report->overdue);
         if (cpu_us > 0)

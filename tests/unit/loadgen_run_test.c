@@ -2,6 +2,7 @@
 #include "codecs/codec.h"
 #include "tests/support/lane_daemon.h"
 #include "tools/cmd.h"
+#include "tools/loadgen_capture.h"
 #include "tools/loadgen_id.h"
 
 #include <criterion/criterion.h>
@@ -42,6 +43,50 @@ static void tally_take(void *context, struct slice record)
         tally->next[id.producer] = id.index + 1;
 }
 
+/* Of a capture made below: events of each message that came in their order, and those that did not. */
+enum { MESSAGES = 300, EVENTS_EACH = 10 };
+
+static uint32_t message_next[MESSAGES], message_wrong;
+
+static void message_take(void *context, struct slice record)
+{
+        static uint8_t copy[SENDRING_EVENT_BYTES_MAX];
+        struct codec_view view;
+        uint64_t message = MESSAGES;
+        memcpy(copy, record.ptr, record.len);
+        if (codec_view_decode(slice_of(copy, record.len), &view, NULL) != ERR_OK ||
+            !slice_to_u64(view.message_id, MESSAGES - 1, &message) || view.timestamp_ms != message_next[message])
+                message_wrong++;
+        else
+                message_next[message]++;
+}
+
+/* Events of MESSAGES messages in turns, the time of each its number within the message. */
+static void make_capture(const char *path)
+{
+        static uint8_t encoded[65536];
+        static const struct sendring_str recipient = {"a@b.example", 11};
+        struct loadgen_capture_writer writer;
+        cr_assert_eq(loadgen_capture_create(&writer, path, NULL), ERR_OK);
+        for (uint32_t i = 0; i < MESSAGES * EVENTS_EACH; i++) {
+                struct sendring_event event;
+                char id[16];
+                size_t bytes = 0;
+                (void)snprintf(id, sizeof(id), "%u", i % MESSAGES);
+                sendring_event_init(&event, SENDRING_SEND);
+                event.mail.message_id = sendring_str(id);
+                event.mail.timestamp_ms = i / MESSAGES;
+                event.mail.source = SENDRING_STR("news@mail.example");
+                event.mail.destination = (struct sendring_strs){&recipient, 1};
+                cr_assert_eq(codec_event_encode(&event, encoded, sizeof(encoded), &bytes, NULL), ERR_OK);
+                cr_assert_eq(loadgen_capture_add(&writer, 1000 + i / 3, slice_of(encoded, bytes), NULL), ERR_OK);
+        }
+        cr_assert_eq(loadgen_capture_finish(&writer, NULL), ERR_OK);
+}
+
+static uint32_t run_lane_bytes;
+static void (*run_take)(void *context, struct slice record) = tally_take;
+
 struct run {
         struct lane_daemon daemon;
         struct tally tally;
@@ -60,7 +105,8 @@ static struct run *start(const char *name, const char *const *arguments, bool wi
         (void)snprintf(run.ledger_path, sizeof(run.ledger_path), "/tmp/loadgen-%s-%d.ledger", name, (int)getpid());
         (void)snprintf(run.counts_path, sizeof(run.counts_path), "/tmp/loadgen-%s-%d.counts", name, (int)getpid());
         run.tally.run_id = 0x0badcafe;
-        run.daemon.take = tally_take;
+        run.daemon.take = run_take;
+        run.daemon.lane_bytes = run_lane_bytes;
         run.daemon.context = &run.tally;
         int go_fds[2];
         cr_assert_eq(pipe(go_fds), 0);
@@ -237,6 +283,90 @@ Test(loadgen_run, publishes_all_of_a_profile, .timeout = 60)
         json_decref(ledger);
 }
 
+Test(loadgen_run, replays_a_capture_with_each_message_in_order, .timeout = 60)
+{
+        char path[64];
+        (void)snprintf(path, sizeof(path), "/tmp/loadgen-run-%d.capture", (int)getpid());
+        make_capture(path);
+        run_take = message_take;
+        struct run *run = start(
+                "replay", (const char *[]){"--replay", path, "--speed", "2", "--ids", "keep", "--producers", "3", NULL},
+                true);
+        json_t *report, *ledger;
+        cr_assert_eq(finish(run, &report, &ledger), CMD_EXIT_OK);
+        cr_assert_eq(number(report, "published"), MESSAGES * EVENTS_EACH);
+        cr_assert_eq(message_wrong, 0);
+        for (uint32_t i = 0; i < MESSAGES; i++)
+                cr_assert_eq(message_next[i], EVENTS_EACH, "message %u: %u", i, message_next[i]);
+        for (size_t i = 0; i < 3; i++) {
+                json_int_t published = number(json_array_get(json_object_get(ledger, "producers"), i), "published");
+                cr_assert(published > 700 && published < 1300, "producer %zu: %lld", i, (long long)published);
+        }
+        /* 1 s was recorded. */
+        cr_assert(real(report, "seconds") > 0.49, "%f", real(report, "seconds"));
+        json_t *replay = json_object_get(report, "replay");
+        cr_assert_float_eq(real(replay, "recorded_seconds"), 0.999, 1e-9);
+        cr_assert(real(replay, "seconds") > 0.49 && real(replay, "seconds") <= 0.5);
+        cr_assert_eq(json_array_size(json_object_get(report, "sets")), 0);
+        json_decref(report);
+        json_decref(ledger);
+        (void)unlink(path);
+}
+
+Test(loadgen_run, replays_a_capture_with_ids_that_endpoints_count, .timeout = 60)
+{
+        char path[64];
+        (void)snprintf(path, sizeof(path), "/tmp/loadgen-run-%d.capture", (int)getpid());
+        make_capture(path);
+        struct run *run =
+                start("counted", (const char *[]){"--replay", path, "--speed", "0", "--ids", "counted", NULL}, true);
+        json_t *report, *ledger;
+        cr_assert_eq(finish(run, &report, &ledger), CMD_EXIT_OK);
+        cr_assert_eq(run->tally.total, MESSAGES * EVENTS_EACH);
+        check_ledger(run, ledger);
+        cr_assert(json_is_null(json_object_get(report, "lateness_ns")));
+        json_decref(report);
+        json_decref(ledger);
+        (void)unlink(path);
+}
+
+/* Recorded where lanes were larger: what does not fit here is passed over and told, and no id is used up. */
+Test(loadgen_run, replays_past_what_is_too_big_for_a_lane, .timeout = 60)
+{
+        static uint8_t encoded[300000];
+        static char subject[100000];
+        static const struct sendring_str recipient = {"a@b.example", 11};
+        char path[64];
+        (void)snprintf(path, sizeof(path), "/tmp/loadgen-run-%d.capture", (int)getpid());
+        struct loadgen_capture_writer writer;
+        memset(subject, 's', sizeof(subject));
+        cr_assert_eq(loadgen_capture_create(&writer, path, NULL), ERR_OK);
+        for (uint32_t i = 0; i < 30; i++) {
+                struct sendring_event event;
+                size_t bytes = 0;
+                sendring_event_init(&event, SENDRING_SEND);
+                event.mail.message_id = SENDRING_STR("m");
+                event.mail.timestamp_ms = 1;
+                event.mail.source = SENDRING_STR("news@mail.example");
+                event.mail.destination = (struct sendring_strs){&recipient, 1};
+                event.mail.common_headers.subject = sendring_strn(subject, i % 3 == 1 ? sizeof(subject) : 10);
+                cr_assert_eq(codec_event_encode(&event, encoded, sizeof(encoded), &bytes, NULL), ERR_OK);
+                cr_assert_eq(loadgen_capture_add(&writer, 1000, slice_of(encoded, bytes), NULL), ERR_OK);
+        }
+        cr_assert_eq(loadgen_capture_finish(&writer, NULL), ERR_OK);
+        run_lane_bytes = 64 * 1024;
+        struct run *run = start("big", (const char *[]){"--replay", path, "--ids", "counted", NULL}, true);
+        json_t *report, *ledger;
+        cr_assert_eq(finish(run, &report, &ledger), CMD_EXIT_FAILED);
+        cr_assert_eq(number(report, "published"), 20);
+        cr_assert_eq(number(json_object_get(report, "replay"), "too_big"), 10);
+        cr_assert_eq(run->tally.total, 20);
+        check_ledger(run, ledger);
+        json_decref(report);
+        json_decref(ledger);
+        (void)unlink(path);
+}
+
 /* Nobody drains: what was due and could not be published does not vanish from the figures. */
 Test(loadgen_run, tells_what_was_due_and_not_published, .timeout = 60)
 {
@@ -328,6 +458,17 @@ Test(loadgen_run, refuses_wrong_usage, .timeout = 60)
                 {"--profile", "open-storm", "--kills", "3", NULL},
                 {"--profile", "open-storm", "--rate", "0", NULL},
                 {"--profile", "open-storm", "--rate", "0.001", NULL},
+                {"--speed", "2", "--ids", "keep", NULL},
+                {"--from", "0", "--to", "5", NULL},
+                {"--replay", "x", "--rate", "5", NULL},
+                {"--replay", "x", "--profile", "open-storm", NULL},
+                {"--replay", "x", "--speed", "-1", NULL},
+                {"--replay", "x", "--ids", "other", NULL},
+                {"--replay", "x", "--from", "0", NULL},
+                {"--record", "x", "--replay", "x", NULL},
+                {"--record", "x", "--duration", "5", NULL},
+                {"--record", "x", "--from", "yesterday", NULL},
+                {"--record", "x", "--from", "5", "--to", "5", NULL},
         };
         for (size_t i = 0; i < sizeof(together) / sizeof(together[0]); i++) {
                 struct run *run = start("usage", together[i], false);
