@@ -113,8 +113,11 @@ static uint32_t loadgen_reap(struct loadgen *loadgen)
                 slot->running = false;
                 if (WIFSIGNALED(status)) {
                         slot->killed = true;
+                        bool cut = WTERMSIG(status) == SIGBUS && loadgen->options.replay != NULL; /* its mapping */
                         if (!loadgen->kill_test || WTERMSIG(status) != SIGKILL)
-                                (void)snprintf(slot->error, sizeof(slot->error), "died by signal %d", WTERMSIG(status));
+                                (void)snprintf(
+                                        slot->error, sizeof(slot->error), "died by signal %d%s", WTERMSIG(status),
+                                        cut ? ": the capture was cut off or not readable while it was replayed" : "");
                 }
         }
         return running;
