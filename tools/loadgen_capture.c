@@ -231,7 +231,10 @@ enum err_code loadgen_capture_next(struct loadgen_capture_walk *walk, struct loa
                                "offset %" PRIu64 ": a record's checksum is wrong: the file is damaged", walk->offset);
         if (header.accepted_ms < 0 || header.accepted_ms > LOADGEN_CAPTURE_MS_MAX)
                 return err_set(reterr, ERR_CORRUPT, "offset %" PRIu64 ": a time that cannot be", walk->offset);
-        if (header.accepted_ms < walk->last_ms || (walk->events == 0 && header.accepted_ms != capture->first_ms))
+        if (walk->events == 0 && header.accepted_ms != capture->first_ms)
+                return err_set(reterr, ERR_CORRUPT,
+                               "offset 32: the header's time of the first event is not that event's");
+        if (header.accepted_ms < walk->last_ms)
                 return err_set(reterr, ERR_CORRUPT, "offset %" PRIu64 ": time goes backwards", walk->offset);
         struct loadgen_capture_record record = {.offset = walk->offset,
                                                 .accepted_ms = header.accepted_ms,

@@ -66,6 +66,12 @@ static struct slice load(const char *path, uint8_t *out, size_t out_bytes)
         return slice_of(out, bytes);
 }
 
+static void repair_header(uint8_t *file)
+{
+        uint32_t crc = crc32_iscsi(file + 16, 48, crc32_iscsi(file, 12, 0));
+        memcpy(file + 12, &crc, sizeof(crc));
+}
+
 /* Reads all of a file. ERR_OK: it is whole. */
 static enum err_code read_all(struct slice bytes, uint64_t *ret_events, struct err *reterr)
 {
@@ -131,8 +137,7 @@ Test(loadgen_capture, a_file_that_was_cut_off_anywhere_is_refused_and_not_read_b
                         if (repaired == 1) {
                                 uint64_t records_bytes = len - LOADGEN_CAPTURE_HEADER_BYTES;
                                 memcpy(at + 24, &records_bytes, sizeof(records_bytes));
-                                uint32_t crc = crc32_iscsi(at + 16, 48, crc32_iscsi(at, 12, 0));
-                                memcpy(at + 12, &crc, sizeof(crc));
+                                repair_header(at);
                         }
                         struct err err = {.text = ""};
                         uint64_t events;
@@ -152,11 +157,17 @@ Test(loadgen_capture, a_file_that_was_cut_off_anywhere_is_refused_and_not_read_b
 Test(loadgen_capture, a_byte_that_was_changed_anywhere_is_refused, .timeout = 60)
 {
         static uint8_t file[1 << 20];
-        const char *path = record("changed", 3, 1);
+        const char *path = record("changed", 5, 1);
         struct slice bytes = load(path, file, sizeof(file));
         uint64_t events;
         struct err err = {.text = ""};
         cr_assert_eq(read_all(bytes, &events, &err), ERR_OK);
+        uint32_t event_bytes, padded = 0;
+        for (size_t i = LOADGEN_CAPTURE_HEADER_BYTES; i < bytes.len; i += 16 + ((event_bytes + 7) & ~7u)) {
+                memcpy(&event_bytes, file + i, sizeof(event_bytes));
+                padded += event_bytes % 8 != 0;
+        }
+        cr_assert_gt(padded, 0); /* or the loop below would not try those bytes */
         for (size_t i = 0; i < bytes.len; i++)
                 for (int bit = 0; bit < 8; bit++) {
                         file[i] ^= (uint8_t)(1u << bit);
@@ -167,6 +178,42 @@ Test(loadgen_capture, a_byte_that_was_changed_anywhere_is_refused, .timeout = 60
                 }
         file[bytes.len] = 0;
         cr_assert_eq(read_all(slice_of(file, bytes.len + 1), &events, &err), ERR_CORRUPT);
+        (void)unlink(path);
+}
+
+/* Headers whose checksum is right. */
+Test(loadgen_capture, a_header_that_says_something_else_than_the_records_is_refused, .timeout = 30)
+{
+        static const struct {
+                size_t at;
+                int64_t more;
+                const char *told;
+        } wrong[] = {
+                {16, 1, "offset 16: the header says 6 events, and there are 5"},
+                {16, -1, "offset 16: the header says 4 events, and there are 5"},
+                {32, -1, "offset 32: the header's time of the first event"},
+                {32, 1, "offset 32: the header's time of the first event"},
+                {40, 1, "offset 40: the header's time of the last event"},
+                {24, 8, "offset "},
+                {24, -8, "offset "},
+        };
+        static uint8_t file[1 << 20];
+        const char *path = record("header", 5, 1);
+        struct slice bytes = load(path, file, sizeof(file));
+        uint8_t header[LOADGEN_CAPTURE_HEADER_BYTES];
+        memcpy(header, file, sizeof(header));
+        for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+                struct err err = {.text = ""};
+                int64_t value;
+                uint64_t events;
+                memcpy(file, header, sizeof(header));
+                memcpy(&value, file + wrong[i].at, sizeof(value));
+                value += wrong[i].more;
+                memcpy(file + wrong[i].at, &value, sizeof(value));
+                repair_header(file);
+                cr_assert_neq(read_all(bytes, &events, &err), ERR_OK);
+                cr_assert_eq(strncmp(err.text, wrong[i].told, strlen(wrong[i].told)), 0, "%s", err.text);
+        }
         (void)unlink(path);
 }
 
