@@ -273,3 +273,57 @@ Test(loadgen_events, recipients_differ_and_the_seed_decides, .timeout = 30)
         loadgen_events_free(same);
         loadgen_events_free(other);
 }
+
+/* A storm: whatever its mix, bounces and delays are those of one provider, and say so. */
+Test(loadgen_events, of_a_block_have_one_provider_and_its_words, .timeout = 30)
+{
+        static uint8_t out[65536];
+        struct loadgen_events_options options = {.run_id = 1,
+                                                 .seed = 3,
+                                                 .size = LOADGEN_SIZE_STANDARD,
+                                                 .sets = test_sets,
+                                                 .sets_count = 8,
+                                                 .campaigns_count = 3,
+                                                 .tenants_count = 2,
+                                                 .blocked = true};
+        cr_assert(loadgen_mix_parse("send", options.permille));
+        struct loadgen_events *events = loadgen_events_create(&options);
+        cr_assert_not_null(events);
+        struct slice provider = SLICE_EMPTY;
+        uint32_t elsewhere = 0, campaigns = 0, tenants = 0;
+        for (uint64_t i = 0; i < 1000; i++) {
+                static const enum sendring_event_type types[] = {SENDRING_BOUNCE, SENDRING_DELIVERY_DELAY,
+                                                                 SENDRING_SEND};
+                uint32_t set;
+                size_t bytes = 0;
+                const struct sendring_event *event =
+                        loadgen_events_make_type(events, i, types[i % 3], 1767323045678, &set);
+                cr_assert_eq(event->type, types[i % 3]);
+                cr_assert_eq(codec_event_encode(event, out, sizeof(out), &bytes, NULL), ERR_OK);
+                static char domain[64];
+                struct sendring_str to = event->mail.destination.items[0];
+                struct slice address = slice_of(to.ptr, to.len);
+                struct slice at = slice_from(address, slice_find_byte(address, '@'));
+                if (i == 0) {
+                        memcpy(domain, at.ptr, at.len);
+                        provider = slice_of(domain, at.len);
+                }
+                if (event->type == SENDRING_SEND)
+                        elsewhere += !slice_equal(at, provider);
+                else
+                        cr_assert(slice_equal(at, provider));
+                if (event->type == SENDRING_BOUNCE) {
+                        struct sendring_str status = event->bounce.bounced_recipients.items[0].status;
+                        cr_assert(slice_has_prefix(slice_of(status.ptr, status.len), SLICE("5.7.")));
+                }
+                if (event->type == SENDRING_DELIVERY_DELAY)
+                        cr_assert(event->delivery_delay.delay_type.len == strlen("IPFailure") ||
+                                  event->delivery_delay.delay_type.len == strlen("SpamDetected"));
+                campaigns |= 1u << (event->mail.tags.items[0].value.ptr[event->mail.tags.items[0].value.len - 1] - '0');
+                tenants |= 1u << (event->mail.tags.items[1].value.ptr[event->mail.tags.items[1].value.len - 1] - '0');
+        }
+        cr_assert_gt(elsewhere, 200);
+        cr_assert_eq(campaigns, 7);
+        cr_assert_eq(tenants, 3);
+        loadgen_events_free(events);
+}
