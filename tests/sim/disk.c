@@ -198,16 +198,18 @@ static struct sim_inode *inode_of_map(const void *map)
         return NULL;
 }
 
-static void inode_lose(struct sim_inode *inode, uint64_t at)
+static void inode_lose(struct sim_inode *inode, uint64_t at, bool written)
 {
         inode->lost_other = calloc(1, SIM_PAGE);
         SIM_CHECK(inode->lost_other != NULL);
         inode->lost_at = at;
         inode->lost = 1;
         inode_swap(inode);
+        if (written) /* the file does not have it either */
+                memset(inode->lost_other, 0, SIM_PAGE);
 }
 
-bool sim_disk_lose_page(const char *directory, uint64_t position)
+bool sim_disk_lose_page(const char *directory, uint64_t position, bool written)
 {
         size_t len = strlen(directory);
         for (uint32_t i = 0; i < SIM_INODES_MAX; i++) {
@@ -221,9 +223,11 @@ bool sim_disk_lose_page(const char *directory, uint64_t position)
                 if (position < base || position - base >= inode->size)
                         continue;
                 uint64_t at = (position - base + SIM_PAGE - 1) / SIM_PAGE * SIM_PAGE;
+                if (written) /* that before it, but for the header's */
+                        at = at > 3 * SIM_PAGE ? at - 2 * SIM_PAGE : inode->size;
                 if (at + SIM_PAGE >= inode->size)
                         return false;
-                inode_lose(inode, at);
+                inode_lose(inode, at, written);
                 return true;
         }
         return false;

@@ -5,6 +5,7 @@
  *                      letters that the ledger counts; `accepted` of a target is exactly what was published for it,
  *                      since the hand-over from a lane is exactly once; CloudWatch's sums are exact but for requests
  *                      whose answer was lost
+ *     a lost page      that was written excuses as many events as the ledger counts as lost
  *     a power cut      excuses what was not flushed (durability host) or not delivered before (durability process);
  *                      it never excuses a start that fails, a ledger that does not balance, or a dead letter that
  *                      counts and is not there
@@ -96,7 +97,7 @@ static void judge_count_file(void *context, const char *path, struct slice conte
 }
 
 struct judge_counts {
-        uint64_t accepted, shed, dead_lettered;
+        uint64_t accepted, shed, dead_lettered, lost;
 };
 /* Behind those of the sinks. */
 #define JUDGE_UNMATCHED SINKS_COUNT
@@ -120,6 +121,7 @@ static void judge_add(const struct journal_target_state *state, struct judge_cou
         counts->accepted += state->accepted;
         counts->shed += state->shed;
         counts->dead_lettered += state->dead_lettered;
+        counts->lost += state->lost;
 }
 
 /* What the ledgers of all logs say. */
@@ -189,6 +191,12 @@ static uint64_t judge_expected(enum world_sink sink, bool all)
         return count;
 }
 
+/* Of events in a page that no disk has, and whose count a power cut took as well, nobody knows any more. */
+static bool judge_forgets(void)
+{
+        return world.result.written_lost > 0 && world.result.power_cuts > 0;
+}
+
 static void judge_arrived(const struct judge_counts *counted)
 {
         uint64_t missing[SINKS_COUNT] = {0};
@@ -214,16 +222,28 @@ static void judge_arrived(const struct judge_counts *counted)
                         if (counts[sink] > 0 || letters[sink][id] > 0 || (event->must >> sink & 1) == 0 ||
                             event->excused)
                                 continue;
-                        /* As many as the ledger says were shed. */
-                        if (++missing[sink] > counted[sink].shed || (!(event->open && world.sheds) && !world.reloads))
-                                sim_fail("event %u is missing at %s (lane %u, published at %llu ms%s); %llu were shed",
+                        if (judge_forgets())
+                                continue;
+                        /* As many as the ledger says were shed, or in pages that were written and lost. */
+                        if (++missing[sink] > counted[sink].shed + counted[sink].lost ||
+                            (!(event->open && world.sheds) && !world.reloads && world.result.written_lost == 0))
+                                sim_fail("event %u is missing at %s (lane %u, published at %llu ms%s); %llu were shed, "
+                                         "%llu lost",
                                          id, names[sink], event->lane,
                                          (unsigned long long)(event->published_ns / CLOCK_NS_PER_MS),
-                                         event->flushed ? ", flushed" : "", (unsigned long long)counted[sink].shed);
+                                         event->flushed ? ", flushed" : "", (unsigned long long)counted[sink].shed,
+                                         (unsigned long long)counted[sink].lost);
                 }
         }
-        for (uint32_t sink = 0; sink < SINKS_COUNT; sink++)
+        for (uint32_t sink = 0; sink < SINKS_COUNT; sink++) {
                 world.result.shed += counted[sink].shed;
+                world.result.lost += counted[sink].lost;
+                /* What no disk took is not lost. */
+                if (counted[sink].lost > 0 && world.result.written_lost == 0 && world.result.power_cuts == 0 &&
+                    world.result.damaged == 0)
+                        sim_fail("the ledger says that sink %u lost %llu events", sink,
+                                 (unsigned long long)counted[sink].lost);
+        }
 }
 
 /* Dead letters are written and synced before they count: never fewer of them than the ledger says. */
@@ -247,7 +267,8 @@ static void judge_cloudwatch(const struct judge_counts *counted)
         sim_note("cloudwatch: expected %llu to %llu counted %llu ambiguous %llu", (unsigned long long)least,
                  (unsigned long long)most, (unsigned long long)endpoint->counted,
                  (unsigned long long)endpoint->ambiguous);
-        if (!world.skips_ambiguous && endpoint->counted + counted[SINK_CLOUDWATCH].shed < least)
+        if (!world.skips_ambiguous && !judge_forgets() &&
+            endpoint->counted + counted[SINK_CLOUDWATCH].shed + counted[SINK_CLOUDWATCH].lost < least)
                 sim_fail("CloudWatch counted %llu of %llu", (unsigned long long)endpoint->counted,
                          (unsigned long long)least);
         if (world.result.power_cuts == 0 && world.result.pages_lost == 0 && world.result.damaged == 0 &&
@@ -272,14 +293,17 @@ static void judge_accepted(const struct judge_counts *counted)
         if (world.result.power_cuts > 0)
                 return; /* what was lost with the power was counted, or not */
         for (uint32_t sink = 0; sink < SINKS_COUNT; sink++)
-                judge_between(sink, counted[sink].accepted, judge_expected((enum world_sink)sink, false),
+                judge_between(sink, counted[sink].accepted + counted[sink].lost,
+                              judge_expected((enum world_sink)sink, false),
                               judge_expected((enum world_sink)sink, true));
         for (uint32_t id = 0; id < world.events_count; id++) {
                 unmatched += world.events[id].set == SET_UNKNOWN;
                 rejected += world.events[id].set == SET_MALFORMED;
         }
-        judge_between(JUDGE_UNMATCHED, counted[JUDGE_UNMATCHED].accepted, unmatched, unmatched);
-        judge_between(JUDGE_REJECTED, counted[JUDGE_REJECTED].accepted, rejected, rejected);
+        judge_between(JUDGE_UNMATCHED, counted[JUDGE_UNMATCHED].accepted + counted[JUDGE_UNMATCHED].lost, unmatched,
+                      unmatched);
+        judge_between(JUDGE_REJECTED, counted[JUDGE_REJECTED].accepted + counted[JUDGE_REJECTED].lost, rejected,
+                      rejected);
 }
 
 void sim_judge_end(void)

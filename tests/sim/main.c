@@ -134,6 +134,7 @@ static void main_count(struct main_totals *totals, const struct main_slot *own, 
         totals->sum.damaged += own->result.damaged;
         totals->sum.reloads += own->result.reloads;
         totals->sum.pages_lost += own->result.pages_lost;
+        totals->sum.lost += own->result.lost;
         totals->sum.dead_lettered += own->result.dead_lettered;
         totals->sum.kills += own->result.kills;
         totals->sum.power_cuts += own->result.power_cuts;
@@ -279,16 +280,17 @@ int main(int argc, char **argv)
                 }
         }
         printf("sim: seeds %llu failed %llu published %llu missing 0 duplicated %llu shed %llu dead-lettered %llu "
-               "lost-pages %llu reloads %llu damaged %llu kills %llu power-cuts "
+               "lost-pages %llu lost %llu reloads %llu damaged %llu kills %llu power-cuts "
                "%llu starts "
                "%llu refused-starts %llu simulated %.1f h in %.0f s\n",
                (unsigned long long)totals.run, (unsigned long long)totals.failed,
                (unsigned long long)totals.sum.published, (unsigned long long)totals.sum.duplicates,
                (unsigned long long)totals.sum.shed, (unsigned long long)totals.sum.dead_lettered,
-               (unsigned long long)totals.sum.pages_lost, (unsigned long long)totals.sum.reloads,
-               (unsigned long long)totals.sum.damaged, (unsigned long long)totals.sum.kills,
-               (unsigned long long)totals.sum.power_cuts, (unsigned long long)totals.sum.starts,
-               (unsigned long long)totals.sum.failed_starts, (double)totals.sum.sim_ms / 3.6e6, taken_s);
+               (unsigned long long)totals.sum.pages_lost, (unsigned long long)totals.sum.lost,
+               (unsigned long long)totals.sum.reloads, (unsigned long long)totals.sum.damaged,
+               (unsigned long long)totals.sum.kills, (unsigned long long)totals.sum.power_cuts,
+               (unsigned long long)totals.sum.starts, (unsigned long long)totals.sum.failed_starts,
+               (double)totals.sum.sim_ms / 3.6e6, taken_s);
         if (totals.failed > 0)
                 printf("sim: the first that failed: scripts/sim --seed %llu --trace\n",
                        (unsigned long long)totals.first_failed);

@@ -65,8 +65,9 @@ extern struct sim_disk_faults sim_disk_faults;
 void sim_disk_process_ended(void);
 /* The host is gone: of what was not synced, any part may be there, in pieces down to sectors and less. */
 void sim_disk_power_cut(void);
-/* A page of a log's mapping is lost: the first that has nothing before `position`. False: it is mapped nowhere. */
-bool sim_disk_lose_page(const char *directory, uint64_t position);
+/* A page of a log's mapping is lost: the first that has nothing before `position`; `written`: one before it, which the
+ * file does not have either. False: there is none, or it is mapped nowhere. */
+bool sim_disk_lose_page(const char *directory, uint64_t position, bool written);
 /* While no process has it open: the file is gone, or a page of it, or the beginning of a page. False: there is none. */
 bool sim_disk_damage(const char *path);
 uint64_t sim_disk_used_bytes(void);
@@ -151,8 +152,8 @@ bool sim_endpoint_breaks(struct sim_endpoint *endpoint);
 /* ---- world.c */
 
 struct sim_result {
-        uint64_t published, received, duplicates, shed, dead_lettered, pages_lost, kills, power_cuts, starts,
-                failed_starts, reloads, damaged;
+        uint64_t published, received, duplicates, shed, dead_lettered, pages_lost, written_lost, lost, kills,
+                power_cuts, starts, failed_starts, reloads, damaged;
         uint64_t disk_full, sim_ms;
 };
 /* One seed, from an empty disk to an empty journal. Fails by sim_fail(). */

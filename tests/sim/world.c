@@ -527,15 +527,17 @@ static void end_gracefully(void *unused)
         sim_network_sleeps(false);
 }
 
-/* The disk cannot back the page that comes next in a log. What was published does not stand there. */
+/* The disk cannot back the page that comes next in a log, where nothing was published; or one where something was. */
 static bool world_lose_page(void)
 {
         uint32_t log = (uint32_t)sim_below(world.logs_count);
         const char *directory = log == 0 ? WORLD_DIRECTORY "/journal/0" : WORLD_DIRECTORY "/journal/0.Open";
-        if (!sim_disk_lose_page(directory, journal_committed_position(world.router.journals[log])))
+        const bool written = sim_chance(0.3);
+        if (!sim_disk_lose_page(directory, journal_committed_position(world.router.journals[log]), written))
                 return false;
-        sim_note("a page of log %u is lost", log);
+        sim_note("a %s page of log %u is lost", written ? "written" : "new", log);
         world.result.pages_lost++;
+        world.result.written_lost += written;
         return true;
 }
 
