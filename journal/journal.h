@@ -84,8 +84,7 @@
  * name and neither file does is nobody's: it is reserved, and its events count as lost.
  *
  *     owner's slot: u64 version, cursor position, cursor sequence, delivered, dead-lettered, shed, expired; u32 CRC,
- *                   u32 lost records; behind the drawing's other end its u64 lost. The CRC covers the last two when one
- *                   of them is not 0
+ *                   u32 lost records, and at 72 its u64 `lost`: the CRC covers these two as well when one is not 0
  *     shard's slot: u64 version, accepted, sequence and position up to which it was counted; u32 CRC, u32 0; u64 lost
  *
  * Threads: one writer (the shard); any number of readers (workers), each with its own struct journal_reader;
@@ -101,10 +100,10 @@
  *     pins of a segment          readers        control               taken under the mutex, released with release
  *     owner's, shard's active    owner, shard   everyone              release / acquire
  *
- * The mutex is taken by readers when they change to another segment, and by maintenance; never by the writer. A second
- * one, of the targets, keeps control and maintenance apart where they add lines, write the files or shed for a target
- * that nobody owns; it may be held over a sync. Neither the writer nor an owner takes it. "Control" in the table is
- * whoever holds the respective mutex, or the maintaining thread alone. */
+ * The mutex is taken by readers when they change to another segment or find a loss, by owners whose cursor passes one,
+ * and by maintenance; never by the writer. A second one, of the targets, keeps control and maintenance apart where they
+ * add lines, write the files or shed for a target that nobody owns; it may be held over a sync. Neither the writer nor
+ * an owner takes it. "Control" in the table is whoever holds the respective mutex, or the maintaining thread alone. */
 #ifndef SENDRING_JOURNAL_JOURNAL_H
 #define SENDRING_JOURNAL_JOURNAL_H
 
