@@ -290,6 +290,33 @@ Test(journal_losses, a_kill_and_the_next_open_count_them_once)
         }
 }
 
+/* A cursor that stands where the log does not reach back any more may have settled what nobody knows; not these. */
+Test(journal_losses, they_are_lost_also_when_their_segments_are_gone)
+{
+        uint64_t first, behind;
+        struct journal *journal = make_cut_log(&first, &behind);
+        const uint64_t segment = walk.position[behind] / MIB + 1;
+        uint64_t next = behind;
+        while (walk.position[next] / MIB < segment)
+                next++;
+        for (uint16_t target = 0; target < TARGETS; target++)
+                journal_target_advance(journal, target, segment * MIB, next,
+                                       &(struct journal_settled){.delivered = routed(1, next, target, false)});
+        journal_trim(journal);
+        cr_assert_gt(journal_oldest_position(journal), segment * MIB);
+        journal_close(journal);
+        journal = must_open(NULL);
+        for (uint16_t target = 0; target < TARGETS; target++) {
+                struct journal_target_state state;
+                cr_assert(journal_target_get(journal, target, &state));
+                cr_assert_eq(state.delivered, routed(1, next, target, false));
+                cr_assert_eq(state.lost, routed(1, RECORDS, target, true), "%u: %llu", target,
+                             (unsigned long long)state.lost);
+                must_balance(journal, target, state.lost);
+        }
+        journal_close(journal);
+}
+
 /* A segment of which nothing is left is no segment for who reads beside us. */
 Test(journal_losses, segments_of_which_nothing_is_left_are_told_from_outside)
 {
