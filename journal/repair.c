@@ -139,11 +139,12 @@ enum err_code recover_targets(struct recover *recover, uint64_t oldest, uint64_t
                 /* Only what is settled is recycled, and with durability host not before the cursors are on the disk. So
                  * a cursor that is behind, or lost, is an old one, and the log has gone on without it. But for those
                  * files that were taken from the log: nobody knows whether their events were settled. */
-                bool stale = found->owner_stale || (behind && journal->durability != JOURNAL_DURABILITY_HOST);
+                const bool gone = behind && before > 0; /* else it had come to the end of what was recycled */
+                bool stale = found->owner_stale || (gone && journal->durability != JOURNAL_DURABILITY_HOST);
                 /* And but for what it passed lost. */
                 const bool explained = owner.lost_records > 0 && shard.accepted > known &&
                                        journal_losses_explain(shard.accepted - known, owner.lost_records);
-                if (!found->shard_lost && shard.accepted > known && stale && (behind || found->owner_lost) &&
+                if (!found->shard_lost && shard.accepted > known && stale && (gone || found->owner_lost) &&
                     !explained && !recover->is_incomplete) {
                         /* What became of them is not known any more. */
                         owner.delivered += shard.accepted - known;

@@ -317,6 +317,33 @@ Test(journal_losses, they_are_lost_also_when_their_segments_are_gone)
         journal_close(journal);
 }
 
+/* Nor what is lost behind a cursor that had come to the end of what is gone: it has settled all of that. */
+Test(journal_losses, what_is_lost_behind_the_beginning_of_the_log_is_not_delivered)
+{
+        struct journal *journal = must_open(NULL);
+        append(journal, 1, RECORDS);
+        walk_all(journal);
+        uint64_t next = 1;
+        while (walk.position[next] / MIB < 1)
+                next++;
+        for (uint16_t target = 0; target < TARGETS; target++)
+                journal_target_advance(journal, target, MIB, next,
+                                       &(struct journal_settled){.delivered = routed(1, next, target, false)});
+        journal_trim(journal);
+        cr_assert_gt(journal_oldest_position(journal), MIB);
+        journal_close(journal);
+        cut_segment(2, 128 * 4096);
+        journal = must_open(NULL);
+        for (uint16_t target = 0; target < TARGETS; target++) {
+                struct journal_target_state state;
+                cr_assert(journal_target_get(journal, target, &state));
+                cr_assert_eq(state.delivered, routed(1, next, target, false));
+                cr_assert_gt(state.lost, 0);
+                must_balance(journal, target, state.lost);
+        }
+        journal_close(journal);
+}
+
 /* A segment of which nothing is left is no segment for who reads beside us. */
 Test(journal_losses, segments_of_which_nothing_is_left_are_told_from_outside)
 {
