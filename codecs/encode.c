@@ -221,15 +221,17 @@ static inline uint8_t *encode_map_end(struct encoder *encoder, uint8_t *map, uin
 
 /* Looks at every tag again, slowly: some were not plain. Feedback-ID tags are allowed, the rest is named. */
 static __attribute__((noinline, cold)) uint8_t *encode_check_tags(struct encoder *encoder, uint8_t *at,
-                                                                  struct sendring_pairs tags, const char *name)
+                                                                  struct sendring_pairs tags, const char *name,
+                                                                  bool of_link)
 {
         for (size_t i = 0; i < tags.count; i++) {
                 const struct sendring_pair *tag = &tags.items[i];
                 struct err why;
+                struct slice tag_name = slice_of(tag->name.ptr, tag->name.ptr == NULL ? 0 : tag->name.len);
+                struct slice tag_value = slice_of(tag->value.ptr, tag->value.ptr == NULL ? 0 : tag->value.len);
                 enum err_code code =
-                        codec_tag_check_within(slice_of(tag->name.ptr, tag->name.ptr == NULL ? 0 : tag->name.len),
-                                               slice_of(tag->value.ptr, tag->value.ptr == NULL ? 0 : tag->value.len),
-                                               encoder->tag_bytes_max, &why);
+                        of_link ? codec_link_tag_check(tag_name, tag_value, &why)
+                                : codec_tag_check_within(tag_name, tag_value, encoder->tag_bytes_max, &why);
                 if (code != ERR_OK)
                         return encode_fail(encoder, code, "%s[%zu]: %s", name, i, why.text);
         }
@@ -313,8 +315,9 @@ static __attribute__((target("avx2"))) uint8_t *put_tags_plain(const struct enco
 }
 #endif
 
+/* `of_link`: by the narrower rules that SES reads the tags of links by; rare, so without vectors. */
 static inline uint8_t *put_member_tags(struct encoder *encoder, uint8_t *at, uint8_t *count, uint8_t key,
-                                       struct sendring_pairs tags, const char *name)
+                                       struct sendring_pairs tags, const char *name, bool of_link)
 {
         if (tags.count == 0)
                 return at;
@@ -324,15 +327,15 @@ static inline uint8_t *put_member_tags(struct encoder *encoder, uint8_t *at, uin
         bool good = true;
         for (size_t i = 0; i < tags.count; i++) {
 #if CODEC_TAG_AVX2
-                if (codec_tag_has_avx2())
+                if (!of_link && codec_tag_has_avx2())
                         at = put_tags_plain(encoder, at, tags, &i);
                 if (i == tags.count)
                         break;
 #endif
                 at = put_tag_text(encoder, at, tags.items[i].name, CODEC_TAG_NAME, &good);
-                at = put_tag_text(encoder, at, tags.items[i].value, CODEC_TAG_VALUE, &good);
+                at = put_tag_text(encoder, at, tags.items[i].value, of_link ? CODEC_TAG_NAME : CODEC_TAG_VALUE, &good);
         }
-        return __builtin_expect(good, 1) ? at : encode_check_tags(encoder, at, tags, name);
+        return __builtin_expect(good, 1) ? at : encode_check_tags(encoder, at, tags, name, of_link);
 }
 
 /* ---------------------------------------------------------------------------------------------- mail */
@@ -565,7 +568,8 @@ static uint8_t *put_click(struct encoder *encoder, uint8_t *at, uint8_t *count, 
         at = put_member_text(encoder, at, count, 2, click->ip_address);
         at = put_member_text(encoder, at, count, 3, click->user_agent);
         at = put_member_filled(encoder, at, count, 4, click->link, "click.link");
-        at = put_member_tags(encoder, at, count, 5, click->link_tags, "click.linkTags");
+        at = put_member_tags(encoder, at, count, 5, click->link_tags, "click.linkTags",
+                             encoder->tag_bytes_max == LIMIT_TAG_BYTES_MAX);
         return put_member_text(encoder, at, count, 6, click->is_bot_event);
 }
 
@@ -646,7 +650,7 @@ static enum err_code encode_event(const struct sendring_event *event, uint8_t *o
                                        mail->configuration_set.len, LIMIT_NAME_BYTES_MAX);
                 at = put_member_text(&encoder, at, &count, CODEC_TOP_CONFIGURATION_SET, mail->configuration_set);
         }
-        at = put_member_tags(&encoder, at, &count, CODEC_TOP_TAGS, mail->tags, "mail.tags");
+        at = put_member_tags(&encoder, at, &count, CODEC_TOP_TAGS, mail->tags, "mail.tags", false);
         at = put_session(&encoder, at, &count, mail);
         at = put_mail(&encoder, at, mail);
         if (event->type != SENDRING_SEND) {

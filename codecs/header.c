@@ -32,18 +32,6 @@ enum err_code codec_configuration_set_parse(struct slice header, struct slice *r
 
 /* ---------------------------------------------------------------------------------------------- links */
 
-/* The rules of message tags, save that values hold neither '.' nor '@' and names never begin with "ses:". */
-static enum err_code link_tag_check(struct slice name, struct slice value, struct err *reterr)
-{
-        enum err_code code = codec_tag_check(name, value, reterr);
-        if (code == ERR_OK && !header_is_plain(value))
-                return err_set(
-                        reterr, ERR_NAME,
-                        "Invalid tag value <%.*s>: only alphanumeric ASCII characters, '_', and '-' are allowed.",
-                        SLICE_PRINTF(value));
-        return code;
-}
-
 enum err_code codec_link_tags_parse(struct slice attribute, struct sendring_pair *items, size_t items_max,
                                     size_t *ret_count, struct err *reterr)
 {
@@ -57,7 +45,7 @@ enum err_code codec_link_tags_parse(struct slice attribute, struct sendring_pair
                         return err_set(reterr, ERR_SYNTAX, "ses:tags: tag %zu is not name:value", count + 1);
                 struct slice name = slice_trim(slice_head(part, colon));
                 struct slice value = slice_trim(slice_from(part, colon + 1));
-                enum err_code code = link_tag_check(name, value, reterr);
+                enum err_code code = codec_link_tag_check(name, value, reterr);
                 if (code != ERR_OK) {
                         (void)err_wrap(reterr, "ses:tags: tag %zu", count + 1); /* the code is at hand */
                         return code;

@@ -29,6 +29,7 @@ static bool codec_tag_bytes_are(struct slice text, uint8_t bit)
         return true;
 }
 
+/* The texts are AWS's as recorded, its two spaces included: programs look for them. */
 enum err_code codec_tag_check_within(struct slice name, struct slice value, uint32_t bytes_max, struct err *reterr)
 {
         if (name.len == 0)
@@ -37,18 +38,32 @@ enum err_code codec_tag_check_within(struct slice name, struct slice value, uint
                 return err_set(reterr, ERR_NAME, "Tag name cannot exceed %u characters.", bytes_max);
         if (!codec_tag_bytes_are(name, CODEC_TAG_NAME) && !codec_tag_is_feedback_id(name.ptr, name.len))
                 return err_set(reterr, ERR_NAME,
-                               "Invalid tag name <%.*s>: only alphanumeric ASCII characters, '_', and '-' are allowed.",
+                               "Invalid tag name <%.*s>: only alphanumeric ASCII characters, '_',  '-' are allowed.",
                                SLICE_PRINTF(name));
         if (value.len == 0)
                 return err_set(reterr, ERR_NAME, "The tag value must be specified.");
         if (value.len > bytes_max)
                 return err_set(reterr, ERR_NAME, "Tag value cannot exceed %u characters.", bytes_max);
         if (!codec_tag_bytes_are(value, CODEC_TAG_VALUE))
-                return err_set(
-                        reterr, ERR_NAME,
-                        "Invalid tag value <%.*s>: only alphanumeric ASCII characters, '_', '-', '.', '@' are allowed.",
-                        SLICE_PRINTF(value));
+                return err_set(reterr, ERR_NAME,
+                               "Invalid tag value <%.*s>: only alphanumeric ASCII characters, '_',  '-' , '.', '@' are "
+                               "allowed.",
+                               SLICE_PRINTF(value));
         return ERR_OK;
+}
+
+enum err_code codec_link_tag_check(struct slice name, struct slice value, struct err *reterr)
+{
+        enum err_code code = codec_tag_check(name, value, reterr);
+        if (code == ERR_OK && !codec_tag_bytes_are(name, CODEC_TAG_NAME))
+                code = err_set(reterr, ERR_NAME,
+                               "Invalid tag name <%.*s>: only alphanumeric ASCII characters, '_',  '-' are allowed.",
+                               SLICE_PRINTF(name));
+        if (code == ERR_OK && !codec_tag_bytes_are(value, CODEC_TAG_NAME))
+                code = err_set(reterr, ERR_NAME,
+                               "Invalid tag value <%.*s>: only alphanumeric ASCII characters, '_',  '-' are allowed.",
+                               SLICE_PRINTF(value));
+        return code;
 }
 
 enum err_code codec_tag_check(struct slice name, struct slice value, struct err *reterr)

@@ -52,5 +52,8 @@ static inline __attribute__((target("avx2"))) __m256i codec_tag_bad(__m256i name
 bool codec_tag_is_feedback_id(const uint8_t *name, size_t name_bytes);
 /* codec_tag_check() with another limit: LIMIT_TAG_READ_BYTES_MAX for tags that others have set. */
 enum err_code codec_tag_check_within(struct slice name, struct slice value, uint32_t bytes_max, struct err *reterr);
+/* Tags of links, as SES reads them from a message: by the rules of message tags, save that values hold neither '.' nor
+ * '@' and no name begins with "ses:". */
+enum err_code codec_link_tag_check(struct slice name, struct slice value, struct err *reterr);
 
 #endif

@@ -6,6 +6,7 @@
 #include "codecs/codec_internal.h"
 #include "codecs/tag.h"
 
+#include "base/assert.h"
 #include "base/limits.h"
 
 #include <math.h>
@@ -251,19 +252,15 @@ static bool tag_text_is_good(struct slice text, uint8_t bit)
         return true;
 }
 
+/* In SES's words. */
 static __attribute__((noinline, cold)) const uint8_t *decode_tag_bad(struct decoder *decoder, const uint8_t *at,
                                                                      struct slice text, bool is_value)
 {
-        if (text.len == 0)
-                return decode_fail(decoder, at, ERR_NAME,
-                                   is_value ? "The tag value must be specified." : "The tag name must be specified.");
-        if (text.len > LIMIT_TAG_READ_BYTES_MAX)
-                return decode_fail(decoder, at, ERR_NAME,
-                                   is_value ? "Tag value cannot exceed 256 characters."
-                                            : "Tag name cannot exceed 256 characters.");
-        return decode_fail(decoder, at, ERR_NAME,
-                           is_value ? "tag value: only alphanumeric ASCII characters, '_', '-', '.', '@' are allowed"
-                                    : "tag name: only alphanumeric ASCII characters, '_', and '-' are allowed");
+        struct err why;
+        enum err_code code = codec_tag_check_within(is_value ? SLICE("n") : text, is_value ? text : SLICE("v"),
+                                                    LIMIT_TAG_READ_BYTES_MAX, &why);
+        ASSERT(code != ERR_OK);
+        return decode_fail(decoder, at, code, why.text);
 }
 
 #if CODEC_TAG_AVX2

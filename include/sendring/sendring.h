@@ -276,7 +276,7 @@ struct sendring_click {
         struct sendring_str ip_address;
         struct sendring_str user_agent;
         struct sendring_str link;         /* required: the full URL */
-        struct sendring_pairs link_tags;  /* none: published as null */
+        struct sendring_pairs link_tags;  /* names and values of A-Z a-z 0-9 _ -; none: published as null */
         struct sendring_str is_bot_event; /* optional */
 };
 

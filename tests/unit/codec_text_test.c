@@ -474,8 +474,14 @@ Test(codec_tag, check_speaks_as_ses_does)
         cr_expect_eq(codec_tag_check(SLICE("n"), SLICE_EMPTY, &err), ERR_NAME);
         cr_expect_str_eq(err.text, "The tag value must be specified.");
         cr_expect_eq(codec_tag_check(SLICE("n@"), SLICE("v"), &err), ERR_NAME);
+        cr_expect_str_eq(err.text, "Invalid tag name <n@>: only alphanumeric ASCII characters, '_',  '-' are allowed.");
+        cr_expect_eq(codec_tag_check(SLICE("n"), SLICE("v w"), &err), ERR_NAME);
+        cr_expect_str_eq(err.text, "Invalid tag value <v w>: only alphanumeric ASCII characters, '_',  '-' , '.', '@' "
+                                   "are allowed.");
         cr_expect_eq(codec_tag_check(SLICE("ses:feedback-id-a"), SLICE("v@.-_"), &err), ERR_OK);
         cr_expect_eq(codec_tag_check(SLICE("ses:feedback-id-c"), SLICE("v"), &err), ERR_NAME);
+        cr_expect_str_eq(err.text, "Invalid tag name <ses:feedback-id-c>: only alphanumeric ASCII characters, '_',  "
+                                   "'-' are allowed.");
 }
 
 Test(codec_tag, headers_are_split_at_commas_and_the_first_equals)
@@ -538,6 +544,9 @@ Test(codec_tag, link_tags_are_split_at_semicolons_and_the_first_colon)
         cr_assert_eq(codec_link_tags_parse(SLICE("a"), items, 2, &count, &err), ERR_SYNTAX);
         cr_assert_eq(codec_link_tags_parse(SLICE("a:b;;"), items, 2, &count, &err), ERR_SYNTAX);
         cr_assert_eq(codec_link_tags_parse(SLICE("a:b.c"), items, 2, &count, &err), ERR_NAME);
+        cr_assert_str_eq(err.text,
+                         "ses:tags: tag 1: Invalid tag value <b.c>: only alphanumeric ASCII characters, '_',  "
+                         "'-' are allowed.");
         cr_assert_eq(codec_link_tags_parse(SLICE("a:b:c"), items, 2, &count, &err), ERR_NAME);
         cr_assert_eq(codec_link_tags_parse(SLICE("a:1;:2"), items, 2, &count, &err), ERR_NAME);
         cr_assert_str_eq(err.text, "ses:tags: tag 2: The tag name must be specified.");

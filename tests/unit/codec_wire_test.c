@@ -529,6 +529,67 @@ Test(codec_wire, tags_of_256_bytes_are_read_but_not_set)
         cr_expect_not_null(strstr(err.text, "Tag value cannot exceed 256 characters."), "%s", err.text);
 }
 
+/* SES reads fewer bytes from a link than from a message; what others have published is read by the wider rule. */
+Test(codec_wire, tags_of_links_are_set_by_their_own_rule)
+{
+        static const struct {
+                const char *name, *value, *why; /* NULL: fine */
+        } rows[] = {
+                {"0aZ-_", "0aZ-_", NULL},
+                {"n", "v.w",
+                 "click.linkTags[1]: Invalid tag value <v.w>: only alphanumeric ASCII characters, '_',  '-' are "
+                 "allowed."},
+                {"n", "v@w",
+                 "click.linkTags[1]: Invalid tag value <v@w>: only alphanumeric ASCII characters, '_',  '-' are "
+                 "allowed."},
+                {"ses:feedback-id-a", "v",
+                 "click.linkTags[1]: Invalid tag name <ses:feedback-id-a>: only alphanumeric ASCII characters, '_',  "
+                 "'-' are allowed."},
+        };
+        char text[512];
+        struct sendring_event event;
+        struct codec_view view;
+        struct err err;
+        size_t bytes;
+        codec_events_fill(&event, SENDRING_CLICK);
+        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+                struct sendring_pair tags[] = {
+                        {SENDRING_STR("plain"), SENDRING_STR("plain")},
+                        {{rows[i].name, strlen(rows[i].name)}, {rows[i].value, strlen(rows[i].value)}}};
+                event.click.link_tags = (struct sendring_pairs){tags, 2};
+                cr_expect_eq(encode_code(&event, text, sizeof(text)), rows[i].why == NULL ? ERR_OK : ERR_NAME);
+                if (rows[i].why != NULL)
+                        cr_expect_str_eq(text, rows[i].why);
+                cr_expect_eq(codec_event_encode_read(&event, wire, sizeof(wire), &bytes, &err), ERR_OK);
+                cr_expect_eq(codec_view_decode(slice_of(wire, bytes), &view, &err), ERR_OK);
+        }
+}
+
+/* The router says of a tag what the library says of it. */
+Test(codec_wire, a_bad_tag_on_the_wire_is_named)
+{
+        struct sendring_event event;
+        struct sendring_pair tag = {SENDRING_STR("needle_n"), SENDRING_STR("needle_v")};
+        struct codec_view view;
+        struct err err;
+        codec_events_fill(&event, SENDRING_SEND);
+        event.mail.tags = (struct sendring_pairs){&tag, 1};
+        struct slice bytes = encode(&event);
+        size_t name = slice_find(bytes, SLICE("needle_n")), value = slice_find(bytes, SLICE("needle_v"));
+        wire[value + 6] = ' ';
+        cr_expect_eq(codec_view_decode(bytes, &view, &err), ERR_NAME);
+        cr_expect_not_null(strstr(err.text,
+                                  "Invalid tag value <needle v>: only alphanumeric ASCII characters, '_',  '-' "
+                                  ", '.', '@' are allowed."),
+                           "%s", err.text);
+        wire[name + 6] = '.';
+        cr_expect_eq(codec_view_decode(bytes, &view, &err), ERR_NAME);
+        cr_expect_not_null(strstr(err.text,
+                                  "Invalid tag name <needle.n>: only alphanumeric ASCII characters, '_',  '-' "
+                                  "are allowed."),
+                           "%s", err.text);
+}
+
 /* Every byte in every place of tags of every length up to 40: the vector checks agree with codec_tag_check(). */
 Test(codec_wire, tag_bytes_are_checked_wherever_they_stand)
 {
