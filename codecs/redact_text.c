@@ -160,6 +160,23 @@ static const uint8_t *redact_quote(const uint8_t *begin, const uint8_t *separato
         return NULL;
 }
 
+/* What runs into the sign although no address ends so outside quotes ("ana\@", "[ana]@", "ana)@"): from the last space
+ * on, if there is a letter or digit near. `separator` where nothing is. The bound keeps many signs from costing more
+ * than their number; what has been found is not looked at again. */
+#define REDACT_MARKED_BYTES 256
+static const uint8_t *redact_marked(const uint8_t *begin, const uint8_t *separator)
+{
+        const uint8_t *limit = separator - begin < REDACT_MARKED_BYTES ? begin : separator - REDACT_MARKED_BYTES;
+        const uint8_t *at = separator;
+        while (at > limit && at[-1] > ' ' && !redact_is_alnum(at[-1]))
+                at--;
+        if (at == limit || at[-1] <= ' ')
+                return separator;
+        while (at > begin && at[-1] > ' ')
+                at--;
+        return at;
+}
+
 /* Where the local part before the separator begins in prose. */
 static const uint8_t *redact_local_in_text(const uint8_t *begin, const uint8_t *separator)
 {
@@ -174,7 +191,7 @@ static const uint8_t *redact_local_in_text(const uint8_t *begin, const uint8_t *
                 if (at[-1] == '"' && *at == '.') { /* "ana".b@x: words joined by dots, some of them quoted */
                         const uint8_t *quote = redact_quote(begin, at);
                         at = quote == NULL ? begin : quote;
-                } else if (redact_is_local(at[-1])) {
+                } else if (redact_is_local(at[-1]) || at[-1] == '\\') { /* before a byte that it makes plain */
                         at--;
                 } else {
                         break;
@@ -184,7 +201,7 @@ static const uint8_t *redact_local_in_text(const uint8_t *begin, const uint8_t *
         const uint8_t *word = at;
         while (word < separator && !redact_is_alnum(*word) && *word != '_' && *word != '"')
                 word++;
-        return word == separator ? at : word;
+        return word == separator ? redact_marked(begin, at) : word;
 }
 
 /* Names of fields in links that are kept before an address. All others might be the beginning of one:

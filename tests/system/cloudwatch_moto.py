@@ -22,7 +22,9 @@ import moto_aws
 KILLS = 10
 RATE = 150
 EVENTS_UNKILLED = 1200
-METRICS = {"Rendering Failure": "RenderingFailure"}
+METRICS = {"Rendering Failure": "RenderingFailure"}  # the others are named as their event type
+ALL_METRICS = ["Bounce", "Click", "Complaint", "Delivery", "DeliveryDelay", "Open", "Reject", "RenderingFailure", "Send",
+               "Subscription"]
 # What each destination counts by: name -> (dimensions with source and default, roll-ups or None, what is special)
 DESTINATIONS = {
     "campaigns": ([("ses:configuration-set", "MESSAGE_TAG", "none"), ("stream", "MESSAGE_TAG", "none"),
@@ -206,6 +208,9 @@ def check_moto(stack, moto, proxy, published, resent):
     wrong = [(series, seen.get(series), n) for series, n in exact.items() if seen.get(series) != n]
     system.check("series that differ from the count", wrong, [])
     system.check("series compared", len(exact), lambda n: n > 100)
+    for name in ("campaigns", "totals", "small"):
+        system.check("metrics of %s in moto" % name,
+                     sorted({metric for _, metric, _ in list_series(moto, "Test/" + name)}), ALL_METRICS)
     for name in ("campaigns", "totals", "mailers"):
         listed = list_series(moto, "Test/" + name)
         system.check("series of %s listed otherwise" % name, sorted(listed ^ {s for s in exact if s[0] == "Test/" + name}),
@@ -256,7 +261,7 @@ def unkilled(build, quick):
         proxy = Proxy(moto, 1, 0.03)
         configure(stack, proxy, "1s")
         stack.start_router(env={"AWS_ACCESS_KEY_ID": moto.key, "AWS_SECRET_ACCESS_KEY": moto.wrong_secret()})
-        load = stack.loadgen("--producers", "2", "--rate", "400", "--size", "large",
+        load = stack.loadgen("--producers", "2", "--rate", "400", "--size", "large", "--mix", "all",
                              "--events", str(EVENTS_UNKILLED // (4 if quick else 1)))
         system.wait_for("a refusal", lambda: targets(stack)["totals"]["failures"] > 0, 20, 0.1)
         system.check("moto took nothing that was wrongly signed", len(proxy.taken), 0)
@@ -288,7 +293,8 @@ def killed(build, quick):
         configure(stack, proxy, "1s")
         stack.start_router(env={"AWS_ACCESS_KEY_ID": moto.key, "AWS_SECRET_ACCESS_KEY": moto.secret})
         producers = subprocess.Popen(stack.loadgen_arguments(stack.path("published.json"), "--producers", "2",
-                                                             "--size", "large", "--rate", str(RATE), "--seconds", "600"),
+                                                             "--size", "large", "--mix", "all", "--rate", str(RATE),
+                                                             "--seconds", "600"),
                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         dead = set()
         try:

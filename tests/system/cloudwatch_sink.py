@@ -63,6 +63,10 @@ def check_sums(stack, name, published):
         if entry["sum"] != entry["samples"]:
             raise system.Failure("Sum and SampleCount differ: %r" % entry)
         seen[entry["namespace"], entry["metric"], tuple(sorted(entry["dimensions"].items()))] += int(entry["sum"])
+    for destination in ("campaigns", "totals", "small"):
+        system.check("metrics of %s in the sink" % destination,
+                     sorted({metric for namespace, metric, _ in seen if namespace == "%s/%s" % (name, destination)}),
+                     cloudwatch_moto.ALL_METRICS)
     small = name + "/small"
     wrong = [(series, seen.get(series), n) for series, n in wanted.items() if series[0] != small and seen[series] != n]
     system.check("series that differ from the count", wrong, [])
@@ -113,7 +117,7 @@ def skipped(build, quick):
         configure(stack, "skipped", "skip")
         stack.start_router()
         stack.tell_sink("set reset 0.3")
-        load = stack.loadgen("--producers", "2", "--rate", "400", "--size", "large", "--events", "800")
+        load = stack.loadgen("--producers", "2", "--rate", "400", "--size", "large", "--mix", "all", "--events", "800")
         system.check("ledger balanced", stack.wait_drained(60)["balanced"], True)
         system.wait_for("the counters", lambda: stack.stat()["counters"]["cloudwatch_ambiguous_skipped"] ==
                         stack.sink_report()["counters"]["fault_reset"], 5)
@@ -135,7 +139,7 @@ def round_of(build, quick, name, ambiguous, faults, hit):
         stack.start_router()
         for fault, chance in faults.items():
             stack.tell_sink("set %s %g" % (fault, chance))
-        load = stack.loadgen("--producers", "2", "--rate", "160", "--size", "large",
+        load = stack.loadgen("--producers", "2", "--rate", "160", "--size", "large", "--mix", "all",
                              "--events", str(EVENTS // (2 if quick else 1)))
         books = stack.wait_drained(120)
         system.check("ledger balanced", books["balanced"], True)
@@ -159,7 +163,7 @@ def compressed(build, quick, name, protocol, compression):
         proxy = cloudwatch_moto.Proxy(types.SimpleNamespace(port=int(stack.endpoint.rsplit(":", 1)[1])), 1, 0)
         configure(stack, name, "resend", endpoint=proxy.endpoint, Protocol=protocol, Compression=compression, Period="5s")
         stack.start_router()
-        load = stack.loadgen("--producers", "2", "--rate", "400", "--size", "large",
+        load = stack.loadgen("--producers", "2", "--rate", "400", "--size", "large", "--mix", "all",
                              "--events", str(EVENTS // (2 if quick else 1)))
         system.check("ledger balanced", stack.wait_drained(120)["balanced"], True)
         check_sums(stack, name, load["published"])
