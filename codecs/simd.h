@@ -1,5 +1,5 @@
 /* Which vector instructions the codecs use: asked of the processor once, at run time. Every path beside the scalar one
- * writes and accepts the same bytes; tests/fuzz/codec_simd_fuzz.c holds them to it by going down the levels. Inside
+ * writes and accepts the same bytes; tests/fuzz/codec_simd_fuzz.c holds them to it, level by level. Inside
  * codecs/ only. */
 #ifndef SENDRING_CODECS_SIMD_H
 #define SENDRING_CODECS_SIMD_H

@@ -5,17 +5,13 @@
 
 #include "base/err.h"
 #include "base/slice.h"
+#include "codecs/simd.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(__x86_64__) && !defined(CODEC_PORTABLE)
-#include <immintrin.h>
-#define CODEC_TAG_AVX2 1
-#else
-#define CODEC_TAG_AVX2 0
-#endif
+#define CODEC_TAG_AVX2 CODEC_SIMD_X86
 
 #define CODEC_TAG_NAME  1u /* A-Z a-z 0-9 _ - */
 #define CODEC_TAG_VALUE 2u /* the same, and . @ */
@@ -24,10 +20,10 @@
 extern const uint8_t codec_tag_bytes[256];
 
 #if CODEC_TAG_AVX2
-/* Asked for at run time; without it tags go byte by byte. */
+/* Without it tags go byte by byte. */
 static inline bool codec_tag_has_avx2(void)
 {
-        return __builtin_cpu_supports("avx2") != 0;
+        return codec_simd() >= CODEC_SIMD_AVX2;
 }
 
 /* 0xff for each byte that is not allowed: 16 bytes of a name below, 16 of a value above. A byte is looked up by its low
