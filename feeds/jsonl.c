@@ -187,7 +187,44 @@ struct reading {
         struct arena *arena;
         struct err *reterr;
         uint32_t dropped;
+        struct slice *dropped_paths; /* NULL until the first; nothing when out of memory: they only inform */
 };
+
+/* Counts a member that is not published, and names the first ones. `where` may be empty. */
+static void json_drop(struct reading *reading, const char *where, const char *name)
+{
+        struct slice path = SLICE_EMPTY;
+        size_t room = strlen(where) + strlen(name) + 2;
+        if (reading->dropped_paths == NULL)
+                reading->dropped_paths = arena_alloc_array(reading->arena, JSONL_DROPPED_MAX, sizeof(struct slice));
+        if (reading->dropped_paths != NULL && reading->dropped < JSONL_DROPPED_MAX) {
+                char *text = arena_alloc(reading->arena, room);
+                if (text != NULL)
+                        path = slice_of(
+                                text, (size_t)snprintf(text, room, "%s%s%s", where, where[0] == '\0' ? "" : ".", name));
+                reading->dropped_paths[reading->dropped] = path;
+        }
+        reading->dropped++;
+}
+
+static void json_drop_extras(struct reading *reading, const char *where, const struct jsonl_extras *extras)
+{
+        for (uint32_t i = 0; i < extras->count; i++)
+                json_drop(reading, where, extras->items[i].name);
+}
+
+/* All members of an object but these two. */
+static void json_drop_others(struct reading *reading, const char *where, const json_t *object, const char *first,
+                             const char *second)
+{
+        const char *name;
+        json_t *value;
+        json_object_foreach((json_t *)(uintptr_t)object, name, value)
+        {
+                if (strcmp(name, first) != 0 && strcmp(name, second) != 0)
+                        json_drop(reading, where, name);
+        }
+}
 
 static enum err_code json_wrong(struct reading *reading, const char *name, const char *wanted)
 {
@@ -224,8 +261,10 @@ static enum err_code json_read_texts(struct reading *reading, const json_t *valu
         for (size_t i = 0; i < count && code == ERR_OK; i++) {
                 const json_t *item = json_array_get(value, i);
                 /* Addresses come as objects in complaints; either spelling is plain. */
-                if (json_is_object(item))
+                if (json_is_object(item)) {
+                        json_drop_others(reading, name, item, "emailAddress", "emailAddress");
                         item = json_object_get(item, "emailAddress");
+                }
                 if (!json_is_string(item))
                         return json_wrong(reading, name, "an array of strings");
                 items[i] = json_str(item);
@@ -252,6 +291,7 @@ static enum err_code json_read_pairs(struct reading *reading, const json_t *valu
                 if (!json_is_string(a) || !json_is_string(b))
                         return err_set(reading->reterr, ERR_TYPE, "%s[%zu]: must have the strings %s and %s", name, i,
                                        first, second);
+                json_drop_others(reading, name, json_array_get(value, i), first, second);
                 items[i] = (struct sendring_pair){json_str(a), json_str(b)};
         }
         if (code == ERR_OK) {
@@ -299,8 +339,9 @@ static enum err_code json_read_tags(struct reading *reading, const json_t *value
                 bool is_auto =
                         mail != NULL && strncmp(tag, "ses:", 4) == 0 && strncmp(tag, "ses:feedback-id-", 16) != 0;
                 const struct json_member *fact = is_auto ? json_member_of(json_auto_tags, tag) : NULL;
-                if (is_auto && fact == NULL)
-                        reading->dropped++;
+                /* Of an auto-tag there is one value. */
+                if (is_auto && (fact == NULL || json_tag_values(values) > 1))
+                        json_drop(reading, name, tag);
                 for (size_t i = 0; i < json_tag_values(values); i++) {
                         const json_t *one = json_tag_value(values, i);
                         if (!json_is_string(one))
@@ -422,7 +463,7 @@ static enum err_code json_read_map(struct reading *reading, const json_t *object
                         if (extras != NULL && extras->count < JSONL_EXTRA_MAX)
                                 extras->items[extras->count++] = (struct jsonl_extra){name, value};
                         else
-                                reading->dropped++;
+                                json_drop(reading, where, name);
                         continue;
                 }
                 char path[160];
@@ -476,7 +517,7 @@ static enum err_code jsonl_read(struct reading *reading, const json_t *root, str
                 if (top_extras->count < JSONL_EXTRA_MAX)
                         top_extras->items[top_extras->count++] = (struct jsonl_extra){name, value};
                 else
-                        reading->dropped++;
+                        json_drop(reading, "", name);
         }
         return ERR_OK;
 }
@@ -506,7 +547,8 @@ static enum err_code jsonl_encode(struct reading *reading, const struct sendring
                 ret_event->encoded = larger;
                 ret_event->members_kept = mail_extras->count + top_extras->count;
         } else {
-                reading->dropped += mail_extras->count + top_extras->count;
+                json_drop_extras(reading, "mail", mail_extras);
+                json_drop_extras(reading, "", top_extras);
         }
         return ERR_OK;
 }
@@ -520,7 +562,7 @@ enum err_code jsonl_parse(struct slice line, struct arena *arena, struct jsonl_e
                                   JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
         if (root == NULL)
                 return err_set(reterr, ERR_SYNTAX, "not JSON: column %d: %s", error.column, error.text);
-        struct reading reading = {arena, reterr, 0};
+        struct reading reading = {.arena = arena, .reterr = reterr};
         struct sendring_event event;
         struct jsonl_extras mail_extras = {.count = 0}, top_extras = {.count = 0};
         struct jsonl_event result = {.encoded = SLICE_EMPTY};
@@ -532,6 +574,7 @@ enum err_code jsonl_parse(struct slice line, struct arena *arena, struct jsonl_e
                 return code;
         result.type = event.type;
         result.members_dropped = reading.dropped;
+        result.dropped = reading.dropped_paths;
         *ret_event = result;
         return ERR_OK;
 }

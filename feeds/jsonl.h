@@ -15,11 +15,15 @@
 #include <stdint.h>
 
 #define JSONL_LINE_BYTES_MAX (4u * 1024u * 1024u)
+#define JSONL_DROPPED_MAX    32u /* members that are named */
 
 struct jsonl_event {
         struct slice encoded; /* in the arena: an event as sendring_publish_encoded() takes it */
         uint32_t members_kept;
         uint32_t members_dropped; /* unknown ones that the format has no place for */
+        /* The paths of the first JSONL_DROPPED_MAX of them ("bounce.x", "mail.tags.ses:x"), in the arena; NULL: none.
+         */
+        const struct slice *dropped;
         enum sendring_event_type type;
 };
 

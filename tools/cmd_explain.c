@@ -140,6 +140,10 @@ static void explain_print(const json_t *result)
                        : strcmp(from, "default") == 0 ? "the default one"
                                                       : "--set",
                        json_is_true(json_object_get(result, "known")) ? "" : ": there is none of that name");
+        char *dropped = explain_dropped_text(result);
+        if (dropped != NULL)
+                printf("%s\n", dropped);
+        free(dropped);
         json_array_foreach(destinations, i, destination)
         {
                 const char *target = json_string_value(json_object_get(destination, "target"));

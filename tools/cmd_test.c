@@ -28,7 +28,9 @@ static const char test_help[] =
         "event named it. Of `destinations` (all that match), `dimensions` and `published`, by destination, what is "
         "given "
         "is\n"
-        "compared: published JSON by value, or as a text byte by byte. What differs is shown, - wanted and + seen.\n"
+        "compared: published JSON by value, or as a text byte by byte; null: not published, not counted. What differs "
+        "is\n"
+        "shown, - wanted and + seen, with the reason. Members of the event that would not be sent are named.\n"
         "\n"
         "  --settings FILE            in place of the one that the fixtures name\n"
         "  --configuration-sets FILE  likewise\n"
@@ -46,9 +48,10 @@ struct test_options {
 
 /* ---------------------------------------------------------------------------------------------- differences */
 
-static void test_line(json_t *differences, char mark, const char *path, const json_t *value)
+/* `nothing` stands for a value that is NULL. */
+static void test_line(json_t *differences, char mark, const char *path, const json_t *value, const char *nothing)
 {
-        char *text = value == NULL ? strdup("(nothing)") : json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+        char *text = value == NULL ? strdup(nothing) : json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
         (void)json_array_append_new(differences, json_sprintf("%c %s: %s", mark, path, text != NULL ? text : "?"));
         free(text);
 }
@@ -71,7 +74,7 @@ static void test_diff(json_t *differences, const char *path, const json_t *wante
                 {
                         json_t *below = json_sprintf("%s.%s", path, name);
                         if (json_object_get(wanted, name) == NULL)
-                                test_line(differences, '+', json_string_value(below), inner);
+                                test_line(differences, '+', json_string_value(below), inner, "");
                         json_decref(below);
                 }
                 return;
@@ -88,9 +91,9 @@ static void test_diff(json_t *differences, const char *path, const json_t *wante
                 return;
         }
         if (wanted != NULL)
-                test_line(differences, '-', path, wanted);
+                test_line(differences, '-', path, wanted, "");
         if (seen != NULL)
-                test_line(differences, '+', path, seen);
+                test_line(differences, '+', path, seen, "");
 }
 
 static int test_name_order(const void *a, const void *b)
@@ -131,9 +134,20 @@ static const json_t *test_destination(const json_t *result, const char *name)
         return NULL;
 }
 
-/* Of each destination that `wanted` names: its `member`, a published JSON or its metrics. */
-static void test_by_destination(json_t *differences, const char *what, const char *member, const json_t *wanted,
-                                const json_t *result)
+/* "name: why", with the explanation's reason. */
+static void test_reason(json_t *differences, const char *name, const json_t *destination)
+{
+        (void)json_array_append_new(differences,
+                                    json_sprintf("  %s: %s", name,
+                                                 destination == NULL
+                                                         ? "the set has no such destination"
+                                                         : json_string_value(json_object_get(destination, "reason"))));
+}
+
+/* Of each destination that `wanted` names: its `member`, a published JSON or its metrics. null wants that there is
+ * none, which `nothing` says. */
+static void test_by_destination(json_t *differences, const char *what, const char *member, const char *nothing,
+                                const json_t *wanted, const json_t *result)
 {
         const char *name;
         json_t *inner;
@@ -147,7 +161,15 @@ static void test_by_destination(json_t *differences, const char *what, const cha
                         json_decref(seen);
                         seen = parsed;
                 }
-                test_diff(differences, json_string_value(path), inner, seen);
+                bool wants_none = json_is_null(inner);
+                if (seen != NULL && !wants_none) {
+                        test_diff(differences, json_string_value(path), inner, seen);
+                } else if (seen != NULL || !wants_none) {
+                        test_line(differences, '-', json_string_value(path), wants_none ? NULL : inner, nothing);
+                        test_line(differences, '+', json_string_value(path), seen, nothing);
+                        if (seen == NULL)
+                                test_reason(differences, name, destination);
+                }
                 json_decref(path);
                 json_decref(seen);
         }
@@ -171,19 +193,16 @@ static json_t *test_compare(const json_t *fixture, const json_t *result)
                         {
                                 const json_t *one = test_destination(result, json_string_value(name));
                                 if (!json_is_true(json_object_get(one, "match")))
-                                        (void)json_array_append_new(
-                                                differences,
-                                                json_sprintf("  %s: %s", json_string_value(name),
-                                                             one == NULL ? "the set has no such destination"
-                                                                         : json_string_value(
-                                                                                   json_object_get(one, "reason"))));
+                                        test_reason(differences, json_string_value(name), one);
                         }
                 }
                 json_decref(names);
                 json_decref(seen);
         }
-        test_by_destination(differences, "dimensions", "metrics", json_object_get(fixture, "dimensions"), result);
-        test_by_destination(differences, "published", "published", json_object_get(fixture, "published"), result);
+        test_by_destination(differences, "dimensions", "metrics", "not counted", json_object_get(fixture, "dimensions"),
+                            result);
+        test_by_destination(differences, "published", "published", "not published",
+                            json_object_get(fixture, "published"), result);
         return differences;
 }
 
@@ -201,13 +220,19 @@ static void test_fixture(const struct explain *explain, struct test_options *opt
         options->failed += !good;
         if (options->json) {
                 json_t *line = json_pack("{s:s,s:b,s:O}", "name", name, "ok", good, "differences", differences);
+                if (json_object_get(result, "dropped") != NULL)
+                        (void)json_object_set(line, "dropped", json_object_get(result, "dropped"));
                 (void)json_dumpf(line, stdout, JSON_COMPACT);
                 printf("\n");
                 json_decref(line);
         } else {
                 size_t i;
                 const json_t *difference;
+                char *dropped = explain_dropped_text(result);
                 printf("%s %s\n", good ? "ok  " : "FAIL", name);
+                if (dropped != NULL)
+                        printf("     %s\n", dropped);
+                free(dropped);
                 json_array_foreach(differences, i, difference) printf("     %s\n", json_string_value(difference));
         }
         json_decref(differences);

@@ -225,6 +225,33 @@ static const char *explain_set(const struct explain *explain, struct codec_view 
         return view->configuration_set.len > 0 ? "default" : "none";
 }
 
+/* What the reader could not keep: it is not in the bytes that would be sent. */
+static json_t *explain_dropped(const struct jsonl_event *event)
+{
+        json_t *names = json_array();
+        for (uint32_t i = 0; event->dropped != NULL && i < event->members_dropped && i < JSONL_DROPPED_MAX; i++)
+                (void)json_array_append_new(names, explain_text(event->dropped[i]));
+        return json_pack("{s:I,s:o}", "count", (json_int_t)event->members_dropped, "names", names);
+}
+
+char *explain_dropped_text(const json_t *result)
+{
+        const json_t *dropped = json_object_get(result, "dropped"), *name;
+        json_int_t count = json_integer_value(json_object_get(dropped, "count"));
+        char *text = NULL;
+        size_t bytes = 0, i;
+        FILE *out = dropped == NULL ? NULL : open_memstream(&text, &bytes);
+        if (out == NULL)
+                return NULL;
+        (void)fprintf(out, "%" JSON_INTEGER_FORMAT " member%s dropped: ", count, count == 1 ? " is" : "s are");
+        json_array_foreach(json_object_get(dropped, "names"), i, name)(void)
+                fprintf(out, "%s%s", i == 0 ? "" : ", ", json_string_value(name));
+        if (count > (json_int_t)json_array_size(json_object_get(dropped, "names")))
+                (void)fputs(" and more", out);
+        (void)fclose(out); /* memory */
+        return text;
+}
+
 json_t *explain_event(const struct explain *explain, struct slice text, struct slice set, char **ret_why)
 {
         struct arena arena;
@@ -251,6 +278,8 @@ json_t *explain_event(const struct explain *explain, struct slice text, struct s
         result = json_pack("{s:s,s:o,s:s,s:b,s:o}", "eventType", codec_event_type_name(view.type), "configurationSet",
                            view.configuration_set.len > 0 ? explain_text(view.configuration_set) : json_null(),
                            "configurationSetFrom", from, "known", known, "destinations", context.destinations);
+        if (event.members_dropped > 0)
+                (void)json_object_set_new(result, "dropped", explain_dropped(&event));
 out:
         arena_release(&arena);
         return result;

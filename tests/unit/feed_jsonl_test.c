@@ -155,6 +155,46 @@ Test(feed_jsonl, unknown_members_are_kept_where_there_is_a_place)
         cr_assert_not_null(strstr(text, "\"ses:feedback-id-a\":[\"f\"]"), "%s", text);
 }
 
+Test(feed_jsonl, what_is_dropped_is_named)
+{
+        static const char *const rows[][2] = {
+                {"{\"eventType\":\"Complaint\"," MAIL ",\"tags\":{\"ses:source-ip\":[\"a\",\"b\"],\"ses:new\":[\"c\"]},"
+                 "\"commonHeaders\":{\"new\":1},\"headers\":[{\"name\":\"n\",\"value\":\"v\",\"new\":1}]},"
+                 "\"complaint\":{\"feedbackId\":\"f\","
+                 "\"timestamp\":\"2026-01-02T03:04:05.678Z\",\"new\":{},\"complainedRecipients\":[{\"emailAddress\":"
+                 "\"a\","
+                 "\"new\":[]}]}}",
+                 "mail.tags.ses:source-ip mail.tags.ses:new mail.commonHeaders.new mail.headers.new complaint.new "
+                 "complaint.complainedRecipients.new "},
+                {"{\"eventType\":\"Send\"," MAIL "},\"send\":{\"a\":1}}", "send.a "},
+                {"{\"eventType\":\"Send\"," MAIL "},\"send\":{}}", ""},
+        };
+        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+                struct jsonl_event event;
+                char names[512] = "";
+                (void)there_and_back(rows[i][0], &event);
+                for (uint32_t k = 0; k < event.members_dropped; k++) {
+                        (void)strncat(names, (const char *)event.dropped[k].ptr, event.dropped[k].len);
+                        (void)strncat(names, " ", 2);
+                }
+                cr_expect_str_eq(names, rows[i][1]);
+        }
+}
+
+/* More than are named are counted. */
+Test(feed_jsonl, many_dropped_members_are_counted)
+{
+        struct jsonl_event event;
+        char line[4096];
+        int used = snprintf(line, sizeof(line), "{\"eventType\":\"Send\"," MAIL "},\"send\":{");
+        for (uint32_t i = 0; i < JSONL_DROPPED_MAX + 2; i++)
+                used += snprintf(line + used, sizeof(line) - (size_t)used, "%s\"m%u\":1", i == 0 ? "" : ",", i);
+        (void)snprintf(line + used, sizeof(line) - (size_t)used, "}}");
+        (void)there_and_back(line, &event);
+        cr_expect_eq(event.members_dropped, JSONL_DROPPED_MAX + 2);
+        cr_expect(slice_equal(event.dropped[JSONL_DROPPED_MAX - 1], SLICE("send.m31")));
+}
+
 Test(feed_jsonl, unknown_members_that_the_format_refuses_are_dropped_and_the_event_is_not)
 {
         struct jsonl_event event;
