@@ -147,8 +147,11 @@ static uint32_t media_lane_take(struct lane_media_rig *rig, lane_media_got *got,
 
 static void media_lane_close(struct lane_media_rig *rig)
 {
+        char lock_path[sizeof(rig->own->socket_path) + 8];
         ring_server_free(rig->own->server);
         ring_bed_free(rig->own->bed);
+        (void)snprintf(lock_path, sizeof(lock_path), "%s.lock", rig->own->socket_path);
+        (void)unlink(lock_path); /* a daemon leaves it for the next one; here there is none */
 }
 
 /* ---------------------------------------------------------------------------------------------- rte_ring */

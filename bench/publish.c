@@ -282,7 +282,10 @@ int main(int argc, char **argv)
                       (double)bench.encoded_sum / BATCH_EVENTS);
         sendring_close(ring);
         ring_producer_detach(&floor_lane);
+        char lock_path[sizeof(bench.socket_path) + 8];
         ring_server_free(bench.server);
         ring_bed_free(bench.bed);
+        (void)snprintf(lock_path, sizeof(lock_path), "%s.lock", bench.socket_path);
+        (void)unlink(lock_path); /* a daemon leaves it for the next one; here there is none */
         return 0;
 }
