@@ -19,6 +19,7 @@
 #define TAKE_RECORDS_MAX 64u
 #define SOCKET_RECORDS   32u
 #define PIPE_READ_BYTES  65536u
+#define SLOTS            8u
 
 /* Of whatever medium: each uses its own members. In memory that producers share where they have to. */
 struct lane_media_own {
@@ -36,9 +37,10 @@ struct lane_media_own {
         /* pipe, sockets */
         int fds[LANE_MEDIA_PRODUCERS_MAX][2]; /* consumer's, producer's */
         uint32_t fds_count;
-        /* slot */
-        struct lane_media_slot *slot;
-        uint64_t slot_sequence; /* of its side */
+        /* slots */
+        struct lane_media_slots *slots;
+        uint64_t slots_sequence; /* records of its side */
+        uint64_t slots_taken;    /* as the producer read it last */
         uint8_t out[PIPE_READ_BYTES];
         uint8_t messages[SOCKET_RECORDS][LANE_MEDIA_RECORD_BYTES];
 };
@@ -329,47 +331,55 @@ static void media_fds_close(struct lane_media_rig *rig)
         }
 }
 
-/* ---------------------------------------------------------------------------------------------- slot */
+/* ---------------------------------------------------------------------------------------------- slots */
 
-struct lane_media_slot {
-        _Atomic uint64_t full_sequence; /* records put */
+struct lane_media_slots {
+        /* Of the consumer: records taken. Read by the producer only when, by what it read last, no slot is free. */
+        _Atomic uint64_t taken;
         uint8_t padding[120];
-        _Atomic uint64_t taken_sequence; /* records taken */
-        uint8_t padding_too[120];
-        uint8_t record[LANE_MEDIA_RECORD_BYTES];
+        struct lane_media_slot {
+                _Atomic uint64_t sequence; /* of the record in it, from 1 */
+                uint8_t record[LANE_MEDIA_RECORD_BYTES];
+                uint8_t padding[120];
+        } of[SLOTS];
 };
 
-static void media_slot_open(struct lane_media_rig *rig)
+static void media_slots_open(struct lane_media_rig *rig)
 {
-        rig->own->slot = lane_media_shared(sizeof(*rig->own->slot));
+        rig->own->slots = lane_media_shared(sizeof(*rig->own->slots));
 }
 
-static bool media_slot_send(struct lane_media_rig *rig, const uint8_t *record)
+static bool media_slots_send(struct lane_media_rig *rig, const uint8_t *record)
 {
         struct lane_media_own *own = rig->own;
-        /* Pairs with the release in media_slot_take(). */
-        if (atomic_load_explicit(&own->slot->taken_sequence, memory_order_acquire) != own->slot_sequence)
-                return false;
-        memcpy(own->slot->record, record, rig->record_bytes);
-        /* Pairs with the acquire in media_slot_take(). */
-        atomic_store_explicit(&own->slot->full_sequence, ++own->slot_sequence, memory_order_release);
+        struct lane_media_slot *slot = &own->slots->of[own->slots_sequence % SLOTS];
+        if (own->slots_sequence - own->slots_taken == SLOTS) {
+                own->slots_taken = atomic_load_explicit(&own->slots->taken, memory_order_acquire);
+                if (own->slots_sequence - own->slots_taken == SLOTS)
+                        return false;
+        }
+        memcpy(slot->record, record, rig->record_bytes);
+        /* Pairs with the acquire in media_slots_take(). */
+        atomic_store_explicit(&slot->sequence, ++own->slots_sequence, memory_order_release);
         return true;
 }
 
-static uint32_t media_slot_take(struct lane_media_rig *rig, lane_media_got *got, void *context)
+static uint32_t media_slots_take(struct lane_media_rig *rig, lane_media_got *got, void *context)
 {
         struct lane_media_own *own = rig->own;
-        if (atomic_load_explicit(&own->slot->full_sequence, memory_order_acquire) == own->slot_sequence)
+        struct lane_media_slot *slot = &own->slots->of[own->slots_sequence % SLOTS];
+        if (atomic_load_explicit(&slot->sequence, memory_order_acquire) != own->slots_sequence + 1)
                 return 0;
-        memcpy(own->out, own->slot->record, rig->record_bytes);
-        atomic_store_explicit(&own->slot->taken_sequence, ++own->slot_sequence, memory_order_release);
+        memcpy(own->out, slot->record, rig->record_bytes);
         got(context, own->out);
+        /* Pairs with the acquire in media_slots_send(). */
+        atomic_store_explicit(&own->slots->taken, ++own->slots_sequence, memory_order_release);
         return 1;
 }
 
-static void media_slot_close(struct lane_media_rig *rig)
+static void media_slots_close(struct lane_media_rig *rig)
 {
-        (void)munmap(rig->own->slot, sizeof(*rig->own->slot));
+        (void)munmap(rig->own->slots, sizeof(*rig->own->slots));
 }
 
 /* ---------------------------------------------------------------------------------------------- all of them */
@@ -388,5 +398,6 @@ const struct lane_medium lane_media[LANE_MEDIA] = {
         [LANE_MEDIUM_PIPE] = {"pipe", media_pipe_open, NULL, NULL, media_pipe_send, media_pipe_take, media_fds_close},
         [LANE_MEDIUM_SEQPACKET] = {"seqpacket", media_seqpacket_open, NULL, NULL, media_seqpacket_send,
                                    media_seqpacket_take, media_fds_close},
-        [LANE_MEDIUM_SLOT] = {"slot", media_slot_open, NULL, NULL, media_slot_send, media_slot_take, media_slot_close},
+        [LANE_MEDIUM_SLOTS] = {"slots", media_slots_open, NULL, NULL, media_slots_send, media_slots_take,
+                               media_slots_close},
 };

@@ -40,7 +40,9 @@ enum lane_medium_kind {
         LANE_MEDIUM_RTE_HTS,   /* head/tail sync; zero-copy API */
         LANE_MEDIUM_PIPE,      /* one for all */
         LANE_MEDIUM_SEQPACKET, /* a unix socket for each producer; taken 32 at a time */
-        LANE_MEDIUM_SLOT,      /* the least of all: room for one record, one word that says whose turn it is */
+        /* The least of all, for one producer: fixed slots, each with a word beside its record that says whose it is. No
+         * other line goes to and fro, until all are full. */
+        LANE_MEDIUM_SLOTS,
         LANE_MEDIA,
 };
 extern const struct lane_medium lane_media[LANE_MEDIA];

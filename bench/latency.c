@@ -7,8 +7,8 @@
  * to different cores and both spin: nobody sleeps, and nobody pays for a wake-up, which is the best case of the pipe
  * and of the socket. "lane_1us": the consumer looks only once a microsecond, as a busy router does.
  *
- * Floor: the same percentile of a single slot with one word that says whose turn it is, at the same rate: what the
- * caches need to bring those bytes over. At 99.9 percent a virtual machine's own gaps are what is seen.
+ * Floor: the same percentile of fixed slots with a word in each that says whose it is (lane_media.h), at the same rate:
+ * what the caches need to bring those bytes over. At 99.9 percent a virtual machine's own gaps are what is seen.
  *
  * Ways take turns; medians of the rounds. Not measured: sleeping consumers, several producers, the router.
  *
@@ -37,12 +37,12 @@ static const struct {
         double percent;
         const char *name;
 } percents[PERCENTS] = {{50, "p50"}, {99, "p99"}, {99.9, "p99_9"}};
-/* The slot first: it is the floor of the others. */
+/* The slots first: they are the floor of the others. */
 static const struct {
         enum lane_medium_kind kind;
         const char *name;
         uint64_t pause_ns;
-} ways[WAYS] = {{LANE_MEDIUM_SLOT, "slot", 0},
+} ways[WAYS] = {{LANE_MEDIUM_SLOTS, "slots", 0},
                 {LANE_MEDIUM_LANE, "lane", 0},
                 {LANE_MEDIUM_LANE, "lane_1us", CLOCK_NS_PER_US},
                 {LANE_MEDIUM_RTE_SP, "rte_sp", 0},
