@@ -11,13 +11,24 @@
 enum err_code file_read(struct arena *arena, const char *path, size_t max_bytes, struct slice *ret_bytes,
                         struct err *reterr)
 {
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        /* O_NONBLOCK: opening a FIFO would wait for who writes to it. Regular files do not mind. */
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         if (fd < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open %s", path);
         enum err_code code = ERR_OK;
+        struct stat status;
         size_t room = 64 * (size_t)1024;
         size_t len = 0;
-        uint8_t *bytes = malloc(room);
+        uint8_t *bytes = NULL;
+        if (fstat(fd, &status) < 0) {
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot look at %s", path);
+                goto out;
+        }
+        if (!S_ISREG(status.st_mode)) {
+                code = err_set(reterr, ERR_SYSTEM, "%s is no regular file", path);
+                goto out;
+        }
+        bytes = malloc(room);
         if (bytes == NULL) {
                 code = err_set(reterr, ERR_MEMORY, "out of memory reading %s", path);
                 goto out;

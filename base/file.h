@@ -7,7 +7,7 @@
 #include "base/slice.h"
 
 /* Reads the whole file into the arena. ERR_TOO_BIG above `max_bytes`, ERR_SYSTEM/ERR_PERMISSION with errno otherwise
- * (reterr->sys_errno tells ENOENT). */
+ * (reterr->sys_errno tells ENOENT). Only regular files: it never waits for who writes to a FIFO or a device. */
 enum err_code file_read(struct arena *arena, const char *path, size_t max_bytes, struct slice *ret_bytes,
                         struct err *reterr);
 /* Replaces the file atomically: temporary file (0600) in the same directory, fsync, rename, fsync of the directory. */

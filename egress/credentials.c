@@ -200,7 +200,8 @@ static enum err_code credentials_path(const char *option, const char *variable, 
 static enum err_code credentials_file_read(struct credentials_file *file, bool required, struct err *reterr)
 {
         struct stat status;
-        int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        /* O_NONBLOCK: opening a FIFO would wait for who writes to it. */
+        int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         if (fd < 0 && (errno == ENOENT || errno == ENOTDIR) && !required)
                 return ERR_OK;
         if (fd < 0)

@@ -1,6 +1,7 @@
 /* AWS credentials: environment, then shared files with profiles; the rest of the SDK chain comes behind the same seam.
  *
- * Files may block, so loading happens on the control (helper) thread; workers read the current generation by pointer.
+ * Files may hang, so loading happens on a thread of its own (router/credentials.c); workers read the current generation
+ * by pointer. A FIFO or a device in a file's place is refused, not waited for.
  * Secrets are never logged and are wiped when a generation is freed. Sources and order: docs of the AWS SDKs,
  * "Standardized credential providers".
  *

@@ -78,7 +78,7 @@ static enum err_code target_http_head(struct egress_target *target, struct egres
                                       const struct egress_request *request, struct err *reterr)
 {
         struct egress_worker *worker = target->worker;
-        /* C2: the helper thread release-stores a whole generation (C3). */
+        /* C2: the credentials thread release-stores a whole generation (C3). */
         const struct credentials *credentials =
                 atomic_load_explicit(&worker->options.credentials->current, memory_order_acquire);
         if (credentials == NULL) {

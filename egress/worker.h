@@ -27,8 +27,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The credentials of now: a generation that the helper thread replaces, at most once a second. The one before stays
- * alive until the next change, so a worker may keep the pointer for the length of a call. */
+/* The credentials of now: a generation that a thread of the router replaces, at most once a second. The one before
+ * stays alive until the next change, so a worker may keep the pointer for the length of a call. */
 struct egress_credentials {
         _Atomic(const struct credentials *) current; /* NULL: none could be loaded */
         _Atomic bool refresh_wanted;                 /* a service refused them as expired: load again now */

@@ -10,94 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Credentials are loaded again this often: files change when somebody rotates keys. */
-#define ROUTER_CREDENTIALS_INTERVAL_NS     (60 * CLOCK_NS_PER_S)
-#define ROUTER_CREDENTIALS_LOG_INTERVAL_NS (30 * CLOCK_NS_PER_S)
-/* Those that say when they end are loaded again from so long before on, more often. */
-#define ROUTER_CREDENTIALS_AHEAD_MS        ((int64_t)5 * 60 * 1000)
-#define ROUTER_CREDENTIALS_END_INTERVAL_NS (10 * CLOCK_NS_PER_S)
-
-/* Whether these credentials end soon, or have ended. */
-static bool router_credentials_end(const struct credentials *credentials)
-{
-        return credentials != NULL && credentials->expires_ms - clock_realtime_ms() < ROUTER_CREDENTIALS_AHEAD_MS;
-}
-
-/* A source that has nothing newer to give: somebody has to act. The credentials stay in use, since the service has the
- * last word on them. */
-static void router_tell_credentials_end(struct router *router, const struct credentials *credentials)
-{
-        uint64_t repeats = 0;
-        if (!router_credentials_end(credentials) ||
-            !log_gate_open(&router->credentials_gate, clock_monotonic_ns(), ROUTER_CREDENTIALS_INTERVAL_NS, &repeats))
-                return;
-        int64_t left_s = (credentials->expires_ms - clock_realtime_ms()) / 1000;
-        log_warning("AWS credentials end",
-                    "source=\"%s\" seconds_left=%" PRId64
-                    " help=\"what comes from the environment stays as it is until "
-                    "the service is restarted: use a profile, or none that ends\" repeats=%" PRIu64,
-                    credentials->source, left_s > 0 ? left_s : 0, repeats);
-}
-
-void router_load_credentials(struct router *router)
-{
-        struct credentials_options options = {
-                .profile = router->settings.credentials.profile,
-                .shared_credentials_file = router->settings.credentials.shared_credentials_file,
-                .config_file = router->settings.credentials.config_file,
-        };
-        struct err err = {.text = ""};
-        struct credentials *fresh = calloc(1, sizeof(*fresh));
-        if (fresh == NULL)
-                return;
-        /* Relaxed: the flag is only a hint (C1). */
-        atomic_store_explicit(&router->credentials.refresh_wanted, false, memory_order_relaxed);
-        const struct credentials *now = atomic_load_explicit(&router->credentials.current, memory_order_relaxed);
-        enum err_code code = credentials_load(&options, fresh, &err);
-        if (code != ERR_OK) {
-                char quoted[ERR_TEXT_BYTES_MAX];
-                uint64_t repeats = 0;
-                free(fresh);
-                if (!log_gate_open(&router->credentials_load_gate, clock_monotonic_ns(),
-                                   ROUTER_CREDENTIALS_LOG_INTERVAL_NS, &repeats))
-                        return; /* while a service waits for others, it is tried each second */
-                if (now == NULL)
-                        log_error("no AWS credentials", "error=%s repeats=%" PRIu64,
-                                  log_quote(err.text, quoted, sizeof(quoted)), repeats);
-                else
-                        log_warning("cannot load AWS credentials again",
-                                    "error=%s now=\"the earlier ones stay in use\" repeats=%" PRIu64,
-                                    log_quote(err.text, quoted, sizeof(quoted)), repeats);
-                return;
-        }
-        router_tell_credentials_end(router, fresh);
-        if (now != NULL && memcmp(now, fresh, sizeof(*fresh)) == 0) {
-                credentials_wipe(fresh);
-                free(fresh);
-                return;
-        }
-        log_info("AWS credentials loaded", "source=\"%s\" access_key_id=%.4s...", fresh->source, fresh->access_key_id);
-        if (fresh->warning[0] != '\0')
-                log_warning("AWS credentials", "warning=\"%s\"", fresh->warning);
-        /* C3: pairs with C2 in egress/target.c. A worker may still hold the generation before for the length of a call;
-         * the one before that was replaced at least a refresh interval ago. */
-        atomic_store_explicit(&router->credentials.current, fresh, memory_order_release);
-        if (router->credentials_list[1] != NULL) {
-                credentials_wipe(router->credentials_list[1]);
-                free(router->credentials_list[1]);
-        }
-        router->credentials_list[1] = router->credentials_list[0];
-        router->credentials_list[0] = fresh;
-}
-
-bool router_uses_credentials(const struct router *router)
-{
-        for (uint32_t i = 0; i < router->targets_count; i++)
-                if (router->targets[i].uses_credentials)
-                        return true;
-        return false;
-}
-
 void router_drain_fd(int fd)
 {
         uint64_t calls;
@@ -144,9 +56,8 @@ struct router_log {
 struct router_helper {
         struct router *router;
         struct io_loop *loop;
-        struct io_op called; /* waits for helper_event_fd */
-        uint64_t group_ns;   /* when the last group of syncs began */
-        uint64_t credentials_ns;
+        struct io_op called;       /* waits for helper_event_fd */
+        uint64_t group_ns;         /* when the last group of syncs began */
         struct log_gate heal_gate; /* the targets file was written anew: no other trouble may hide that */
         struct log_gate maintain_gate, sync_gate;
         struct router_log logs[]; /* [journals_count] */
@@ -334,29 +245,11 @@ static uint64_t helper_sync_due_ns(const struct router_helper *helper)
         return due_ns;
 }
 
-static void helper_credentials(struct router_helper *helper, uint64_t now_ns)
-{
-        struct router *router = helper->router;
-        bool wanted = atomic_load_explicit(&router->credentials.refresh_wanted, memory_order_relaxed); /* C1 */
-        uint64_t interval_ns = ROUTER_CREDENTIALS_INTERVAL_NS;
-        if (wanted)
-                interval_ns = router->credentials.current != NULL ? CLOCK_NS_PER_S : 5 * CLOCK_NS_PER_S;
-        else if (router->credentials.current == NULL)
-                interval_ns = UINT64_MAX; /* nobody needs any */
-        else if (router_credentials_end(router->credentials.current))
-                interval_ns = ROUTER_CREDENTIALS_END_INTERVAL_NS;
-        if (now_ns - helper->credentials_ns < interval_ns)
-                return;
-        router_load_credentials(router);
-        helper->credentials_ns = now_ns;
-}
-
 void *router_helper(void *argument)
 {
         struct router *router = argument;
         struct router_helper *helper = router->helper;
         (void)pthread_setname_np(pthread_self(), "helper"); /* for top(1) only */
-        helper->credentials_ns = clock_monotonic_ns();
         helper->called.done = helper_called;
         io_poll(helper->loop, &helper->called, router->helper_event_fd, POLLIN);
         bool host = router->settings.journal.durability_host;
@@ -367,7 +260,7 @@ void *router_helper(void *argument)
                 wait_ns = again_ns < wait_ns ? again_ns : wait_ns;
                 if (host && helper_sync_due_ns(helper) <= now_ns)
                         helper_sync(helper, now_ns);
-                helper_credentials(helper, now_ns);
+                router_credentials_look(router, now_ns);
                 uint64_t due_ns = host ? helper_sync_due_ns(helper) : UINT64_MAX;
                 if (due_ns < now_ns + wait_ns)
                         wait_ns = due_ns > now_ns ? due_ns - now_ns : 0;

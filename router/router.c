@@ -114,8 +114,7 @@ static bool router_signals(struct router *router)
                         router->heap_again_ns = clock_monotonic_ns() + ROUTER_HEAP_RELOADED_NS;
                         /* Whatever was mended: credentials as well, and what parked targets wait for. */
                         if (router_uses_credentials(router))
-                                atomic_store_explicit(&router->credentials.refresh_wanted, true,
-                                                      memory_order_relaxed); /* C1 */
+                                router_credentials_want(router);
                         for (uint32_t i = 0; i < router->workers_count; i++)
                                 egress_worker_probe(router->workers[i]);
                         router_reload(router);
@@ -220,6 +219,7 @@ static void router_drain(struct router *router, bool ran)
                 router_call(router->helper_event_fd);
                 (void)pthread_join(router->helper_thread, NULL); /* as above */
         }
+        router_credentials_stop(router);
         for (uint32_t i = 0; i < router->journals_count && router->journals[i] != NULL; i++) {
                 struct err err = {.text = ""};
                 if (journal_sync(router->journals[i], &err) != ERR_OK)
@@ -269,12 +269,7 @@ static void router_release(struct router *router)
         }
         router_plan_free(router->plan_old);
         router_plan_free(router->plan);
-        for (int i = 0; i < 2; i++) {
-                if (router->credentials_list[i] == NULL)
-                        continue;
-                credentials_wipe(router->credentials_list[i]);
-                free(router->credentials_list[i]);
-        }
+        router_credentials_free(router->credentials);
         if (router->tls != NULL)
                 http_tls_free(router->tls);
         if (router->counters.head != NULL)

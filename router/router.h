@@ -1,7 +1,8 @@
 /* The router process: owns and joins lanes, journals, shards, egress workers, and the threads that serve them.
  *
  *   control thread (the caller of router_run): attaching producers, signals, reloads, the life of lanes and targets
- *   helper thread: what may block: preparing segments, grouped syncs, credentials
+ *   helper thread: preparing segments, grouped syncs
+ *   credentials thread: reads the AWS credentials, which may hang
  *   shard-N: see router/shard.h          worker-N: see egress/worker.h
  *
  * State below settings.state_directory: journal/<shard>/ and journal/<shard>.<type>/ (journal/journal.h), counters

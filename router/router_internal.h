@@ -30,6 +30,7 @@ struct router_target {
         bool removing; /* the worker was told to let it go */
 };
 
+struct router_credentials;
 struct router_helper;
 
 /* Processes that broke the lane protocol and were told of within the last minute. */
@@ -63,9 +64,7 @@ struct router {
         uint32_t shards_count, workers_count;
         uint32_t shard_threads_count, worker_threads_count;
         struct http_tls *tls;
-        struct egress_credentials credentials;
-        struct log_gate credentials_gate, credentials_load_gate;
-        struct credentials *credentials_list[2]; /* the newest two generations of malloc'ed memory, for leak checkers */
+        struct router_credentials *credentials; /* credentials.c */
         struct ring_server *server;
         struct router_culprit culprits[ROUTER_CULPRITS_MAX];
         uint16_t target_unmatched[LIMIT_LOGS_MAX], target_rejected[LIMIT_LOGS_MAX];
@@ -126,11 +125,24 @@ enum err_code router_kept_parse(struct router *router, uint64_t number, enum rou
 /* Removes copies that no target needs any more. */
 void router_kept_forget(struct router *router);
 
+/* ---- credentials.c: the AWS credentials, and the thread that reads them */
+
+/* Before the workers, which see what _shared() gives. What a failure leaves, _free() releases. */
+enum err_code router_credentials_create(struct router *router, struct err *reterr);
+struct egress_credentials *router_credentials_shared(struct router *router);
+/* Starts the thread and, if a target needs credentials, loads them; waits no longer than some seconds for that. */
+enum err_code router_credentials_start(struct router *router, struct err *reterr);
+/* Begins another load when it is time for one. Never waits. Helper thread. */
+void router_credentials_look(struct router *router, uint64_t now_ns);
+/* They are to be loaded again, soon. Any thread. */
+void router_credentials_want(struct router *router);
+/* After the helper thread has ended. A thread that hangs keeps its memory: router->credentials is NULL then. */
+void router_credentials_stop(struct router *router);
+void router_credentials_free(struct router_credentials *credentials);
+bool router_uses_credentials(const struct router *router);
+
 /* ---- helper.c: the helper thread */
 
-/* Loads the AWS credentials and puts them in force; logs. Before the threads start, then on the helper thread. */
-void router_load_credentials(struct router *router);
-bool router_uses_credentials(const struct router *router);
 /* After the journals; the thread is started later. free() after it has ended, before them. */
 enum err_code router_helper_create(struct router *router, struct err *reterr);
 void router_helper_free(struct router_helper *helper);
@@ -169,5 +181,6 @@ struct router_budget router_budget_sum(const struct rules_settings *settings, ui
 /* ---- start.c: everything between the settings and the first event */
 
 enum err_code router_start(struct router *router, struct err *reterr);
+enum err_code router_start_thread(pthread_t *ret_thread, void *(*body)(void *), void *argument, struct err *reterr);
 
 #endif

@@ -101,7 +101,7 @@ static enum err_code router_start_workers(struct router *router, struct err *ret
                         .logs = router->egress_logs,
                         .counters = &router->counters.blocks[2 + router->shards_count + i],
                         .settings = &router->settings,
-                        .credentials = &router->credentials,
+                        .credentials = router_credentials_shared(router),
                         .tls = router->tls,
                         .dead_letter_directory = router->dead_letter_directory,
                         .outbox_directory = router->outbox_directory,
@@ -244,8 +244,7 @@ static void *router_worker_thread(void *argument)
         return NULL;
 }
 
-static enum err_code router_start_thread(pthread_t *ret_thread, void *(*body)(void *), void *argument,
-                                         struct err *reterr)
+enum err_code router_start_thread(pthread_t *ret_thread, void *(*body)(void *), void *argument, struct err *reterr)
 {
         pthread_attr_t attributes;
         pthread_attr_init(&attributes);
@@ -327,13 +326,15 @@ enum err_code router_start(struct router *router, struct err *reterr)
         router->helper_counters = &router->counters.blocks[1];
         code = router_helper_create(router, reterr);
         if (code == ERR_OK)
+                code = router_credentials_create(router, reterr);
+        if (code == ERR_OK)
                 code = router_start_workers(router, reterr);
         if (code == ERR_OK)
                 code = router_start_targets(router, reterr);
+        if (code == ERR_OK)
+                code = router_credentials_start(router, reterr);
         if (code != ERR_OK)
                 return code;
-        if (router_uses_credentials(router))
-                router_load_credentials(router);
         /* No maintenance here: journal_open() has prepared what there is room for. A log that is full, or on a full
          * disk, has to be delivered before there is room; until then the shards tell producers so. */
         code = router_start_shards(router, reterr);

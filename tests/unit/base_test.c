@@ -173,6 +173,25 @@ Test(file, replace_is_whole_and_private, .timeout = 10)
         arena_release(&arena);
 }
 
+Test(file, nothing_but_a_regular_file_is_read, .timeout = 10)
+{
+        char path[] = "/tmp/sendring-file-XXXXXX";
+        cr_assert_not_null(mkdtemp(path));
+        cr_assert_eq(rmdir(path), 0);
+        cr_assert_eq(mkfifo(path, 0600), 0);
+        struct arena arena;
+        struct slice bytes;
+        struct err err;
+        arena_init(&arena, 0, 0);
+        const char *const paths[] = {path, "/dev/null", "/tmp"}; /* the FIFO: nobody writes, and nobody is waited for */
+        for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+                cr_assert_eq(file_read(&arena, paths[i], 100, &bytes, &err), ERR_SYSTEM, "%s", paths[i]);
+                cr_assert_not_null(strstr(err.text, "is no regular file"), "%s", err.text);
+        }
+        arena_release(&arena);
+        cr_assert_eq(unlink(path), 0);
+}
+
 /* In the place of libc's: which directories were synced. */
 static char synced[512];
 static int sync_errno; /* what they fail with; 0: they do not */

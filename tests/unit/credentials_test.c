@@ -100,6 +100,14 @@ Test(credentials, environment_wins_over_files)
         cr_assert_eq(loaded.expires_ms, INT64_MAX);
 }
 
+Test(credentials, nobody_is_waited_for_behind_a_fifo)
+{
+        char path[128];
+        (void)snprintf(path, sizeof(path), "%s/.aws/credentials", home);
+        cr_assert_eq(mkfifo(path, 0600), 0);
+        load_fails(&no_options, "is no regular file");
+}
+
 Test(credentials, every_environment_variable_is_read)
 {
         setenv("AWS_ACCESS_KEY_ID", "ENV", 1);
