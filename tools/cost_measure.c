@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -174,7 +175,10 @@ static void cost_compare(const struct cost_moment *first, const struct cost_mome
                 traffic->event_bytes = (double)(second->json_bytes - first->json_bytes) / takers;
         for (uint32_t i = 0; i < rules_plan_targets_count(plan); i++) {
                 struct cost_flow *flow = &traffic->flows[i];
-                if (!(flow->event_bytes > 1))
+                /* What of a compressed target is known is what is left: then its events are as large as all. */
+                if (cost_is_compressed(rules_plan_target(plan, i)) && flow->event_bytes > 0)
+                        flow->gzip_ratio = fmax(1, traffic->event_bytes / flow->event_bytes);
+                if (!(flow->event_bytes > 1) || cost_is_compressed(rules_plan_target(plan, i)))
                         flow->event_bytes = traffic->event_bytes;
                 flow->event_billed_bytes = cost_round_up(flow->event_bytes, step_bytes);
         }

@@ -17,11 +17,13 @@ const char *const cost_variant_names[COST_VARIANTS] = {"configured", "none", "ev
 static void cost_types_of(void *context, struct slice set, struct slice destination, bool enabled, uint16_t mask,
                           uint32_t target)
 {
-        struct cost_line *lines = context;
+        struct cost_report *report = context;
         (void)set;
         (void)destination;
-        if (enabled && target != RULES_TARGET_NONE)
-                lines[target].types_count |= mask; /* a mask until all are seen */
+        if (enabled && target == RULES_TARGET_NONE)
+                report->not_published++;
+        else if (enabled)
+                report->lines[target].types_count |= mask; /* a mask until all are seen */
 }
 
 /* Firehose: a stream's default quota. https://docs.aws.amazon.com/firehose/latest/dev/limits.html */
@@ -35,16 +37,20 @@ static double cost_quota_bytes(struct slice region)
 static void cost_line_firehose(const struct cost_inputs *inputs, struct cost_line *line)
 {
         const struct rules_target *target = line->target;
-        uint32_t packed_max = target->packed ? target->packed_events_max : LIMIT_FIREHOSE_EVENTS_PER_RECORD_MAX;
-        const struct {
+        const bool gzip = cost_is_compressed(target);
+        line->gzip_ratio = line->flow->gzip_ratio > 0 ? line->flow->gzip_ratio : inputs->gzip_ratio;
+        /* Each kind of record has its own bound, and what the destination says is about the kind that it has. */
+        struct {
                 uint32_t record_events_max;
                 double gzip_ratio;
         } variants[COST_VARIANTS] = {
-                [COST_CONFIGURED] = {target->packed ? packed_max : 1, 1},
                 [COST_NONE] = {1, 1},
-                [COST_PACKED] = {packed_max, 1},
-                [COST_PACKED_GZIP] = {COST_GZIP_RECORD_EVENTS_MAX, inputs->gzip_ratio},
+                [COST_PACKED] = {LIMIT_FIREHOSE_EVENTS_PER_RECORD_MAX, 1},
+                [COST_PACKED_GZIP] = {COST_GZIP_RECORD_EVENTS_MAX, line->gzip_ratio},
         };
+        const int kind = gzip ? COST_PACKED_GZIP : target->packed ? COST_PACKED : COST_NONE;
+        variants[kind].record_events_max = target->packed_events_max;
+        variants[COST_CONFIGURED] = variants[kind];
         line->quota_bytes = cost_quota_bytes(target->region);
         for (int i = 0; i < COST_VARIANTS && line->events_per_s > 0; i++) {
                 struct cost_stream stream = {
@@ -111,7 +117,7 @@ bool cost_report_make(const struct cost_inputs *inputs, struct cost_report *ret_
         report.lines = calloc(report.lines_count + 1, sizeof(report.lines[0]));
         if (report.lines == NULL)
                 return false;
-        rules_plan_each(inputs->plan, cost_types_of, report.lines);
+        rules_plan_each(inputs->plan, cost_types_of, &report);
         for (uint32_t i = 0; i < report.lines_count; i++) {
                 struct cost_line *line = &report.lines[i];
                 line->target = rules_plan_target(inputs->plan, i);
@@ -161,11 +167,10 @@ static uint32_t cost_assumptions(const struct cost_report *report, char out[COST
                 "events come at random and evenly over the day; a request waits %u ms (egress.linger_ms) for more, "
                 "so packing saves little of a trickle; bursts pack better",
                 inputs->settings->egress.linger_ms);
-        (void)snprintf(
-                out[count++], COST_TEXT_MAX,
-                "gzip makes packed records %g times smaller, and a record of one event not at all; nothing is sent "
-                "again",
-                inputs->gzip_ratio);
+        (void)snprintf(out[count++], COST_TEXT_MAX,
+                       "gzip makes packed records %g times smaller, small ones too, where it was not measured; nothing "
+                       "is sent again",
+                       inputs->gzip_ratio);
         (void)snprintf(
                 out[count++], COST_TEXT_MAX,
                 "CloudWatch: series that are there in every hour of the month; without a measurement or --series "
@@ -290,6 +295,10 @@ void cost_report_print(const struct cost_report *report)
         printf("\n    %-26s %12s %14s\n", "", "USD a month", "USD a million");
         for (uint32_t i = 0; i < report->lines_count; i++)
                 cost_print_line(&report->lines[i], rate);
+        if (report->not_published > 0)
+                printf("\n%u event destinations are of services that this version does not publish to: they cost "
+                       "nothing\n",
+                       report->not_published);
         static const char *const names[COST_VARIANTS] = {"as configured", "all Packing: none", "all Packing: events",
                                                          "all events, gzip"};
         printf("\ntotal, for each million events that come\n");
@@ -335,6 +344,7 @@ static json_t *cost_json_line(const struct cost_line *line)
                 json_t *packings = json_object();
                 for (int i = 0; i < COST_VARIANTS; i++)
                         (void)json_object_set_new(packings, cost_variant_names[i], cost_json_stream(line, i));
+                (void)json_object_set_new(packings, "gzip_ratio", json_real(line->gzip_ratio));
                 (void)json_object_set_new(json, "firehose", packings);
         } else if (target->cloudwatch != NULL) {
                 (void)json_object_set_new(json, "cloudwatch",
@@ -384,12 +394,13 @@ bool cost_report_print_json(const struct cost_report *report)
                                  "journal_hours_max", size_bytes / report->journal_bytes_per_s / COST_HOUR_S,
                                  "memory_budget_bytes", (double)budget->total_bytes, "memory_bytes", memory, "cores",
                                  report->cores, "cpu_us_per_event", inputs->cpu_us);
-        json_t *json = json_pack(
-                "{s:f,s:f,s:f,s:f,s:f,s:{s:s,s:s},s:f,s:o,s:o,s:o,s:o}", "events_per_s", traffic->events_per_s,
-                "events_per_month", traffic->events_per_s * COST_MONTH_S, "event_json_bytes", traffic->event_bytes - 1,
-                "event_encoded_bytes", traffic->encoded_bytes, "unmatched_share", traffic->unmatched, "prices",
-                "region", inputs->prices->region, "date", inputs->prices->date, "gzip_ratio", inputs->gzip_ratio,
-                "destinations", lines, "total", cost_json_total(report), "host", host, "assumptions", assumed);
+        json_t *json = json_pack("{s:f,s:f,s:f,s:f,s:f,s:i,s:{s:s,s:s},s:f,s:o,s:o,s:o,s:o}", "events_per_s",
+                                 traffic->events_per_s, "events_per_month", traffic->events_per_s * COST_MONTH_S,
+                                 "event_json_bytes", traffic->event_bytes - 1, "event_encoded_bytes",
+                                 traffic->encoded_bytes, "unmatched_share", traffic->unmatched, "not_published",
+                                 (int)report->not_published, "prices", "region", inputs->prices->region, "date",
+                                 inputs->prices->date, "gzip_ratio", inputs->gzip_ratio, "destinations", lines, "total",
+                                 cost_json_total(report), "host", host, "assumptions", assumed);
         bool ok = json != NULL && json_dumpf(json, stdout, JSON_COMPACT | JSON_REAL_PRECISION(12)) == 0;
         if (ok)
                 printf("\n");

@@ -16,7 +16,7 @@
 #define COST_CPU_US_DEFAULT 1.95
 /* ISA-L's igzip, level 1, on the events of `sendring loadgen` in large records. */
 #define COST_GZIP_RATIO_DEFAULT 6.5
-/* A compressed record may have more events than one that something takes apart. */
+/* Events of a compressed record, which nothing takes apart. */
 #define COST_GZIP_RECORD_EVENTS_MAX 16384u
 
 /* Of a Firehose stream: as the configuration has it, and as it could be. */
@@ -34,8 +34,8 @@ struct cost_inputs {
         const struct rules_settings *settings;
         const struct cost_traffic *traffic;
         const struct prices *prices;
-        double gzip_ratio;
-        double series; /* of each CloudWatch target; 0: what was measured, else the budget */
+        double gzip_ratio; /* of targets where it was not measured */
+        double series;     /* of each CloudWatch target; 0: what was measured, else the budget */
         double cpu_us;
         const char *rate_from, *events_from, *shares_from, *cpu_from; /* for people: where the figures come from */
 };
@@ -51,6 +51,7 @@ struct cost_line {
                 double usd;
         } streams[COST_VARIANTS]; /* Firehose */
         double quota_bytes;       /* a second, of a stream by default */
+        double gzip_ratio;        /* of it */
         uint32_t types_count;     /* CloudWatch: event types that may be counted */
         double series, series_max, series_usd, requests, requests_usd;
         double file_bytes_per_s;
@@ -63,6 +64,7 @@ struct cost_report {
         double firehose_usd[COST_VARIANTS], cloudwatch_usd, file_bytes_per_s;
         struct router_budget budget;
         double journal_bytes_per_s, cores;
+        uint32_t not_published; /* enabled destinations of services that this version does not publish to */
 };
 
 /* False: out of memory. */

@@ -35,11 +35,15 @@ struct cost_share {
         bool used;
 };
 
+/* Whether the records of a Firehose target are gzip files: its key says so. */
+bool cost_is_compressed(const struct rules_target *target);
+
 /* What one target gets. Bytes are an event's JSON with its newline, in the mean; 0 where nothing comes. */
 struct cost_flow {
         double share; /* copies for each event that comes */
         double event_bytes, event_billed_bytes;
-        double series; /* CloudWatch: as measured; below 0: not known */
+        double series;     /* CloudWatch: as measured; below 0: not known */
+        double gzip_ratio; /* Firehose with compression: as measured; 0: not known */
 };
 
 struct cost_traffic {
