@@ -34,8 +34,12 @@ static enum err_code redaction_add(struct codec_redaction_names *names, struct s
                                CODEC_REDACTION_NAME_BYTES_MAX);
         if (names->count == CODEC_REDACTION_NAMES_MAX)
                 return err_set(reterr, ERR_LIMIT, "more than %u %ss", CODEC_REDACTION_NAMES_MAX, what);
-        names->names[names->count].len = (uint8_t)name.len;
-        memcpy(names->names[names->count++].text, name.ptr, name.len);
+        if (name.len > CODEC_REDACTION_NAMES_BYTES_MAX - names->used)
+                return err_set(reterr, ERR_LIMIT, "the names of the %ss have more than %u bytes together", what,
+                               CODEC_REDACTION_NAMES_BYTES_MAX);
+        names->lens[names->count++] = (uint16_t)name.len;
+        memcpy(names->texts + names->used, name.ptr, name.len);
+        names->used += (uint32_t)name.len;
         return ERR_OK;
 }
 

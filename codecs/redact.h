@@ -28,21 +28,20 @@ enum codec_redact_addresses {
         CODEC_ADDRESSES_HMAC = 2, /* 32 hex digits, with "@recipient.example.com" behind them or without */
 };
 
-#define CODEC_REDACTION_NAMES_MAX      64u /* headers of the list; message tags to drop */
-#define CODEC_REDACTION_NAME_BYTES_MAX 64u
-#define CODEC_REDACTION_KEY_BYTES_MIN  16u
-#define CODEC_REDACTION_KEY_BYTES_MAX  4096u
+#define CODEC_REDACTION_NAMES_MAX       64u   /* headers of the list; message tags to drop */
+#define CODEC_REDACTION_NAME_BYTES_MAX  256u  /* as long as a message tag's name may be that is read */
+#define CODEC_REDACTION_NAMES_BYTES_MAX 4096u /* of one list together */
+#define CODEC_REDACTION_KEY_BYTES_MIN   16u
+#define CODEC_REDACTION_KEY_BYTES_MAX   4096u
 /* Addresses of one event that get a token of their own: bounds time and growth. What lies behind them is masked. Each
  * costs two blocks of SHA-256. */
 #define CODEC_REDACTION_TOKENS_MAX  4096u
 #define CODEC_REDACTION_TOKEN_BYTES 32u /* of a token: the first 16 bytes of the HMAC as hexadecimal */
 
 struct codec_redaction_names {
-        uint32_t count;
-        struct {
-                uint8_t len;
-                uint8_t text[CODEC_REDACTION_NAME_BYTES_MAX];
-        } names[CODEC_REDACTION_NAMES_MAX];
+        uint32_t count, used;
+        uint16_t lens[CODEC_REDACTION_NAMES_MAX];
+        uint8_t texts[CODEC_REDACTION_NAMES_BYTES_MAX]; /* one behind the other */
 };
 
 struct codec_redaction {

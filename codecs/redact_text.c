@@ -400,8 +400,9 @@ bool redact_has_address(struct slice text)
 
 bool redact_names_have(const struct codec_redaction_names *names, struct slice name)
 {
-        for (uint32_t i = 0; i < names->count; i++)
-                if (slice_equal_ignore_case(slice_of(names->names[i].text, names->names[i].len), name))
+        const uint8_t *text = names->texts;
+        for (uint32_t i = 0; i < names->count; text += names->lens[i++])
+                if (slice_equal_ignore_case(slice_of(text, names->lens[i]), name))
                         return true;
         return false;
 }

@@ -168,6 +168,8 @@ static size_t fold_character(const struct pattern_compiler *compiler, uint32_t p
                 upper = point >= 'a' && point <= 'z' ? point & ~0x20u : point;
         }
         size_t first = fold_encode(lower, out + 1);
+        if (point == 0x130) /* as Java has it: a small I with a dot above it, and not the plain one */
+                first += fold_encode(0x307, out + 1 + first);
         size_t second = lower == upper ? 0 : fold_encode(upper, out + 2 + first);
         out[0] = (uint8_t)first;
         out[1 + first] = (uint8_t)second;

@@ -271,7 +271,7 @@ Test(limits, names_and_keys_of_a_redaction_policy)
 {
         static struct codec_redaction redaction;
         struct err err;
-        char name[80];
+        char name[300];
         codec_redaction_init(&redaction);
         for (int i = 0; i < 64; i++) {
                 (void)snprintf(name, sizeof(name), "mail.tags.t%d", i);
@@ -281,13 +281,20 @@ Test(limits, names_and_keys_of_a_redaction_policy)
         cr_expect_eq(codec_redaction_drop(&redaction, SLICE("mail.tags.x"), &err), ERR_LIMIT);
         cr_expect_eq(codec_redaction_allow_header(&redaction, SLICE("x"), &err), ERR_LIMIT);
         codec_redaction_init(&redaction);
-        struct slice longest = slice_of(fill(100).ptr, 64), longer = slice_of(filler, 65);
+        struct slice longest = slice_of(fill(300).ptr, 256), longer = slice_of(filler, 257);
         cr_expect_eq(codec_redaction_allow_header(&redaction, longest, &err), ERR_OK);
         cr_expect_eq(codec_redaction_allow_header(&redaction, longer, &err), ERR_NAME);
-        (void)snprintf(name, sizeof(name), "mail.tags.%.64s", filler);
+        (void)snprintf(name, sizeof(name), "mail.tags.%.256s", filler);
         cr_expect_eq(codec_redaction_drop(&redaction, slice_of_text(name), &err), ERR_OK);
-        (void)snprintf(name, sizeof(name), "mail.tags.%.65s", filler);
+        (void)snprintf(name, sizeof(name), "mail.tags.%.257s", filler);
         cr_expect_eq(codec_redaction_drop(&redaction, slice_of_text(name), &err), ERR_NAME);
+        cr_expect_not_null(strstr(err.text, "must have 1 to 256 bytes"), "%s", err.text);
+        /* 4,096 bytes of names, and one more. */
+        codec_redaction_init(&redaction);
+        for (int i = 0; i < 16; i++)
+                cr_assert_eq(codec_redaction_allow_header(&redaction, longest, &err), ERR_OK);
+        cr_expect_eq(codec_redaction_allow_header(&redaction, SLICE("x"), &err), ERR_LIMIT);
+        cr_expect_str_eq(err.text, "the names of the headers have more than 4096 bytes together");
         static const struct {
                 size_t bytes;
                 enum err_code code;
