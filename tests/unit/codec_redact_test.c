@@ -632,6 +632,43 @@ Test(codec_redact, only_listed_headers_are_published)
         cr_assert_eq(codec_redaction_allow_header(&redaction, SLICE(""), &err), ERR_NAME);
 }
 
+/* What stands alone in a header of addresses is a local part, even without a sign; in any other it is a word. */
+Test(codec_redact, headers_of_addresses_are_hidden_without_a_sign)
+{
+        static const char *const names[] = {"From",   "To",          "Cc",           "Bcc",           "Reply-To",
+                                            "Sender", "Return-Path", "Delivered-To", "X-Original-To", "Errors-To"};
+        for (size_t i = 0; i <= sizeof(names) / sizeof(names[0]); i++) {
+                bool is_address = i < sizeof(names) / sizeof(names[0]);
+                struct sendring_event event;
+                struct codec_redaction redaction;
+                const char *name = is_address ? names[i] : "X-Errors-To";
+                struct sendring_pair header = {{name, strlen(name)}, SENDRING_STR("zqlocal")};
+                codec_events_fill(&event, SENDRING_SEND);
+                event.mail.headers = (struct sendring_pairs){&header, 1};
+                policy(&redaction, CODEC_ADDRESSES_MASK, false);
+                struct slice json = publish(&event, &redaction);
+                cr_expect_eq(slice_find(json, SLICE("zqlocal")) == json.len, is_address, "%s", name);
+        }
+}
+
+/* As long as a tag's name may be. */
+Test(codec_redact, a_tag_with_the_longest_name_is_dropped)
+{
+        static char path[11 + 255] = "mail.tags.";
+        struct sendring_event event;
+        struct codec_redaction redaction;
+        struct sendring_pair tags[2] = {{.name = {path + 10, 255}, .value = SENDRING_STR("zqvalue")},
+                                        {.name = {path + 10, 254}, .value = SENDRING_STR("other")}};
+        memset(path + 10, 'n', 255);
+        codec_events_fill(&event, SENDRING_SEND);
+        event.mail.tags = (struct sendring_pairs){tags, 2};
+        codec_redaction_init(&redaction);
+        cr_assert_eq(codec_redaction_drop(&redaction, slice_of(path, 265), NULL), ERR_OK);
+        struct slice json = publish(&event, &redaction);
+        cr_expect_eq(slice_find(json, SLICE("zqvalue")), json.len);
+        cr_expect_lt(slice_find(json, SLICE("other")), json.len);
+}
+
 Test(codec_redact, unknown_members_are_redacted_or_dropped)
 {
         static const char bytes[] =

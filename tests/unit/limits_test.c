@@ -4,6 +4,8 @@
 #include "base/arena.h"
 #include "base/limits.h"
 #include "codecs/codec.h"
+#include "codecs/codec_internal.h"
+#include "codecs/field.h"
 #include "codecs/redact.h"
 #include "rules/rules.h"
 #include "tests/support/codec_events.h"
@@ -43,7 +45,132 @@ static void expect(const struct sendring_event *event, enum err_code wanted, con
                 cr_expect_eq(codec_view_decode(slice_of(wire, bytes), &view, &err), ERR_OK, "%s: %s", text, err.text);
 }
 
+/* What the manuals, AWS and other tests' messages say in numbers: a change here is one of what is promised. */
+Test(limits, numbers_that_are_promised)
+{
+        cr_expect_eq(LIMIT_TAG_BYTES_MAX, 255);
+        cr_expect_eq(LIMIT_TAG_READ_BYTES_MAX, 256);
+        cr_expect_eq(LIMIT_HEADERS_BYTES_MAX, 10240);
+        cr_expect_eq(LIMIT_DESTINATIONS_PER_SET_MAX, 10);
+        cr_expect_eq(LIMIT_FILTER_BYTES_MAX, 65536);
+        cr_expect_eq(LIMIT_FILTER_VALUES_MAX, 2048);
+        cr_expect_eq(LIMIT_FILTER_PATHS_MAX, 64);
+        cr_expect_eq(LIMIT_FILTER_ALTERNATIVES_MAX, 128);
+        cr_expect_eq(LIMIT_FILTER_DEPTH_MAX, 12);
+        cr_expect_eq(LIMIT_CLOUDWATCH_DATA_PER_CALL_MAX, 1000);
+        cr_expect_eq(LIMIT_CLOUDWATCH_CALL_BYTES_MAX, 1000000);
+        cr_expect_eq(LIMIT_CLOUDWATCH_NAME_BYTES_MAX, 255);
+        cr_expect_eq(LIMIT_CLOUDWATCH_VALUE_BYTES_MAX, 1024);
+        cr_expect_eq(LIMIT_CLOUDWATCH_DEFAULT_BYTES_MAX, 255);
+        cr_expect_eq(LIMIT_CLOUDWATCH_SERIES_MAX, 10000);
+        cr_expect_eq(LIMIT_DIMENSIONS_MAX, 10);
+        cr_expect_eq(LIMIT_ROLL_UPS_MAX, 16);
+        cr_expect_eq(CODEC_EXTRA_MEMBERS_MAX, 64);
+        cr_expect_eq(CODEC_EXTRA_TOTAL_MAX, 1024);
+        cr_expect_eq(CODEC_FIELD_LOOKS_MAX, 65536);
+}
+
 /* ---------------------------------------------------------------------------------------------- events */
+
+/* An event with unknown members at its end: `count` names of two letters, each with `value` behind it. */
+static size_t add_members(size_t bytes, unsigned count, const char *value, size_t value_bytes)
+{
+        static uint8_t before[2 * LIMIT_EVENT_BYTES_MAX];
+        unsigned known = wire[0] & 0x0fu;
+        memcpy(before, wire, bytes);
+        wire[0] = 0xde;
+        wire[1] = (uint8_t)((known + count) >> 8);
+        wire[2] = (uint8_t)(known + count);
+        memcpy(wire + 3, before + 1, bytes - 1);
+        bytes += 2;
+        for (unsigned i = 0; i < count; i++) {
+                const uint8_t name[3] = {0xa2, (uint8_t)('a' + i / 26), (uint8_t)('a' + i % 26)};
+                memcpy(wire + bytes, name, sizeof(name));
+                memcpy(wire + bytes + 3, value, value_bytes);
+                bytes += 3 + value_bytes;
+        }
+        return bytes;
+}
+
+static enum err_code decode_members(unsigned count, unsigned inner, struct err *err)
+{
+        static char value[1024];
+        struct sendring_event event;
+        struct codec_view view;
+        size_t bytes = 0, value_bytes = 1;
+        value[0] = (char)0xc0;
+        if (inner > 0) { /* a map of `inner` members, each nil */
+                value[0] = (char)0xde;
+                value[1] = 0;
+                value[2] = (char)inner;
+                value_bytes = 3;
+                for (unsigned i = 0; i < inner; i++) {
+                        const char member[4] = {(char)0xa2, (char)('a' + i / 26), (char)('a' + i % 26), (char)0xc0};
+                        memcpy(value + value_bytes, member, sizeof(member));
+                        value_bytes += sizeof(member);
+                }
+        }
+        codec_events_fill(&event, SENDRING_SEND);
+        cr_assert_eq(encode(&event, sizeof(wire), &bytes, err), ERR_OK, "%s", err->text);
+        bytes = add_members(bytes, count, value, value_bytes);
+        return codec_view_decode(slice_of(wire, bytes), &view, err);
+}
+
+Test(limits, unknown_members_of_an_event)
+{
+        struct err err = {.text = ""};
+        cr_expect_eq(decode_members(64, 0, &err), ERR_OK, "%s", err.text);
+        cr_expect_eq(decode_members(65, 0, &err), ERR_RANGE);
+        cr_expect_not_null(strstr(err.text, "too many unknown members"), "%s", err.text);
+        cr_expect_eq(decode_members(1, 64, &err), ERR_OK, "%s", err.text);
+        cr_expect_eq(decode_members(1, 65, &err), ERR_RANGE);
+        cr_expect_not_null(strstr(err.text, "an unknown map has too many members"), "%s", err.text);
+        /* All levels together: 16 maps of 63 with their own names are 1,024; 25 of 40 are 1,025. */
+        cr_expect_eq(decode_members(16, 63, &err), ERR_OK, "%s", err.text);
+        cr_expect_eq(decode_members(25, 40, &err), ERR_RANGE);
+}
+
+struct looked {
+        uint32_t values;
+};
+
+static bool looked_visit(void *context, const struct codec_value *value)
+{
+        (void)value;
+        ((struct looked *)context)->values++;
+        return false;
+}
+
+/* Each element of a list is a look; what lies behind the budget is not seen, and said. */
+Test(limits, looks_at_an_event)
+{
+        for (uint32_t excess = 0; excess < 2; excess++) {
+                struct sendring_event event;
+                struct codec_view view;
+                struct codec_field field;
+                struct codec_field_reader reader;
+                struct looked looked = {0};
+                struct err err;
+                size_t bytes = 0;
+                uint32_t elements = 65536 + excess;
+                codec_events_fill(&event, SENDRING_SEND);
+                cr_assert_eq(encode(&event, sizeof(wire), &bytes, &err), ERR_OK);
+                char *list = calloc(1, 5 + elements); /* integers of one byte each: 0 */
+                list[0] = (char)0xdd;
+                list[2] = (char)(elements >> 16);
+                list[3] = (char)(elements >> 8);
+                list[4] = (char)elements;
+                bytes = add_members(bytes, 1, list, 5 + elements);
+                free(list);
+                cr_assert_eq(codec_view_decode(slice_of(wire, bytes), &view, &err), ERR_OK, "%s", err.text);
+                (void)codec_field_find(SLICE("aa"), &field, NULL);
+                codec_field_reader_init(&reader, &view, NULL);
+                (void)codec_field_each(&reader, &field, looked_visit, &looked);
+                cr_expect_eq(reader.exhausted, excess == 1, "%u elements, %u seen, %u left", elements, looked.values,
+                             reader.looks_left);
+                cr_expect_eq(looked.values, elements - excess, "%u of %u", looked.values, elements);
+        }
+}
 
 Test(limits, names_and_ids_of_an_event)
 {
@@ -217,6 +344,43 @@ Test(limits, sets_destinations_and_their_names)
                         "}}]}]\n",
                         64 + excess, fill(100).ptr);
                 expect_sets(&yaml, out, excess, "cannot exceed 64 characters");
+        }
+}
+
+#define CLOUDWATCH                                                                                    \
+        "ConfigurationSets: [{ConfigurationSetName: s, EventDestinations: [{Name: d, Enabled: true, " \
+        "MatchingEventTypes: [SEND], CloudWatchDestination: {DimensionConfigurations: "
+
+Test(limits, overflow_values)
+{
+        for (int excess = 0; excess < 2; excess++) {
+                struct text yaml;
+                FILE *out = text_open(&yaml);
+                (void)fprintf(out,
+                              CLOUDWATCH
+                              "[{DimensionName: n, DimensionValueSource: MESSAGE_TAG, DefaultDimensionValue: x}]}, "
+                              "Sendring: {Namespace: N, OverflowValue: %.*s}}]}]\n",
+                              255 + excess, fill(300).ptr);
+                expect_sets(&yaml, out, excess, "Sendring.OverflowValue must have 1 to 255 characters, not 256");
+        }
+}
+
+/* SES's list; the same names as tags are fine, and so are headers beside them. */
+Test(limits, headers_that_are_no_dimension)
+{
+        static const char *const names[] = {"Received",   "To",          "From",        "DKIM-Signature", "CC",
+                                            "message-id", "Return-Path", "RETURN-PATH", "mEsSaGe-Id"};
+        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+                for (int refused = 0; refused < 3; refused++) {
+                        struct text yaml;
+                        FILE *out = text_open(&yaml);
+                        (void)fprintf(out,
+                                      CLOUDWATCH "[{DimensionName: %s%s, DimensionValueSource: %s, "
+                                                 "DefaultDimensionValue: x}]}, Sendring: {Namespace: N}}]}]\n",
+                                      refused == 2 ? "X-" : "", names[i],
+                                      refused == 0 ? "MESSAGE_TAG" : "EMAIL_HEADER");
+                        expect_sets(&yaml, out, refused == 1, "SES does not allow the header");
+                }
         }
 }
 

@@ -221,9 +221,30 @@ Test(pattern, each_limit_holds_and_one_more_is_refused, .timeout = 20)
                 free(open);
                 free(close);
         }
-        char *long_text = repeated("n: [", "a", LIMIT_FILTER_BYTES_MAX, "]");
-        cr_expect_not_null(strstr(finding(long_text, RULES_ERROR), "have more than 65536 bytes"));
-        free(long_text);
+        /* A value and its path, "n": 65,536 bytes, and one more. */
+        limit_check("n: [", "a", LIMIT_FILTER_BYTES_MAX - 1, "]", "have more than 65536 bytes");
+        /* "aa.b", a path of as many bytes as there is room for; the dot of the first name is counted, too. */
+        limit_check("aa: {", "b", 1024 - 3, ": [x]}", "a path of more than 1024 bytes");
+}
+
+/* Combinations add up over the maps of one $or: 64 and 64, and one beside them. */
+Test(pattern, combinations_are_counted_to_the_last_one, .timeout = 20)
+{
+        char text[4096];
+        for (int more = 0; more < 2; more++) {
+                size_t used = (size_t)snprintf(text, sizeof(text), "$or:\n");
+                for (int half = 0; half < 2; half++)
+                        for (int i = 0; i < 6; i++)
+                                used += (size_t)snprintf(text + used, sizeof(text) - used,
+                                                         "%s h%dk%d: {$or: [{a: [x]}, {b: [y]}]}\n",
+                                                         i == 0 ? " - " : "   ", half, i);
+                if (more)
+                        (void)snprintf(text + used, sizeof(text) - used, " -  one: [x]\n");
+                if (!more)
+                        cr_expect_str_eq(finding(text, RULES_WARNING), "");
+                else
+                        cr_expect_not_null(strstr(finding(text, RULES_ERROR), "more than 128 combinations"));
+        }
 }
 
 /* ---------------------------------------------------------------------------------------------- the manual */
