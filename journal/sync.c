@@ -63,8 +63,9 @@ enum err_code journal_sync_begin(struct journal *journal, int ret_fds[JOURNAL_SY
                 struct journal_segment *segment = journal_segment_at(journal, index);
                 if (segment->base_position >= position)
                         break; /* the writer came to it after we had looked */
-                /* Relaxed, here and below: this thread stores it. */
-                if (atomic_load_explicit(&journal->sync_failed, memory_order_relaxed)) {
+                /* One that could only be read at open is mapped here. Relaxed, here and below: this thread stores it.
+                 */
+                if (segment->map == NULL || atomic_load_explicit(&journal->sync_failed, memory_order_relaxed)) {
                         enum err_code code = journal_sync_write_anew(journal, segment, durable, position, reterr);
                         if (code != ERR_OK) {
                                 *ret_count = 0;
