@@ -237,6 +237,8 @@ const char *counters_target_status_name(uint32_t status)
                 return "parked";
         case COUNTERS_TARGET_REMOVED:
                 return "removed";
+        case COUNTERS_TARGET_HELD:
+                return "held";
         }
         return "unknown";
 }

@@ -58,6 +58,7 @@ enum counters_target_status {
         COUNTERS_TARGET_RETRYING = 2, /* the last request failed; waiting or probing */
         COUNTERS_TARGET_PARKED = 3,   /* refused for good: somebody must act; probed now and then */
         COUNTERS_TARGET_REMOVED = 4,  /* in no plan any more, delivering what waits */
+        COUNTERS_TARGET_HELD = 5,     /* one of its dead letters cannot be written: nothing is taken */
 };
 
 #define COUNTERS_EVENT_TYPES_END 11u /* as enum sendring_event_type */

@@ -24,6 +24,7 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "base/slice.h"
+#include "io/io.h"
 #include "sendring/sendring.h"
 
 #include <stdbool.h>
@@ -68,20 +69,31 @@ struct dead_letter {
 struct dead_letters;
 
 struct dead_letters_options {
-        const char *directory; /* copied; made when the first letter comes */
+        struct io_loop *loop;  /* of the worker's thread, which makes all calls but create and free */
+        const char *directory; /* copied; made when the first letter comes, the folder above must be there */
         uint32_t worker;
         uint64_t bytes_max; /* of this worker's files together; 0: no bound */
 };
 /* Allocates all that it will ever need. ERR_MEMORY. */
 enum err_code dead_letters_create(const struct dead_letters_options *options, struct dead_letters **ret_letters,
                                   struct err *reterr);
-void dead_letters_free(struct dead_letters *letters); /* NULL is allowed */
+void dead_letters_free(struct dead_letters *letters); /* NULL is allowed; not while busy (asserted) */
 uint64_t dead_letters_budget_bytes(void);
 /* The folder. */
 const char *dead_letters_directory(const struct dead_letters *letters);
-/* Appends one letter, whole or not at all, and syncs it. `id`, `time_ms` and `crc` are set here. ERR_LIMIT: bytes_max
- * is reached; ERR_DISK_FULL, ERR_PERMISSION, ERR_SYSTEM: try again later. */
-enum err_code dead_letters_append(struct dead_letters *letters, const struct dead_letter *letter, struct err *reterr);
+/* Appends one letter, whole or not at all: copied, written and synced through the loop, one at a time. `id`, `time_ms`
+ * and `crc` are set here. What it returns:
+ *
+ * ERR_OK     it is on its way: `done` comes exactly once, from io_loop_turn(). Its ERR_OK says that the letter is on
+ *            the disk, and in the folder; else it is not, with the reason and a sentence, and can be tried again later;
+ * ERR_BUSY   another one is on its way;
+ * ERR_LIMIT  bytes_max is reached; ERR_DISK_FULL, ERR_PERMISSION, ERR_SYSTEM: try again later.
+ *
+ * Names are looked up, made and listed by blocking calls; nothing that waits for a disk to have written is. */
+enum err_code dead_letters_write(struct dead_letters *letters, const struct dead_letter *letter,
+                                 void (*done)(void *context, enum err_code code, const struct err *why), void *context,
+                                 struct err *reterr);
+bool dead_letters_is_busy(const struct dead_letters *letters);
 
 /* ---------------------------------------------------------------------------------------------- reading: tools */
 

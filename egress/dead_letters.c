@@ -1,4 +1,10 @@
-/* A worker's side of the dead letters: appending. What the folder looks like is in egress/dead_letter.h. */
+/* A worker's side of the dead letters: appending. What the folder looks like is in egress/dead_letter.h.
+ *
+ * Files are looked at, made and opened at once; what may take a disk's time goes through the worker's loop:
+ *
+ *     [the folder's own name is synced] [the names in it are] the line is written, then synced
+ *
+ * the first two where a file was opened or made since they were done last. */
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -17,19 +23,42 @@
 #define LETTERS_BASE64_SLACK_BYTES 64u
 /* How far the end of a file is searched for a whole line's end: no line is longer. */
 #define LETTERS_LOOK_BYTES 4096u
+/* More than the names of the last two members and the checksum. */
+#define LETTERS_TAIL_BYTES 64u
+
+enum letters_state {
+        LETTERS_IDLE,
+        LETTERS_SYNCING_FOLDER, /* its name in the one above, or the names in it */
+        LETTERS_WRITING,
+        LETTERS_SYNCING,
+        LETTERS_FAILED, /* before anything was written: `done` is posted */
+};
 
 struct dead_letters {
+        struct io_op op; /* first: done callbacks get the letters from it */
+        struct io_loop *loop;
+        enum letters_state state;
+        void (*done)(void *context, enum err_code code, const struct err *why);
+        void *context;
+        struct err why;
         char *directory;
         uint32_t worker;
         uint64_t bytes_max, file_bytes_max;
-        int fd; /* of the newest file; -1: not open */
+        int fd;                        /* of the newest file; -1: not open */
+        int folder_fd;                 /* while it is synced, else -1 */
+        dev_t device;                  /* of fd */
+        ino_t inode;                   /* of fd */
+        bool folder_named, file_named; /* their names are on the disk */
         uint64_t number;
         uint64_t size_bytes;  /* of it: everything before is whole lines */
         uint64_t older_bytes; /* of the others, as they were when they were counted last */
-        uint8_t *base64;
-        char head[DEAD_LETTER_HEAD_BYTES_MAX];
-        char path[4096 + 64];
+        uint8_t *line;        /* in flight */
+        size_t line_bytes, line_written;
+        char path[4096 + 64]; /* of fd */
+        char other_path[4096 + 64];
 };
+
+_Static_assert(offsetof(struct dead_letters, op) == 0, "the op's address is the letters'");
 
 enum err_code dead_letters_create(const struct dead_letters_options *options, struct dead_letters **ret_letters,
                                   struct err *reterr)
@@ -37,15 +66,16 @@ enum err_code dead_letters_create(const struct dead_letters_options *options, st
         struct dead_letters *letters = calloc(1, sizeof(*letters));
         if (letters == NULL)
                 return err_set(reterr, ERR_MEMORY, "out of memory for dead letters");
-        letters->fd = -1;
+        letters->fd = letters->folder_fd = -1;
+        letters->loop = options->loop;
         letters->worker = options->worker;
         letters->bytes_max = options->bytes_max;
         letters->file_bytes_max = DEAD_LETTER_FILE_BYTES_MAX;
         if (letters->bytes_max > 0 && letters->bytes_max / 4 < letters->file_bytes_max)
                 letters->file_bytes_max = letters->bytes_max / 4;
         letters->directory = strdup(options->directory);
-        letters->base64 = malloc(CODEC_BASE64_SIZE(LIMIT_EVENT_BYTES_MAX) + LETTERS_BASE64_SLACK_BYTES);
-        if (letters->directory == NULL || letters->base64 == NULL) {
+        letters->line = malloc(DEAD_LETTER_LINE_BYTES_MAX + LETTERS_BASE64_SLACK_BYTES);
+        if (letters->directory == NULL || letters->line == NULL) {
                 dead_letters_free(letters);
                 return err_set(reterr, ERR_MEMORY, "out of memory for dead letters");
         }
@@ -57,16 +87,17 @@ void dead_letters_free(struct dead_letters *letters)
 {
         if (letters == NULL)
                 return;
+        ASSERT(letters->state == LETTERS_IDLE);
         if (letters->fd >= 0)
                 (void)disk_close(letters->fd); /* each letter was written and synced */
         free(letters->directory);
-        free(letters->base64);
+        free(letters->line);
         free(letters);
 }
 
 uint64_t dead_letters_budget_bytes(void)
 {
-        return sizeof(struct dead_letters) + CODEC_BASE64_SIZE(LIMIT_EVENT_BYTES_MAX) + LETTERS_BASE64_SLACK_BYTES;
+        return sizeof(struct dead_letters) + DEAD_LETTER_LINE_BYTES_MAX + LETTERS_BASE64_SLACK_BYTES;
 }
 
 const char *dead_letters_directory(const struct dead_letters *letters)
@@ -76,9 +107,10 @@ const char *dead_letters_directory(const struct dead_letters *letters)
 
 /* ---------------------------------------------------------------------------------------------- files */
 
-static enum err_code letters_path(struct dead_letters *letters, const char *name, struct err *reterr)
+static enum err_code letters_path(const struct dead_letters *letters, const char *name, char out[sizeof(letters->path)],
+                                  struct err *reterr)
 {
-        int used = snprintf(letters->path, sizeof(letters->path), "%s/%s", letters->directory, name);
+        int used = snprintf(out, sizeof(letters->path), "%s/%s", letters->directory, name);
         if (used < 0 || (size_t)used >= sizeof(letters->path))
                 return err_set(reterr, ERR_CONFIG, "the path %s is too long", letters->directory);
         return ERR_OK;
@@ -100,9 +132,9 @@ static enum err_code letters_count(struct dead_letters *letters, uint64_t *ret_n
                                                          &worker, &number);
                 if (!is_letters || worker != letters->worker)
                         continue;
-                code = letters_path(letters, name, reterr);
+                code = letters_path(letters, name, letters->other_path, reterr);
                 /* Gone meanwhile: a tool has removed it. */
-                if (code != ERR_OK || disk_stat_path(letters->path, &status) < 0)
+                if (code != ERR_OK || disk_stat_path(letters->other_path, &status) < 0)
                         continue;
                 bytes += (uint64_t)status.st_size;
                 if (number > newest) {
@@ -147,16 +179,17 @@ static void letters_close(struct dead_letters *letters)
         letters->fd = -1;
 }
 
-/* Opens file `number`, which must be new when `fresh`. */
+/* Opens file `number`, which must be new when `fresh`. Its name must be on the disk before a letter in it counts, also
+ * where whoever made it could not see to that. */
 static enum err_code letters_open_file(struct dead_letters *letters, uint64_t number, bool fresh, struct err *reterr)
 {
         char name[64];
         struct stat status;
         dead_letter_file_write(letters->worker, number, DEAD_LETTER_LETTERS_SUFFIX, name);
-        enum err_code code = letters_path(letters, name, reterr);
+        enum err_code code = letters_path(letters, name, letters->path, reterr);
         if (code != ERR_OK)
                 return code;
-        int flags = O_RDWR | O_APPEND | O_NOFOLLOW | (fresh ? O_CREAT | O_EXCL : 0);
+        int flags = O_RDWR | O_NOFOLLOW | (fresh ? O_CREAT | O_EXCL : 0);
         letters->fd = disk_open(AT_FDCWD, letters->path, flags, 0600);
         if (letters->fd < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open %s", letters->path);
@@ -164,29 +197,35 @@ static enum err_code letters_open_file(struct dead_letters *letters, uint64_t nu
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot look at %s", letters->path);
         if (code == ERR_OK)
                 code = letters_cut(letters, (uint64_t)status.st_size, reterr);
-        /* Its name must be on the disk before a letter in it counts, also where whoever made it could not see to that.
-         */
-        int directory_fd = code == ERR_OK ? disk_open(AT_FDCWD, letters->directory, O_RDONLY | O_DIRECTORY, 0) : -1;
-        if (code == ERR_OK && (directory_fd < 0 || disk_sync_directory(directory_fd) < 0))
-                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync %s", letters->directory);
-        if (directory_fd >= 0)
-                (void)disk_close(directory_fd); /* a directory */
         if (code != ERR_OK) {
                 letters_close(letters);
                 return code;
         }
+        letters->device = status.st_dev;
+        letters->inode = status.st_ino;
+        letters->file_named = false;
         letters->number = number;
         return ERR_OK;
+}
+
+/* Somebody may have removed it, or the folder: what is written into it then, no tool will ever see. */
+static bool letters_is_there(const struct dead_letters *letters)
+{
+        struct stat now;
+        return disk_stat_path(letters->path, &now) == 0 && now.st_dev == letters->device &&
+               now.st_ino == letters->inode;
 }
 
 static enum err_code letters_open(struct dead_letters *letters, struct err *reterr)
 {
         uint64_t newest;
-        if (letters->fd >= 0)
+        if (letters->fd >= 0 && letters_is_there(letters))
                 return ERR_OK;
-        enum err_code code = file_make_directory(letters->directory, reterr);
-        if (code == ERR_OK)
-                code = letters_count(letters, &newest, reterr);
+        letters_close(letters);
+        letters->folder_named = false;
+        if (disk_make_directory(AT_FDCWD, letters->directory) < 0 && errno != EEXIST)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot create directory %s", letters->directory);
+        enum err_code code = letters_count(letters, &newest, reterr);
         if (code != ERR_OK)
                 return code;
         return letters_open_file(letters, newest == 0 ? 1 : newest, newest == 0, reterr);
@@ -235,16 +274,16 @@ static void letters_put(struct letters_text *text, const char *name, struct slic
 
 /* What stands before the event; never more than DEAD_LETTER_HEAD_BYTES_MAX: key 511, destination and set 64 each, cause
  * 256 bytes, any of which may grow to six; the rest is short. */
-static size_t letters_head(struct dead_letters *letters, const struct dead_letter *letter)
+static size_t letters_head(const struct dead_letters *letters, const struct dead_letter *letter, char *head)
 {
-        struct letters_text text = {.at = letters->head, .end = letters->head + sizeof(letters->head)};
+        struct letters_text text = {.at = head, .end = head + DEAD_LETTER_HEAD_BYTES_MAX};
         struct dead_letter_id id = {
                 .worker = letters->worker, .number = letters->number, .offset = letters->size_bytes};
         char id_text[DEAD_LETTER_ID_BYTES_MAX];
         uint8_t time[32];
         size_t time_bytes = codec_time_write(clock_realtime_ms(), time);
         dead_letter_id_write(&id, id_text);
-        text.at += snprintf(text.at, sizeof(letters->head), "{\"id\":\"%s\",\"time\":\"%.*s\"", id_text,
+        text.at += snprintf(text.at, DEAD_LETTER_HEAD_BYTES_MAX, "{\"id\":\"%s\",\"time\":\"%.*s\"", id_text,
                             (int)time_bytes, (const char *)time);
         letters_put(&text, "cause", slice_head(letter->cause, 256), false);
         letters_put(&text, "destination", slice_head(letter->destination, LIMIT_NAME_BYTES_MAX), true);
@@ -255,52 +294,182 @@ static size_t letters_head(struct dead_letters *letters, const struct dead_lette
                             ",\"event_id\":\"%016" PRIx64 "-%016" PRIx64 "\",\"accepted_ms\":%" PRId64 ",\"event\":",
                             letter->lane_id, letter->lane_position, letter->accepted_ms);
         ASSERT(text.at < text.end);
-        return (size_t)(text.at - letters->head);
+        return (size_t)(text.at - head);
 }
-_Static_assert(6 * (511 + 2 * LIMIT_NAME_BYTES_MAX + 256) + 512 < DEAD_LETTER_HEAD_BYTES_MAX, "the head has room");
+_Static_assert(6 * (511 + 2 * LIMIT_NAME_BYTES_MAX + 256) + 512 + LETTERS_TAIL_BYTES < DEAD_LETTER_HEAD_BYTES_MAX,
+               "the head has room, and so has what stands behind the event");
 
-enum err_code dead_letters_append(struct dead_letters *letters, const struct dead_letter *letter, struct err *reterr)
+/* The whole line. */
+static void letters_compose(struct dead_letters *letters, const struct dead_letter *letter)
 {
         static const char between[] = ",\"msgpack\":\"";
+        struct slice json = letter->json.len > 0 ? letter->json : SLICE("null");
+        struct codec_base64 state = {.waiting_count = 0};
+        uint8_t *at = letters->line;
+        at += letters_head(letters, letter, (char *)at);
+        memcpy(at, json.ptr, json.len);
+        at += json.len;
+        memcpy(at, between, sizeof(between) - 1);
+        at += sizeof(between) - 1;
+        at += codec_base64_append(&state, letter->msgpack, at);
+        at += codec_base64_finish(&state, at);
+        *at++ = '"';
+        uint32_t crc = crc32_iscsi(letters->line, (int)(at - letters->line), 0); /* far below 2 GiB */
+        at += snprintf((char *)at, LETTERS_TAIL_BYTES, ",\"crc32c\":\"%08" PRIx32 "\"}\n", crc);
+        letters->line_bytes = (size_t)(at - letters->line);
+        letters->line_written = 0;
+        ASSERT(letters->line_bytes <= DEAD_LETTER_LINE_BYTES_MAX);
+}
+
+/* ---------------------------------------------------------------------------------------------- on its way */
+
+static void letters_finish(struct dead_letters *letters, enum err_code code)
+{
+        letters->state = LETTERS_IDLE;
+        letters->done(letters->context, code, &letters->why); /* the last access: it may write another */
+}
+
+/* A torn line must not stay; after a failed sync neither must one that is perhaps not on the disk. Opened again, the
+ * file is cut behind its last whole line where this does not work. */
+static void letters_fail(struct dead_letters *letters, enum err_code code)
+{
+        (void)disk_truncate(letters->fd, letters->size_bytes);
+        letters_close(letters);
+        letters_finish(letters, code);
+}
+
+static void letters_fail_errno(struct dead_letters *letters, const char *what, const char *path, int error)
+{
+        letters_fail(letters, err_set_errno(&letters->why, ERR_SYSTEM, error, "cannot %s %s", what, path));
+}
+
+static void letters_next(struct dead_letters *letters);
+
+static void letters_folder_done(struct io_op *op, int32_t result, bool more)
+{
+        struct dead_letters *letters = (struct dead_letters *)op;
+        ASSERT(letters->state == LETTERS_SYNCING_FOLDER);
+        ASSERT(!more);
+        (void)disk_close(letters->folder_fd); /* a directory: nothing is buffered */
+        letters->folder_fd = -1;
+        if (io_sync_directory_failed(result) && result != -EINTR) {
+                letters_fail_errno(letters, "sync", letters->folder_named ? letters->directory : letters->other_path,
+                                   -result);
+                return;
+        }
+        if (result != -EINTR) {
+                letters->file_named = letters->folder_named;
+                letters->folder_named = true;
+        }
+        letters_next(letters);
+}
+
+static void letters_posted(struct io_op *op, int32_t result, bool more)
+{
+        struct dead_letters *letters = (struct dead_letters *)op;
+        ASSERT(letters->state == LETTERS_FAILED);
+        (void)result;
+        (void)more;
+        letters_fail(letters, letters->why.code);
+}
+
+/* Syncs the folder that has the name in question. */
+static void letters_sync_folder(struct dead_letters *letters)
+{
+        const char *path = letters->directory;
+        if (!letters->folder_named) {
+                const char *slash = strrchr(path, '/');
+                int bytes = slash == NULL ? 1 : slash == path ? 1 : (int)(slash - path);
+                (void)snprintf(letters->other_path, sizeof(letters->other_path), "%.*s", bytes,
+                               slash == NULL ? "." : path); /* shorter than that of a file in it */
+                path = letters->other_path;
+        }
+        letters->folder_fd = disk_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
+        if (letters->folder_fd < 0) {
+                (void)err_set_errno(&letters->why, ERR_SYSTEM, errno, "cannot open directory %s", path);
+                letters->state = LETTERS_FAILED;
+                letters->op.done = letters_posted;
+                io_post(letters->loop, &letters->op);
+                return;
+        }
+        letters->state = LETTERS_SYNCING_FOLDER;
+        letters->op.done = letters_folder_done;
+        io_sync_directory(letters->loop, &letters->op, letters->folder_fd);
+}
+
+static void letters_synced(struct io_op *op, int32_t result, bool more)
+{
+        struct dead_letters *letters = (struct dead_letters *)op;
+        ASSERT(letters->state == LETTERS_SYNCING);
+        ASSERT(!more);
+        if (result == -EINTR) {
+                io_fdatasync(letters->loop, &letters->op, letters->fd);
+        } else if (result < 0) {
+                letters_fail_errno(letters, "sync", letters->path, -result);
+        } else if (!letters_is_there(letters)) {
+                letters_fail(letters,
+                             err_set(&letters->why, ERR_SYSTEM, "%s was removed while it was written", letters->path));
+        } else {
+                letters->size_bytes += letters->line_bytes;
+                letters_finish(letters, ERR_OK);
+        }
+}
+
+static void letters_wrote(struct io_op *op, int32_t result, bool more)
+{
+        struct dead_letters *letters = (struct dead_letters *)op;
+        ASSERT(letters->state == LETTERS_WRITING);
+        ASSERT(!more);
+        if (result <= 0 && result != -EINTR) {
+                letters_fail_errno(letters, "write", letters->path, result == 0 ? EIO : -result);
+                return;
+        }
+        letters->line_written += result > 0 ? (size_t)result : 0;
+        ASSERT(letters->line_written <= letters->line_bytes);
+        letters_next(letters);
+}
+
+/* The next step of the line in flight. */
+static void letters_next(struct dead_letters *letters)
+{
+        if (!letters->folder_named || !letters->file_named) {
+                letters_sync_folder(letters);
+        } else if (letters->line_written < letters->line_bytes) {
+                letters->state = LETTERS_WRITING;
+                letters->op.done = letters_wrote;
+                io_write(letters->loop, &letters->op, letters->fd, letters->line + letters->line_written,
+                         letters->line_bytes - letters->line_written, letters->size_bytes + letters->line_written);
+        } else {
+                letters->state = LETTERS_SYNCING;
+                letters->op.done = letters_synced;
+                io_fdatasync(letters->loop, &letters->op, letters->fd);
+        }
+}
+
+enum err_code dead_letters_write(struct dead_letters *letters, const struct dead_letter *letter,
+                                 void (*done)(void *context, enum err_code code, const struct err *why), void *context,
+                                 struct err *reterr)
+{
         ASSERT(letter->msgpack.len <= LIMIT_EVENT_BYTES_MAX);
+        ASSERT(letter->json.len <= LIMIT_EVENT_JSON_BYTES_MAX);
+        if (letters->state != LETTERS_IDLE)
+                return err_set(reterr, ERR_BUSY, "another dead letter is being written");
         enum err_code code = letters_open(letters, reterr);
         if (code != ERR_OK)
                 return code;
-        struct codec_base64 state = {.waiting_count = 0};
-        size_t base64_bytes = codec_base64_append(&state, letter->msgpack, letters->base64);
-        base64_bytes += codec_base64_finish(&state, letters->base64 + base64_bytes);
-        struct slice json = letter->json.len > 0 ? letter->json : SLICE("null");
-        code = letters_make_room(letters, DEAD_LETTER_HEAD_BYTES_MAX + json.len + base64_bytes, reterr);
+        const uint64_t base64_bytes = (letter->msgpack.len + 2) / 3 * 4;
+        code = letters_make_room(letters, DEAD_LETTER_HEAD_BYTES_MAX + letter->json.len + base64_bytes, reterr);
         if (code != ERR_OK)
                 return code;
-        char tail[40];
-        struct iovec parts[] = {
-                {letters->head, letters_head(letters, letter)},
-                {(void *)(uintptr_t)json.ptr, json.len},
-                {(void *)(uintptr_t)between, sizeof(between) - 1},
-                {letters->base64, base64_bytes},
-                {(void *)(uintptr_t) "\"", 1},
-                {tail, 0},
-        };
-        const size_t count = sizeof(parts) / sizeof(parts[0]);
-        uint32_t crc = 0;
-        size_t bytes = 0;
-        for (size_t i = 0; i < count - 1; i++) {
-                crc = crc32_iscsi(parts[i].iov_base, (int)parts[i].iov_len, crc); /* far below 2 GiB */
-                bytes += parts[i].iov_len;
-        }
-        parts[count - 1].iov_len = (size_t)snprintf(tail, sizeof(tail), ",\"crc32c\":\"%08" PRIx32 "\"}\n", crc);
-        bytes += parts[count - 1].iov_len;
-        ssize_t wrote = disk_append(letters->fd, parts, (int)count);
-        if (wrote == (ssize_t)bytes && disk_sync(letters->fd) == 0) {
-                letters->size_bytes += bytes;
-                return ERR_OK;
-        }
-        int failed = wrote >= 0 && (size_t)wrote < bytes ? ENOSPC : errno;
-        code = err_set_errno(reterr, ERR_SYSTEM, failed, "cannot write %s", letters->path);
-        /* A torn line must not stay; after a failed sync neither must one that is perhaps not on the disk. Opened
-         * again, the file is cut behind its last whole line where this does not work. */
-        (void)disk_truncate(letters->fd, letters->size_bytes);
-        letters_close(letters);
-        return code;
+        letters_compose(letters, letter);
+        letters->why = (struct err){0};
+        letters->done = done;
+        letters->context = context;
+        letters_next(letters);
+        return ERR_OK;
+}
+
+bool dead_letters_is_busy(const struct dead_letters *letters)
+{
+        return letters->state != LETTERS_IDLE;
 }

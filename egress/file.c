@@ -22,6 +22,9 @@
 
 enum file_sink_state {
         FILE_SINK_IDLE,
+        FILE_SINK_NAMING,    /* the directory is synced */
+        FILE_SINK_REWRITING, /* what an earlier process left in the air is written again */
+        FILE_SINK_SETTLING,  /* the file is synced, as it was when it was opened */
         FILE_SINK_WRITING,
         FILE_SINK_SYNCING,
         FILE_SINK_FAILED, /* before anything was written: `done` is posted */
@@ -32,11 +35,15 @@ struct file_sink {
         struct io_loop *loop;
         struct file_sink_options options;
         enum file_sink_state state;
-        int fd;             /* -1: to be opened by the next write */
-        dev_t device;       /* of fd */
-        ino_t inode;        /* of fd */
-        uint64_t end;       /* all before it are acknowledged whole lines */
-        bool cut_back;      /* a failed write left bytes behind `end` that could not be cut off yet */
+        int fd;        /* -1: to be opened by the next write */
+        dev_t device;  /* of fd */
+        ino_t inode;   /* of fd */
+        uint64_t end;  /* all before it are acknowledged whole lines */
+        bool cut_back; /* a failed write left bytes behind `end` that could not be cut off yet */
+        /* What must be done before anything more is acknowledged; see file_sink_next(). */
+        bool name_owed, rewrite_owed, sync_owed;
+        uint64_t rewritten; /* up to here */
+        int directory_fd;   /* while it is synced, else -1 */
         int64_t created_ms; /* of the file */
         struct slice lines; /* in flight */
         size_t lines_written;
@@ -46,13 +53,14 @@ struct file_sink {
         struct file_sink_stats stats;
         char path[PATH_MAX];
         char rotated_path[PATH_MAX];
+        uint8_t piece[FILE_SINK_SCAN_BYTES]; /* of the file, being written again */
 };
 
 _Static_assert(offsetof(struct file_sink, op) == 0, "the op's address is the sink's");
 
 /* ---------------------------------------------------------------------------------------------- opening */
 
-static enum err_code file_sink_sync_directory(struct file_sink *sink, struct err *reterr)
+static enum err_code file_sink_open_directory(const struct file_sink *sink, int *ret_fd, struct err *reterr)
 {
         char directory[PATH_MAX];
         const char *slash = strrchr(sink->path, '/');
@@ -64,11 +72,8 @@ static enum err_code file_sink_sync_directory(struct file_sink *sink, struct err
         int fd = disk_open(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY, 0);
         if (fd < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open directory %s", directory);
-        enum err_code code = ERR_OK;
-        if (disk_sync_directory(fd) < 0)
-                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync directory %s", directory);
-        (void)disk_close(fd); /* a directory: nothing is buffered */
-        return code;
+        *ret_fd = fd;
+        return ERR_OK;
 }
 
 static enum err_code file_sink_read(const struct file_sink *sink, int fd, uint8_t *to, size_t bytes, uint64_t offset,
@@ -156,28 +161,6 @@ static enum err_code file_sink_repair(struct file_sink *sink, int fd, uint64_t s
         return ERR_OK;
 }
 
-/* Whole lines that an earlier process wrote and did not sync must not be torn under what follows. A sync of its may
- * have failed, and the kernel has then forgotten that they are not on the disk: what was in the air is written again.
- */
-static enum err_code file_sink_make_durable(const struct file_sink *sink, int fd, uint64_t end, struct err *reterr)
-{
-        uint8_t bytes[FILE_SINK_SCAN_BYTES];
-        enum err_code code = ERR_OK;
-        for (uint64_t at = end < FILE_SINK_CHECK_BYTES ? 0 : end - FILE_SINK_CHECK_BYTES; at < end;) {
-                size_t piece = end - at < sizeof(bytes) ? (size_t)(end - at) : sizeof(bytes);
-                code = file_sink_read(sink, fd, bytes, piece, at, reterr);
-                if (code != ERR_OK)
-                        return code;
-                ssize_t wrote = disk_write(fd, bytes, piece, at);
-                if (wrote < 0 && errno != EINTR)
-                        return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot write the end of %s again", sink->path);
-                at += wrote < 0 ? 0 : (uint64_t)wrote;
-        }
-        if (disk_sync(fd) < 0)
-                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync %s", sink->path);
-        return ERR_OK;
-}
-
 /* When the file came into being; now, where the file system does not know. */
 static int64_t file_sink_birth_ms(int fd)
 {
@@ -193,8 +176,8 @@ static enum err_code file_sink_open_error(struct file_sink *sink, int error, str
         return err_set_errno(reterr, configured_wrongly ? ERR_CONFIG : ERR_SYSTEM, error, "cannot open %s", sink->path);
 }
 
-/* Opens PATH, or creates it when `create_new`, locks it and makes it the sink's file; the one before is closed. On
- * failure the sink keeps the file it has. */
+/* Opens PATH, or creates it when `create_new`, locks it and makes it the sink's file; the one before is closed. What
+ * its disk must have before it is written to is noted. On failure the sink keeps the file it has. */
 static enum err_code file_sink_attach(struct file_sink *sink, bool create_new, struct err *reterr)
 {
         struct stat status, now;
@@ -230,14 +213,6 @@ static enum err_code file_sink_attach(struct file_sink *sink, bool create_new, s
         /* Under the lock: the size is final now. */
         uint64_t end = 0;
         code = file_sink_repair(sink, fd, (uint64_t)now.st_size, &end, reterr);
-        if (code == ERR_OK && end > 0 && sink->options.sync)
-                code = file_sink_make_durable(sink, fd, end, reterr);
-        /* What was cut off is on the disk still: the next power cut would mix it with what is written in its place, and
-         * no NUL would tell. */
-        if (code == ERR_OK && end < (uint64_t)now.st_size && !sink->options.sync && disk_sync(fd) < 0)
-                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync %s", sink->path);
-        if (code == ERR_OK && end == 0 && sink->options.sync)
-                code = file_sink_sync_directory(sink, reterr);
         if (code != ERR_OK)
                 goto out;
         if (sink->fd >= 0)
@@ -247,10 +222,54 @@ static enum err_code file_sink_attach(struct file_sink *sink, bool create_new, s
         sink->inode = now.st_ino;
         sink->end = end;
         sink->cut_back = false;
+        sink->name_owed = sink->options.sync; /* also where whoever made it could not see to that */
+        sink->rewrite_owed = sink->options.sync && end > 0;
+        sink->rewritten = end < FILE_SINK_CHECK_BYTES ? 0 : end - FILE_SINK_CHECK_BYTES;
+        /* What was cut off is on the disk still: the next power cut would mix it with what is written in its place, and
+         * no NUL would tell. */
+        sink->sync_owed = sink->rewrite_owed || end < (uint64_t)now.st_size;
         sink->created_ms = end == 0 ? clock_realtime_ms() : file_sink_birth_ms(fd);
         return ERR_OK;
 out:
         (void)disk_close(fd); /* nothing was written */
+        return code;
+}
+
+/* The next piece to write again. Whole lines that an earlier process wrote and did not sync must not be torn under what
+ * follows. A sync of its may have failed, and the kernel has then forgotten that they are not on the disk: what was in
+ * the air is written again. */
+static enum err_code file_sink_read_piece(struct file_sink *sink, size_t *ret_bytes, struct err *reterr)
+{
+        uint64_t left = sink->end - sink->rewritten;
+        size_t bytes = left < sizeof(sink->piece) ? (size_t)left : sizeof(sink->piece);
+        *ret_bytes = bytes;
+        return file_sink_read(sink, sink->fd, sink->piece, bytes, sink->rewritten, reterr);
+}
+
+/* What file_sink_next() does through the loop, at once. */
+static enum err_code file_sink_pay(struct file_sink *sink, struct err *reterr)
+{
+        enum err_code code = ERR_OK;
+        if (sink->name_owed) {
+                int fd = -1;
+                code = file_sink_open_directory(sink, &fd, reterr);
+                if (code == ERR_OK && disk_sync_directory(fd) < 0)
+                        code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync the directory of %s", sink->path);
+                if (fd >= 0)
+                        (void)disk_close(fd); /* a directory: nothing is buffered */
+        }
+        while (code == ERR_OK && sink->rewrite_owed && sink->rewritten < sink->end) {
+                size_t bytes;
+                code = file_sink_read_piece(sink, &bytes, reterr);
+                ssize_t wrote = code == ERR_OK ? disk_write(sink->fd, sink->piece, bytes, sink->rewritten) : 0;
+                if (wrote < 0 && errno != EINTR)
+                        code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot write the end of %s again", sink->path);
+                sink->rewritten += wrote < 0 ? 0 : (uint64_t)wrote;
+        }
+        if (code == ERR_OK && sink->sync_owed && disk_sync(sink->fd) < 0)
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync %s", sink->path);
+        if (code == ERR_OK)
+                sink->name_owed = sink->rewrite_owed = sink->sync_owed = false;
         return code;
 }
 
@@ -263,7 +282,7 @@ enum err_code file_sink_open(struct io_loop *loop, const struct file_sink_option
         sink->loop = loop;
         sink->options = *options;
         sink->options.path = sink->path;
-        sink->fd = -1;
+        sink->fd = sink->directory_fd = -1;
         enum err_code code;
         size_t len = strlen(options->path);
         if (len == 0 || len + FILE_SINK_SUFFIX_BYTES_MAX > sizeof(sink->path)) {
@@ -278,10 +297,14 @@ enum err_code file_sink_open(struct io_loop *loop, const struct file_sink_option
                         break;
                 clock_sleep_ns(FILE_SINK_LOCK_NAP_NS);
         }
+        if (code == ERR_OK) /* the control thread may wait for a disk */
+                code = file_sink_pay(sink, reterr);
         if (code == ERR_OK) {
                 *ret_sink = sink;
                 return ERR_OK;
         }
+        if (sink->fd >= 0)
+                (void)disk_close(sink->fd); /* nothing was written but what was there */
 out:
         free(sink);
         return code;
@@ -409,6 +432,14 @@ static void file_sink_write_done(struct io_op *op, int32_t result, bool more)
         }
 }
 
+/* A disk has not done what the file owes: nothing of the lines was written. What was done of it is done again, since a
+ * later sync may succeed without what an earlier one has dropped. */
+static void file_sink_owes(struct file_sink *sink, const char *what, int error)
+{
+        sink->rewritten = sink->end < FILE_SINK_CHECK_BYTES ? 0 : sink->end - FILE_SINK_CHECK_BYTES;
+        file_sink_finish(sink, err_set_errno(&sink->why, ERR_SYSTEM, error, "cannot %s %s", what, sink->path));
+}
+
 static void file_sink_posted(struct io_op *op, int32_t result, bool more)
 {
         struct file_sink *sink = (struct file_sink *)op;
@@ -416,6 +447,89 @@ static void file_sink_posted(struct io_op *op, int32_t result, bool more)
         (void)result;
         (void)more;
         file_sink_finish(sink, sink->why.code);
+}
+
+static void file_sink_post(struct file_sink *sink)
+{
+        sink->state = FILE_SINK_FAILED;
+        sink->op.done = file_sink_posted;
+        io_post(sink->loop, &sink->op);
+}
+
+static void file_sink_next(struct file_sink *sink);
+
+static void file_sink_named(struct io_op *op, int32_t result, bool more)
+{
+        struct file_sink *sink = (struct file_sink *)op;
+        ASSERT(sink->state == FILE_SINK_NAMING);
+        ASSERT(!more);
+        (void)disk_close(sink->directory_fd); /* a directory: nothing is buffered */
+        sink->directory_fd = -1;
+        if (io_sync_directory_failed(result) && result != -EINTR) {
+                file_sink_owes(sink, "sync the directory of", -result);
+                return;
+        }
+        sink->name_owed = result == -EINTR;
+        file_sink_next(sink);
+}
+
+static void file_sink_rewrote(struct io_op *op, int32_t result, bool more)
+{
+        struct file_sink *sink = (struct file_sink *)op;
+        ASSERT(sink->state == FILE_SINK_REWRITING);
+        ASSERT(!more);
+        if (result <= 0 && result != -EINTR) {
+                file_sink_owes(sink, "write again the end of", result == 0 ? EIO : -result);
+                return;
+        }
+        sink->rewritten += result > 0 ? (uint64_t)result : 0;
+        ASSERT(sink->rewritten <= sink->end);
+        file_sink_next(sink);
+}
+
+static void file_sink_settled(struct io_op *op, int32_t result, bool more)
+{
+        struct file_sink *sink = (struct file_sink *)op;
+        ASSERT(sink->state == FILE_SINK_SETTLING);
+        ASSERT(!more);
+        if (result < 0 && result != -EINTR) {
+                file_sink_owes(sink, "sync", -result);
+                return;
+        }
+        if (result != -EINTR)
+                sink->rewrite_owed = sink->sync_owed = false;
+        file_sink_next(sink);
+}
+
+/* The next step of the lines in flight: first what a file that was opened or made meanwhile owes. */
+static void file_sink_next(struct file_sink *sink)
+{
+        size_t bytes;
+        if (sink->name_owed) {
+                if (file_sink_open_directory(sink, &sink->directory_fd, &sink->why) != ERR_OK) {
+                        file_sink_post(sink);
+                        return;
+                }
+                sink->state = FILE_SINK_NAMING;
+                sink->op.done = file_sink_named;
+                io_sync_directory(sink->loop, &sink->op, sink->directory_fd);
+        } else if (sink->rewrite_owed && sink->rewritten < sink->end) {
+                if (file_sink_read_piece(sink, &bytes, &sink->why) != ERR_OK) {
+                        file_sink_post(sink);
+                        return;
+                }
+                sink->state = FILE_SINK_REWRITING;
+                sink->op.done = file_sink_rewrote;
+                io_write(sink->loop, &sink->op, sink->fd, sink->piece, bytes, sink->rewritten);
+        } else if (sink->sync_owed) {
+                sink->state = FILE_SINK_SETTLING;
+                sink->op.done = file_sink_settled;
+                io_fdatasync(sink->loop, &sink->op, sink->fd);
+        } else {
+                sink->state = FILE_SINK_WRITING;
+                sink->op.done = file_sink_write_done;
+                file_sink_write_rest(sink);
+        }
 }
 
 /* Makes sure that fd is what PATH names and ends where we left it; whoever renamed, removed or truncated it meant that.
@@ -456,15 +570,10 @@ enum err_code file_sink_write(struct file_sink *sink, struct slice lines,
                 file_sink_rotate(sink);
                 code = file_sink_check(sink, &sink->why);
         }
-        if (code != ERR_OK) {
-                sink->state = FILE_SINK_FAILED;
-                sink->op.done = file_sink_posted;
-                io_post(sink->loop, &sink->op);
-                return ERR_OK;
-        }
-        sink->state = FILE_SINK_WRITING;
-        sink->op.done = file_sink_write_done;
-        file_sink_write_rest(sink);
+        if (code == ERR_OK)
+                file_sink_next(sink);
+        else
+                file_sink_post(sink);
         return ERR_OK;
 }
 

@@ -45,7 +45,10 @@ enum err_code file_sink_open(struct io_loop *loop, const struct file_sink_option
  * On failure the file is cut back to its last good end, so that a later try cannot duplicate half a batch. A failed
  * rotation is not a failed write: the old file goes on and the rotation is tried again with the next write.
  *
- * Rotation makes a few short blocking calls on the loop's thread (rename, open; with `sync` fsync of the directory). */
+ * Whatever waits for a disk to have written goes through the loop: the lines, their sync, and what a file that was made
+ * or opened meanwhile owes before (with `sync` its name in the directory; the end of one that somebody else has
+ * written). Rotation, and finding a file that another program has put there, make short blocking calls: rename, open,
+ * lock, truncate, a read of the end. */
 enum err_code file_sink_write(struct file_sink *sink, struct slice lines,
                               void (*done)(void *context, enum err_code code, const struct err *why), void *context);
 /* Rotates a non-empty file whose age is over when no write comes; for a timer of the owner. Does nothing when busy. */

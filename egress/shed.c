@@ -222,6 +222,13 @@ static bool shed_records(struct egress_target *target, uint32_t shard, uint64_t 
                         settled->dead_lettered += place->copies_settled.dead_lettered;
                         settled->expired += place->copies_settled.expired;
                 }
+                /* It is a dead letter already, and was only not taken yet. */
+                if (copies > place->copies_done && place->letter == EGRESS_LETTER_WRITTEN &&
+                    place->letter_position == record.position) {
+                        place->shed_settled.shed--;
+                        place->shed_settled.dead_lettered++;
+                        counter_add(target->worker->options.counters, COUNTER_egress_dead_lettered, 1);
+                }
                 place->copies_settled = (struct journal_settled){0};
                 egress_target_passed(target, shard, record.next_position, record.sequence + 1);
         }
@@ -258,6 +265,8 @@ static bool shed_target(struct egress_target *target, uint32_t shard, uint64_t b
         ASSERT(known);
         if (target->stopping || (state.cursor_position >= before && !place->shedding))
                 return true; /* a stopping one sheds what it has left as a whole */
+        if (place->letter == EGRESS_LETTER_WRITING)
+                return false; /* on its way, as what is in flight */
         if (!place->shedding && shed_may_wait(target, shard, before, waited_ns))
                 return false;
         if (!place->shedding && !target->service->mixes)

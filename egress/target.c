@@ -230,6 +230,11 @@ static bool target_stays_behind(const struct egress_target *target)
 bool egress_target_has_room(const struct egress_target *target, uint32_t shard)
 {
         const struct egress_batch *building = target->building[target_slot(target, shard)];
+        const enum egress_letter letter = target->place[shard].letter;
+        /* What it cannot go on without is not read again in vain. */
+        if (letter == EGRESS_LETTER_WRITING || ((letter == EGRESS_LETTER_WAITS || letter == EGRESS_LETTER_FAILED) &&
+                                                dead_letters_is_busy(target->worker->dead_letters)))
+                return false;
         if (target->worker->now_ns < target->dead_letter_hold_until_ns || target_stays_behind(target))
                 return false;
         return building != NULL ? !building->full : target->free_batches != NULL;
@@ -304,14 +309,88 @@ static bool target_close_batch(struct egress_target *target, struct egress_batch
         return true;
 }
 
-/* One event that no request can ever carry becomes a dead letter, with its cause: it is rare. False: it could not be
- * written, and the event is settled only when it can. */
-static bool target_dead_letter(struct egress_target *target, const struct egress_event *event, const char *cause)
+/* ---------------------------------------------------------------------------------------------- dead letters */
+
+static void target_set_letter(struct egress_target *target, struct egress_place *place, enum egress_letter letter)
+{
+        bool was_held = target->held > 0;
+        bool held = letter == EGRESS_LETTER_FAILED ||
+                    (place->letter_held && (letter == EGRESS_LETTER_WAITS || letter == EGRESS_LETTER_WRITING));
+        target->held -= place->letter_held;
+        target->held += held;
+        place->letter_held = held;
+        place->letter = letter;
+        if (was_held && target->held == 0)
+                log_info("target goes on", "target=%s reason=\"its dead letter is written, or its event is gone\"",
+                         target->log_key);
+}
+
+/* Nothing more is taken before it is tried again. That somebody must act is said at once. */
+static void target_letter_failed(struct egress_target *target, uint32_t shard, const struct err *err)
 {
         struct egress_worker *worker = target->worker;
-        struct err err = {.text = ""};
         char text[ERR_TEXT_BYTES_MAX + 40], quoted[ERR_TEXT_BYTES_MAX + 80] = "";
         uint64_t repeats = 0;
+        bool was_held = target->held > 0;
+        target_set_letter(target, &target->place[shard], EGRESS_LETTER_FAILED);
+        (void)snprintf(text, sizeof(text), "cannot write a dead letter: %s", err->text); /* fits */
+        counters_row_set_error(target->row, text);
+        target->dead_letter_hold_until_ns = worker->now_ns + TARGET_DEAD_LETTER_RETRY_NS;
+        bool tell = log_gate_open(&target->held_gate, worker->now_ns, EGRESS_LOG_INTERVAL_NS, &repeats);
+        if (tell || !was_held)
+                log_error(
+                        "target held",
+                        "target=%s dead_letters=%s error=%s now=\"tries again; everything of this target waits behind "
+                        "an event that can never be delivered\" repeats=%" PRIu64,
+                        target->log_key, dead_letters_directory(worker->dead_letters),
+                        log_quote(err->text, quoted, sizeof(quoted)), repeats);
+}
+
+static void target_letter_done(void *context, enum err_code code, const struct err *why)
+{
+        struct egress_worker *worker = context;
+        struct egress_target *target = worker->letter_target;
+        const uint32_t shard = worker->letter_shard;
+        ASSERT(target->place[shard].letter == EGRESS_LETTER_WRITING);
+        worker->letter_target = NULL;
+        worker->now_ns = clock_monotonic_ns();
+        if (code == ERR_OK)
+                target_set_letter(target, &target->place[shard], EGRESS_LETTER_WRITTEN);
+        else
+                target_letter_failed(target, shard, why);
+        /* The others are asked first who has one. */
+        egress_target_activate(target);
+        uint32_t at = 0;
+        while (worker->active[at] != target)
+                at++;
+        for (; at + 1 < worker->active_count; at++)
+                worker->active[at] = worker->active[at + 1];
+        worker->active[at] = target;
+}
+
+/* One event that no request can ever carry becomes a dead letter, with its cause: it is rare. False: it is not written
+ * yet, and the event is settled only when it is: asked again with the same event then. */
+static bool target_dead_letter(struct egress_target *target, uint32_t shard, const struct egress_event *event,
+                               uint32_t copy, const char *cause)
+{
+        struct egress_worker *worker = target->worker;
+        struct egress_place *place = &target->place[shard];
+        struct err err = {.text = ""};
+        uint64_t repeats = 0;
+        if (place->letter == EGRESS_LETTER_WRITING)
+                return false;
+        if (place->letter == EGRESS_LETTER_WRITTEN && place->letter_position == event->record->position &&
+            place->letter_copy == copy) {
+                target_set_letter(target, place, EGRESS_LETTER_NONE);
+                counter_add(worker->options.counters, COUNTER_egress_dead_lettered, 1);
+                if (log_gate_open(&target->dead_letter_gate, worker->now_ns, EGRESS_LOG_INTERVAL_NS, &repeats))
+                        log_error("an event can never be delivered",
+                                  "target=%s cause=\"%s\" dead_letters=%s repeats=%" PRIu64, target->log_key, cause,
+                                  dead_letters_directory(worker->dead_letters), repeats);
+                return true;
+        }
+        if (worker->now_ns < target->dead_letter_hold_until_ns)
+                return false; /* fed live from another log */
         struct dead_letter letter = {
                 .cause = slice_of_text(cause),
                 .destination = target->spec.destination,
@@ -324,21 +403,19 @@ static bool target_dead_letter(struct egress_target *target, const struct egress
                 .json = event->json,
                 .msgpack = event->view->event,
         };
-        enum err_code code = dead_letters_append(worker->dead_letters, &letter, &err);
-        if (code != ERR_OK) {
-                (void)snprintf(text, sizeof(text), "cannot write a dead letter: %s", err.text); /* fits */
-                counters_row_set_error(target->row, text);
-                target->dead_letter_hold_until_ns = worker->now_ns + TARGET_DEAD_LETTER_RETRY_NS;
+        enum err_code code = dead_letters_write(worker->dead_letters, &letter, target_letter_done, worker, &err);
+        place->letter_position = event->record->position;
+        place->letter_copy = (uint8_t)copy;
+        if (code == ERR_OK) {
+                worker->letter_target = target;
+                worker->letter_shard = shard;
+                target_set_letter(target, place, EGRESS_LETTER_WRITING);
+        } else if (code == ERR_BUSY) {
+                target_set_letter(target, place, EGRESS_LETTER_WAITS);
         } else {
-                counter_add(worker->options.counters, COUNTER_egress_dead_lettered, 1);
+                target_letter_failed(target, shard, &err);
         }
-        if (log_gate_open(&target->dead_letter_gate, worker->now_ns, EGRESS_LOG_INTERVAL_NS, &repeats))
-                log_error("an event can never be delivered",
-                          "target=%s cause=\"%s\" dead_letters=%s written=%s%s%s repeats=%" PRIu64, target->log_key,
-                          cause, dead_letters_directory(worker->dead_letters), code == ERR_OK ? "yes" : "no error=",
-                          code == ERR_OK ? "" : log_quote(err.text, quoted, sizeof(quoted)),
-                          code == ERR_OK ? "" : " now=\"tries again; the target waits\"", repeats);
-        return code == ERR_OK;
+        return false;
 }
 
 static bool target_event_expired(const struct egress_target *target, const struct journal_record *record)
@@ -377,7 +454,7 @@ bool egress_target_take(struct egress_target *target, uint32_t shard, const stru
                         continue;
                 bool never =
                         code != ERR_OK && code != ERR_BUSY && code != ERR_FULL && code != ERR_RANGE && code != ERR_NAME;
-                bool held = never && !target_dead_letter(target, event, target->service->too_big);
+                bool held = never && !target_dead_letter(target, shard, event, copy, target->service->too_big);
                 if (code == ERR_BUSY || code == ERR_FULL || held) {
                         if (batch != NULL && !held)
                                 batch->full = true; /* its turn tries to close it again */
@@ -421,17 +498,19 @@ bool egress_target_take(struct egress_target *target, uint32_t shard, const stru
                 batch->shard[shard].end_sequence = record->sequence + 1;
         }
         place->copies_settled = (struct journal_settled){0};
-        place->position = record->next_position;
-        place->sequence = record->sequence + 1;
-        place->copies_done = 0;
+        egress_target_passed(target, shard, record->next_position, record->sequence + 1);
         return true;
 }
 
 void egress_target_passed(struct egress_target *target, uint32_t shard, uint64_t position, uint64_t sequence)
 {
-        target->place[shard].position = position;
-        target->place[shard].sequence = sequence;
-        target->place[shard].copies_done = 0;
+        struct egress_place *place = &target->place[shard];
+        place->position = position;
+        place->sequence = sequence;
+        place->copies_done = 0;
+        /* Its event was taken after all, is shed, or cannot be read: there is nothing to wait for. */
+        if (place->letter != EGRESS_LETTER_NONE && place->letter_position < position)
+                target_set_letter(target, place, EGRESS_LETTER_NONE);
 }
 
 /* ---------------------------------------------------------------------------------------------- the turn */
@@ -501,6 +580,7 @@ static void target_row_turn(struct egress_target *target)
         bool removed = atomic_load_explicit(&target->life, memory_order_relaxed) != EGRESS_TARGET_KEPT;
         uint32_t status = removed                     ? COUNTERS_TARGET_REMOVED
                           : target->flow.parked       ? COUNTERS_TARGET_PARKED
+                          : target->held > 0          ? COUNTERS_TARGET_HELD
                           : target->flow.failures > 0 ? COUNTERS_TARGET_RETRYING
                                                       : COUNTERS_TARGET_OK;
         /* Relaxed: figures for people; each stands alone. */
@@ -596,5 +676,5 @@ void egress_target_tick(struct egress_target *target)
 bool egress_target_stop(struct egress_target *target)
 {
         target->stopping = true;
-        return target->service->stop(target);
+        return target->service->stop(target) && target->worker->letter_target != target;
 }

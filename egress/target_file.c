@@ -23,7 +23,7 @@ static size_t target_file_batch_bytes(const struct rules_settings *settings)
 
 static uint64_t target_file_budget_bytes(const struct rules_settings *settings, const struct rules_target *spec)
 {
-        (void)settings; /* a path and a descriptor */
+        (void)settings; /* paths, a piece of the file, and a descriptor */
         (void)spec;
         return 0;
 }

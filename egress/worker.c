@@ -66,7 +66,12 @@ enum err_code egress_worker_create(const struct egress_worker_options *options, 
                 code = err_set(reterr, ERR_MEMORY, "out of memory for egress worker %u", options->index);
                 goto out;
         }
+        struct io_options io_options = {.entries = 1024};
+        code = io_loop_create(&io_options, &worker->loop, reterr);
+        if (code != ERR_OK)
+                goto out;
         struct dead_letters_options letters = {
+                .loop = worker->loop,
                 .directory = options->dead_letter_directory,
                 .worker = options->index,
                 .bytes_max =
@@ -97,8 +102,6 @@ enum err_code egress_worker_create(const struct egress_worker_options *options, 
                 if (code != ERR_OK)
                         goto out;
         }
-        struct io_options io_options = {.entries = 1024};
-        code = io_loop_create(&io_options, &worker->loop, reterr);
 out:
         if (code != ERR_OK) {
                 egress_worker_free(worker);

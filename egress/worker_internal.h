@@ -33,11 +33,24 @@ struct egress_order {
         struct egress_target *target;
 };
 
+/* A dead letter of an event that stands at a place, until it counts. */
+enum egress_letter {
+        EGRESS_LETTER_NONE = 0,
+        EGRESS_LETTER_WAITS,   /* another one is being written */
+        EGRESS_LETTER_WRITING, /* nothing is taken of this log before it has ended */
+        EGRESS_LETTER_WRITTEN, /* it counts when the event is taken, or passed over */
+        EGRESS_LETTER_FAILED,  /* it could not be written, and is tried again */
+};
+
 /* A place in one shard's log. */
 struct egress_place {
         uint64_t position, sequence; /* of the next record to look at */
         bool lagging;                /* reads the log by itself; else fed from the live ranges */
         uint8_t copies_done;         /* of the record at `position`: a destination listed twice, cut by a full batch */
+        enum egress_letter letter;
+        bool letter_held;    /* it has failed, and is not written since */
+        uint8_t letter_copy; /* of which copy */
+        uint64_t letter_position;
         struct journal_settled copies_settled; /* of those: they count when the last one is taken */
         bool shedding;                         /* the log is being given up: nothing is taken from it */
         struct journal_settled shed_settled;   /* of records passed over for that; counted with the cursor's move */
@@ -79,10 +92,11 @@ struct egress_target {
         const void *failed_credentials;     /* in use when the last request failed; only compared */
         bool wants_credentials;             /* it failed since they have expired: others are on their way */
         bool refused;                       /* since it was removed the service itself has refused it for good */
-        uint64_t dead_letter_hold_until_ns; /* the dead-letter file could not be written: nothing is taken before */
+        uint64_t dead_letter_hold_until_ns; /* a dead letter could not be written: nothing is taken before */
+        uint32_t held;                      /* places with `letter_held` */
         int64_t clock_offset_ms;            /* the service's clock minus ours */
         struct log_gate failure_gate, clock_gate;
-        struct log_gate dead_letter_gate, shed_gate;
+        struct log_gate dead_letter_gate, held_gate, shed_gate;
         uint64_t shed_untold[EGRESS_SLOTS_MAX]; /* events shed since the last line of the log */
         struct codec_json_options json;         /* what producers left out */
         struct codec_redaction redaction;       /* of `json`, where the destination has a policy */
@@ -140,6 +154,8 @@ struct egress_worker {
         _Atomic bool probe_wanted;
         struct log_gate read_gate;
         struct dead_letters *dead_letters;
+        struct egress_target *letter_target; /* whose letter is being written, and at which place; NULL: nobody's */
+        uint32_t letter_shard;
 };
 
 /* ---- target.c, on the worker's thread */

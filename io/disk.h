@@ -13,7 +13,6 @@
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/types.h>
-#include <sys/uio.h>
 
 /* `directory_fd` may be AT_FDCWD. O_CLOEXEC is always set. */
 int disk_open(int directory_fd, const char *path, int flags, mode_t mode);
@@ -27,8 +26,6 @@ int64_t disk_birth_ms(int fd);
 
 ssize_t disk_read(int fd, void *to, size_t bytes, uint64_t offset);
 ssize_t disk_write(int fd, const void *from, size_t bytes, uint64_t offset);
-/* At the end of a file opened with O_APPEND. */
-ssize_t disk_append(int fd, const struct iovec *parts, int parts_count);
 int disk_truncate(int fd, uint64_t bytes);
 /* Every block of the first `bytes` is there afterwards, so that a store into a mapping finds room. Returns 0 or an
  * errno. */

@@ -53,11 +53,6 @@ ssize_t disk_write(int fd, const void *from, size_t bytes, uint64_t offset)
         return pwrite(fd, from, bytes, (off_t)offset);
 }
 
-ssize_t disk_append(int fd, const struct iovec *parts, int parts_count)
-{
-        return writev(fd, parts, parts_count);
-}
-
 int disk_truncate(int fd, uint64_t bytes)
 {
         return ftruncate(fd, (off_t)bytes);

@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 
+#include <errno.h>
 #include <linux/time_types.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -80,6 +81,13 @@ void io_recv(struct io_loop *loop, struct io_op *op, int fd, void *buffer, size_
 void io_send(struct io_loop *loop, struct io_op *op, int fd, const void *buffer, size_t bytes);
 void io_write(struct io_loop *loop, struct io_op *op, int fd, const void *buffer, size_t bytes, uint64_t offset);
 void io_fdatasync(struct io_loop *loop, struct io_op *op, int fd);
+/* fsync of a directory: names made, changed and removed in it are on the disk; see disk_sync_directory(). */
+void io_sync_directory(struct io_loop *loop, struct io_op *op, int directory_fd);
+/* What `done` of that got; some file systems have no such thing. */
+static inline bool io_sync_directory_failed(int32_t result)
+{
+        return result < 0 && result != -EINVAL && result != -ENOTSUP;
+}
 /* Once; `result` holds the events that came. */
 void io_poll(struct io_loop *loop, struct io_op *op, int fd, short events);
 /* By clock_monotonic_ns(); a deadline in the past fires at once. Done with -ETIME. */

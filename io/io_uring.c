@@ -384,6 +384,13 @@ void io_fdatasync(struct io_loop *loop, struct io_op *op, int fd)
         io_commit(loop, op, sqe);
 }
 
+void io_sync_directory(struct io_loop *loop, struct io_op *op, int directory_fd)
+{
+        struct io_uring_sqe *sqe = io_begin(loop, op);
+        io_uring_prep_fsync(sqe, directory_fd, 0);
+        io_commit(loop, op, sqe);
+}
+
 void io_poll(struct io_loop *loop, struct io_op *op, int fd, short events)
 {
         struct io_uring_sqe *sqe = io_begin(loop, op);

@@ -56,7 +56,7 @@ struct sim_change {
 };
 
 struct sim_fd {
-        bool used, append, writable;
+        bool used, writable;
         uint32_t inode;
 };
 
@@ -299,10 +299,8 @@ int disk_open(int directory_fd, const char *path, int flags, mode_t mode)
         if ((flags & O_TRUNC) != 0)
                 inode_resize(inode, 0);
         inode->opens++;
-        fds[slot] = (struct sim_fd){.used = true,
-                                    .append = (flags & O_APPEND) != 0,
-                                    .writable = (flags & O_ACCMODE) != O_RDONLY,
-                                    .inode = inode_number(inode)};
+        fds[slot] = (struct sim_fd){
+                .used = true, .writable = (flags & O_ACCMODE) != O_RDONLY, .inode = inode_number(inode)};
         return SIM_FD_BASE + (int)slot;
 }
 
@@ -388,24 +386,6 @@ ssize_t disk_write(int fd, const void *from, size_t bytes, uint64_t offset)
         memcpy(inode->bytes + offset, from, bytes);
         inode_swap(inode);
         return (ssize_t)bytes;
-}
-
-ssize_t disk_append(int fd, const struct iovec *parts, int parts_count)
-{
-        const struct sim_inode *inode = inode_of(fd);
-        ssize_t all = 0;
-        SIM_CHECK(fd_of(fd)->append);
-        for (int i = 0; i < parts_count; i++) {
-                if (parts[i].iov_len == 0)
-                        continue;
-                ssize_t wrote = disk_write(fd, parts[i].iov_base, parts[i].iov_len, inode->size);
-                if (wrote < 0)
-                        return all > 0 ? all : -1;
-                all += wrote;
-                if ((size_t)wrote < parts[i].iov_len)
-                        break;
-        }
-        return all;
 }
 
 int disk_truncate(int fd, uint64_t bytes)
@@ -706,6 +686,11 @@ int32_t sim_disk_io_write(int fd, const void *from, size_t bytes, uint64_t offse
 int32_t sim_disk_io_sync(int fd)
 {
         return disk_sync(fd) < 0 ? -errno : 0;
+}
+
+int32_t sim_disk_io_sync_directory(int directory_fd)
+{
+        return disk_sync_directory(directory_fd) < 0 ? -errno : 0;
 }
 
 /* ---------------------------------------------------------------------------------------------- ends */

@@ -20,7 +20,7 @@
 #define SIM_WIRE_NS     (2 * CLOCK_NS_PER_MS) /* most times, the longest way of a piece */
 #define SIM_DISK_NS     CLOCK_NS_PER_MS
 
-enum sim_kind { SIM_NONE, SIM_CONNECT, SIM_RECV, SIM_SEND, SIM_WRITE, SIM_SYNC, SIM_TIMER };
+enum sim_kind { SIM_NONE, SIM_CONNECT, SIM_RECV, SIM_SEND, SIM_WRITE, SIM_SYNC, SIM_SYNC_DIRECTORY, SIM_TIMER };
 
 struct sim_op {
         struct io_op *op;
@@ -222,6 +222,12 @@ void io_fdatasync(struct io_loop *loop, struct io_op *op, int fd)
         (void)submit(op, SIM_SYNC, fd, sim_below(4 * SIM_DISK_NS));
 }
 
+void io_sync_directory(struct io_loop *loop, struct io_op *op, int directory_fd)
+{
+        (void)loop;
+        (void)submit(op, SIM_SYNC_DIRECTORY, directory_fd, sim_below(4 * SIM_DISK_NS));
+}
+
 void io_poll(struct io_loop *loop, struct io_op *op, int fd, short events)
 {
         (void)loop;
@@ -346,7 +352,7 @@ static bool op_ended(struct sim_op *line, int32_t *ret_result)
         struct sim_socket *own = line->fd >= SIM_SOCKET_BASE ? socket_of(line->fd) : NULL;
         bool due = line->due_ns <= now_ns;
         /* What has begun on a disk cannot be called back. */
-        if (line->cancelled && line->kind != SIM_WRITE && line->kind != SIM_SYNC &&
+        if (line->cancelled && line->kind != SIM_WRITE && line->kind != SIM_SYNC && line->kind != SIM_SYNC_DIRECTORY &&
             (line->kind != SIM_SEND || sim_chance(0.5))) {
                 *ret_result = -ECANCELED;
                 return true;
@@ -371,6 +377,10 @@ static bool op_ended(struct sim_op *line, int32_t *ret_result)
         case SIM_SYNC:
                 if (due)
                         *ret_result = sim_disk_io_sync(line->fd);
+                return due;
+        case SIM_SYNC_DIRECTORY:
+                if (due)
+                        *ret_result = sim_disk_io_sync_directory(line->fd);
                 return due;
         case SIM_TIMER:
                 *ret_result = -ETIME;
@@ -455,6 +465,11 @@ void sim_network_process_ended(void)
                         else
                                 (void)socket_arrive(socket_of(line->fd), line->from, bytes);
                 }
+                /* Also a sync, and that it failed. */
+                if (line->kind == SIM_SYNC && sim_chance(0.5))
+                        (void)sim_disk_io_sync(line->fd);
+                if (line->kind == SIM_SYNC_DIRECTORY && sim_chance(0.5))
+                        (void)sim_disk_io_sync_directory(line->fd);
                 line->kind = SIM_NONE;
         }
         for (uint32_t i = 0; i < SIM_SOCKETS_MAX; i++)

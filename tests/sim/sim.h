@@ -75,9 +75,10 @@ uint64_t sim_disk_used_bytes(void);
 void sim_disk_make_directory(const char *path);
 /* Somebody writes a whole file, and is sure that it is on the disk. */
 void sim_disk_put(const char *path, struct slice content);
-/* For io_write() and io_fdatasync(): as pwrite() and fdatasync(), with -errno. */
+/* For io_write() and the syncs: as pwrite(), fdatasync() and fsync() of a directory, with -errno. */
 int32_t sim_disk_io_write(int fd, const void *from, size_t bytes, uint64_t offset);
 int32_t sim_disk_io_sync(int fd);
+int32_t sim_disk_io_sync_directory(int directory_fd);
 /* The current content of every file whose path begins with `prefix`. */
 void sim_disk_each(const char *prefix, void (*each)(void *context, const char *path, struct slice content),
                    void *context);

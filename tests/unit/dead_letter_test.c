@@ -1,5 +1,6 @@
 #include "egress/dead_letter.h"
 
+#include "base/clock.h"
 #include "codecs/codec.h"
 #include "tests/support/journal_files.h"
 
@@ -14,12 +15,14 @@
 #include <unistd.h>
 
 static char directory[256];
+static struct io_loop *loop;
 
 static struct dead_letters *letters_open(uint32_t worker, uint64_t bytes_max)
 {
         struct err err = {.text = ""};
         struct dead_letters *letters = NULL;
-        struct dead_letters_options options = {.directory = directory, .worker = worker, .bytes_max = bytes_max};
+        struct dead_letters_options options = {
+                .loop = loop, .directory = directory, .worker = worker, .bytes_max = bytes_max};
         cr_assert_eq(dead_letters_create(&options, &letters, &err), ERR_OK, "%s", err.text);
         return letters;
 }
@@ -40,13 +43,52 @@ static struct dead_letter example(uint64_t number, struct slice msgpack)
         };
 }
 
+static struct {
+        unsigned calls;
+        enum err_code code;
+        struct err why;
+} answer;
+
+static void write_done(void *context, enum err_code code, const struct err *why)
+{
+        cr_assert_eq(context, &answer);
+        answer.calls++;
+        answer.code = code;
+        answer.why = *why;
+}
+
+static enum err_code begin_append(struct dead_letters *letters, const struct dead_letter *letter, struct err *reterr)
+{
+        unsigned calls = answer.calls;
+        enum err_code code = dead_letters_write(letters, letter, write_done, &answer, reterr);
+        cr_assert_eq(answer.calls, calls, "done must come from a turn");
+        cr_assert_eq(dead_letters_is_busy(letters), code == ERR_OK);
+        return code;
+}
+
+static enum err_code finish_append(struct dead_letters *letters, struct err *reterr)
+{
+        unsigned calls = answer.calls;
+        while (dead_letters_is_busy(letters))
+                (void)io_loop_turn(loop, CLOCK_NS_PER_S);
+        cr_assert_eq(answer.calls, calls + 1);
+        *reterr = answer.why;
+        return answer.code;
+}
+
+static enum err_code append_letter(struct dead_letters *letters, const struct dead_letter *letter, struct err *reterr)
+{
+        enum err_code code = begin_append(letters, letter, reterr);
+        return code == ERR_OK ? finish_append(letters, reterr) : code;
+}
+
 static void append(struct dead_letters *letters, uint64_t number)
 {
         struct err err = {.text = ""};
         uint8_t bytes[40];
         memset(bytes, (int)number, sizeof(bytes));
         struct dead_letter letter = example(number, slice_of(bytes, 1 + number % 39));
-        cr_assert_eq(dead_letters_append(letters, &letter, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(append_letter(letters, &letter, &err), ERR_OK, "%s", err.text);
 }
 
 static void path_of(uint32_t worker, uint64_t number, char out[400])
@@ -109,13 +151,16 @@ static void check_file(uint32_t worker, uint64_t file, uint64_t *number)
 
 static void begin(void)
 {
+        struct err err = {.text = ""};
         journal_files_make(directory);
         (void)strcat(directory, "/dead-letter");
+        cr_assert_eq(io_loop_create(&(struct io_options){.entries = 16}, &loop, &err), ERR_OK, "%s", err.text);
 }
 
 static void end(void)
 {
         char command[400];
+        io_loop_free(loop);
         *strrchr(directory, '/') = '\0';
         (void)snprintf(command, sizeof(command), "rm -rf %s", directory);
         cr_assert_eq(system(command), 0);
@@ -154,7 +199,7 @@ Test(dead_letter, the_largest_one_fits_its_line, .timeout = 30)
         letter.json = slice_of(json, sizeof(json));
         letter.cause = letter.target = letter.destination = letter.set = slice_of(text, sizeof(text));
         struct err err = {.text = ""};
-        cr_assert_eq(dead_letters_append(letters, &letter, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(append_letter(letters, &letter, &err), ERR_OK, "%s", err.text);
         dead_letters_free(letters);
         size_t bytes;
         uint8_t *line = read_file(0, 1, &bytes);
@@ -176,7 +221,7 @@ Test(dead_letter, members_that_may_be_null_are_empty, .timeout = 30)
         struct err err = {.text = ""};
         letter.destination = letter.set = letter.json = SLICE_EMPTY;
         letter.accepted_ms = -1;
-        cr_assert_eq(dead_letters_append(letters, &letter, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(append_letter(letters, &letter, &err), ERR_OK, "%s", err.text);
         dead_letters_free(letters);
         size_t bytes;
         uint8_t *line = read_file(0, 1, &bytes);
@@ -236,14 +281,47 @@ Test(dead_letter, what_cannot_be_written_leaves_nothing, .timeout = 60)
         limit.rlim_cur = 700; /* the second line is cut in its middle */
         cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
         struct dead_letter letter = example(1, SLICE("\1\1"));
-        enum err_code code = dead_letters_append(letters, &letter, &err);
+        enum err_code code = append_letter(letters, &letter, &err);
         cr_assert_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
-        cr_assert_eq(code, ERR_DISK_FULL, "%s", err.text);
+        cr_assert_eq(code, ERR_SYSTEM, "%s", err.text);
+        cr_assert_not_null(strstr(err.text, "File too large"), "%s", err.text);
         append(letters, 1);
         dead_letters_free(letters);
         uint64_t number = 0;
         check_file(0, 1, &number);
         cr_assert_eq(number, 2);
+        end();
+}
+
+/* What is written into a file that nobody can find any more does not count. */
+Test(dead_letter, a_file_that_is_removed_takes_no_letter, .timeout = 60)
+{
+        begin();
+        struct dead_letters *letters = letters_open(0, 0);
+        struct err err = {.text = ""};
+        struct dead_letter letter = example(0, SLICE("\0"));
+        char path[400], command[400];
+        path_of(0, 1, path);
+        append(letters, 0);
+        (void)snprintf(command, sizeof(command), "rm -r %s", directory);
+        cr_assert_eq(system(command), 0);
+        append(letters, 0);
+        uint64_t number = 0;
+        check_file(0, 1, &number);
+        cr_assert_eq(number, 1);
+        /* Also when it goes between the write and its end. */
+        for (int folder = 0; folder < 2; folder++) {
+                letter.msgpack = slice_of((const uint8_t *)"", 1);
+                cr_assert_eq(begin_append(letters, &letter, &err), ERR_OK, "%s", err.text);
+                cr_assert_eq(folder == 0 ? unlink(path) : system(command), 0);
+                cr_assert_eq(finish_append(letters, &err), ERR_SYSTEM);
+                cr_assert_not_null(strstr(err.text, "removed"), "%s", err.text);
+                append(letters, 0);
+                number = 0;
+                check_file(0, 1, &number);
+                cr_assert_eq(number, 1);
+        }
+        dead_letters_free(letters);
         end();
 }
 
@@ -258,14 +336,14 @@ Test(dead_letter, files_are_bounded_by_the_oldest_going, .timeout = 60)
         uint64_t written = 0;
         for (;; written++) {
                 letter.lane_position = written;
-                enum err_code code = dead_letters_append(letters, &letter, &err);
+                enum err_code code = append_letter(letters, &letter, &err);
                 if (code != ERR_OK) {
                         cr_assert_eq(code, ERR_LIMIT, "%s", err.text);
                         break;
                 }
                 cr_assert_lt(written, 10000);
         }
-        cr_assert_eq(dead_letters_append(letters, &letter, &err), ERR_LIMIT);
+        cr_assert_eq(append_letter(letters, &letter, &err), ERR_LIMIT);
         append(other, 0); /* the other worker's are its own */
         char path[400];
         uint64_t bytes = 0, files = 0;

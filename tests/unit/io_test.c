@@ -190,6 +190,28 @@ Test(io, write_and_fdatasync_reach_the_file, .timeout = 20)
         io_loop_free(loop);
 }
 
+Test(io, directories_are_synced, .timeout = 20)
+{
+        struct io_loop *loop = test_loop(8);
+        struct test_op syncs = {.op.done = test_op_done};
+        int fd = open("/tmp", O_RDONLY | O_DIRECTORY), ends[2];
+        cr_assert(fd >= 0 && pipe(ends) == 0);
+        io_sync_directory(loop, &syncs.op, fd);
+        test_until(loop, &syncs, 1);
+        cr_assert_not(io_sync_directory_failed(syncs.result), "%d", syncs.result);
+        (void)close(fd);
+        io_sync_directory(loop, &syncs.op, ends[0]); /* a file system that has no such thing */
+        test_until(loop, &syncs, 2);
+        cr_assert_eq(syncs.result, -EINVAL);
+        cr_assert_not(io_sync_directory_failed(syncs.result));
+        (void)close(ends[0]);
+        (void)close(ends[1]);
+        io_sync_directory(loop, &syncs.op, fd);
+        test_until(loop, &syncs, 3);
+        cr_assert(io_sync_directory_failed(syncs.result));
+        io_loop_free(loop);
+}
+
 Test(io, more_operations_than_entries_all_complete, .timeout = 20)
 {
         struct io_loop *loop = test_loop(4);

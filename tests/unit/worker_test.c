@@ -529,12 +529,14 @@ Test(worker, a_dead_letter_that_cannot_be_written_waits, .timeout = 90)
         cr_assert_lt(counter(COUNTER_egress_turns) - turns, 1000, "and the worker does not spin: %u turns",
                      (unsigned)(counter(COUNTER_egress_turns) - turns));
         cr_assert_eq(egress_rig_state(&rig, 0, target).dead_lettered, 0);
+        cr_assert_eq(atomic_load(&rig.targets[target].row->status), COUNTERS_TARGET_HELD);
         check_balanced(0, target, 5);
         cr_assert_eq(unlink(rig.dead_letters), 0);
         cr_assert(egress_rig_wait_delivered(&rig, target, 9, 40000));
         cr_assert_eq(firehose_peer_count(&peer, stream), 9);
         cr_assert_eq(egress_rig_state(&rig, 0, target).dead_lettered, 1);
         cr_assert_eq(counter(COUNTER_egress_dead_lettered), 1);
+        cr_assert_eq(atomic_load(&rig.targets[target].row->status), COUNTERS_TARGET_OK);
         check_balanced(0, target, 0);
         rig_end();
 }
