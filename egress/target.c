@@ -385,8 +385,10 @@ static bool target_dead_letter(struct egress_target *target, uint32_t shard, con
                 counter_add(worker->options.counters, COUNTER_egress_dead_lettered, 1);
                 if (log_gate_open(&target->dead_letter_gate, worker->now_ns, EGRESS_LOG_INTERVAL_NS, &repeats))
                         log_error("an event can never be delivered",
-                                  "target=%s cause=\"%s\" dead_letters=%s repeats=%" PRIu64, target->log_key, cause,
-                                  dead_letters_directory(worker->dead_letters), repeats);
+                                  "target=%s event_id=%016" PRIx64 "-%016" PRIx64
+                                  " cause=\"%s\" dead_letters=%s repeats=%" PRIu64,
+                                  target->log_key, event->record->origin.lane_id, event->record->origin.lane_position,
+                                  cause, dead_letters_directory(worker->dead_letters), repeats);
                 return true;
         }
         if (worker->now_ns < target->dead_letter_hold_until_ns)

@@ -80,6 +80,7 @@ static const struct settings_key settings_keys[] = {
         U32(ROUTER, router., shards_count, none, 1, LIMIT_SHARDS_MAX, 1),
         U32(ROUTER, router., lane_bytes, bytes, LIMIT_LANE_BYTES_MIN, LIMIT_LANE_BYTES_MAX, LIMIT_LANE_BYTES_DEFAULT),
         U32(ROUTER, router., lane_bytes_max, bytes, LIMIT_LANE_BYTES_MIN, LIMIT_LANE_BYTES_MAX, 0),
+        U32(ROUTER, router., event_bytes_max, bytes, 16 * 1024, LIMIT_EVENT_BYTES_MAX, LIMIT_EVENT_BYTES_MAX),
         U32(ROUTER, router., lanes_max, none, 1, LIMIT_LANES_MAX, 256),
         U32(ROUTER, router., lanes_per_user_max, none, 1, LIMIT_LANES_MAX, 0),
         U32(ROUTER, router., spin_us, us, 0, 1000000, 0),

@@ -74,6 +74,34 @@ static void check_file(uint32_t target, uint32_t count)
         free(ids);
 }
 
+/* What is replayed was let in once. */
+Test(shard, events_above_the_operators_limit_are_rejected, .timeout = 90)
+{
+        begin(1);
+        rig.settings.router.event_bytes_max = 20000;
+        egress_rig_run(&rig);
+        struct ring_producer producer;
+        shard_rig_attach(&shard, &producer);
+        static uint8_t event[65536];
+        uint32_t sent = 0, taken = 0;
+        for (size_t size = 19000; size < 21000; size += 100, sent++) {
+                uint8_t *payload = NULL;
+                size_t bytes = egress_rig_encode_to(0, taken, (uint32_t)size, event, sizeof(event));
+                cr_assert_eq(ring_reserve(&producer, (uint32_t)bytes, &payload), ERR_OK);
+                memcpy(payload, event, bytes);
+                cr_assert_eq(ring_commit(&producer, (uint32_t)bytes), ERR_OK);
+                taken += bytes <= 20000;
+                cr_assert(wait_counter(COUNTER_router_events, sent + 1, 5000));
+        }
+        cr_assert(taken > 0 && taken < sent);
+        cr_assert_eq(counter(COUNTER_router_rejected), sent - taken);
+        cr_assert_eq(accepted(shard.rejected), sent - taken);
+        cr_assert(egress_rig_wait_delivered(&rig, 0, taken, 40000));
+        check_file(0, taken);
+        ring_producer_detach(&producer);
+        end();
+}
+
 Test(shard, malformed_and_unwanted_events_are_counted, .timeout = 90)
 {
         begin(1);
