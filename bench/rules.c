@@ -2,14 +2,16 @@
  * with one?
  *
  * Method: a generated file of every size is parsed from memory. libyaml alone (every event, thrown away) is the floor
- * of loading. Matching asks for names in a random order prepared beforehand, in events of the standard mix; the floor
- * is the memcpy of a 700-byte event, which the router does for each event anyway. `ratio_10000_sets` compares what an
- * event costs with 10,000 sets in even use and with one set: match alone (worst case: every look-up misses the cache)
- * and match beside that memcpy. Five runs in which the sizes take turns, the median counts; times are
- * CPU time of the one thread, so that other work on the machine counts less.
+ * of loading. Matching asks for names in a random order prepared beforehand, in events of the standard mix. Ratios
+ * compare what an event costs with 10,000 sets in even use and with one set: `ratio_10000_sets` what the router's core
+ * does for it (copy, CRC, decoding, matching), `..._match_alone` matching without any of that, where every look-up
+ * misses the cache. `..._filters`: each destination has a filter of two members that matches (the dearest case: one
+ * that fails ends at its first member), ten filters that all sets have alike, as sets made from a template do;
+ * `..._own_filters`: 100,000 filters of which no two are equal. The floor of an event is its copy and CRC. Five runs in
+ * which the sizes take turns, the median counts; times are CPU time of the one thread, so that other work on the
+ * machine counts less.
  *
- * Filters: whole events of the standard mix, one set of ten destinations, of which none, one and all have a filter of
- * two members that matches (the dearest case: one that fails ends at its first member).
+ * `match_ns_N_filters`: one set of ten destinations, of which none, one and all have such a filter.
  *
  * Not measured: reading the file from disk, the swap of plans. */
 #include "rules/rules.h"
@@ -25,7 +27,6 @@
 
 #define DESTINATIONS 10u
 #define RUNS         5u
-#define EVENT_BYTES  700u
 
 static void bench_print(const char *metric, double value, const char *unit, double floor)
 {
@@ -48,7 +49,20 @@ static double bench_median(double *values)
         return values[RUNS / 2];
 }
 
-static struct slice bench_file(uint32_t sets)
+enum bench_kind { BENCH_PLAIN, BENCH_FILTERS, BENCH_OWN_FILTERS };
+static const char *const bench_kind_names[] = {"", "_filters", "_own_filters"};
+
+static void bench_file_filter(FILE *out, uint32_t set, uint32_t destination, enum bench_kind kind)
+{
+        uint32_t which = kind == BENCH_OWN_FILTERS ? set * DESTINATIONS + destination : destination;
+        if (kind != BENCH_PLAIN)
+                (void)fprintf(out,
+                              "          Sendring: {Filter: {mail: {tags: {campaign: [april, may, 'c%u'], "
+                              "'ses:from-domain': [{suffix: .example.com}]}}}}\n",
+                              which);
+}
+
+static struct slice bench_file(uint32_t sets, enum bench_kind kind)
 {
         char *text = NULL;
         size_t len = 0;
@@ -58,7 +72,7 @@ static struct slice bench_file(uint32_t sets)
         (void)fprintf(out, "ConfigurationSets:\n");
         for (uint32_t i = 0; i < sets; i++) {
                 (void)fprintf(out, "  - ConfigurationSetName: set-%05u\n    EventDestinations:\n", i);
-                for (uint32_t k = 0; k < DESTINATIONS; k++)
+                for (uint32_t k = 0; k < DESTINATIONS; k++) {
                         (void)fprintf(out,
                                       "      - EventDestinationName: destination-%u\n        EventDestination:\n"
                                       "          Enabled: true\n"
@@ -68,6 +82,8 @@ static struct slice bench_file(uint32_t sets)
                                       "            DeliveryStreamArn: arn:aws:firehose:us-east-1:123456789012:"
                                       "deliverystream/mail-events-%u\n",
                                       k, (i * DESTINATIONS + k) % 2000);
+                        bench_file_filter(out, i, k, kind);
+                }
         }
         if (fclose(out) != 0)
                 exit(1);
@@ -126,61 +142,118 @@ static enum sendring_event_type bench_type(struct random_state *random)
                           : SENDRING_COMPLAINT;
 }
 
-/* Nanoseconds per event; with `copy`, beside the least work on an event. `hash` gets something of every answer. */
-static double bench_match_ns(const struct rules_plan *plan, const struct bench_question *questions, uint32_t count,
-                             bool match, bool copy, uint64_t *hash)
+/* One event of each type, as the router finds it in a lane. */
+static struct slice bench_encoded[SENDRING_CLICK + 1];
+
+static void bench_encode(void)
 {
-        static uint8_t events[64][EVENT_BYTES], lane[EVENT_BYTES * 64];
+        static uint8_t room[SENDRING_CLICK + 1][4096];
+        for (int type = SENDRING_SEND; type <= SENDRING_CLICK; type++) {
+                struct sendring_event event;
+                size_t bytes;
+                codec_events_fill(&event, (enum sendring_event_type)type);
+                if (codec_event_encode(&event, room[type], sizeof(room[type]), &bytes, NULL) != ERR_OK)
+                        exit(1);
+                bench_encoded[type] = slice_of(room[type], bytes);
+        }
+}
+
+static uint64_t bench_match(const struct rules_plan *plan, const struct bench_question *question,
+                            struct codec_view *view)
+{
+        struct rules_match found;
+        view->type = question->type;
+        view->configuration_set = slice_of(question->name, 9);
+        uint32_t got = rules_plan_match(plan, view, NULL, &found);
+        return got + (got > 0 ? found.targets[got - 1] : 0) + found.set_known;
+}
+
+/* Nanoseconds per event of matching alone: sets without filters look at no more than this of an event. */
+static double bench_match_ns(const struct rules_plan *plan, const struct bench_question *questions, uint32_t count,
+                             uint64_t *hash)
+{
         struct codec_view view = {.type = SENDRING_SEND};
         uint64_t start = clock_thread_cpu_ns();
+        for (uint32_t i = 0; i < count; i++)
+                *hash = *hash * 31 + bench_match(plan, &questions[i], &view);
+        return (double)(clock_thread_cpu_ns() - start) / count;
+}
+
+/* Nanoseconds per event of what the router's core does for it; without a plan, of its copy and CRC alone. */
+static double bench_event_ns(const struct rules_plan *plan, const struct bench_question *questions, uint32_t count,
+                             uint64_t *hash)
+{
+        static uint8_t journal[64][4096];
+        uint64_t start = clock_thread_cpu_ns();
         for (uint32_t i = 0; i < count; i++) {
-                if (match) {
-                        struct rules_match found;
-                        view.type = questions[i].type;
-                        view.configuration_set = slice_of(questions[i].name, 9);
-                        uint32_t got = rules_plan_match(plan, &view, NULL, &found);
-                        *hash = *hash * 31 + got + (got > 0 ? found.targets[got - 1] : 0) + found.set_known;
-                }
-                if (copy) {
-                        memcpy(&lane[(i % 64) * EVENT_BYTES], events[(i * 7) % 64], EVENT_BYTES);
-                        *hash += crc32_iscsi(&lane[(i % 64) * EVENT_BYTES], EVENT_BYTES, 0);
-                }
+                struct slice event = bench_encoded[questions[i].type];
+                uint8_t *copy = journal[i % 64];
+                struct codec_view view;
+                memcpy(copy, event.ptr, event.len);
+                *hash += crc32_iscsi(copy, (int)event.len, 0);
+                if (plan == NULL)
+                        continue;
+                if (codec_view_decode(slice_of(copy, event.len), &view, NULL) != ERR_OK)
+                        exit(1);
+                *hash = *hash * 31 + bench_match(plan, &questions[i], &view);
         }
         return (double)(clock_thread_cpu_ns() - start) / count;
 }
 
-/* One number of sets. */
+/* One number of sets of one kind. */
 struct bench_size {
         uint32_t sets;
+        enum bench_kind kind;
         struct rules_plan *plan;
         struct bench_question *questions;
-        double load[RUNS], floor[RUNS], match[RUNS], both[RUNS];
+        double load[RUNS], floor[RUNS], match[RUNS], event[RUNS];
 };
+
+/* `few` and `many` sets of one kind. */
+static void bench_print_ratio(const struct bench_size *few, const struct bench_size *many)
+{
+        double ratio[RUNS], alone[RUNS];
+        char metric[64];
+        for (uint32_t run = 0; run < RUNS; run++) {
+                ratio[run] = many->event[run] / few->event[run];
+                alone[run] = many->match[run] / few->match[run];
+        }
+        (void)snprintf(metric, sizeof(metric), "ratio_%u_sets%s", many->sets, bench_kind_names[many->kind]);
+        bench_print(metric, bench_median(ratio), "x", 0);
+        if (many->kind != BENCH_PLAIN)
+                return;
+        (void)snprintf(metric, sizeof(metric), "ratio_%u_sets_match_alone", many->sets);
+        bench_print(metric, bench_median(alone), "x", 0);
+}
 
 /* The sizes take turns, so that whatever else the machine does meets all of them; ratios are of the same turn. */
 static void bench_turns(struct bench_size *sizes, uint32_t count, uint32_t events, uint64_t *hash)
 {
-        double copy[RUNS], ratio[RUNS], ratio_alone[RUNS];
+        double copy[RUNS];
         char metric[64];
         for (uint32_t run = 0; run < RUNS; run++) {
-                copy[run] = bench_match_ns(NULL, sizes[0].questions, events, false, true, hash);
+                copy[run] = bench_event_ns(NULL, sizes[0].questions, events, hash);
                 for (uint32_t i = 0; i < count; i++) {
-                        const struct bench_size *size = &sizes[i];
-                        sizes[i].match[run] = bench_match_ns(size->plan, size->questions, events, true, false, hash);
-                        sizes[i].both[run] = bench_match_ns(size->plan, size->questions, events, true, true, hash);
+                        struct bench_size *size = &sizes[i];
+                        if (size->kind == BENCH_PLAIN)
+                                size->match[run] = bench_match_ns(size->plan, size->questions, events, hash);
+                        size->event[run] = bench_event_ns(size->plan, size->questions, events, hash);
                 }
-                ratio[run] = sizes[count - 1].both[run] / sizes[0].both[run];
-                ratio_alone[run] = sizes[count - 1].match[run] / sizes[0].match[run];
         }
         double floor = bench_median(copy);
+        for (uint32_t i = 0; i < count; i++) { /* ratios first: medians sort */
+                if (i > 0 && sizes[i].kind == sizes[i - 1].kind)
+                        bench_print_ratio(&sizes[i - 1], &sizes[i]);
+        }
         for (uint32_t i = 0; i < count; i++) {
+                const char *kind = bench_kind_names[sizes[i].kind];
+                (void)snprintf(metric, sizeof(metric), "event_ns_%u_sets%s", sizes[i].sets, kind);
+                bench_print(metric, bench_median(sizes[i].event), "ns/event", floor);
+                if (sizes[i].kind != BENCH_PLAIN)
+                        continue;
                 (void)snprintf(metric, sizeof(metric), "match_ns_%u_sets", sizes[i].sets);
                 bench_print(metric, bench_median(sizes[i].match), "ns/event", floor);
         }
-        (void)snprintf(metric, sizeof(metric), "ratio_%u_sets", sizes[count - 1].sets);
-        bench_print(metric, bench_median(ratio), "x", 0);
-        (void)snprintf(metric, sizeof(metric), "ratio_%u_sets_match_alone", sizes[count - 1].sets);
-        bench_print(metric, bench_median(ratio_alone), "x", 0);
 }
 
 static struct bench_question *bench_questions(uint32_t sets, uint32_t count)
@@ -229,20 +302,14 @@ static struct slice bench_filters_file(uint32_t filters)
 /* What a whole event of the standard mix costs to match, with filters of which all match. */
 static void bench_filters(uint32_t filters, uint32_t events, uint64_t *hash)
 {
-        static uint8_t encoded[SENDRING_CLICK + 1][4096];
         struct codec_view views[SENDRING_CLICK + 1];
         struct random_state random;
         double load, runs[RUNS];
         struct slice text = bench_filters_file(filters);
         struct rules_plan *plan = bench_load(text, &load);
-        for (int type = SENDRING_SEND; type <= SENDRING_CLICK; type++) {
-                struct sendring_event event;
-                size_t bytes;
-                codec_events_fill(&event, (enum sendring_event_type)type);
-                if (codec_event_encode(&event, encoded[type], sizeof(encoded[type]), &bytes, NULL) != ERR_OK ||
-                    codec_view_decode(slice_of(encoded[type], bytes), &views[type], NULL) != ERR_OK)
+        for (int type = SENDRING_SEND; type <= SENDRING_CLICK; type++)
+                if (codec_view_decode(bench_encoded[type], &views[type], NULL) != ERR_OK)
                         exit(1);
-        }
         for (uint32_t run = 0; run < RUNS; run++) {
                 random_init(&random, 7);
                 uint64_t start = clock_thread_cpu_ns();
@@ -259,32 +326,40 @@ static void bench_filters(uint32_t filters, uint32_t events, uint64_t *hash)
         free((void *)(uintptr_t)text.ptr);
 }
 
+static void bench_size_load(struct bench_size *size, uint32_t events)
+{
+        struct slice text = bench_file(size->sets, size->kind);
+        const char *kind = bench_kind_names[size->kind];
+        char metric[64];
+        for (uint32_t run = 0; run < RUNS; run++) {
+                rules_plan_free(size->plan);
+                size->floor[run] = bench_libyaml_s(text);
+                size->plan = bench_load(text, &size->load[run]);
+        }
+        (void)snprintf(metric, sizeof(metric), "load_s_%u_sets%s", size->sets, kind);
+        bench_print(metric, bench_median(size->load), "s", bench_median(size->floor));
+        (void)snprintf(metric, sizeof(metric), "plan_mib_%u_sets%s", size->sets, kind);
+        bench_print(metric, (double)rules_plan_bytes(size->plan) / (1024 * 1024), "MiB", 0);
+        size->questions = bench_questions(size->sets, events);
+        free((void *)(uintptr_t)text.ptr);
+}
+
 int main(int argc, char **argv)
 {
         bool smoke = argc > 1 && strcmp(argv[1], "--smoke") == 0;
-        uint32_t events = smoke ? 20000 : 2000000;
-        static struct bench_size sizes[3];
-        const uint32_t sets[3] = {1, 100, smoke ? 200 : 10000};
+        uint32_t events = smoke ? 20000 : 1000000, many = smoke ? 200 : 10000;
+        struct bench_size sizes[] = {
+                {.sets = 1, .kind = BENCH_PLAIN},       {.sets = many, .kind = BENCH_PLAIN},
+                {.sets = 1, .kind = BENCH_FILTERS},     {.sets = many, .kind = BENCH_FILTERS},
+                {.sets = 1, .kind = BENCH_OWN_FILTERS}, {.sets = many, .kind = BENCH_OWN_FILTERS},
+        };
+        const uint32_t count = sizeof(sizes) / sizeof(sizes[0]);
         uint64_t hash = 0;
-        for (uint32_t i = 0; i < 3; i++) {
-                struct bench_size *size = &sizes[i];
-                struct slice text = bench_file(sets[i]);
-                size->sets = sets[i];
-                for (uint32_t run = 0; run < RUNS; run++) {
-                        rules_plan_free(size->plan);
-                        size->floor[run] = bench_libyaml_s(text);
-                        size->plan = bench_load(text, &size->load[run]);
-                }
-                char metric[64];
-                (void)snprintf(metric, sizeof(metric), "load_s_%u_sets", sets[i]);
-                bench_print(metric, bench_median(size->load), "s", bench_median(size->floor));
-                (void)snprintf(metric, sizeof(metric), "plan_mib_%u_sets", sets[i]);
-                bench_print(metric, (double)rules_plan_bytes(size->plan) / (1024 * 1024), "MiB", 0);
-                size->questions = bench_questions(sets[i], events);
-                free((void *)(uintptr_t)text.ptr);
-        }
-        bench_turns(sizes, 3, events, &hash);
-        for (uint32_t i = 0; i < 3; i++) {
+        bench_encode();
+        for (uint32_t i = 0; i < count; i++)
+                bench_size_load(&sizes[i], events);
+        bench_turns(sizes, count, events, &hash);
+        for (uint32_t i = 0; i < count; i++) {
                 free(sizes[i].questions);
                 rules_plan_free(sizes[i].plan);
         }

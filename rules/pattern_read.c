@@ -418,7 +418,7 @@ static bool pattern_ignore_case(struct pattern_compiler *compiler, const struct 
 
 /* ---------------------------------------------------------------------------------------------- lists of values */
 
-/* Values while they are being gathered. */
+/* Values while they are being gathered, in scratch memory: the pattern gets no more than there are. */
 struct pattern_gather {
         struct slice *texts;
         struct pattern_test *tests;
@@ -428,8 +428,8 @@ struct pattern_gather {
 static bool pattern_gather_begin(struct pattern_compiler *compiler, size_t count, struct pattern_gather *gather)
 {
         *gather = (struct pattern_gather){.texts_count = 0};
-        gather->texts = pattern_alloc(compiler, compiler->arena, count, sizeof(*gather->texts));
-        gather->tests = pattern_alloc(compiler, compiler->arena, count, sizeof(*gather->tests));
+        gather->texts = pattern_alloc(compiler, &compiler->scratch, count, sizeof(*gather->texts));
+        gather->tests = pattern_alloc(compiler, &compiler->scratch, count, sizeof(*gather->tests));
         return gather->texts != NULL && gather->tests != NULL;
 }
 
@@ -441,17 +441,23 @@ static int pattern_text_order(const void *a, const void *b)
         return left->len == 0 ? 0 : memcmp(left->ptr, right->ptr, left->len);
 }
 
-static struct pattern_values pattern_gather_end(struct pattern_gather *gather)
+static bool pattern_gather_end(struct pattern_compiler *compiler, struct pattern_gather *gather,
+                               struct pattern_values *ret_values)
 {
         qsort(gather->texts, gather->texts_count, sizeof(*gather->texts), pattern_text_order);
         uint32_t kept = 0;
         for (uint32_t i = 0; i < gather->texts_count; i++)
                 if (kept == 0 || !slice_equal(gather->texts[kept - 1], gather->texts[i]))
                         gather->texts[kept++] = gather->texts[i];
-        return (struct pattern_values){.texts = gather->texts,
-                                       .tests = gather->tests,
-                                       .texts_count = kept,
-                                       .tests_count = gather->tests_count};
+        struct slice *texts = pattern_alloc(compiler, compiler->arena, kept, sizeof(*texts));
+        struct pattern_test *tests = pattern_alloc(compiler, compiler->arena, gather->tests_count, sizeof(*tests));
+        if (texts == NULL || tests == NULL)
+                return false;
+        memcpy(texts, gather->texts, kept * sizeof(*texts));
+        memcpy(tests, gather->tests, gather->tests_count * sizeof(*tests));
+        *ret_values = (struct pattern_values){
+                .texts = texts, .tests = tests, .texts_count = kept, .tests_count = gather->tests_count};
+        return true;
 }
 
 /* One value of anything-but's list, by what is inside it (OPERATORS: plain values). */
@@ -526,7 +532,8 @@ static bool pattern_not(struct pattern_compiler *compiler, const struct rules_ya
                 rules_error(compiler->reader, node, "anything-but takes either texts or numbers, not both");
                 return false;
         }
-        *values = pattern_gather_end(&gather);
+        if (!pattern_gather_end(compiler, &gather, values))
+                return false;
         *test = (struct pattern_test){.op = PATTERN_NOT, .values = values};
         return true;
 }
@@ -645,6 +652,5 @@ bool pattern_read_values(struct pattern_compiler *compiler, const struct rules_y
         bool good = true;
         for (const struct rules_yaml_node *item = list->first; item != NULL; item = item->next)
                 good = pattern_value(compiler, item, key, &gather) && good;
-        key->values = pattern_gather_end(&gather);
-        return good;
+        return pattern_gather_end(compiler, &gather, &key->values) && good;
 }

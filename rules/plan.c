@@ -44,7 +44,6 @@ struct plan_place {
 
 struct plan_destination {
         struct slice name;
-        const struct rules_pattern *filter; /* or NULL */
         uint32_t target_index;
         uint16_t event_types_mask;
         bool enabled;
@@ -61,6 +60,9 @@ struct rules_plan {
         struct plan_place *places;              /* in the order of the file */
         struct plan_destination *destinations;
         uint32_t destinations_count;
+        /* Of destination d of set s: [s * LIMIT_DESTINATIONS_PER_SET_MAX + d], apart from what is not asked for each
+         * event. NULL: there are none. */
+        const struct rules_pattern **filters;
         uint32_t targets_count;
         struct rules_target *targets;
         struct arena arena; /* owns all of the above, and this struct */
@@ -112,18 +114,36 @@ static const struct plan_set *plan_set_of(const struct rules_plan *plan, struct 
         return name.len == 0 ? plan->default_set : plan_find(plan, name);
 }
 
+/* NULL: the destination has none. */
+static const struct rules_pattern *plan_filter_of(const struct rules_plan *plan, const struct plan_set *set,
+                                                  uint32_t destination)
+{
+        if (plan->filters == NULL)
+                return NULL;
+        return plan->filters[set->number * LIMIT_DESTINATIONS_PER_SET_MAX + destination];
+}
+
+/* Lines of 64 bytes that a filter with a few values has, about: patterns lie in one piece, by the arena. */
+#define PLAN_FILTER_LINES 4u
+
 /* Takes away the destinations whose filter does not match. */
 static __attribute__((noinline)) uint32_t plan_filter(const struct rules_plan *plan, const struct plan_set *set,
                                                       uint32_t mask, const struct codec_view *view,
                                                       const struct codec_json_options *options, bool *ret_exhausted)
 {
-        const struct plan_destination *destinations = &plan->destinations[plan->places[set->number].first_destination];
+        const struct rules_pattern *const *filters = &plan->filters[set->number * LIMIT_DESTINATIONS_PER_SET_MAX];
         struct codec_field_reader reader;
         codec_field_reader_init(&reader, view, options);
         for (uint32_t left = mask & set->filtered; left != 0; left &= left - 1) {
+                /* With thousands of filters none is in the cache: they come while the first ones are asked. */
+                const uint8_t *pattern = (const uint8_t *)filters[__builtin_ctz(left)];
+                for (uint32_t line = 0; line < PLAN_FILTER_LINES; line++)
+                        __builtin_prefetch(pattern + 64 * line);
+        }
+        for (uint32_t left = mask & set->filtered; left != 0; left &= left - 1) {
                 uint32_t place = (uint32_t)__builtin_ctz(left);
                 /* The same filter for several destinations of a set is asked once for each: that is rare. */
-                if (!rules_pattern_match(destinations[place].filter, &reader))
+                if (!rules_pattern_match(filters[place], &reader))
                         mask &= ~(1u << place);
                 *ret_exhausted |= reader.exhausted;
         }
@@ -204,11 +224,12 @@ bool rules_plan_explain(const struct rules_plan *plan, const struct codec_view *
         const struct plan_place *place = &plan->places[set->number];
         for (uint32_t k = 0; k < place->destinations_count; k++) {
                 const struct plan_destination *destination = &plan->destinations[place->first_destination + k];
+                const struct rules_pattern *filter = plan_filter_of(plan, set, k);
                 struct rules_explanation explanation = {
                         .set = place->name,
                         .destination = destination->name,
                         .target_index = destination->target_index,
-                        .has_filter = destination->filter != NULL,
+                        .has_filter = filter != NULL,
                         .verdict = RULES_VERDICT_MATCH,
                 };
                 struct codec_field_reader reader;
@@ -217,10 +238,10 @@ bool rules_plan_explain(const struct rules_plan *plan, const struct codec_view *
                         explanation.verdict = RULES_VERDICT_DISABLED;
                 } else if ((destination->event_types_mask & (1u << (unsigned)view->type)) == 0) {
                         explanation.verdict = RULES_VERDICT_EVENT_TYPE;
-                } else if (destination->filter != NULL && !rules_pattern_match(destination->filter, &reader)) {
+                } else if (filter != NULL && !rules_pattern_match(filter, &reader)) {
                         explanation.verdict = reader.exhausted ? RULES_VERDICT_FILTER_LIMIT : RULES_VERDICT_FILTER;
                         if (!reader.exhausted)
-                                explanation.member = rules_pattern_failed(destination->filter, &reader);
+                                explanation.member = rules_pattern_failed(filter, &reader);
                 } else if (destination->target_index == RULES_TARGET_NONE) {
                         explanation.verdict = RULES_VERDICT_NOT_PUBLISHED;
                 }
@@ -327,6 +348,8 @@ struct rules_plan_builder {
         uint32_t *slots; /* a table of the names so far: number + 1 */
         uint32_t slots_mask;
         struct plan_destination *destinations; /* sets_max * LIMIT_DESTINATIONS_PER_SET_MAX */
+        const struct rules_pattern **filters;  /* as many, as in the plan */
+        bool has_filters;
         struct plan_wanted *targets;
         uint16_t target_slots[PLAN_TARGET_SLOTS]; /* index + 1 */
 };
@@ -340,6 +363,8 @@ struct rules_plan_builder *rules_plan_builder_create(uint32_t sets_max)
         builder->sets_max = sets_max;
         builder->destinations = arena_alloc_array(&builder->arena, (size_t)sets_max * LIMIT_DESTINATIONS_PER_SET_MAX,
                                                   sizeof(*builder->destinations));
+        builder->filters = arena_alloc_array(&builder->arena, (size_t)sets_max * LIMIT_DESTINATIONS_PER_SET_MAX,
+                                             sizeof(const struct rules_pattern *));
         builder->targets = arena_alloc_array(&builder->arena, LIMIT_TARGETS_MAX, sizeof(*builder->targets));
         struct arena arena;
         arena_init(&arena, 0, 0);
@@ -359,8 +384,8 @@ struct rules_plan_builder *rules_plan_builder_create(uint32_t sets_max)
         builder->sets = arena_alloc_array(&builder->arena, sets_max, sizeof(*builder->sets));
         builder->hashes = arena_alloc_array(&builder->arena, sets_max, sizeof(*builder->hashes));
         plan->places = arena_alloc_array(&plan->arena, sets_max, sizeof(*plan->places));
-        if (builder->destinations == NULL || builder->targets == NULL || builder->slots == NULL ||
-            builder->sets == NULL || builder->hashes == NULL || plan->places == NULL) {
+        if (builder->destinations == NULL || builder->filters == NULL || builder->targets == NULL ||
+            builder->slots == NULL || builder->sets == NULL || builder->hashes == NULL || plan->places == NULL) {
                 rules_plan_builder_free(builder);
                 return NULL;
         }
@@ -503,7 +528,6 @@ bool rules_plan_builder_destination(struct rules_plan_builder *builder, struct s
                 return false;
         struct plan_destination destination = {
                 .name = arena_copy(&plan->arena, name),
-                .filter = filter,
                 .target_index = target_index,
                 .event_types_mask = event_types_mask,
                 .enabled = enabled,
@@ -511,8 +535,11 @@ bool rules_plan_builder_destination(struct rules_plan_builder *builder, struct s
         if (destination.name.ptr == NULL)
                 return false;
         uint32_t bit = place->destinations_count++;
-        if (filter != NULL)
+        if (filter != NULL) {
                 set->filtered = (uint16_t)(set->filtered | 1u << bit);
+                builder->filters[(plan->sets_count - 1) * LIMIT_DESTINATIONS_PER_SET_MAX + bit] = filter;
+                builder->has_filters = true;
+        }
         builder->destinations[plan->destinations_count++] = destination;
         if (target_index == RULES_TARGET_NONE)
                 return true;
@@ -644,6 +671,13 @@ struct rules_plan *rules_plan_builder_finish(struct rules_plan_builder *builder,
         plan->targets = arena_alloc_array(&plan->arena, plan->targets_count, sizeof(*plan->targets));
         if (plan->destinations == NULL || plan->targets == NULL)
                 return NULL;
+        size_t filters = (size_t)plan->sets_count * LIMIT_DESTINATIONS_PER_SET_MAX;
+        if (builder->has_filters) {
+                plan->filters = arena_alloc_array(&plan->arena, filters, sizeof(const struct rules_pattern *));
+                if (plan->filters == NULL)
+                        return NULL;
+                memcpy(plan->filters, builder->filters, filters * sizeof(const struct rules_pattern *));
+        }
         memcpy(plan->destinations, builder->destinations, plan->destinations_count * sizeof(*plan->destinations));
         for (uint32_t i = 0; i < plan->targets_count; i++)
                 plan->targets[i] = builder->targets[i].target;

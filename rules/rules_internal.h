@@ -35,6 +35,11 @@ static inline struct slice rules_yaml_slice(const struct rules_yaml_node *scalar
         return slice_of(scalar->bytes, scalar->count);
 }
 
+/* The same to whoever compiles them: wherever they stand, aliases written out. */
+bool rules_yaml_equal(const struct rules_yaml_node *a, const struct rules_yaml_node *b);
+/* Equal nodes have equal hashes. */
+uint64_t rules_yaml_hash(uint64_t seed, const struct rules_yaml_node *node);
+
 /* Bounds of one file; its size is LIMIT_CONFIG_BYTES_MAX. The deepest known member is 8 maps and lists down. */
 #define RULES_YAML_DEPTH_MAX 24u
 /* Nodes with every alias written out: 10,000 sets of 10 destinations are 1.7 million. 32 bytes each. */

@@ -16,12 +16,15 @@ const char *rules_event_type_name(enum sendring_event_type type)
         return (unsigned)type - 1u < COUNT(sets_event_types) ? sets_event_types[(unsigned)type - 1u] : NULL;
 }
 
-/* Filters that were compiled a short while ago: an alias stands for the same one in many places. */
+/* Filters that were compiled a short while ago, by their hash. The same filter in many places, by an alias or written
+ * out, is one in memory: thousands of sets made from a template ask it while it is in the cache. */
 struct sets_filter {
-        const struct rules_yaml_node *members; /* which the copies of a node share; NULL: none yet */
-        const struct rules_pattern *pattern;   /* NULL: it had mistakes, which were said */
+        const struct rules_yaml_node *node;  /* NULL: none yet */
+        const struct rules_pattern *pattern; /* NULL: it had mistakes, which were said */
+        uint64_t hash;
+        bool is_clean; /* it had no findings: those are said for each place where it is written */
 };
-#define SETS_FILTERS 64u
+#define SETS_FILTERS 8192u
 
 struct sets_reader {
         struct rules_reader reader;
@@ -29,7 +32,7 @@ struct sets_reader {
         const struct rules_settings *settings; /* or NULL */
         bool too_many_targets;                 /* said once */
         struct rules_published published;      /* of the destination being read */
-        struct sets_filter filters[SETS_FILTERS];
+        struct sets_filter *filters;           /* SETS_FILTERS */
 };
 
 /* Members of ours under `Sendring`; those of CloudWatch stand together behind the others. */
@@ -365,24 +368,32 @@ static bool sets_cloudwatch(struct sets_reader *sets, const struct sets_destinat
 
 /* ---------------------------------------------------------------------------------------------- filters */
 
+static bool sets_filter_is(const struct sets_filter *known, const struct rules_yaml_node *node, uint64_t hash)
+{
+        if (known->node == NULL || known->hash != hash)
+                return false;
+        bool is_alias = known->node->kind == RULES_YAML_MAP && node->kind == RULES_YAML_MAP && node->count > 0 &&
+                        known->node->first == node->first;
+        return is_alias || (known->is_clean && rules_yaml_equal(known->node, node));
+}
+
 static bool sets_filter(struct sets_reader *sets, const struct rules_yaml_node *node,
                         struct sets_destination *destination)
 {
-        struct sets_filter none = {.members = NULL}, *known = &none;
         if (node == NULL)
                 return true;
-        if (node->kind == RULES_YAML_MAP && node->count > 0) {
-                known = &sets->filters[((uintptr_t)node->first >> 5) % SETS_FILTERS];
-                if (known->members == node->first) {
-                        destination->filter = known->pattern;
-                        return known->pattern != NULL;
-                }
-                *known = (struct sets_filter){.members = node->first};
+        uint64_t hash = rules_yaml_hash(0, node);
+        struct sets_filter *known = &sets->filters[hash % SETS_FILTERS]; /* maybe another one */
+        if (!sets_filter_is(known, node, hash)) {
+                const struct rules_report *report = sets->reader.report;
+                uint32_t findings = report->errors + report->warnings;
+                *known = (struct sets_filter){.node = node, .hash = hash};
+                (void)rules_pattern_compile(&sets->reader, node, rules_plan_builder_arena(sets->builder),
+                                            &known->pattern);
+                known->is_clean = report->errors + report->warnings == findings;
         }
-        bool good =
-                rules_pattern_compile(&sets->reader, node, rules_plan_builder_arena(sets->builder), &known->pattern);
         destination->filter = known->pattern;
-        return good;
+        return known->pattern != NULL;
 }
 
 /* ---------------------------------------------------------------------------------------------- services to come */
@@ -728,6 +739,9 @@ static enum err_code sets_read(const char *path, const struct slice *text, const
         struct rules_plan *plan = NULL;
         enum err_code code = ERR_MEMORY;
         if (!rules_reader_begin(reader, path, &arena, report))
+                goto out;
+        sets.filters = arena_alloc_array(&arena, SETS_FILTERS, sizeof(*sets.filters));
+        if (sets.filters == NULL)
                 goto out;
         const struct rules_yaml_node *root = NULL, *list = NULL;
         if (text == NULL ? rules_yaml_load(reader, path, &root) : rules_yaml_parse(reader, *text, &root))

@@ -2,6 +2,7 @@
  * documents neither refuse duplicate keys nor bound what aliases unfold to. */
 #include "base/assert.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/limits.h"
 #include "rules/rules_internal.h"
 
@@ -430,4 +431,30 @@ bool rules_yaml_load(struct rules_reader *reader, const char *path, const struct
         else if (code != ERR_OK)
                 rules_error(reader, NULL, "%s", err.text);
         return code == ERR_OK && rules_yaml_parse(reader, text, ret_root);
+}
+
+/* ---------------------------------------------------------------------------------------------- comparing */
+
+bool rules_yaml_equal(const struct rules_yaml_node *a, const struct rules_yaml_node *b)
+{
+        if (a->kind != b->kind || a->quoted != b->quoted || a->count != b->count)
+                return false;
+        if (a->kind == RULES_YAML_SCALAR)
+                return a->bytes == b->bytes || memcmp(a->bytes, b->bytes, a->count) == 0;
+        if (a->first == b->first)
+                return true;
+        for (a = a->first, b = b->first; a != NULL && b != NULL; a = a->next, b = b->next)
+                if (!rules_yaml_equal(a, b)) /* RULES_YAML_DEPTH_MAX deep */
+                        return false;
+        return a == b;
+}
+
+uint64_t rules_yaml_hash(uint64_t seed, const struct rules_yaml_node *node)
+{
+        uint64_t hash = seed * 31 + (uint64_t)node->count * 8 + node->kind * 2u + node->quoted;
+        if (node->kind == RULES_YAML_SCALAR)
+                return hash_bytes(hash, rules_yaml_slice(node));
+        for (const struct rules_yaml_node *child = node->first; child != NULL; child = child->next)
+                hash = rules_yaml_hash(hash, child);
+        return hash;
 }

@@ -114,3 +114,79 @@ Test(rules, sets_with_long_names_are_told_apart, .timeout = 10)
         rules_report_release(&report);
         free(yaml);
 }
+
+/* Sets 0 to count - 1, each with one destination whose filter asks for this campaign. */
+static struct rules_plan *plan_of_campaigns(const char *const *campaigns, uint32_t count, struct rules_report *report)
+{
+        char *yaml = NULL;
+        size_t len = 0;
+        struct rules_plan *plan;
+        FILE *out = open_memstream(&yaml, &len);
+        cr_assert_not_null(out);
+        (void)fprintf(out, "ConfigurationSets:\n");
+        for (uint32_t i = 0; i < count; i++)
+                (void)fprintf(out,
+                              "- {ConfigurationSetName: '%u', EventDestinations: [{Name: d, Enabled: true, "
+                              "MatchingEventTypes: [SEND], Sendring: {FileDestination: {Path: /f}, "
+                              "Filter: {mail: {tags: {campaign: [%s]}}}}}]}\n",
+                              i, campaigns[i]);
+        (void)fclose(out);
+        rules_report_init(report);
+        cr_assert_eq(rules_plan_parse("s", slice_of(yaml, len), NULL, &plan, report), ERR_OK);
+        free(yaml);
+        return plan;
+}
+
+/* One in memory, and each with its own verdict where they only look alike. */
+Test(rules, equal_filters_are_one_and_others_are_not, .timeout = 10)
+{
+        static const char *const lists[] = {"april", "'april'",       "may",           "june, may",
+                                            "april", "{prefix: apr}", "{suffix: apr}", "{prefix: 'apr'}"};
+        static const char wanted[] = "11001101";
+        enum { MANY = 2000 };
+        static const char *many[MANY];
+        static uint8_t encoded[4096];
+        struct rules_report report;
+        struct sendring_event event;
+        struct codec_view view;
+        struct rules_match found;
+        size_t bytes;
+        struct rules_plan *plan = plan_of_campaigns(lists, 8, &report);
+        codec_events_fill(&event, SENDRING_SEND);
+        cr_assert_eq(codec_event_encode(&event, encoded, sizeof(encoded), &bytes, NULL), ERR_OK);
+        cr_assert_eq(codec_view_decode(slice_of(encoded, bytes), &view, NULL), ERR_OK);
+        for (uint32_t i = 0; i < 8; i++) {
+                char name = (char)('0' + i);
+                view.configuration_set = slice_of(&name, 1);
+                cr_expect_eq(rules_plan_match(plan, &view, NULL, &found), wanted[i] - '0', "[%s]", lists[i]);
+        }
+        rules_plan_free(plan);
+        rules_report_release(&report);
+
+        for (uint32_t i = 0; i < MANY; i++)
+                many[i] = i < MANY / 2 ? "april" : "july";
+        plan = plan_of_campaigns(many, MANY, &report);
+        size_t shared = rules_plan_bytes(plan);
+        rules_plan_free(plan);
+        rules_report_release(&report);
+        static char own[MANY][16];
+        for (uint32_t i = 0; i < MANY; i++) {
+                (void)snprintf(own[i], sizeof(own[i]), "c%u", i);
+                many[i] = own[i];
+        }
+        plan = plan_of_campaigns(many, MANY, &report);
+        cr_expect_gt(rules_plan_bytes(plan), shared + MANY * 200, "%zu and %zu bytes", shared, rules_plan_bytes(plan));
+        rules_plan_free(plan);
+        rules_report_release(&report);
+}
+
+/* A number and a text are two filters, and a finding is told for each place where it is written. */
+Test(rules, findings_of_equal_filters_are_told_for_each, .timeout = 10)
+{
+        static const char *const campaigns[] = {"1", "'1'", "1", "'1'"};
+        struct rules_report report;
+        struct rules_plan *plan = plan_of_campaigns(campaigns, 4, &report);
+        cr_expect_eq(report.warnings, 2, "a tag is published as a text and never equals a number");
+        rules_plan_free(plan);
+        rules_report_release(&report);
+}
