@@ -40,12 +40,14 @@ static bool cost_cpu_ticks(uint32_t pid, uint64_t *ret_ticks)
         (void)fclose(file); /* read only */
         text[bytes] = '\0';
         /* The name in brackets may hold anything; behind it are the state and, as the 12th and 13th, the times. */
-        char *at = strrchr(text, ')');
-        unsigned long user, system;
-        if (at == NULL || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
+        char *at = strrchr(text, ')'), *end;
+        for (int field = 0; at != NULL && field < 12; field++)
+                at = strchr(at + 1, ' ');
+        if (at == NULL)
                 return false;
-        *ret_ticks = (uint64_t)user + system;
-        return true;
+        uint64_t user = strtoull(at, &end, 10), system = strtoull(end, &at, 10);
+        *ret_ticks = user + system;
+        return at != end && *at == ' ';
 }
 
 static const struct rules_target *cost_target_of(const struct rules_plan *plan, const char *key)
