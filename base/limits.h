@@ -92,6 +92,10 @@
         (1024u * 1024u) /* response body: 500 entries of 224-character RecordIds are 119 KB \
                          */
 
+/* ---- the log: what waits for who reads stderr, 192 KiB. A storm of causes is some ten lines a second. */
+#define LIMIT_LOG_LINES_MAX      128u
+#define LIMIT_LOG_LINE_BYTES_MAX 1536u
+
 /* ---- configuration files */
 #define LIMIT_CONFIG_BYTES_MAX      (64u * 1024u * 1024u)
 #define LIMIT_CREDENTIALS_BYTES_MAX (1024u * 1024u)

@@ -4,8 +4,9 @@
 /* What the journal may need for a byte of a lane: the smallest event that routes is 32 bytes there and 256 here. It
  * only sizes a table: 80 bytes for each segment that this could make. */
 #define ROUTER_JOURNAL_PER_LANE_BYTES UINT64_C(8)
-#define ROUTER_FIXED_BUDGET_BYTES     ((uint64_t)24 * 1024 * 1024) /* code, libraries, OpenSSL, plans of ordinary size */
-#define ROUTER_READERS_PER_WORKER     2u                           /* of each log: egress/worker.c */
+#define ROUTER_FIXED_BUDGET_BYTES \
+        ((uint64_t)24 * 1024 * 1024) /* code, libraries, OpenSSL, the log's queue, plans of ordinary size */
+#define ROUTER_READERS_PER_WORKER 2u /* of each log: egress/worker.c */
 
 struct journal_options router_log_options(const struct rules_settings *settings, const struct router_journal *logs,
                                           uint32_t logs_count, const struct router_journal *log)

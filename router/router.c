@@ -90,6 +90,7 @@ static void router_tick(struct router *router)
         counter_set(router->own_counters, COUNTER_lanes_refused, stats.refused);
         counter_set(router->own_counters, COUNTER_lanes_closed, stats.closed);
         counter_set(router->own_counters, COUNTER_lanes_now, stats.lanes_now);
+        counter_set(router->own_counters, COUNTER_control_log_lines_dropped, log_dropped());
         uint64_t now_ns = clock_monotonic_ns();
         if (now_ns >= router->heap_again_ns) {
                 router->heap_again_ns = now_ns + ROUTER_HEAP_AGAIN_NS;
@@ -303,7 +304,7 @@ int router_run(const struct router_options *options)
         rules_report_init(&report);
         log_role_set("router");
         enum err_code code = rules_settings_load(options->settings_path, &router.settings, &report);
-        rules_report_print(&report, stderr);
+        router_tell_report(&report);
         rules_report_release(&report);
         if (code != ERR_OK) {
                 log_error("configuration refused", "file=%s", options->settings_path);

@@ -95,8 +95,10 @@ struct router {
 /* ---- targets.c: plans, and the delivery targets they name; control thread */
 
 void router_plan_free(struct shard_plan *plan);
+/* Findings of a check, into the log as a person reads them. */
+void router_tell_report(const struct rules_report *report);
 struct router_target *router_find_target(struct router *router, struct slice key);
-/* Reads configuration-sets.yaml and opens its targets. Findings go to stderr. ERR_BUSY: a target it names is still
+/* Reads configuration-sets.yaml and opens its targets. Findings go to the log. ERR_BUSY: a target it names is still
  * being removed: try again later. */
 enum err_code router_load_plan(struct router *router, struct shard_plan **ret_plan, struct err *reterr);
 /* Carries out a reload that was asked for; leaves router->reload_wanted up when it must be tried again. */

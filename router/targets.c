@@ -213,6 +213,20 @@ static bool router_try_target(struct router *router, struct router_target *own)
         return !lost;
 }
 
+void router_tell_report(const struct rules_report *report)
+{
+        char *text = NULL;
+        size_t bytes = 0;
+        FILE *out = open_memstream(&text, &bytes);
+        if (out != NULL)
+                rules_report_print(report, out);
+        if (out != NULL && fclose(out) == 0)
+                log_text(text);
+        else
+                log_error("out of memory for the findings", "errors=%u warnings=%u", report->errors, report->warnings);
+        free(text);
+}
+
 /* Reads configuration-sets.yaml; *ret_text is what was read, in the arena. With a mistake in the file after a crash,
  * what was in force before. */
 static enum err_code router_read_plan(struct router *router, struct arena *arena, struct slice *ret_text,
@@ -224,7 +238,7 @@ static enum err_code router_read_plan(struct router *router, struct arena *arena
                 code = rules_plan_parse(path, *ret_text, &router->settings, ret_plan, report);
         else
                 code = rules_plan_load(path, &router->settings, ret_plan, report); /* says what is wrong with it */
-        rules_report_print(report, stderr);
+        router_tell_report(report);
         if (code == ERR_OK)
                 return ERR_OK;
         if (report->errors > 0)

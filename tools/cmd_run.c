@@ -61,6 +61,7 @@ static int run_keeper(const char *settings_path)
                 .socket_mode = settings.socket_mode,
                 .argv = argv,
         };
+        (void)log_start(); /* as above; behind the findings, which are read at once or not at all */
         int status = ring_keeper_run(&options);
         rules_settings_release(&settings);
         return status;
@@ -110,7 +111,9 @@ int cmd_run(int argc, char **argv)
                 (void)unsetenv("SENDRING_KEEPER_FD"); /* children are not routers */
                 (void)unsetenv("SENDRING_KEEPER_RESTART");
         } else if (keeper) {
-                return run_keeper(settings_path);
+                int status = run_keeper(settings_path);
+                log_stop(LOG_FLUSH_NS);
+                return status;
         }
         struct router_options router = {
                 .settings_path = settings_path,
@@ -118,5 +121,8 @@ int cmd_run(int argc, char **argv)
                 .restarted = restarted,
                 .version = RUN_VERSION,
         };
-        return router_run(&router);
+        (void)log_start(); /* else threads wait for who reads stderr, as in any program */
+        int status = router_run(&router);
+        log_stop(LOG_FLUSH_NS);
+        return status;
 }

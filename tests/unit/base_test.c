@@ -1,14 +1,21 @@
 #include "base/arena.h"
+#include "base/assert.h"
 #include "base/clock.h"
 #include "base/counters.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "base/slice.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -257,4 +264,166 @@ Test(counters, a_reader_sees_what_the_writers_stored, .timeout = 10)
         cr_assert_eq(counters_attach(path, &reader, &err), ERR_CORRUPT);
         cr_assert_eq(file_replace(path, slice_of(directory, sizeof(directory)), &err), ERR_OK);
         cr_assert_neq(counters_attach(path, &reader, &err), ERR_OK);
+}
+
+/* ---------------------------------------------------------------------------------------------- the log */
+
+/* stderr becomes a pipe of one page; returns its other end. */
+static int log_pipe(bool full)
+{
+        int ends[2];
+        char junk[4096];
+        cr_assert_eq(pipe(ends), 0);
+        cr_assert_gt(fcntl(ends[1], F_SETPIPE_SZ, 4096), 0);
+        cr_assert_eq(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
+        cr_assert_eq(close(ends[1]), 0);
+        memset(junk, 'x', sizeof(junk));
+        junk[sizeof(junk) - 1] = '\n';
+        if (full)
+                cr_assert_eq(write(STDERR_FILENO, junk, sizeof(junk)), (ssize_t)sizeof(junk));
+        return ends[0];
+}
+
+/* Reads until nothing has come for `quiet_ms`. */
+static size_t log_read(int fd, char *out, size_t room, int quiet_ms)
+{
+        size_t used = 0;
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+        while (used < room - 1 && poll(&wait, 1, quiet_ms) == 1) {
+                ssize_t got = read(fd, out + used, room - 1 - used);
+                if (got <= 0)
+                        break;
+                used += (size_t)got;
+        }
+        out[used] = '\0';
+        return used;
+}
+
+static char log_seen[4 << 20];
+
+Test(log, nobody_waits_for_who_does_not_read, .timeout = 20)
+{
+        const uint64_t lines = 1000;
+        int fd = log_pipe(true);
+        cr_assert(log_start());
+        uint64_t begun_ns = clock_monotonic_ns();
+        for (uint64_t i = 0; i < lines; i++)
+                log_warning("storm", "number=%" PRIu64, i);
+        cr_assert_lt(clock_monotonic_ns() - begun_ns, CLOCK_NS_PER_S);
+        cr_assert_not(log_flush(50 * CLOCK_NS_PER_MS));
+        /* Then somebody reads: what was queued, in its order, and once the number of the others. */
+        (void)log_read(fd, log_seen, sizeof(log_seen), 500);
+        cr_assert(log_flush(CLOCK_NS_PER_S));
+        log_info("after it", "%s", "");
+        log_stop(CLOCK_NS_PER_S);
+        (void)log_read(fd, log_seen + strlen(log_seen), sizeof(log_seen) - strlen(log_seen), 100);
+        uint64_t number = 0, seen = 0, dropped = 0, told = 0;
+        char *at = NULL;
+        for (char *line = strtok_r(log_seen, "\n", &at); line != NULL; line = strtok_r(NULL, "\n", &at)) {
+                uint64_t value;
+                if (sscanf(line, "level=warning msg=\"storm\" number=%" SCNu64, &number) == 1)
+                        cr_assert_eq(number, seen++, "%s", line);
+                else if (sscanf(line, "level=warning msg=\"log lines were dropped: nobody read stderr\" lines=%" SCNu64,
+                                &value) == 1) {
+                        told++;
+                        dropped += value;
+                } else
+                        cr_assert(line[0] == 'x' || strcmp(line, "level=info msg=\"after it\" ") == 0, "%s", line);
+        }
+        cr_assert_eq(seen, LIMIT_LOG_LINES_MAX);
+        cr_assert_eq(told, 1);
+        cr_assert_eq(seen + dropped, lines);
+        cr_assert_eq(log_dropped(), dropped);
+}
+
+#define LOG_WRITERS      4u
+#define LOG_WRITER_LINES 20000u
+
+static void *log_writer(void *argument)
+{
+        for (uint32_t i = 0; i < LOG_WRITER_LINES; i++)
+                log_info("line", "writer=%u number=%u end", *(uint32_t *)argument, i);
+        return NULL;
+}
+
+static void *log_reader(void *argument)
+{
+        (void)log_read(*(int *)argument, log_seen, sizeof(log_seen), 2000);
+        return NULL;
+}
+
+Test(log, lines_of_many_threads_are_whole_and_in_their_order, .timeout = 60)
+{
+        int fd = log_pipe(false);
+        pthread_t reader, writers[LOG_WRITERS];
+        uint32_t numbers[LOG_WRITERS], next[LOG_WRITERS] = {0};
+        cr_assert(log_start());
+        cr_assert_eq(pthread_create(&reader, NULL, log_reader, &fd), 0);
+        for (uint32_t i = 0; i < LOG_WRITERS; i++) {
+                numbers[i] = i;
+                cr_assert_eq(pthread_create(&writers[i], NULL, log_writer, &numbers[i]), 0);
+        }
+        for (uint32_t i = 0; i < LOG_WRITERS; i++)
+                cr_assert_eq(pthread_join(writers[i], NULL), 0);
+        log_info("end", "%s", "");
+        log_stop(5 * CLOCK_NS_PER_S);
+        cr_assert_eq(pthread_join(reader, NULL), 0);
+        uint64_t seen = 0, dropped = 0; /* "end" among them */
+        char *at = NULL;
+        for (char *line = strtok_r(log_seen, "\n", &at); line != NULL; line = strtok_r(NULL, "\n", &at)) {
+                uint64_t value;
+                uint32_t writer, number;
+                char end[8] = "";
+                if (sscanf(line, "level=info msg=\"line\" writer=%u number=%u %3s", &writer, &number, end) == 3) {
+                        cr_assert_lt(writer, LOG_WRITERS);
+                        cr_assert_str_eq(end, "end");
+                        cr_assert_geq(number, next[writer], "%s", line);
+                        next[writer] = number + 1;
+                        seen++;
+                } else if (sscanf(line,
+                                  "level=warning msg=\"log lines were dropped: nobody read stderr\" lines=%" SCNu64,
+                                  &value) == 1)
+                        dropped += value;
+                else {
+                        cr_assert_str_eq(line, "level=info msg=\"end\" ");
+                        seen++;
+                }
+        }
+        cr_assert_gt(seen, LIMIT_LOG_LINES_MAX);
+        cr_assert_eq(seen + dropped, LOG_WRITERS * LOG_WRITER_LINES + 1, "%" PRIu64 " and %" PRIu64, seen, dropped);
+}
+
+Test(log, an_end_waits_for_nobody_who_does_not_read, .timeout = 10)
+{
+        (void)log_pipe(true);
+        cr_assert(log_start());
+        log_info("last words", "%s", "");
+        uint64_t begun_ns = clock_monotonic_ns();
+        log_stop(200 * CLOCK_NS_PER_MS);
+        for (uint32_t i = 0; i < 2 * LIMIT_LOG_LINES_MAX; i++)
+                log_info("behind them", "%s", "");
+        log_text("and\nfindings\n");
+        cr_assert_lt(clock_monotonic_ns() - begun_ns, CLOCK_NS_PER_S);
+}
+
+Test(log, an_assertion_that_fails_says_what_was_logged_and_ends, .timeout = 10, .signal = SIGABRT)
+{
+        (void)log_pipe(true); /* and nobody reads: it ends all the same */
+        cr_assert(log_start());
+        assert_failed("broken", "file.c", 1, "function");
+}
+
+Test(log, more_findings_than_the_queue_holds_are_all_told, .timeout = 20)
+{
+        static char findings[600 * 16];
+        int fd = log_pipe(false);
+        pthread_t reader;
+        cr_assert(log_start());
+        cr_assert_eq(pthread_create(&reader, NULL, log_reader, &fd), 0);
+        for (uint32_t i = 0; i < 600; i++)
+                (void)snprintf(findings + strlen(findings), 16, "finding %u\n", i);
+        log_text(findings);
+        log_stop(CLOCK_NS_PER_S);
+        cr_assert_eq(pthread_join(reader, NULL), 0);
+        cr_assert_str_eq(log_seen, findings);
 }
