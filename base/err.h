@@ -47,9 +47,10 @@ enum err_class {
         X(ERR_THROTTLED, ERR_CLASS_RETRY, 6, "throttled by the peer")                               \
         X(ERR_UNAVAILABLE, ERR_CLASS_RETRY, 7, "peer temporarily unavailable")                      \
         X(ERR_CLOCK_SKEW, ERR_CLASS_RETRY, 8, "clock differs from the peer's")                      \
-        X(ERR_CREDENTIALS_EXPIRED, ERR_CLASS_RETRY, 9, "credentials refused as expired or unknown") \
+        X(ERR_CREDENTIALS_EXPIRED, ERR_CLASS_RETRY, 9, "credentials refused as expired")            \
         X(ERR_PROTOCOL, ERR_CLASS_RETRY, 10, "peer broke the protocol")                             \
         X(ERR_DETACHED, ERR_CLASS_RETRY, 11, "the router has gone")                                 \
+        X(ERR_CREDENTIALS_UNKNOWN, ERR_CLASS_RETRY, 12, "credentials refused, unknown to the peer") \
         X(ERR_REFUSED, ERR_CLASS_REFUSED, 1, "refused by the peer")                                 \
         X(ERR_ACCESS_DENIED, ERR_CLASS_REFUSED, 2, "access denied")                                 \
         X(ERR_NOT_FOUND, ERR_CLASS_REFUSED, 3, "not found")                                         \

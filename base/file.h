@@ -10,7 +10,8 @@
  * (reterr->sys_errno tells ENOENT). Only regular files: it never waits for who writes to a FIFO or a device. */
 enum err_code file_read(struct arena *arena, const char *path, size_t max_bytes, struct slice *ret_bytes,
                         struct err *reterr);
-/* Replaces the file atomically: temporary file (0600) in the same directory, fsync, rename, fsync of the directory. */
+/* Replaces the file atomically: temporary file (0600, no link is followed) in the same directory, fsync, rename, fsync
+ * of the directory. */
 enum err_code file_replace(const char *path, struct slice bytes, struct err *reterr);
 /* mkdir -p with 0700 for what it makes. An existing directory is fine. Each name of the path is on the disk afterwards,
  * whoever made it, but those in folders that the caller may not read. */

@@ -20,6 +20,9 @@
 #define LIMIT_LANES_MAX 1024u
 /* Violations of the lane protocol after which a lane is closed and its pid reported. */
 #define LIMIT_LANE_VIOLATIONS_MAX 16u
+/* Records in a row that are no events, after which a lane is closed and its pid reported: a producer that sends nothing
+ * else. A living one can attach again; what the lane still holds it carries over. */
+#define LIMIT_LANE_REJECTED_MAX   65536u
 #define LIMIT_LANE_NAME_BYTES_MAX 32u
 
 /* ---- routing */

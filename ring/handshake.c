@@ -50,13 +50,23 @@ static bool ring_server_allows(const struct ring_server *server, int fd, const s
         return false;
 }
 
-static void ring_server_refuse(struct ring_server *server, int fd, enum ring_status status)
+/* Counts it, and tells who it was. */
+static void ring_server_refused(struct ring_server *server, const struct ucred *peer, const char *why)
+{
+        server->stats.refused++;
+        if (server->options.connection_refused != NULL && why != NULL)
+                server->options.connection_refused(server->options.context, peer->pid, peer->uid, why);
+}
+
+/* `why`: NULL where the caller has said it by a line of its own, or where the other end can do nothing for it. */
+static void ring_server_refuse(struct ring_server *server, int fd, const struct ucred *peer, enum ring_status status,
+                               const char *why)
 {
         struct ring_message message;
         ring_message_init(&message, RING_MESSAGE_REFUSED);
         message.status = (uint32_t)status;
         (void)ring_message_send(fd, &message, NULL, 0); /* a courtesy: the end of the connection says the same */
-        server->stats.refused++;
+        ring_server_refused(server, peer, why);
 }
 
 void ring_handshake_end(struct ring_server *server, struct ring_handshake *handshake)
@@ -64,6 +74,12 @@ void ring_handshake_end(struct ring_server *server, struct ring_handshake *hands
         ring_server_unwatch(server, handshake->fd);
         ring_fds_close(&handshake->pidfd, 1);
         ring_connection_close(&handshake->fd);
+}
+
+void ring_handshake_silent(struct ring_server *server, struct ring_handshake *handshake)
+{
+        ring_server_refused(server, &handshake->peer, "it said no hello in time");
+        ring_handshake_end(server, handshake);
 }
 
 static uint64_t ring_server_lane_bytes(const struct ring_server *server, uint64_t wish)
@@ -143,6 +159,7 @@ static bool ring_server_user_is_full(const struct ring_server *server, const str
 
 void ring_server_hello(struct ring_server *server, struct ring_handshake *handshake)
 {
+        const struct ucred *peer = &handshake->peer;
         struct ring_message hello;
         struct err err;
         uint64_t repeats;
@@ -155,15 +172,19 @@ void ring_server_hello(struct ring_server *server, struct ring_handshake *handsh
                 got = recv(handshake->fd, &hello, sizeof(hello), MSG_DONTWAIT | MSG_TRUNC);
         bool ours = !descriptors && got >= 16 && hello.magic == RING_MAGIC_MESSAGE;
         if (ours && hello.version != RING_VERSION)
-                ring_server_refuse(server, handshake->fd, RING_STATUS_VERSION);
+                ring_server_refuse(server, handshake->fd, peer, RING_STATUS_VERSION,
+                                   "its libsendring speaks another version");
         else if (!ours || got != (ssize_t)sizeof(hello) || hello.kind != RING_MESSAGE_HELLO)
-                ring_server_refuse(server, handshake->fd, RING_STATUS_MALFORMED);
+                ring_server_refuse(server, handshake->fd, peer, RING_STATUS_MALFORMED,
+                                   descriptors ? "its hello came with descriptors"
+                                   : got > 0   ? "its hello is none"
+                                               : NULL); /* it left: whoever dies does no harm */
         else if (server->stopping)
-                ring_server_refuse(server, handshake->fd, RING_STATUS_BUSY);
+                ring_server_refuse(server, handshake->fd, peer, RING_STATUS_BUSY, NULL);
         else if (server->stats.lanes_now >= server->options.lanes_max)
-                ring_server_refuse(server, handshake->fd, RING_STATUS_LIMIT);
+                ring_server_refuse(server, handshake->fd, peer, RING_STATUS_LIMIT, "all lanes are taken");
         else if (ring_server_user_is_full(server, &handshake->peer)) {
-                ring_server_refuse(server, handshake->fd, RING_STATUS_USER_LIMIT);
+                ring_server_refuse(server, handshake->fd, peer, RING_STATUS_USER_LIMIT, NULL);
                 if (log_gate_open(&server->user_gate, ring_now_ns(), RING_SAME_CAUSE_INTERVAL_NS, &repeats))
                         log_warning("a user has all the lanes that one may have",
                                     "uid=%u pid=%d lanes_per_user_max=%u repeats=%llu", handshake->peer.uid,
@@ -172,8 +193,8 @@ void ring_server_hello(struct ring_server *server, struct ring_handshake *handsh
         } else {
                 enum err_code code = ring_server_make_lane(server, handshake, &hello, &err);
                 if (code != ERR_OK && code != ERR_RESET) {
-                        ring_server_refuse(server, handshake->fd,
-                                           code == ERR_FULL ? RING_STATUS_BUSY : RING_STATUS_SYSTEM);
+                        ring_server_refuse(server, handshake->fd, peer,
+                                           code == ERR_FULL ? RING_STATUS_BUSY : RING_STATUS_SYSTEM, NULL);
                         if (log_gate_open(&server->failed_gate, ring_now_ns(), RING_SAME_CAUSE_INTERVAL_NS, &repeats))
                                 log_warning("cannot make a lane", "error=\"%s\" pid=%d repeats=%llu", err.text,
                                             (int)handshake->peer.pid, (unsigned long long)repeats);
@@ -204,8 +225,7 @@ static struct ring_handshake *ring_server_handshake_place(struct ring_server *se
                 oldest = oldest_own;
         else if (free_place != NULL)
                 return free_place;
-        server->stats.refused++;
-        ring_handshake_end(server, oldest);
+        ring_handshake_silent(server, oldest);
         return oldest;
 }
 
@@ -225,7 +245,7 @@ void ring_server_accept(struct ring_server *server)
                         continue;
                 }
                 if (!ring_server_allows(server, fd, &peer)) {
-                        ring_server_refuse(server, fd, RING_STATUS_DENIED);
+                        ring_server_refuse(server, fd, &peer, RING_STATUS_DENIED, NULL);
                         ring_connection_close(&fd);
                         if (log_gate_open(&server->denied_gate, ring_now_ns(), RING_SAME_CAUSE_INTERVAL_NS, &repeats))
                                 log_warning("a user who is not allowed tried to attach",

@@ -387,6 +387,13 @@ uint32_t ring_lane_violations(const struct ring_lane *lane)
         return atomic_load_explicit(&lane->violations, memory_order_relaxed); /* a number, no data behind it */
 }
 
+void ring_lane_reject(struct ring_lane *lane)
+{
+        /* Relaxed: only the shard writes; others read a number. */
+        uint64_t rejected = atomic_load_explicit(&lane->rejected, memory_order_relaxed);
+        atomic_store_explicit(&lane->rejected, rejected + 1, memory_order_relaxed);
+}
+
 bool ring_lane_is_broken(const struct ring_lane *lane)
 {
         return ring_lane_violations(lane) >= LIMIT_LANE_VIOLATIONS_MAX;
@@ -409,6 +416,7 @@ void ring_lane_get_counts(const struct ring_lane *lane, struct ring_lane_counts 
                 .waiting_bytes = waiting_bytes <= lane->lane_bytes ? waiting_bytes : 0,
                 .skipped_bytes = atomic_load_explicit(&lane->skipped_bytes, memory_order_relaxed),
                 .full = atomic_load_explicit(&lane->head_page->full, memory_order_relaxed),
+                .rejected = atomic_load_explicit(&lane->rejected, memory_order_relaxed),
                 .violations = ring_lane_violations(lane),
         };
 }

@@ -214,6 +214,8 @@ void ring_lane_skip_to(struct ring_lane *lane, uint64_t position);
 void ring_lane_set_durable(struct ring_lane *lane, uint64_t position);
 /* Counted by the shard, readable anywhere. */
 uint32_t ring_lane_violations(const struct ring_lane *lane);
+/* The shard says that the record it took last is no event: counted, and no violation. */
+void ring_lane_reject(struct ring_lane *lane);
 /* LIMIT_LANE_VIOLATIONS_MAX was reached: visits offer nothing any more. Report its pid and close it. */
 bool ring_lane_is_broken(const struct ring_lane *lane);
 /* The producer is gone (pidfd readable, or its connection closed). A visit that begins after this returned true and
@@ -226,6 +228,7 @@ struct ring_lane_counts {
         uint64_t waiting_bytes; /* published and not taken; the producer's word, bounded */
         uint64_t skipped_bytes; /* lost to violations */
         uint64_t full;          /* reserves that found no room; the producer's word */
+        uint64_t rejected;      /* records that are no events */
         uint32_t violations;
 };
 void ring_lane_get_counts(const struct ring_lane *lane, struct ring_lane_counts *ret_counts);
@@ -283,6 +286,9 @@ struct ring_server_options {
         /* A lane taken over from an earlier router: return the position up to which the journal has its records (0:
          * none). */
         uint64_t (*lane_journalled)(void *context, uint64_t lane_id);
+        /* A connection came to nothing by what its other end did: `why` is a phrase for the log. As often as somebody
+         * does that: to say it less often is up to the caller. NULL: nobody wants to know. */
+        void (*connection_refused)(void *context, pid_t pid, uid_t uid, const char *why);
         void *context;
 };
 

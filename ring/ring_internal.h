@@ -92,6 +92,7 @@ struct ring_lane {
         /* ---- written by one thread, read by others */
         _Atomic uint64_t position; /* = cursor; for statistics */
         _Atomic uint64_t skipped_bytes;
+        _Atomic uint64_t rejected;
         _Atomic uint32_t violations;
         _Atomic bool orphan; /* control: the producer is gone. Release; pairs with the acquire in is_orphan(). */
         _Atomic bool ending; /* control: the producer was told to stop publishing */

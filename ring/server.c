@@ -487,10 +487,8 @@ void ring_server_turn(struct ring_server *server)
         uint64_t now_ns = ring_now_ns();
         for (uint32_t i = 0; i < RING_HANDSHAKES_MAX; i++) {
                 struct ring_handshake *handshake = &server->handshakes[i];
-                if (handshake->fd >= 0 && now_ns - handshake->since_ns > RING_HANDSHAKE_NS) {
-                        server->stats.refused++;
-                        ring_handshake_end(server, handshake);
-                }
+                if (handshake->fd >= 0 && now_ns - handshake->since_ns > RING_HANDSHAKE_NS)
+                        ring_handshake_silent(server, handshake);
         }
         if (server->pages_owed_count > 0 && !server->stopping)
                 ring_server_pay_pages(server);

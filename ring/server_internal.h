@@ -64,5 +64,7 @@ void ring_server_accept(struct ring_server *server);
 /* Reads the hello of one that has become readable; the handshake has ended then, with a lane or refused. */
 void ring_server_hello(struct ring_server *server, struct ring_handshake *handshake);
 void ring_handshake_end(struct ring_server *server, struct ring_handshake *handshake);
+/* Ends one that has said nothing for too long, or while others wait. */
+void ring_handshake_silent(struct ring_server *server, struct ring_handshake *handshake);
 
 #endif

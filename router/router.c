@@ -25,38 +25,12 @@
 #define ROUTER_HEAP_AGAIN_NS    (60 * CLOCK_NS_PER_S)
 #define ROUTER_HEAP_RELOADED_NS CLOCK_NS_PER_S /* after a reload was asked for */
 
-/* Each process once a minute, however often it comes back; and no more of them than there are places. */
-static void router_tell_culprit(struct router *router, const struct ring_lane *lane)
-{
-        struct ring_lane_info info;
-        uint64_t now_ns = clock_monotonic_ns();
-        struct router_culprit *place = &router->culprits[0];
-        ring_lane_get_info(lane, &info);
-        for (uint32_t i = 0; i < ROUTER_CULPRITS_MAX; i++) {
-                struct router_culprit *culprit = &router->culprits[i];
-                if (culprit->told_ns != 0 && culprit->pid == info.pid && culprit->uid == info.uid) {
-                        place = culprit;
-                        break;
-                }
-                if (culprit->told_ns < place->told_ns)
-                        place = culprit;
-        }
-        if (place->told_ns != 0 && now_ns - place->told_ns < ROUTER_CULPRIT_NS) {
-                place->repeats++;
-                return;
-        }
-        log_error("a producer broke the lane protocol", "pid=%d uid=%u name=%.31s now=\"lane closed\" repeats=%" PRIu64,
-                  (int)info.pid, (unsigned)info.uid, info.name, place->repeats);
-        *place = (struct router_culprit){.pid = info.pid, .uid = info.uid, .told_ns = now_ns};
-}
-
 static void router_close_done_lanes(struct router *router)
 {
         for (uint32_t i = 0; i < router->shards_count; i++) {
                 for (struct ring_lane *lane = shard_take_done_lane(router->shards[i]); lane != NULL;
                      lane = shard_take_done_lane(router->shards[i])) {
-                        if (ring_lane_violations(lane) >= LIMIT_LANE_VIOLATIONS_MAX)
-                                router_tell_culprit(router, lane);
+                        router_tell_closed_lane(router, lane);
                         ring_server_lane_close(router->server, lane);
                 }
         }
@@ -96,6 +70,7 @@ static void router_tick(struct router *router)
                 router->heap_again_ns = now_ns + ROUTER_HEAP_AGAIN_NS;
                 counter_set(router->own_counters, COUNTER_control_heap_bytes, heap_allocated_bytes());
         }
+        router_tell_lanes(router);
         atomic_store_explicit(&router->counters.head->alive_ms, clock_realtime_ms(), memory_order_relaxed);
         if (router->reload_wanted)
                 router_reload(router);

@@ -33,14 +33,24 @@ struct router_target {
 struct router_credentials;
 struct router_helper;
 
-/* Processes that broke the lane protocol and were told of within the last minute. */
+/* Processes that were told of within the last minute for what they do to lanes and the socket. */
 #define ROUTER_CULPRITS_MAX 64u
-#define ROUTER_CULPRIT_NS   (60 * CLOCK_NS_PER_S)
+/* Places for those that have left by the time: a swarm of them takes none from who stays. */
+#define ROUTER_CULPRITS_GONE_MAX 16u
+#define ROUTER_CULPRIT_NS        (60 * CLOCK_NS_PER_S)
+enum router_crime {
+        ROUTER_CRIME_REFUSED,         /* a connection that came to nothing */
+        ROUTER_CRIME_REJECTED,        /* records that are no events */
+        ROUTER_CRIME_REJECTED_CLOSED, /* and nothing else: its lane was closed */
+        ROUTER_CRIME_PROTOCOL,        /* it broke the lane protocol */
+        ROUTER_CRIME_PROTOCOL_CLOSED, /* so often that its lane was closed */
+};
 struct router_culprit {
         pid_t pid;
         uid_t uid;
+        enum router_crime crime;
         uint64_t told_ns; /* 0: a free place */
-        uint64_t repeats; /* lanes closed since, of it or, when all places are taken, of others */
+        uint64_t repeats; /* since, of it or, when all places are taken, of others */
 };
 
 struct router {
@@ -67,6 +77,10 @@ struct router {
         struct router_credentials *credentials; /* credentials.c */
         struct ring_server *server;
         struct router_culprit culprits[ROUTER_CULPRITS_MAX];
+        uint64_t offences_seen; /* rejected events and violations, when lanes were looked through for them */
+        struct {
+                uint64_t lane_id, offences;
+        } offences_told[LIMIT_LANES_MAX]; /* of a lane, at its id modulo; two at one place are told again */
         uint16_t target_unmatched[LIMIT_LOGS_MAX], target_rejected[LIMIT_LOGS_MAX];
 
         struct shard_plan *plan;     /* what shards should use */
@@ -126,6 +140,15 @@ enum err_code router_kept_parse(struct router *router, uint64_t number, enum rou
                                 struct arena *arena, struct slice *ret_text, struct rules_plan **ret_plan);
 /* Removes copies that no target needs any more. */
 void router_kept_forget(struct router *router);
+
+/* ---- culprits.c: who did what to lanes and the socket, for the log; control thread */
+
+/* For struct ring_server_options; the context is the router. */
+void router_connection_refused(void *context, pid_t pid, uid_t uid, const char *why);
+/* A lane that its shard has done with. */
+void router_tell_closed_lane(struct router *router, const struct ring_lane *lane);
+/* Looks through the lanes, if something has happened in any. */
+void router_tell_lanes(struct router *router);
 
 /* ---- credentials.c: the AWS credentials, and the thread that reads them */
 

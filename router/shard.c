@@ -34,6 +34,7 @@ _Static_assert(LIMIT_EVENT_BYTES_MAX + SHARD_RECORD_EXTRA_BYTES <= LIMIT_RECORD_
 struct shard_lane {
         struct ring_lane *lane;
         uint32_t violations_counted;
+        uint32_t rejected_in_a_row;
         /* durability host: once the logs are synced up to here, the lane is durable up to there. */
         uint64_t sync_positions[RULES_EVENT_TYPES_END], sync_lane_position;
         bool sync_waiting;
@@ -407,14 +408,19 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                 uint32_t payload_bytes = origin_bytes + CODEC_VIEW_STORED_BYTES + (uint32_t)shared.len;
                 const bool too_big = shard_is_too_big(shard, shared.len, replayed);
                 if (too_big || codec_view_decode(slice_of(event, shared.len), &view, NULL) != ERR_OK) {
-                        if (too_big)
+                        if (too_big) {
                                 shard_tell_too_big(shard, &info, shared.len);
+                        } else {
+                                ring_lane_reject(lane);
+                                own->rejected_in_a_row++;
+                        }
                         counter_add(counters, COUNTER_router_rejected, 1);
                         entry.flags = JOURNAL_FLAG_REJECTED;
                         entry.routes[0] = log->target_rejected;
                         entry.routes_count = 1;
                         payload_bytes = 0;
                 } else {
+                        own->rejected_in_a_row = 0;
                         entry.event_type = (uint8_t)view.type;
                         entry.flags = replayed != NULL ? JOURNAL_FLAG_REPLAYED : 0;
                         if (view.configuration_set.len == 0)
@@ -494,7 +500,8 @@ static bool shard_lane_is_done(struct shard *shard, struct shard_lane *own, bool
                 counter_add(shard->options.counters, COUNTER_lanes_violations, violations - own->violations_counted);
                 own->violations_counted = violations;
         }
-        if (violations >= LIMIT_LANE_VIOLATIONS_MAX)
+        /* What an orphan has left is taken all the same: nobody carries it into another lane. */
+        if (violations >= LIMIT_LANE_VIOLATIONS_MAX || (own->rejected_in_a_row >= LIMIT_LANE_REJECTED_MAX && !orphan))
                 return true;
         return orphan && events == 0 && !shard->journal_full;
 }

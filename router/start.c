@@ -179,6 +179,7 @@ static enum err_code router_start_server(struct router *router, struct err *rete
                 .shards_count = router->shards_count,
                 .lane_ready = router_lane_ready,
                 .lane_journalled = router_lane_journalled,
+                .connection_refused = router_connection_refused,
                 .context = router,
         };
         return ring_server_create(&options, &router->server, reterr);

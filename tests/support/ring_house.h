@@ -21,6 +21,10 @@ struct house {
         struct ring_lane *lanes[64];
         uint32_t shards[64];
         int lanes_count;
+        uint32_t refused; /* connections that the server has told of, and the last of them */
+        pid_t refused_pid;
+        uid_t refused_uid;
+        const char *refused_why;
         pthread_t thread;
         _Atomic bool thread_ends;
 };
@@ -30,6 +34,15 @@ static inline void house_lane_ready(void *context, struct ring_lane *lane, uint3
         struct house *house = context;
         house->shards[house->lanes_count] = shard;
         house->lanes[house->lanes_count++] = lane;
+}
+
+static inline void house_connection_refused(void *context, pid_t pid, uid_t uid, const char *why)
+{
+        struct house *house = context;
+        house->refused++;
+        house->refused_pid = pid;
+        house->refused_uid = uid;
+        house->refused_why = why;
 }
 
 static inline void *house_serve(void *context)
@@ -62,6 +75,7 @@ static inline void house_open(struct house *house, bool durable)
                 .beds = house->beds,
                 .shards_count = 2,
                 .lane_ready = house_lane_ready,
+                .connection_refused = house_connection_refused,
                 .context = house,
         };
         cr_assert_eq(ring_server_create(&house->options, &house->server, &err), ERR_OK, "%s", err.text);

@@ -166,6 +166,14 @@ Test(file, replace_is_whole_and_private, .timeout = 10)
         (void)snprintf(path, sizeof(path), "%s/a/b/file", directory);
         cr_assert_eq(file_replace(path, SLICE("one"), &err), ERR_OK);
         cr_assert_eq(file_replace(path, SLICE("two two"), &err), ERR_OK);
+        /* Who may write in the directory could lay a link where the temporary file comes. */
+        char temporary[300], other[300];
+        (void)snprintf(temporary, sizeof(temporary), "%s.new.%d", path, (int)getpid());
+        (void)snprintf(other, sizeof(other), "%s/other", directory);
+        cr_assert_eq(symlink(other, temporary), 0);
+        cr_assert_neq(file_replace(path, SLICE("three"), &err), ERR_OK);
+        cr_assert_neq(access(other, F_OK), 0);
+        cr_assert_eq(unlink(temporary), 0);
         struct stat status;
         cr_assert_eq(stat(path, &status), 0);
         cr_assert_eq(status.st_mode & 0777, 0600);

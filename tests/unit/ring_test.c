@@ -417,7 +417,17 @@ Test(ring, hostile_hellos_are_refused, .timeout = 20)
                 cr_assert_eq(fds_count, 0);
                 cr_assert_eq(ring_message_receive(fd, &message, fds, &fds_count), ERR_DETACHED);
                 (void)close(fd);
+                cr_assert_eq(house.refused, (uint32_t)i + 1, "it is told who that was");
+                cr_assert_eq(house.refused_pid, getpid());
+                cr_assert_eq(house.refused_uid, geteuid());
+                cr_assert_str_eq(house.refused_why,
+                                 i == 1 ? "its libsendring speaks another version" : "its hello is none");
         }
+        int leaver = raw_connect(&house);
+        ring_server_turn(house.server);
+        (void)close(leaver);
+        ring_server_turn(house.server);
+        cr_assert_eq(house.refused, 6, "whoever leaves has done no harm");
         cr_assert_eq(house.lanes_count, 0);
         house_close(&house);
 }
@@ -435,6 +445,8 @@ Test(ring, silent_connections_do_not_keep_others_out, .timeout = 30)
                 ring_server_turn(house.server);
         }
         cr_assert_eq(recv(fds[0], &byte, 1, MSG_DONTWAIT), 0, "the oldest was thrown out");
+        cr_assert_eq(house.refused_pid, getpid());
+        cr_assert_str_eq(house.refused_why, "it said no hello in time");
         cr_assert_eq(house_attach(&house, &producer, &err), ERR_OK, "%s", err.text);
         clock_sleep_ns(2100 * CLOCK_NS_PER_MS);
         ring_server_turn(house.server);

@@ -299,6 +299,45 @@ Test(shard, a_lane_with_violations_is_closed_and_harms_no_other, .timeout = 90)
         end();
 }
 
+static void publish_garbage(struct ring_producer *producer, uint32_t count)
+{
+        for (uint32_t i = 0; i < count; i++) {
+                uint8_t *payload = NULL;
+                uint64_t deadline_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
+                while (ring_reserve(producer, 8, &payload) == ERR_FULL) {
+                        cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                        clock_nap_ns(CLOCK_NS_PER_MS / 10);
+                }
+                memset(payload, 0xc1, 8); /* what msgpack never uses */
+                cr_assert_eq(ring_commit(producer, 8), ERR_OK);
+        }
+}
+
+Test(shard, a_lane_of_nothing_but_rejected_records_is_closed, .timeout = 90)
+{
+        begin(1);
+        egress_rig_run(&rig);
+        struct ring_producer garbage, good;
+        shard_rig_attach(&shard, &garbage);
+        shard_rig_attach(&shard, &good);
+        publish_garbage(&garbage, LIMIT_LANE_REJECTED_MAX - 1);
+        shard_rig_publish_wait(&garbage, 0, 0, 100); /* an event: it counts anew */
+        publish_garbage(&garbage, LIMIT_LANE_REJECTED_MAX - 1);
+        cr_assert(wait_counter(COUNTER_router_rejected, 2 * (LIMIT_LANE_REJECTED_MAX - 1), 20000));
+        clock_sleep_ns(20 * CLOCK_NS_PER_MS);
+        cr_assert_eq(atomic_load(&shard.lanes_now), 2);
+        publish_garbage(&garbage, 1);
+        cr_assert(wait_word(&shard.server_closed, 1, 5000));
+        cr_assert(wait_word(&shard.lanes_now, 1, 5000));
+        cr_assert_eq(counter(COUNTER_lanes_violations), 0);
+        shard_rig_publish_wait(&good, 0, 1, 100);
+        cr_assert(egress_rig_wait_delivered(&rig, 0, 2, 40000));
+        check_file(0, 2);
+        ring_producer_detach(&good);
+        ring_producer_detach(&garbage);
+        end();
+}
+
 Test(shard, a_producer_wakes_a_sleeping_shard, .timeout = 90)
 {
         begin(1);
