@@ -57,10 +57,10 @@ static const struct {
         {"ExpiredToken", ERR_CREDENTIALS_EXPIRED},
         {"ExpiredTokenException", ERR_CREDENTIALS_EXPIRED},
         {"TokenRefreshRequired", ERR_CREDENTIALS_EXPIRED},
-        {"UnrecognizedClientException", ERR_CREDENTIALS_EXPIRED},
-        {"UnrecognizedClient", ERR_CREDENTIALS_EXPIRED},
-        {"InvalidClientTokenId", ERR_CREDENTIALS_EXPIRED},
-        {"InvalidClientTokenIdException", ERR_CREDENTIALS_EXPIRED},
+        {"UnrecognizedClientException", ERR_CREDENTIALS_UNKNOWN},
+        {"UnrecognizedClient", ERR_CREDENTIALS_UNKNOWN},
+        {"InvalidClientTokenId", ERR_CREDENTIALS_UNKNOWN},
+        {"InvalidClientTokenIdException", ERR_CREDENTIALS_UNKNOWN},
         /* Nothing but a person mends these. */
         {"AccessDenied", ERR_ACCESS_DENIED},
         {"AccessDeniedException", ERR_ACCESS_DENIED},
@@ -279,6 +279,43 @@ bool aws_error_date_parse(struct slice text, int64_t *ret_realtime_ms)
         return true;
 }
 
+/* Whether Date is to be believed. */
+static bool aws_error_server_ms(const struct http_response *response, int64_t *ret_server_ms)
+{
+        int64_t server_ms;
+        if (!aws_error_date_parse(response->date, &server_ms) || server_ms < AWS_ERROR_DATE_MS_MIN ||
+            server_ms >= AWS_ERROR_DATE_MS_MAX)
+                return false;
+        *ret_server_ms = server_ms;
+        return true;
+}
+
+/* `server_ms`: the time by the clock that wrote the answer. */
+static struct aws_wish aws_wish_read(const struct http_response *response, int64_t server_ms)
+{
+        struct aws_wish wish = {.more_ms_max = AWS_WISH_MORE_MS_MAX};
+        uint64_t after_ms = 0;
+        int64_t until_ms;
+        if (!slice_to_u64(response->retry_after_ms, UINT64_MAX, &after_ms)) {
+                wish.more_ms_max = AWS_WISH_MS_MAX;
+                if (slice_to_u64(response->retry_after, UINT64_MAX / 1000, &after_ms))
+                        after_ms *= 1000;
+                else if (aws_error_date_parse(response->retry_after, &until_ms) && until_ms > server_ms)
+                        after_ms = (uint64_t)(until_ms - server_ms);
+                else
+                        after_ms = 0;
+        }
+        wish.after_ms = after_ms > AWS_WISH_MS_MAX ? AWS_WISH_MS_MAX : (uint32_t)after_ms;
+        return wish;
+}
+
+struct aws_wish aws_error_wish(const struct http_response *response, int64_t realtime_ms)
+{
+        int64_t server_ms = realtime_ms;
+        (void)aws_error_server_ms(response, &server_ms); /* else ours is the best there is */
+        return aws_wish_read(response, server_ms);
+}
+
 /* ret_error->message is there. */
 static void aws_error_judge(const struct http_response *response, struct slice name, int64_t realtime_ms,
                             struct aws_error *ret_error)
@@ -290,13 +327,10 @@ static void aws_error_judge(const struct http_response *response, struct slice n
         bool fits = slice_to_text(name, ret_error->name, sizeof(ret_error->name));
         ASSERT(fits);
         enum err_code code = aws_error_classify(name, slice_of_text(ret_error->message));
-        int64_t server_ms;
+        int64_t server_ms = realtime_ms;
         int64_t offset_ms = 0;
-        if (aws_error_date_parse(response->date, &server_ms) && server_ms >= AWS_ERROR_DATE_MS_MIN &&
-            server_ms < AWS_ERROR_DATE_MS_MAX)
+        if (aws_error_server_ms(response, &server_ms))
                 offset_ms = server_ms + 500 - realtime_ms; /* Date has whole seconds: half a second is its mean error */
-        else
-                server_ms = realtime_ms;
         if (aws_error_is_signature(name) && (offset_ms > AWS_ERROR_SKEW_MS || offset_ms < -AWS_ERROR_SKEW_MS))
                 code = ERR_CLOCK_SKEW;
         ret_error->code = code == ERR_OK ? aws_error_by_status(response->status) : code;
@@ -306,18 +340,7 @@ static void aws_error_judge(const struct http_response *response, struct slice n
                 (void)snprintf(ret_error->message, sizeof(ret_error->message), "HTTP %u without an AWS error %s",
                                response->status, name.len == 0 ? "name" : "message"); /* short: cannot be cut */
 
-        uint64_t retry_after = 0;
-        if (!slice_to_u64(response->retry_after_ms, UINT64_MAX, &retry_after)) {
-                int64_t until_ms;
-                if (slice_to_u64(response->retry_after, UINT64_MAX / 1000, &retry_after))
-                        retry_after *= 1000;
-                else if (aws_error_date_parse(response->retry_after, &until_ms) && until_ms > server_ms)
-                        retry_after = (uint64_t)(until_ms - server_ms); /* by the clock that wrote both dates */
-                else
-                        retry_after = 0;
-        }
-        ret_error->retry_after_ms =
-                retry_after > AWS_ERROR_RETRY_AFTER_MS_MAX ? AWS_ERROR_RETRY_AFTER_MS_MAX : (uint32_t)retry_after;
+        ret_error->wish = aws_wish_read(response, server_ms);
 }
 
 void aws_error_read(const struct http_response *response, int64_t realtime_ms, struct aws_error *ret_error)

@@ -13,22 +13,33 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define AWS_ERROR_RETRY_AFTER_MS_MAX 60000u
+/* When the service wants to be asked again: `after_ms` from now (0: it has no wish), but no more than `more_ms_max`
+ * later than we would have asked. x-amz-retry-after is bounded like that in the SDKs (reference guide, "Retry
+ * behavior"), or a proxy's wrong number would stop a stream; Retry-After is RFC 9110's. */
+#define AWS_WISH_MS_MAX      60000u
+#define AWS_WISH_MORE_MS_MAX 5000u
+struct aws_wish {
+        uint32_t after_ms, more_ms_max;
+};
 
 struct aws_error {
         char name[128];    /* "ServiceUnavailableException"; "" when the answer names none */
         char message[256]; /* the service's text, or "HTTP 503 without an AWS error name"; no control bytes */
         /* Class RETRY:   ERR_THROTTLED, ERR_UNAVAILABLE, ERR_CLOCK_SKEW (sign again with clock_offset_ms),
-         *                ERR_CREDENTIALS_EXPIRED (load credentials again, sign again).
+         *                ERR_CREDENTIALS_EXPIRED (load credentials again, sign again), ERR_CREDENTIALS_UNKNOWN (the
+         *                same, but those that are the same then will not do either).
          * Class REFUSED: ERR_ACCESS_DENIED, ERR_NOT_FOUND, ERR_REFUSED: sending the same again cannot help. */
         enum err_code code;
         int64_t clock_offset_ms; /* for ERR_CLOCK_SKEW: server time minus `realtime_ms`, from Date; 0 when it has none
                                   * that is to be believed */
-        uint32_t retry_after_ms; /* the server's wish, at most AWS_ERROR_RETRY_AFTER_MS_MAX; 0: none */
+        struct aws_wish wish;
 };
 
 /* `realtime_ms` is the clock that the request was signed by, when the answer came. */
 void aws_error_read(const struct http_response *response, int64_t realtime_ms, struct aws_error *ret_error);
+
+/* The wish alone, also of a 200 that has refused entries. */
+struct aws_wish aws_error_wish(const struct http_response *response, int64_t realtime_ms);
 
 /* The same of an answer whose body is no JSON: `name` ("ns#Name" is cut, too) and `message` are what its reader found
  * there. */

@@ -228,6 +228,7 @@ static enum err_code firehose_answer_entry(struct codec_json_reader *reader, str
         enum err_code code = aws_error_classify(error_code, error_message);
         bool throttled = code == ERR_THROTTLED || slice_equal(error_code, SLICE("ServiceUnavailableException"));
         if (answer->failed == 0) {
+                answer->first_code = code == ERR_OK ? ERR_UNAVAILABLE : code;
                 char name[48];
                 char message[72];
                 aws_error_text(error_code, name, sizeof(name));
@@ -249,6 +250,7 @@ enum err_code firehose_answer_read(struct slice response_body, uint32_t records_
         ret_answer->accepted = 0;
         ret_answer->failed = 0;
         ret_answer->throttled = false;
+        ret_answer->first_code = ERR_OK;
         ret_answer->first_error[0] = '\0';
         bool counted = false, listed = false;
         uint64_t failed_put_count = 0;

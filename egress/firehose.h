@@ -73,6 +73,7 @@ enum firehose_verdict { FIREHOSE_ACCEPTED = 0, FIREHOSE_RETRY = 1, FIREHOSE_RETR
 struct firehose_answer {
         uint32_t accepted, failed; /* records */
         bool throttled;            /* a failed entry named throughput */
+        enum err_code first_code;  /* of the first failed entry; ERR_UNAVAILABLE when nobody knows its name */
         uint8_t verdicts[LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX];
         char first_error[128]; /* "ServiceUnavailableException: Slow down." of the first failed entry, no control bytes
                                 */

@@ -90,10 +90,10 @@ void egress_target_batch_done(struct egress_target *target, struct egress_batch 
 void egress_target_batch_partly_done(struct egress_target *target);
 /* It is through, though not by a success. */
 void egress_target_batch_passed_over(struct egress_target *target, struct egress_batch *batch);
-/* `accepted` entries were taken and `refused` were not, with the reason of the first: the service has cut the batch
- * down to the latter. */
+/* `accepted` entries were taken and `refused` were not, with code and reason of the first (ERR_THROTTLED: of any): the
+ * service has cut the batch down to the latter. With none accepted the code decides as for a whole request. */
 void egress_target_batch_refused(struct egress_target *target, struct egress_batch *batch, uint32_t accepted,
-                                 uint32_t refused, bool throttled, const char *first_error);
+                                 uint32_t refused, enum err_code code, const char *first_error);
 /* The events stay where they are. */
 void egress_target_batch_failed(struct egress_target *target, enum err_code code, const char *text);
 
@@ -131,7 +131,9 @@ void egress_target_http_unanswered(struct egress_target *target, enum err_code c
 int64_t egress_target_http_realtime_ms(const struct egress_target *target);
 /* An answer that is no success: what it means for the target. */
 void egress_target_http_error(struct egress_target *target, const struct http_response *response);
-/* The same, of an answer that the service has read by itself. */
+/* The service wishes to be asked later. After what has been made of its answer. */
+void egress_target_http_wish(struct egress_target *target, const struct aws_wish *wish);
+/* egress_target_http_error() of an answer that the service has read by itself. */
 void egress_target_http_refused(struct egress_target *target, uint16_t status, const struct aws_error *error);
 
 #endif

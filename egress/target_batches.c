@@ -5,6 +5,7 @@
 #include "egress/service.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 /* ---------------------------------------------------------------------------------------------- settling */
 
@@ -82,6 +83,7 @@ void egress_target_row_add(_Atomic uint64_t *word, uint64_t amount)
 static void target_succeeded(struct egress_target *target)
 {
         uint32_t failures = target->flow.failures;
+        target->unknown_credentials = NULL;
         flow_succeeded(&target->flow, target->ended);
         target->ended = FLOW_NEVER_SENT;
         if (failures > 0 && target->flow.failures == 0)
@@ -89,8 +91,24 @@ static void target_succeeded(struct egress_target *target)
         atomic_store_explicit(&target->row->last_success_ms, clock_realtime_ms(), memory_order_relaxed);
 }
 
-static enum flow_failure target_failure(enum err_code code)
+/* A key that the service does not know: once others may have come, and have not, only a person helps. */
+static enum flow_failure target_failure_unknown(struct egress_target *target)
 {
+        const struct egress_credentials *credentials = target->worker->options.credentials;
+        /* Relaxed: only compared. A load that ends after the failure has seen the files as they were then. */
+        const void *now = atomic_load_explicit(&credentials->current, memory_order_relaxed);
+        uint64_t loads = atomic_load_explicit(&credentials->loads, memory_order_relaxed);
+        if (target->unknown_credentials == now)
+                return loads > target->unknown_loads ? FLOW_REFUSED : FLOW_CREDENTIALS;
+        target->unknown_credentials = now;
+        target->unknown_loads = loads;
+        return FLOW_CREDENTIALS;
+}
+
+static enum flow_failure target_failure(struct egress_target *target, enum err_code code)
+{
+        if (code == ERR_CREDENTIALS_UNKNOWN)
+                return target_failure_unknown(target);
         switch (err_class(code)) {
         case ERR_CLASS_REFUSED:
         case ERR_CLASS_CONFIG:
@@ -111,31 +129,27 @@ static enum flow_failure target_failure(enum err_code code)
                                                  : FLOW_FAILED;
 }
 
-/* A request, or a write, failed as a whole. The class decides; the events stay where they are. */
-void egress_target_batch_failed(struct egress_target *target, enum err_code code, const char *text)
+/* `share` of a request failed: holds the target back, and says so once in a while; that somebody must act is said at
+ * once, whatever was said of the target before. */
+static void target_fail(struct egress_target *target, enum err_code code, enum flow_failure failure, double share,
+                        const char *text)
 {
         struct egress_worker *worker = target->worker;
         struct egress_credentials *credentials = worker->options.credentials;
         uint64_t repeats = 0;
-        counter_add(worker->options.counters, COUNTER_egress_requests_failed, 1);
-        egress_target_row_add(&target->row->failures, 1);
-        atomic_store_explicit(&target->row->last_failure_ms, clock_realtime_ms(), memory_order_relaxed);
-        counters_row_set_error(target->row, text);
-
-        enum flow_failure failure = target_failure(code);
         if (failure == FLOW_THROTTLED)
                 counter_add(worker->options.counters, COUNTER_egress_requests_throttled, 1);
-        if (failure == FLOW_CREDENTIALS) /* C1: relaxed; the helper thread looks once a second. */
+        /* Others help a target that is parked for want of known ones, too. */
+        target->wants_credentials = failure == FLOW_CREDENTIALS || code == ERR_CREDENTIALS_UNKNOWN;
+        if (target->wants_credentials) /* C1: relaxed; the helper thread looks once a second. */
                 atomic_store_explicit(&credentials->refresh_wanted, true, memory_order_relaxed);
-        target->wants_credentials = failure == FLOW_CREDENTIALS;
         /* Relaxed: only compared. */
         target->failed_credentials = atomic_load_explicit(&credentials->current, memory_order_relaxed);
-        if (target->remove_at_known && err_class(code) == ERR_CLASS_REFUSED)
+        if (target->remove_at_known && failure == FLOW_REFUSED && err_class(code) == ERR_CLASS_REFUSED)
                 target->refused = true;
         bool was_parked = target->flow.parked;
-        (void)flow_failed(&target->flow, target->ended, failure, 1, worker->now_ns, &worker->random);
+        (void)flow_failed(&target->flow, target->ended, failure, share, worker->now_ns, &worker->random);
         target->ended = FLOW_NEVER_SENT;
-        /* That somebody must act is said at once, whatever was said of the target before. */
         bool tell = log_gate_open(&target->failure_gate, worker->now_ns, EGRESS_LOG_INTERVAL_NS, &repeats);
         if (tell || (target->flow.parked && !was_parked)) {
                 char quoted[400];
@@ -147,6 +161,17 @@ void egress_target_batch_failed(struct egress_target *target, enum err_code code
                           err_class_name(err_class(code)), log_quote(text, quoted, sizeof(quoted)), doing,
                           target->flow.failures, repeats);
         }
+}
+
+/* A request, or a write, failed as a whole. The class decides; the events stay where they are. */
+void egress_target_batch_failed(struct egress_target *target, enum err_code code, const char *text)
+{
+        counter_add(target->worker->options.counters, COUNTER_egress_requests_failed, 1);
+        egress_target_row_add(&target->row->failures, 1);
+        atomic_store_explicit(&target->row->last_failure_ms, clock_realtime_ms(), memory_order_relaxed);
+        counters_row_set_error(target->row, text);
+
+        target_fail(target, code, target_failure(target, code), 1, text);
 }
 
 /* ---------------------------------------------------------------------------------------------- sending */
@@ -195,20 +220,22 @@ void egress_target_batch_passed_over(struct egress_target *target, struct egress
         egress_target_settle(target);
 }
 
-/* The endpoint works, so this is no failure in a row; but it asks for less. */
+/* Where something was accepted the endpoint works: no failure in a row, but it asks for less. Where nothing was, this
+ * is what a failed request is, and the entries' code says what is wrong. */
 void egress_target_batch_refused(struct egress_target *target, struct egress_batch *batch, uint32_t accepted,
-                                 uint32_t refused, bool throttled, const char *first_error)
+                                 uint32_t refused, enum err_code code, const char *first_error)
 {
         struct counters_block *counters = target->worker->options.counters;
-        struct egress_worker *worker = target->worker;
+        char text[ERR_TEXT_BYTES_MAX];
         counter_add(counters, COUNTER_egress_entries_refused, refused);
         egress_target_row_add(&target->row->entries_refused, refused);
         counters_row_set_error(target->row, first_error);
         batch->partly_done |= accepted > 0;
         batch->resending = refused;
-        if (throttled)
-                counter_add(counters, COUNTER_egress_requests_throttled, 1);
-        (void)flow_failed(&target->flow, target->ended, throttled ? FLOW_THROTTLED : FLOW_FAILED,
-                          (double)refused / (accepted + refused), worker->now_ns, &worker->random);
-        target->ended = FLOW_NEVER_SENT;
+        enum flow_failure failure = code == ERR_THROTTLED ? FLOW_THROTTLED
+                                    : accepted > 0        ? FLOW_FAILED
+                                                          : target_failure(target, code);
+        (void)snprintf(text, sizeof(text), "HTTP 200, %u of %u records refused: %s", refused, accepted + refused,
+                       first_error); /* cut */
+        target_fail(target, code, failure, (double)refused / (accepted + refused), text);
 }

@@ -84,8 +84,10 @@ static void target_firehose_done(struct http_exchange *exchange, enum err_code c
         /* Some records were refused: they alone go again. */
         batch->events = firehose_body_keep_failed(&batch->firehose, &answer);
         batch->len = batch->firehose.len;
-        egress_target_batch_refused(target, batch, answer.accepted, answer.failed, answer.throttled,
-                                    answer.first_error);
+        egress_target_batch_refused(target, batch, answer.accepted, answer.failed,
+                                    answer.throttled ? ERR_THROTTLED : answer.first_code, answer.first_error);
+        struct aws_wish wish = aws_error_wish(response, egress_target_http_realtime_ms(target));
+        egress_target_http_wish(target, &wish);
 }
 
 static enum err_code target_firehose_send(struct egress_target *target, struct egress_batch *batch)

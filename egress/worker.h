@@ -32,6 +32,7 @@
 struct egress_credentials {
         _Atomic(const struct credentials *) current; /* NULL: none could be loaded */
         _Atomic bool refresh_wanted;                 /* a service refused them as expired: load again now */
+        _Atomic uint64_t loads;                      /* that have ended, whether or not they brought others */
 };
 
 struct egress_worker;

@@ -91,6 +91,8 @@ struct egress_target {
         uint64_t ended;                     /* number of the request that has ended; FLOW_NEVER_SENT: none has */
         const void *failed_credentials;     /* in use when the last request failed; only compared */
         bool wants_credentials;             /* it failed since they have expired: others are on their way */
+        const void *unknown_credentials;    /* refused as unknown to the service; only compared. NULL: none */
+        uint64_t unknown_loads;             /* loads that had ended then */
         bool refused;                       /* since it was removed the service itself has refused it for good */
         uint64_t dead_letter_hold_until_ns; /* a dead letter could not be written: nothing is taken before */
         uint32_t held;                      /* places with `letter_held` */

@@ -129,6 +129,8 @@ static void *router_credentials_thread(void *argument)
                 if (atomic_load_explicit(&own->stop, memory_order_acquire))
                         return NULL;
                 router_load_credentials(own);
+                /* Relaxed: a number; who compares it reads `current` anew. */
+                atomic_fetch_add_explicit(&own->shared.loads, 1, memory_order_relaxed);
                 atomic_store_explicit(&own->ended_ns, clock_monotonic_ns(), memory_order_relaxed); /* C4 orders it */
                 atomic_store_explicit(&own->busy, false, memory_order_release);                    /* C4 */
                 (void)sem_post(&own->ended); /* far from its limit */

@@ -51,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         aws_error_read(&response, INT64_C(1767323045000), &error);
         enum err_class class_ = err_class(error.code);
         ASSERT(class_ == ERR_CLASS_RETRY || class_ == ERR_CLASS_REFUSED);
-        ASSERT(error.retry_after_ms <= AWS_ERROR_RETRY_AFTER_MS_MAX);
+        ASSERT(error.wish.after_ms <= AWS_WISH_MS_MAX);
         ASSERT(error.code == ERR_CLOCK_SKEW || error.clock_offset_ms == 0);
         ASSERT(fuzz_is_clean(error.name, sizeof(error.name)));
         ASSERT(fuzz_is_clean(error.message, sizeof(error.message)));

@@ -31,6 +31,10 @@ enum firehose_peer_step {
         FIREHOSE_PEER_PARTIAL,       /* every third record refused */
         FIREHOSE_PEER_REFUSE_ALL,    /* every record refused */
         FIREHOSE_PEER_RETRY_AFTER,   /* 503 that asks for a second */
+        FIREHOSE_PEER_DENY_ALL,      /* 200, every record refused with AccessDeniedException */
+        FIREHOSE_PEER_REFUSE_LATER,  /* 200, every record refused, with x-amz-retry-after of a second */
+        FIREHOSE_PEER_HOUR,          /* 503 with x-amz-retry-after of an hour */
+        FIREHOSE_PEER_UNKNOWN_KEY,   /* 400 UnrecognizedClientException */
 };
 
 #define FIREHOSE_PEER_STREAMS 4u
@@ -144,7 +148,9 @@ static inline bool firehose_peer_request(struct http_peer_connection *connection
                 at += sprintf(
                         at, "%s%s", i == 0 ? "" : ",",
                         accept ? "{\"RecordId\":\"r\"}"
-                               : "{\"ErrorCode\":\"ServiceUnavailableException\",\"ErrorMessage\":\"Slow down.\"}");
+                        : step == FIREHOSE_PEER_DENY_ALL
+                                ? "{\"ErrorCode\":\"AccessDeniedException\",\"ErrorMessage\":\"kms says no\"}"
+                                : "{\"ErrorCode\":\"ServiceUnavailableException\",\"ErrorMessage\":\"Slow down.\"}");
         }
         (void)sprintf(at, "],\"FailedPutCount\":%zu}", failed);
         if (step == FIREHOSE_PEER_PARTIAL || step == FIREHOSE_PEER_REFUSE_ALL)
@@ -164,7 +170,19 @@ static inline bool firehose_peer_request(struct http_peer_connection *connection
         case FIREHOSE_PEER_ACCEPT:
         case FIREHOSE_PEER_PARTIAL:
         case FIREHOSE_PEER_REFUSE_ALL:
+        case FIREHOSE_PEER_DENY_ALL:
                 firehose_peer_answer(connection, "200 OK", error_fields, answer);
+                break;
+        case FIREHOSE_PEER_REFUSE_LATER:
+                firehose_peer_answer(connection, "200 OK", "x-amz-retry-after: 1000\r\n", answer);
+                break;
+        case FIREHOSE_PEER_HOUR:
+                firehose_peer_answer(connection, "503 Service Unavailable", "x-amz-retry-after: 3600000\r\n",
+                                     "{\"__type\":\"ServiceUnavailableException\",\"message\":\"down\"}");
+                break;
+        case FIREHOSE_PEER_UNKNOWN_KEY:
+                firehose_peer_answer(connection, "400 Bad Request", error_fields,
+                                     "{\"__type\":\"UnrecognizedClientException\",\"message\":\"no such key\"}");
                 break;
         case FIREHOSE_PEER_503:
                 firehose_peer_answer(connection, "503 Service Unavailable", error_fields,

@@ -287,6 +287,9 @@ static const struct {
         {FIREHOSE_PEER_THROTTLED, COUNTERS_TARGET_RETRYING, false},
         {FIREHOSE_PEER_EXPIRED_TOKEN, COUNTERS_TARGET_RETRYING, false},
         {FIREHOSE_PEER_NOT_FOUND, COUNTERS_TARGET_PARKED, false},
+        {FIREHOSE_PEER_UNKNOWN_KEY, COUNTERS_TARGET_RETRYING, false},
+        {FIREHOSE_PEER_REFUSE_ALL, COUNTERS_TARGET_RETRYING, false},
+        {FIREHOSE_PEER_DENY_ALL, COUNTERS_TARGET_PARKED, false},
 };
 
 Test(worker, whole_failures_are_tried_again_until_they_pass, .timeout = 90)
@@ -310,7 +313,8 @@ Test(worker, whole_failures_are_tried_again_until_they_pass, .timeout = 90)
                 char text[192];
                 counters_row_get_error(rig.targets[target].row, text, sizeof(text));
                 cr_assert_neq(text[0], '\0');
-                if (whole_failures[i].step == FIREHOSE_PEER_EXPIRED_TOKEN)
+                if (whole_failures[i].step == FIREHOSE_PEER_EXPIRED_TOKEN ||
+                    whole_failures[i].step == FIREHOSE_PEER_UNKNOWN_KEY)
                         cr_assert(atomic_load(&rig.credentials.refresh_wanted));
                 atomic_store(&stream->always, FIREHOSE_PEER_ACCEPT);
                 cr_assert(egress_rig_wait_delivered(&rig, target, 100, 40000), "step %d", (int)whole_failures[i].step);
@@ -691,6 +695,116 @@ Test(worker, a_parked_target_is_probed_when_somebody_has_acted, .timeout = 90)
         cr_assert_eq(firehose_peer_requests(&peer, stream), 2, "they are no news any more");
         egress_worker_probe(rig.workers[0]);
         cr_assert(egress_rig_wait_delivered(&rig, target, 10, 5000));
+        rig_end();
+}
+
+/* stderr becomes a file; returns its path. */
+static const char *log_to_file(void)
+{
+        static char path[sizeof(rig.directory) + 8];
+        (void)snprintf(path, sizeof(path), "%s/log", rig.directory);
+        int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        cr_assert_geq(fd, 0);
+        cr_assert_eq(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+        (void)close(fd);
+        log_level_set(LOG_INFO);
+        return path;
+}
+
+static uint32_t log_lines(const char *path, const char *part)
+{
+        char line[2048];
+        uint32_t count = 0;
+        FILE *file = fopen(path, "r");
+        cr_assert_not_null(file);
+        while (fgets(line, sizeof(line), file) != NULL)
+                count += strstr(line, part) != NULL;
+        (void)fclose(file);
+        return count;
+}
+
+Test(worker, an_answer_that_refuses_every_record_is_told_as_a_failure, .timeout = 90)
+{
+        rig_begin();
+        rig.settings.egress.retry_throttle_base_ms = 100;
+        rig.settings.egress.retry_max_ms = 200;
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        atomic_store(&stream->always, FIREHOSE_PEER_REFUSE_ALL);
+        egress_rig_open(&rig);
+        const char *log = log_to_file();
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        publish_many(0, 0, 10, 100, target);
+        uint64_t deadline_ns = clock_monotonic_ns() + 5 * CLOCK_NS_PER_S;
+        while (firehose_peer_requests(&peer, stream) < 4 && clock_monotonic_ns() < deadline_ns)
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        cr_assert_eq(log_lines(log, "level=warning msg=\"target failed\""), 1, "once, and then gated");
+        cr_assert_eq(log_lines(log, " records refused: ServiceUnavailableException: Slow down."), 1);
+        atomic_store(&stream->always, FIREHOSE_PEER_DENY_ALL);
+        uint32_t status = COUNTERS_TARGET_PARKED;
+        cr_assert(wait_until(status_is, &status, 5000));
+        clock_sleep_ns(50 * CLOCK_NS_PER_MS);
+        cr_assert_eq(log_lines(log, "level=error msg=\"target failed\""), 1);
+        cr_assert_eq(log_lines(log, "AccessDeniedException: kms says no"), 1);
+        atomic_store(&stream->always, FIREHOSE_PEER_ACCEPT);
+        egress_worker_probe(rig.workers[0]);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 10, 40000));
+        check_balanced(0, target, 0);
+        rig_end();
+}
+
+Test(worker, a_key_that_nobody_knows_parks_when_no_other_comes, .timeout = 90)
+{
+        rig_begin();
+        rig.settings.egress.retry_throttle_base_ms = 50;
+        rig.settings.egress.retry_max_ms = 100;
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        atomic_store(&stream->always, FIREHOSE_PEER_UNKNOWN_KEY);
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        publish_many(0, 0, 10, 100, target);
+        uint32_t status = COUNTERS_TARGET_RETRYING;
+        cr_assert(wait_until(status_is, &status, 5000));
+        clock_sleep_ns(500 * CLOCK_NS_PER_MS);
+        cr_assert_eq(atomic_load(&rig.targets[target].row->status), COUNTERS_TARGET_RETRYING, "nobody has looked yet");
+        cr_assert(atomic_load(&rig.credentials.refresh_wanted));
+        atomic_fetch_add(&rig.credentials.loads, 1); /* somebody has, and found the same */
+        status = COUNTERS_TARGET_PARKED;
+        cr_assert(wait_until(status_is, &status, 5000));
+        atomic_store(&rig.credentials.refresh_wanted, false);
+        clock_sleep_ns(700 * CLOCK_NS_PER_MS);
+        cr_assert(atomic_load(&rig.credentials.refresh_wanted), "others are looked for while it is parked");
+        static struct credentials others;
+        others = rig.keys;
+        atomic_store(&stream->always, FIREHOSE_PEER_ACCEPT);
+        atomic_store(&rig.credentials.current, &others);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 10, 40000));
+        rig_end();
+}
+
+Test(worker, the_wish_of_a_service_is_bounded, .timeout = 90)
+{
+        rig_begin();
+        rig.settings.egress.retry_base_ms = 1;
+        rig.settings.egress.retry_throttle_base_ms = 1;
+        rig.settings.egress.retry_max_ms = 100;
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        firehose_peer_script(stream, FIREHOSE_PEER_REFUSE_LATER);
+        firehose_peer_script(stream, FIREHOSE_PEER_HOUR);
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        publish_many(0, 0, 10, 100, target);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 10, 40000));
+        uint64_t partly_ns = stream->request_ns[1] - stream->request_ns[0];
+        uint64_t hour_ns = stream->request_ns[2] - stream->request_ns[1];
+        cr_assert_geq(partly_ns, 990 * CLOCK_NS_PER_MS, "also of an answer that refuses records");
+        cr_assert_geq(hour_ns, 4900 * CLOCK_NS_PER_MS);
+        cr_assert_leq(hour_ns, 8 * CLOCK_NS_PER_S, "at most 5 s beyond our own delay");
         rig_end();
 }
 
