@@ -25,7 +25,8 @@ enum err_code file_read(struct arena *arena, const char *path, size_t max_bytes,
                 goto out;
         }
         if (!S_ISREG(status.st_mode)) {
-                code = err_set(reterr, ERR_SYSTEM, "%s is no regular file", path);
+                code = S_ISDIR(status.st_mode) ? err_set_errno(reterr, ERR_SYSTEM, EISDIR, "cannot read %s", path)
+                                               : err_set(reterr, ERR_SYSTEM, "%s is no regular file", path);
                 goto out;
         }
         bytes = malloc(room);
