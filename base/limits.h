@@ -73,6 +73,9 @@
 #define LIMIT_FIREHOSE_CALL_BYTES_MAX (4u * 1024u * 1024u)
 /* Packed events per record: the de-aggregation of dynamic partitioning handles 500. */
 #define LIMIT_FIREHOSE_EVENTS_PER_RECORD_MAX 500u
+/* Of records that are gzip files, where nothing de-aggregates: twice what one of usual events holds. Readers that
+ * unpack a whole record need the memory: 14 MB. */
+#define LIMIT_FIREHOSE_EVENTS_PER_GZIP_RECORD_MAX 16384u
 
 /* ---- CloudWatch PutMetricData: API_PutMetricData, cloudwatch_limits.html */
 #define LIMIT_CLOUDWATCH_DATA_PER_CALL_MAX 1000u

@@ -38,7 +38,7 @@ static uint8_t floor_copy[LIMIT_FIREHOSE_CALL_BYTES_MAX];
 static uint8_t floor_text[LIMIT_FIREHOSE_CALL_BYTES_MAX + FIREHOSE_BODY_SLACK_BYTES];
 static struct firehose_body body;
 static const struct firehose_limits limits = {LIMIT_FIREHOSE_RECORD_BYTES_MAX, LIMIT_FIREHOSE_EVENTS_PER_RECORD_MAX,
-                                              LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX};
+                                              LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX, UINT64_MAX};
 
 static void bench_make_events(void)
 {
@@ -63,7 +63,7 @@ static void bench_make_events(void)
 static void bench_fill(uint32_t *next, SHA256_CTX *hot)
 {
         size_t hashed = 0;
-        firehose_body_begin(&body, bytes, LIMIT_FIREHOSE_CALL_BYTES_MAX, SLICE("mail-events"));
+        firehose_body_begin(&body, bytes, LIMIT_FIREHOSE_CALL_BYTES_MAX, SLICE("mail-events"), NULL);
         for (;;) {
                 uint32_t i = *next % EVENTS;
                 if (firehose_body_append(&body, &limits, slice_of(events[i], events_len[i])) != ERR_OK)

@@ -39,7 +39,8 @@ static void firehose_put(struct firehose_body *body, struct slice text)
         body->len += text.len;
 }
 
-void firehose_body_begin(struct firehose_body *body, uint8_t *bytes, size_t bytes_max, struct slice stream_name)
+void firehose_body_begin(struct firehose_body *body, uint8_t *bytes, size_t bytes_max, struct slice stream_name,
+                         struct gzip_writer *gzip)
 {
         ASSERT(firehose_stream_name_is_valid(stream_name));
         ASSERT(bytes_max >= 256);
@@ -47,6 +48,7 @@ void firehose_body_begin(struct firehose_body *body, uint8_t *bytes, size_t byte
         body->bytes = bytes;
         body->bytes_max = bytes_max;
         body->len = 0;
+        body->gzip = gzip;
         body->records = 0;
         body->record_open = false;
         body->finished = false;
@@ -67,14 +69,43 @@ static size_t firehose_record_end(size_t at, size_t raw_bytes)
                FIREHOSE_TEXT_BYTES(FIREHOSE_RECORD_END);
 }
 
+/* More bytes of the open record. */
+static void firehose_record_put(struct firehose_body *body, struct slice raw)
+{
+        body->len += codec_base64_append(&body->base64, raw, body->bytes + body->len);
+        body->record_raw_bytes += (uint32_t)raw.len;
+        body->raw_bytes += raw.len;
+}
+
+static void firehose_record_put_event(struct firehose_body *body, struct slice text)
+{
+        if (body->gzip == NULL) {
+                firehose_record_put(body, text);
+                return;
+        }
+        while (text.len > 0)
+                firehose_record_put(body, gzip_writer_add(body->gzip, &text));
+}
+
+/* What waits is in the body, and its size known. */
+static void firehose_record_flush(struct firehose_body *body)
+{
+        if (body->gzip != NULL)
+                firehose_record_put(body, gzip_writer_flush(body->gzip));
+}
+
 static void firehose_record_close(struct firehose_body *body)
 {
         struct firehose_record *record = &body->index[body->records];
+        firehose_record_flush(body);
+        if (body->gzip != NULL)
+                firehose_record_put(body, gzip_writer_end(body->gzip));
         body->len += codec_base64_finish(&body->base64, body->bytes + body->len);
         firehose_put(body, SLICE(FIREHOSE_RECORD_END));
         record->raw_bytes = body->record_raw_bytes;
         record->events = body->record_events;
         ASSERT(body->len == firehose_record_end(record->at, record->raw_bytes));
+        ASSERT(record->raw_bytes <= LIMIT_FIREHOSE_RECORD_BYTES_MAX);
         body->records++;
         body->record_open = false;
 }
@@ -89,43 +120,103 @@ static void firehose_record_open(struct firehose_body *body)
         body->record_raw_bytes = 0;
         body->record_events = 0;
         body->base64 = (struct codec_base64){0};
+        if (body->gzip != NULL)
+                firehose_record_put(body, gzip_writer_begin(body->gzip));
+}
+
+/* How many bytes the open record still gets at most, when `more` bytes of events are added and it is closed. */
+static size_t firehose_record_rest_max(const struct firehose_body *body, size_t more)
+{
+        return body->gzip == NULL ? more : gzip_writer_rest_max(body->gzip, more);
+}
+
+static size_t firehose_body_room(const struct firehose_body *body)
+{
+        return body->bytes_max - FIREHOSE_TEXT_BYTES(FIREHOSE_BODY_END);
+}
+
+enum firehose_fit { FIREHOSE_FITS, FIREHOSE_RECORD_FULL, FIREHOSE_CALL_FULL };
+
+/* Whether the open record may have an event of this size, too. */
+static enum firehose_fit firehose_record_fit(const struct firehose_body *body, const struct firehose_limits *limits,
+                                             size_t event_bytes)
+{
+        size_t rest_bytes = firehose_record_rest_max(body, event_bytes);
+        size_t record_bytes = body->record_raw_bytes + rest_bytes;
+        if (body->record_events >= limits->record_events_max || record_bytes > limits->record_bytes_max)
+                return FIREHOSE_RECORD_FULL;
+        if (body->raw_bytes + rest_bytes > limits->call_bytes_max ||
+            firehose_record_end(body->index[body->records].at, record_bytes) > firehose_body_room(body))
+                return FIREHOSE_CALL_FULL;
+        return FIREHOSE_FITS;
+}
+
+/* Compressing less than this share of what a record or call may have gains nothing: 3 %. */
+#define FIREHOSE_FLUSH_SHARE 32u
+
+/* Whether what waits is worth being compressed, so that more may fit. */
+static bool firehose_record_may_shrink(const struct firehose_body *body, const struct firehose_limits *limits)
+{
+        if (body->gzip == NULL || body->record_events >= limits->record_events_max)
+                return false;
+        uint64_t most = body->bytes_max < limits->record_bytes_max ? body->bytes_max : limits->record_bytes_max;
+        if (most > limits->call_bytes_max)
+                most = limits->call_bytes_max;
+        return gzip_writer_waiting(body->gzip) > most / FIREHOSE_FLUSH_SHARE;
+}
+
+/* Closes the open record and opens another that has room for an event. */
+static enum err_code firehose_record_next(struct firehose_body *body, const struct firehose_limits *limits,
+                                          size_t event_bytes)
+{
+        uint32_t records = body->records + (body->record_open ? 1 : 0);
+        size_t at = body->len, raw_bytes = body->gzip == NULL ? event_bytes : GZIP_BYTES_MAX(event_bytes);
+        uint64_t call_bytes = body->raw_bytes + raw_bytes;
+        if (body->record_open) {
+                firehose_record_flush(body);
+                size_t rest_bytes = firehose_record_rest_max(body, 0);
+                at = firehose_record_end(body->index[body->records].at, body->record_raw_bytes + rest_bytes);
+                call_bytes = body->raw_bytes + rest_bytes + raw_bytes;
+        }
+        if (records > 0)
+                at += 1; /* the comma */
+        if (firehose_record_end(at, raw_bytes) > firehose_body_room(body))
+                return records == 0 ? ERR_TOO_BIG : ERR_FULL;
+        if (records >= limits->records_max || (records > 0 && call_bytes > limits->call_bytes_max))
+                return ERR_FULL;
+        if (body->record_open)
+                firehose_record_close(body);
+        firehose_record_open(body);
+        return ERR_OK;
 }
 
 enum err_code firehose_body_append(struct firehose_body *body, const struct firehose_limits *limits, struct slice json)
 {
         ASSERT(!body->finished);
         ASSERT(limits->record_bytes_max <= LIMIT_FIREHOSE_RECORD_BYTES_MAX);
-        ASSERT(limits->record_events_max <= LIMIT_FIREHOSE_EVENTS_PER_RECORD_MAX);
+        ASSERT(limits->record_events_max <=
+               (body->gzip == NULL ? LIMIT_FIREHOSE_EVENTS_PER_RECORD_MAX : LIMIT_FIREHOSE_EVENTS_PER_GZIP_RECORD_MAX));
         ASSERT(limits->records_max <= LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX);
 
-        if (json.len >= limits->record_bytes_max)
+        size_t event_bytes = json.len + 1;
+        if ((body->gzip == NULL ? event_bytes : GZIP_BYTES_MAX(event_bytes)) > limits->record_bytes_max)
                 return ERR_TOO_BIG;
-        uint32_t event_bytes = (uint32_t)json.len + 1;
-        size_t room = body->bytes_max - FIREHOSE_TEXT_BYTES(FIREHOSE_BODY_END);
-
-        bool joins = body->record_open && body->record_events < limits->record_events_max &&
-                     event_bytes <= limits->record_bytes_max - body->record_raw_bytes &&
-                     firehose_record_end(body->index[body->records].at, body->record_raw_bytes + event_bytes) <= room;
-        if (!joins) {
-                uint32_t records = body->records + (body->record_open ? 1 : 0);
-                size_t at = body->record_open
-                                    ? firehose_record_end(body->index[body->records].at, body->record_raw_bytes)
-                                    : body->len;
-                if (records > 0)
-                        at += 1; /* the comma */
-                if (firehose_record_end(at, event_bytes) > room)
-                        return records == 0 ? ERR_TOO_BIG : ERR_FULL;
-                if (records >= limits->records_max)
-                        return ERR_FULL;
-                if (body->record_open)
-                        firehose_record_close(body);
-                firehose_record_open(body);
+        enum firehose_fit fit =
+                body->record_open ? firehose_record_fit(body, limits, event_bytes) : FIREHOSE_RECORD_FULL;
+        if (fit != FIREHOSE_FITS && body->record_open && firehose_record_may_shrink(body, limits)) {
+                firehose_record_flush(body);
+                fit = firehose_record_fit(body, limits, event_bytes);
         }
-        body->len += codec_base64_append(&body->base64, json, body->bytes + body->len);
-        body->len += codec_base64_append(&body->base64, SLICE("\n"), body->bytes + body->len);
-        body->record_raw_bytes += event_bytes;
+        if (fit == FIREHOSE_CALL_FULL)
+                return ERR_FULL; /* another record would need more room, not less */
+        if (fit == FIREHOSE_RECORD_FULL) {
+                enum err_code code = firehose_record_next(body, limits, event_bytes);
+                if (code != ERR_OK)
+                        return code;
+        }
+        firehose_record_put_event(body, json);
+        firehose_record_put_event(body, SLICE("\n"));
         body->record_events++;
-        body->raw_bytes += event_bytes;
         body->events++;
         ASSERT_SLOW(body->len <= body->bytes_max);
         return ERR_OK;

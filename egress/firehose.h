@@ -5,8 +5,9 @@
  *   {"DeliveryStreamName":"mail-events","Records":[{"Data":"<base64>"},{"Data":"<base64>"}]}
  *                                                  ^ index[0].at      ^ index[1].at
  *
- * The base64 of a record is that of its events, each followed by a newline. Records are separated by one comma, nothing
- * else; a finished body ends with "]}". firehose_body_keep_failed() relies on that. */
+ * The base64 of a record is that of its events, each followed by a newline; with compression, of one whole gzip file of
+ * them, and all limits count the compressed bytes. Records are separated by one comma, nothing else; a finished body
+ * ends with "]}". firehose_body_keep_failed() relies on that: it moves records and makes none anew. */
 #ifndef SENDRING_EGRESS_FIREHOSE_H
 #define SENDRING_EGRESS_FIREHOSE_H
 
@@ -15,6 +16,7 @@
 #include "base/slice.h"
 #include "codecs/codec.h"
 #include "egress/aws_error.h"
+#include "egress/gzip.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,12 +32,13 @@ struct firehose_body {
         uint8_t *bytes;   /* bytes_max + FIREHOSE_BODY_SLACK_BYTES; caller's memory */
         size_t bytes_max; /* <= LIMIT_FIREHOSE_CALL_BYTES_MAX */
         size_t len;
-        uint32_t records; /* closed ones */
+        struct gzip_writer *gzip; /* NULL: records are not compressed */
+        uint32_t records;         /* closed ones */
         bool record_open;
         bool finished;
-        uint32_t record_raw_bytes; /* of the open record, before base64 */
+        uint32_t record_raw_bytes; /* of the open record, before base64; without what waits in `gzip` */
         uint32_t record_events;
-        uint64_t raw_bytes; /* of all records, the open one included: what Firehose's MiB/s quota counts */
+        uint64_t raw_bytes; /* of all records, the open one as above: what Firehose's MiB/s quota counts */
         uint32_t events;    /* of all records, the open one included */
         struct codec_base64 base64;
         struct firehose_record {
@@ -47,20 +50,28 @@ struct firehose_body {
 
 struct firehose_limits {
         uint32_t record_bytes_max;  /* 1..LIMIT_FIREHOSE_RECORD_BYTES_MAX */
-        uint32_t record_events_max; /* 1: packing none; at most LIMIT_FIREHOSE_EVENTS_PER_RECORD_MAX */
+        uint32_t record_events_max; /* 1: packing none; at most LIMIT_FIREHOSE_EVENTS_PER_RECORD_MAX, compressed
+                                       LIMIT_FIREHOSE_EVENTS_PER_GZIP_RECORD_MAX */
         uint32_t records_max;       /* 1..LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX */
+        uint64_t call_bytes_max;    /* of all records before base64; one event goes always */
 };
 
 /* 1-64 of a-zA-Z0-9_.- */
 bool firehose_stream_name_is_valid(struct slice stream_name);
 
-/* Begins a body for the stream (name already validated, asserted). */
-void firehose_body_begin(struct firehose_body *body, uint8_t *bytes, size_t bytes_max, struct slice stream_name);
+/* Begins a body for the stream (name already validated, asserted). `gzip`, NULL for no compression, is this body's
+ * until it is finished, or until another one begins with it. */
+void firehose_body_begin(struct firehose_body *body, uint8_t *bytes, size_t bytes_max, struct slice stream_name,
+                         struct gzip_writer *gzip);
 /* Appends one newline-ended event (`json` without the newline; the newline is added) to the open record or a new one,
- * within all limits. The body is unchanged on failure.
+ * within all limits. The body holds the same events on failure.
+ *
+ * What waits to be compressed counts with the bytes it can have at most. When it does not fit by that count, it is
+ * compressed, and counts with those it has; so records and bodies become full to some 3 % and the bound of one event.
  *
  * ERR_FULL     does not fit this body any more: finish it and begin another;
- * ERR_TOO_BIG  fits no record, or not even an empty body of this size: no later body will take it. */
+ * ERR_TOO_BIG  fits no record, or not even an empty body of this size: no later body will take it. Compressed, it must
+ *              fit as if it could not be made smaller: GZIP_BYTES_MAX(). */
 enum err_code firehose_body_append(struct firehose_body *body, const struct firehose_limits *limits, struct slice json);
 /* Closes record and body: `bytes[0..len)` is the HTTP body. Not for an empty body (asserted). */
 void firehose_body_finish(struct firehose_body *body);

@@ -13,8 +13,9 @@ static size_t target_firehose_batch_bytes(const struct rules_settings *settings)
 
 static uint64_t target_firehose_budget_bytes(const struct rules_settings *settings, const struct rules_target *spec)
 {
-        (void)spec; /* every stream costs the same */
-        return egress_target_http_budget_bytes(settings, 0);
+        uint64_t gzip_bytes =
+                spec->gzip ? (1 + (uint64_t)settings->journal.pressure.shed_count) * gzip_writer_memory_bytes() : 0;
+        return egress_target_http_budget_bytes(settings, 0) + gzip_bytes;
 }
 
 static enum err_code target_firehose_create(struct egress_target *target, struct err *reterr)
@@ -24,27 +25,39 @@ static enum err_code target_firehose_create(struct egress_target *target, struct
                 .record_events_max = target->spec.packed ? target->spec.packed_events_max : 1,
                 .records_max = LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX,
         };
+        /* As many batches may be building. */
+        for (uint32_t slot = 0; target->spec.gzip && slot < target->worker->slots_count; slot++) {
+                enum err_code code = gzip_writer_create(&target->gzip[slot], reterr);
+                if (code != ERR_OK)
+                        return code;
+        }
         return egress_target_http_create(target, "firehose", target->worker->options.settings->egress.firehose.url, 0,
                                          0, reterr);
 }
 
+static void target_firehose_free(struct egress_target *target)
+{
+        for (uint32_t slot = 0; slot < EGRESS_SLOTS_MAX; slot++)
+                gzip_writer_free(target->gzip[slot]);
+        egress_target_http_free(target);
+}
+
 static void target_firehose_begin(struct egress_target *target, struct egress_batch *batch)
 {
-        firehose_body_begin(&batch->firehose, batch->bytes, batch->bytes_max, target->spec.resource);
+        firehose_body_begin(&batch->firehose, batch->bytes, batch->bytes_max, target->spec.resource,
+                            target->gzip[batch->slot]);
 }
 
 static enum err_code target_firehose_append(struct egress_target *target, struct egress_batch *batch,
                                             const struct egress_event *event, uint32_t copies)
 {
         (void)copies; /* 1: a body may be full between two */
-        /* With a rate, a request is no larger than what may go in a moment: the service's own bucket would overflow. */
-        if (batch->firehose.events > 0 &&
-            batch->firehose.raw_bytes + event->json.len >= flow_request_bytes_max(&target->flow))
-                return ERR_FULL;
-        uint64_t records_max = flow_request_records_max(&target->flow);
         struct firehose_limits limits = target->firehose;
+        /* With a rate, a request is no larger than what may go in a moment: the service's own bucket would overflow. */
+        uint64_t records_max = flow_request_records_max(&target->flow);
         if (limits.records_max > records_max)
                 limits.records_max = (uint32_t)records_max;
+        limits.call_bytes_max = flow_request_bytes_max(&target->flow);
         return firehose_body_append(&batch->firehose, &limits, event->json);
 }
 
@@ -117,7 +130,7 @@ const struct egress_service egress_service_firehose = {
         .batch_bytes = target_firehose_batch_bytes,
         .budget_bytes = target_firehose_budget_bytes,
         .create = target_firehose_create,
-        .free = egress_target_http_free,
+        .free = target_firehose_free,
         .begin = target_firehose_begin,
         .append = target_firehose_append,
         .finish = target_firehose_finish,

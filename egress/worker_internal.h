@@ -109,6 +109,7 @@ struct egress_target {
         char host_header[280];
         /* each its own */
         struct firehose_limits firehose;
+        struct gzip_writer *gzip[EGRESS_SLOTS_MAX]; /* Firehose: of the batch that is building; NULL: not compressed */
         struct file_sink *file;
         struct egress_cloudwatch *cloudwatch; /* target_cloudwatch.c */
 

@@ -505,13 +505,21 @@ enum err_code rules_plan_builder_target(struct rules_plan_builder *builder, cons
         return ERR_OK;
 }
 
-uint32_t rules_plan_builder_file_line(const struct rules_plan_builder *builder, const struct rules_target *target)
+/* What reads a file, or a stream's objects, cannot tell which bytes are whose. */
+static bool plan_targets_clash(const struct rules_target *a, const struct rules_target *b)
+{
+        if (a->service != b->service)
+                return false;
+        return a->service == RULES_SERVICE_FILE ? slice_equal(a->resource, b->resource)
+                                                : a->gzip != b->gzip && slice_equal(a->arn, b->arn);
+}
+
+uint32_t rules_plan_builder_clash_line(const struct rules_plan_builder *builder, const struct rules_target *target)
 {
         /* Once for each target: the first destination that names it. */
         for (uint32_t i = 0; target->destinations_count == 0 && i < builder->plan->targets_count; i++) {
                 const struct plan_wanted *other = &builder->targets[i];
-                if (&other->target != target && other->target.service == RULES_SERVICE_FILE &&
-                    slice_equal(other->target.resource, target->resource))
+                if (&other->target != target && plan_targets_clash(&other->target, target))
                         return other->first_line;
         }
         return 0;

@@ -252,6 +252,7 @@ struct rules_target {
         enum rules_service service; /* RULES_SERVICE_FIREHOSE, _FILE or _CLOUDWATCH */
         struct slice key;           /* stable over reloads and restarts, at most RULES_TARGET_KEY_BYTES_MAX:
                                        "firehose arn:aws:firehose:us-east-1:123456789012:deliverystream/mail packing=events",
+                                       "firehose ... packing=events compression=gzip",
                                        "firehose ... packing=none redaction=0123456789abcdef event-id", "file
                                        /var/log/sendring/events.ndjson", "file event-id /var/...",
                                        "cloudwatch us-east-1 123456789012 dimensions=... namespace=Sendring/SES" */
@@ -259,6 +260,7 @@ struct rules_target {
         struct slice arn, region, account_id, partition; /* Firehose, CloudWatch (no arn; the settings'
                                                              region and account, which may be unknown); else empty */
         bool packed; /* Firehose: several newline-ended events in a record (Sendring: {Packing: none} turns it off) */
+        bool gzip;   /* Firehose: each record is a gzip file (Sendring: {Compression: gzip}); only when packed */
         uint32_t packed_events_max;              /* Sendring: {PackingEventsMax: 500}; 1 when not packed */
         const struct codec_redaction *redaction; /* Sendring: {Redaction: ...}, codecs/redact.h; NULL: none */
         bool event_id;                           /* Sendring: {EventId: true}: records have a `sendring` member */

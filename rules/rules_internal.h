@@ -154,7 +154,8 @@ void rules_pressure_read(struct rules_reader *reader, const struct rules_yaml_no
 /* ---------------------------------------------------------------------------------------------- CloudWatch */
 
 /* What stands beside a CloudWatchDestination under `Sendring`: Namespace ... AmbiguousTimeout. */
-#define RULES_CLOUDWATCH_EXTENSIONS 8u
+#define RULES_CLOUDWATCH_EXTENSIONS  8u
+#define RULES_CLOUDWATCH_COMPRESSION 6u /* the one that Firehose has, too */
 extern const char *const rules_cloudwatch_extensions[RULES_CLOUDWATCH_EXTENSIONS];
 /* Reads CloudWatchDestination and its extensions (NULL where not given). Texts point into the tree. */
 bool rules_cloudwatch_read(struct rules_reader *reader, const struct rules_yaml_node *node,
@@ -166,6 +167,14 @@ const struct rules_cloudwatch *rules_cloudwatch_copy(struct arena *arena, const 
  * the destination says is part of it; what does not fit is replaced by a hash of 128 bits, so that two keys are equal
  * only when the destinations are, save for a collision that rules_cloudwatch_equal() finds. */
 struct slice rules_cloudwatch_key(const struct rules_target *target, char out[RULES_TARGET_KEY_BYTES_MAX + 1]);
+
+/* ---------------------------------------------------------------------------------------------- Firehose's records */
+
+/* Reads Packing, PackingEventsMax and Compression of a Firehose destination (NULL where not given) into `packed`,
+ * `packed_events_max` and `gzip`. */
+bool rules_packing_read(struct rules_reader *reader, const struct rules_yaml_node *packing,
+                        const struct rules_yaml_node *events_max, const struct rules_yaml_node *compression,
+                        struct rules_target *target);
 
 /* ---------------------------------------------------------------------------------------------- what is published */
 
@@ -234,8 +243,9 @@ uint32_t rules_plan_builder_find(const struct rules_plan_builder *builder, struc
  * where it was first named. ERR_LIMIT above LIMIT_TARGETS_MAX, ERR_MEMORY. */
 enum err_code rules_plan_builder_target(struct rules_plan_builder *builder, const struct rules_target *wanted,
                                         uint32_t line, struct rules_target **ret_target, uint32_t *ret_first_line);
-/* Line of another target that writes the same file; 0: there is none, or `target` has been looked at before. */
-uint32_t rules_plan_builder_file_line(const struct rules_plan_builder *builder, const struct rules_target *target);
+/* Line of another target that writes the same file, or compresses the records of the same stream otherwise; 0: there is
+ * none, or `target` has been looked at before. */
+uint32_t rules_plan_builder_clash_line(const struct rules_plan_builder *builder, const struct rules_target *target);
 /* A destination of the last set. target_index may be RULES_TARGET_NONE; `filter`, in the plan's arena, NULL. False: out
  * of memory. */
 bool rules_plan_builder_destination(struct rules_plan_builder *builder, struct slice name, bool enabled,

@@ -46,6 +46,7 @@ enum sets_extension {
         SETS_ENDPOINT,
         SETS_FILTER, /* of any destination */
         SETS_CLOUDWATCH_FIRST,
+        SETS_COMPRESSION = SETS_CLOUDWATCH_FIRST + RULES_CLOUDWATCH_COMPRESSION, /* Firehose has it, too */
         SETS_EXTENSIONS = SETS_CLOUDWATCH_FIRST + RULES_CLOUDWATCH_EXTENSIONS,
 };
 
@@ -157,29 +158,6 @@ static struct slice sets_published(const struct sets_reader *sets, struct rules_
         return slice_of(sets->published.key, sets->published.key_bytes);
 }
 
-/* The extensions of ours beside a Firehose destination. */
-static bool sets_packing(struct rules_reader *reader, const struct rules_yaml_node *packing,
-                         const struct rules_yaml_node *events_max, struct rules_target *target)
-{
-        static const char *const packings[] = {"events", "none"};
-        size_t index = 0;
-        uint64_t count = LIMIT_FIREHOSE_EVENTS_PER_RECORD_MAX;
-        bool good = packing == NULL ||
-                    rules_yaml_choice(reader, packing, "Sendring.Packing", packings, COUNT(packings), &index);
-        if (events_max != NULL &&
-            !rules_yaml_quantity(reader, events_max, "Sendring.PackingEventsMax", &rules_units_none, 1,
-                                 LIMIT_FIREHOSE_EVENTS_PER_RECORD_MAX, &count))
-                good = false;
-        if (good && index == 1 && events_max != NULL) {
-                rules_error(reader, events_max,
-                            "Sendring.PackingEventsMax says nothing with Packing: none; leave it out");
-                good = false;
-        }
-        target->packed = index == 0;
-        target->packed_events_max = index == 0 ? (uint32_t)count : 1;
-        return good;
-}
-
 static bool sets_firehose(struct sets_reader *sets, const struct rules_yaml_node *node,
                           const struct rules_yaml_node *const *extensions, uint32_t *ret_target_index)
 {
@@ -188,7 +166,8 @@ static bool sets_firehose(struct sets_reader *sets, const struct rules_yaml_node
         static const char *const names[] = {"IamRoleArn", "DeliveryStreamArn"};
         const struct rules_yaml_node *values[COUNT(names)];
         struct rules_target wanted = {.service = RULES_SERVICE_FIREHOSE};
-        bool good = sets_packing(reader, extensions[SETS_PACKING], events_max, &wanted);
+        bool good =
+                rules_packing_read(reader, extensions[SETS_PACKING], events_max, extensions[SETS_COMPRESSION], &wanted);
         good = rules_wire_read(reader, extensions[SETS_RATE], extensions[SETS_ENDPOINT],
                                sets->settings == NULL ? NULL : &sets->settings->egress.firehose_rates, &wanted) &&
                good;
@@ -218,6 +197,8 @@ static bool sets_firehose(struct sets_reader *sets, const struct rules_yaml_node
         sets_key_append(&wanted.key, key, SLICE("firehose "));
         sets_key_append(&wanted.key, key, stream.text);
         sets_key_append(&wanted.key, key, wanted.packed ? SLICE(" packing=events") : SLICE(" packing=none"));
+        if (wanted.gzip)
+                sets_key_append(&wanted.key, key, SLICE(" compression=gzip"));
         struct slice published = sets_published(sets, &wanted);
         if (published.len > 0) {
                 sets_key_append(&wanted.key, key, SLICE(" "));
@@ -232,6 +213,14 @@ static bool sets_firehose(struct sets_reader *sets, const struct rules_yaml_node
         uint32_t first_line;
         if (!sets_target(sets, values[1], &wanted, &target, &first_line))
                 return false;
+        uint32_t other_line = rules_plan_builder_clash_line(sets->builder, target);
+        if (other_line != 0) {
+                rules_error(reader, extensions[SETS_COMPRESSION] != NULL ? extensions[SETS_COMPRESSION] : values[1],
+                            "this stream gets %s records on line %u; who reads its objects cannot tell them apart: say "
+                            "the same Sendring.Compression in both places, or give each its own stream",
+                            target->gzip ? "uncompressed" : "compressed", other_line);
+                return false;
+        }
         if (target->packed_events_max != wanted.packed_events_max) {
                 rules_error(reader, events_max != NULL ? events_max : values[1],
                             "PackingEventsMax %u differs from the %u for the same stream on line %u; all destinations "
@@ -302,7 +291,7 @@ static bool sets_file(struct sets_reader *sets, const struct rules_yaml_node *no
         uint32_t first_line;
         if (!sets_target(sets, values[0], &wanted, &target, &first_line))
                 return false;
-        uint32_t other_line = rules_plan_builder_file_line(sets->builder, target);
+        uint32_t other_line = rules_plan_builder_clash_line(sets->builder, target);
         if (other_line != 0) {
                 rules_error(reader, node, "this file gets other records on line %u; give each its own Path",
                             other_line);
@@ -483,8 +472,8 @@ static bool sets_extensions_belong(struct rules_reader *reader, const char *cons
                         good = false;
                         continue;
                 }
-                bool is_wire = i == SETS_RATE || i == SETS_ENDPOINT;
-                if (is_wire && values[SETS_CLOUDWATCH] != NULL)
+                bool is_wire = i == SETS_RATE || i == SETS_ENDPOINT || i == SETS_COMPRESSION;
+                if (is_wire && (values[SETS_CLOUDWATCH] != NULL || values[SETS_FIREHOSE] != NULL))
                         continue;
                 rules_error(reader, extensions[i], "Sendring.%s belongs to a %s destination", names[i],
                             is_wire         ? "Firehose or CloudWatch"

@@ -22,6 +22,7 @@ enum cloudwatch_extension {
         EXTENSIONS_COUNT,
 };
 _Static_assert(EXTENSIONS_COUNT == RULES_CLOUDWATCH_EXTENSIONS, "one name for each extension");
+_Static_assert((unsigned)EXTENSION_COMPRESSION == RULES_CLOUDWATCH_COMPRESSION, "it is where others look for it");
 const char *const rules_cloudwatch_extensions[RULES_CLOUDWATCH_EXTENSIONS] = {
         "Namespace", "RollUps", "SeriesMax", "OverflowValue", "Period", "Protocol", "Compression", "AmbiguousTimeout"};
 

@@ -136,8 +136,9 @@ static void compare_with_a_body(size_t json_bytes, uint32_t record_events_max)
         memset(json, 'x', json_bytes);
         const struct firehose_limits limits = {.record_bytes_max = LIMIT_FIREHOSE_RECORD_BYTES_MAX,
                                                .record_events_max = record_events_max,
-                                               .records_max = LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX};
-        firehose_body_begin(body, bytes, LIMIT_FIREHOSE_CALL_BYTES_MAX, SLICE("mail-events"));
+                                               .records_max = LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX,
+                                               .call_bytes_max = UINT64_MAX};
+        firehose_body_begin(body, bytes, LIMIT_FIREHOSE_CALL_BYTES_MAX, SLICE("mail-events"), NULL);
         while (firehose_body_append(body, &limits, slice_of(json, json_bytes)) == ERR_OK)
                 ;
         firehose_body_finish(body);

@@ -15,8 +15,8 @@ TestSuite(firehose, .timeout = 60);
 #define CALL_MAX   LIMIT_FIREHOSE_CALL_BYTES_MAX
 
 static const struct firehose_limits limits_packed = {RECORD_MAX, LIMIT_FIREHOSE_EVENTS_PER_RECORD_MAX,
-                                                     LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX};
-static const struct firehose_limits limits_single = {RECORD_MAX, 1, LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX};
+                                                     LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX, UINT64_MAX};
+static const struct firehose_limits limits_single = {RECORD_MAX, 1, LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX, UINT64_MAX};
 
 static uint8_t body_bytes[CALL_MAX + FIREHOSE_BODY_SLACK_BYTES];
 static struct firehose_body body;
@@ -97,7 +97,7 @@ static uint8_t decoded[CALL_MAX];
 
 Test(firehose, body_of_one_event_is_what_the_documentation_shows)
 {
-        firehose_body_begin(&body, body_bytes, CALL_MAX, SLICE("mail-events"));
+        firehose_body_begin(&body, body_bytes, CALL_MAX, SLICE("mail-events"), NULL);
         cr_assert(firehose_body_is_empty(&body));
         cr_assert_eq(firehose_body_append(&body, &limits_packed, SLICE("{}")), ERR_OK);
         cr_assert_eq(firehose_body_events(&body), 1);
@@ -115,9 +115,10 @@ Test(firehose, packed_and_single_bodies_decode_to_the_events_in_order)
                         .record_bytes_max = round % 4 == 0 ? RECORD_MAX : 1000 + (uint32_t)random_below(&random, 20000),
                         .record_events_max = 1 + (uint32_t)random_below(&random, round % 3 == 0 ? 1 : 40),
                         .records_max = 1 + (uint32_t)random_below(&random, 60),
+                        .call_bytes_max = UINT64_MAX,
                 };
                 size_t bytes_max = 4096 + random_below(&random, 200000);
-                firehose_body_begin(&body, body_bytes, bytes_max, SLICE("S.t_r-9"));
+                firehose_body_begin(&body, body_bytes, bytes_max, SLICE("S.t_r-9"), NULL);
                 memset(body_bytes + bytes_max, 0x5a, FIREHOSE_BODY_SLACK_BYTES);
                 expected_len = 0;
                 uint32_t events = 0;
@@ -152,7 +153,7 @@ Test(firehose, packed_and_single_bodies_decode_to_the_events_in_order)
 
 Test(firehose, largest_record_is_exactly_1024000_bytes)
 {
-        firehose_body_begin(&body, body_bytes, CALL_MAX, SLICE("s"));
+        firehose_body_begin(&body, body_bytes, CALL_MAX, SLICE("s"), NULL);
         cr_assert_eq(firehose_body_append(&body, &limits_packed, make_event(1, 1024000)), ERR_TOO_BIG);
         cr_assert(firehose_body_is_empty(&body));
         cr_assert_eq(firehose_body_append(&body, &limits_packed, make_event(1, 1023999)), ERR_OK);
@@ -166,7 +167,7 @@ Test(firehose, largest_record_is_exactly_1024000_bytes)
 
         /* Two events that fill a record to the byte, and two that exceed it by one. */
         for (size_t over = 0; over < 2; over++) {
-                firehose_body_begin(&body, body_bytes, CALL_MAX, SLICE("s"));
+                firehose_body_begin(&body, body_bytes, CALL_MAX, SLICE("s"), NULL);
                 cr_assert_eq(firehose_body_append(&body, &limits_packed, make_event(1, 24000)), ERR_OK);
                 cr_assert_eq(firehose_body_append(&body, &limits_packed, make_event(2, 999998 + over)), ERR_OK);
                 firehose_body_finish(&body);
@@ -177,7 +178,7 @@ Test(firehose, largest_record_is_exactly_1024000_bytes)
 
 Test(firehose, at_most_500_records_and_500_events_in_one)
 {
-        firehose_body_begin(&body, body_bytes, CALL_MAX, SLICE("s"));
+        firehose_body_begin(&body, body_bytes, CALL_MAX, SLICE("s"), NULL);
         for (uint32_t i = 0; i < 500; i++)
                 cr_assert_eq(firehose_body_append(&body, &limits_single, make_event(i, 100)), ERR_OK);
         cr_assert_eq(firehose_body_append(&body, &limits_single, make_event(500, 100)), ERR_FULL);
@@ -187,7 +188,7 @@ Test(firehose, at_most_500_records_and_500_events_in_one)
         (void)check_body("s", decoded, &records);
         cr_assert_eq(records, 500);
 
-        firehose_body_begin(&body, body_bytes, CALL_MAX, SLICE("s"));
+        firehose_body_begin(&body, body_bytes, CALL_MAX, SLICE("s"), NULL);
         for (uint32_t i = 0; i < 501; i++)
                 cr_assert_eq(firehose_body_append(&body, &limits_packed, make_event(i, 100)), ERR_OK);
         firehose_body_finish(&body);
@@ -206,7 +207,7 @@ Test(firehose, body_fills_4_mib_to_the_byte_and_never_more)
         size_t left = CALL_MAX - prefix - 3 * (overhead + full) - 3 - overhead - strlen("]}");
         size_t fits = left / 4 * 3; /* raw bytes of the largest last record */
         for (size_t over = 0; over < 2; over++) {
-                firehose_body_begin(&body, body_bytes, CALL_MAX, SLICE("s"));
+                firehose_body_begin(&body, body_bytes, CALL_MAX, SLICE("s"), NULL);
                 memset(body_bytes + CALL_MAX, 0x5a, FIREHOSE_BODY_SLACK_BYTES);
                 for (uint32_t i = 0; i < 3; i++)
                         cr_assert_eq(firehose_body_append(&body, &limits_single, make_event(i, RECORD_MAX - 1)),
@@ -229,7 +230,7 @@ Test(firehose, body_fills_4_mib_to_the_byte_and_never_more)
                 size_t room = CALL_MAX - (prefix - 1 + n) - 3 * (overhead + full) - 3 - overhead - strlen("]}");
                 if (room % 4 != 0)
                         continue;
-                firehose_body_begin(&body, body_bytes, CALL_MAX, slice_of_text(name));
+                firehose_body_begin(&body, body_bytes, CALL_MAX, slice_of_text(name), NULL);
                 for (uint32_t i = 0; i < 3; i++)
                         cr_assert_eq(firehose_body_append(&body, &limits_single, make_event(i, RECORD_MAX - 1)),
                                      ERR_OK);
@@ -246,7 +247,7 @@ Test(firehose, body_fills_4_mib_to_the_byte_and_never_more)
 
 Test(firehose, event_larger_than_an_empty_body_is_too_big_not_full)
 {
-        firehose_body_begin(&body, body_bytes, 1000, SLICE("s"));
+        firehose_body_begin(&body, body_bytes, 1000, SLICE("s"), NULL);
         cr_assert_eq(firehose_body_append(&body, &limits_packed, make_event(1, 900)), ERR_TOO_BIG);
         cr_assert_eq(firehose_body_append(&body, &limits_packed, make_event(1, 400)), ERR_OK);
         cr_assert_eq(firehose_body_append(&body, &limits_packed, make_event(1, 900)), ERR_FULL);
@@ -273,12 +274,12 @@ Test(firehose, stream_names)
 
 Test(firehose, wrong_stream_name_stops, .signal = SIGABRT)
 {
-        firehose_body_begin(&body, body_bytes, CALL_MAX, SLICE("a\""));
+        firehose_body_begin(&body, body_bytes, CALL_MAX, SLICE("a\""), NULL);
 }
 
 Test(firehose, empty_body_cannot_be_finished, .signal = SIGABRT)
 {
-        firehose_body_begin(&body, body_bytes, CALL_MAX, SLICE("s"));
+        firehose_body_begin(&body, body_bytes, CALL_MAX, SLICE("s"), NULL);
         firehose_body_finish(&body);
 }
 
@@ -290,8 +291,8 @@ Test(firehose, keep_failed_leaves_exactly_the_refused_records)
         random_init(&random, 7);
         static struct firehose_answer answer;
         for (int round = 0; round < 60; round++) {
-                struct firehose_limits limits = {2000, 1 + (uint32_t)random_below(&random, 8), 500};
-                firehose_body_begin(&body, body_bytes, 300000, SLICE("s"));
+                struct firehose_limits limits = {2000, 1 + (uint32_t)random_below(&random, 8), 500, UINT64_MAX};
+                firehose_body_begin(&body, body_bytes, 300000, SLICE("s"), NULL);
                 uint32_t events = 0;
                 uint32_t wanted = 1 + (uint32_t)random_below(&random, 400);
                 while (events < wanted &&
@@ -450,8 +451,8 @@ Test(firehose, building_reading_and_cutting_allocate_nothing)
         static const char text[] = "{\"FailedPutCount\":1,\"RequestResponses\":[" OK "," FAIL "]}";
         uint64_t before = alloc_count;
         for (int round = 0; round < 100; round++) {
-                struct firehose_limits limits = {2000, 1, 2};
-                firehose_body_begin(&body, body_bytes, CALL_MAX, SLICE("s"));
+                struct firehose_limits limits = {2000, 1, 2, UINT64_MAX};
+                firehose_body_begin(&body, body_bytes, CALL_MAX, SLICE("s"), NULL);
                 while (firehose_body_append(&body, &limits, make_event(1, 700)) == ERR_OK)
                         continue;
                 firehose_body_finish(&body);

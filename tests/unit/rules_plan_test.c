@@ -65,6 +65,33 @@ Test(rules, plans_tell_sets_destinations_and_shared_targets, .timeout = 10)
         rules_report_release(&report);
 }
 
+Test(rules, compression_makes_another_target, .timeout = 10)
+{
+        struct rules_report report;
+        struct rules_plan *plan;
+        rules_report_init(&report);
+        cr_assert_eq(rules_plan_load(TEST_DATA_DIRECTORY "/config/good/sets-compression.yaml", NULL, &plan, &report),
+                     ERR_OK);
+        static const struct {
+                const char *key;
+                bool packed, gzip;
+                uint32_t events_max;
+        } cases[] = {{"a packing=events compression=gzip", true, true, 16384},
+                     {"b packing=events compression=gzip", true, true, 16384},
+                     {"c packing=none", false, false, 1},
+                     {"a packing=events compression=gzip event-id", true, true, 16384},
+                     {"c packing=events", true, false, 500}};
+        cr_assert_eq(rules_plan_targets_count(plan), sizeof(cases) / sizeof(cases[0]));
+        for (uint32_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+                const struct rules_target *t = rules_plan_target(plan, i);
+                cr_expect(slice_has_suffix(t->key, slice_of_text(cases[i].key)), "%.*s", SLICE_PRINTF(t->key));
+                cr_expect(t->packed == cases[i].packed && t->gzip == cases[i].gzip, "%u", i);
+                cr_expect_eq(t->packed_events_max, cases[i].events_max, "%u", i);
+        }
+        rules_plan_free(plan);
+        rules_report_release(&report);
+}
+
 Test(rules, default_set_and_unknown_sets, .timeout = 10)
 {
         static const char yaml[] =
