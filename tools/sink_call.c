@@ -246,8 +246,15 @@ static bool sink_json_is_valid(struct slice line)
 static void sink_store_entry(struct sink_thread *thread, struct slice data)
 {
         struct sink_server *server = thread->server;
-        (void)sink_state_store(server->state, &thread->counts, data);
-        struct slice rest = server->options.check_json ? data : SLICE_EMPTY;
+        struct slice lines = data;
+        if (sink_firehose_is_gzip(data)) {
+                bool whole = sink_firehose_unpack(thread->firehose, data, &lines);
+                thread->counts.tally[whole ? SINK_COUNT_GZIP_RECORDS : SINK_COUNT_GZIP_BROKEN]++;
+                if (!whole)
+                        lines = SLICE_EMPTY; /* Firehose takes anything */
+        }
+        (void)sink_state_store(server->state, &thread->counts, lines, data.len);
+        struct slice rest = server->options.check_json ? lines : SLICE_EMPTY;
         while (rest.len > 0) {
                 struct slice line = slice_cut(&rest, '\n');
                 if (line.len > 0 && !sink_json_is_valid(line))

@@ -4,6 +4,7 @@
 #include "base/random.h"
 #include "codecs/codec.h"
 
+#include <isa-l/igzip_lib.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,13 +15,20 @@
 #define SINK_DECODED_BYTES \
         (LIMIT_FIREHOSE_CALL_BYTES_MAX / 4u * 3u + LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX * 4u + SINK_DECODED_SLACK_BYTES)
 
+struct sink_gunzip {
+        struct inflate_state inflate;
+        uint8_t lines[SINK_UNPACKED_BYTES_MAX]; /* pages that nothing was unpacked into cost nothing */
+};
+
 enum err_code sink_firehose_create(struct sink_firehose **ret_firehose, struct err *reterr)
 {
         struct sink_firehose *firehose = calloc(1, sizeof(*firehose));
-        if (firehose != NULL)
+        if (firehose != NULL) {
                 firehose->memory = malloc(SINK_DECODED_BYTES);
-        if (firehose == NULL || firehose->memory == NULL) {
-                free(firehose);
+                firehose->gunzip = malloc(sizeof(*firehose->gunzip));
+        }
+        if (firehose == NULL || firehose->memory == NULL || firehose->gunzip == NULL) {
+                sink_firehose_free(firehose);
                 return err_set(reterr, ERR_MEMORY, "firehose decoder");
         }
         struct random_state random;
@@ -35,6 +43,7 @@ void sink_firehose_free(struct sink_firehose *firehose)
 {
         if (firehose == NULL)
                 return;
+        free(firehose->gunzip);
         free(firehose->memory);
         free(firehose);
 }
@@ -350,6 +359,34 @@ bool sink_firehose_parse(struct sink_firehose *firehose, enum sink_operation ope
                                    "1 validation error detected: Value '[]' at 'records' failed to satisfy "
                                    "constraint: Member must have length greater than or equal to 1");
         return sink_firehose_decode(firehose, operation, ret_refusal);
+}
+
+/* ---------------------------------------------------------------------------------------------- compressed records */
+
+bool sink_firehose_is_gzip(struct slice record)
+{
+        return record.len >= 2 && record.ptr[0] == 0x1f && record.ptr[1] == 0x8b;
+}
+
+bool sink_firehose_unpack(struct sink_firehose *firehose, struct slice record, struct slice *ret_lines)
+{
+        struct inflate_state *inflate = &firehose->gunzip->inflate;
+        size_t bytes = 0;
+        ASSERT(record.len <= LIMIT_FIREHOSE_RECORD_BYTES_MAX);
+        while (record.len > 0) {
+                isal_inflate_init(inflate);
+                inflate->crc_flag = ISAL_GZIP;                       /* its checksum and length, too */
+                inflate->next_in = (uint8_t *)(uintptr_t)record.ptr; /* isa-l's parameter is not const; it only reads */
+                inflate->avail_in = (uint32_t)record.len;
+                inflate->next_out = firehose->gunzip->lines + bytes;
+                inflate->avail_out = (uint32_t)(SINK_UNPACKED_BYTES_MAX - bytes);
+                if (isal_inflate(inflate) != ISAL_DECOMP_OK || inflate->block_state != ISAL_BLOCK_FINISH)
+                        return false;
+                bytes += inflate->total_out;
+                record = slice_of(inflate->next_in, inflate->avail_in);
+        }
+        *ret_lines = slice_of(firehose->gunzip->lines, bytes);
+        return true;
 }
 
 /* ---------------------------------------------------------------------------------------------- answers */

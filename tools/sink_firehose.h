@@ -29,6 +29,7 @@ struct sink_firehose {
         struct slice text[LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX]; /* base64 */
         struct slice data[LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX]; /* decoded; until the next parse */
         uint8_t *memory;
+        struct sink_gunzip *gunzip; /* sink_firehose.c */
         uint64_t record_id_prefix[2], record_id_next;
 };
 
@@ -45,6 +46,14 @@ bool sink_firehose_operation(struct slice target, enum sink_operation *ret_opera
  */
 bool sink_firehose_parse(struct sink_firehose *firehose, enum sink_operation operation, struct slice body,
                          struct sink_refusal *ret_refusal);
+
+/* A record that begins like a gzip file (1f 8b) is gzip files, one behind the other, of lines. */
+bool sink_firehose_is_gzip(struct slice record);
+/* More than 16,384 usual events. What is larger takes too much memory, here and from whoever reads the stream. */
+#define SINK_UNPACKED_BYTES_MAX (64u * 1024u * 1024u)
+/* What is in them, until the next call. False: the record is not whole, wrong, has something else behind it, or is
+ * larger than SINK_UNPACKED_BYTES_MAX. */
+bool sink_firehose_unpack(struct sink_firehose *firehose, struct slice record, struct slice *ret_lines);
 
 /* Room that every answer fits. */
 #define SINK_ANSWER_BYTES_MAX (512u * 1024u)

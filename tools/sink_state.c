@@ -452,18 +452,19 @@ void sink_state_take_latencies(struct sink_state *state, struct sink_latencies *
                                                  .max_ms = found[4]};
 }
 
-uint64_t sink_state_store(struct sink_state *state, struct sink_state_thread *thread, struct slice data)
+uint64_t sink_state_store(struct sink_state *state, struct sink_state_thread *thread, struct slice lines,
+                          size_t record_bytes)
 {
-        uint64_t lines = 0, new_lines = 0, malformed = 0;
+        uint64_t events = 0, new_events = 0, malformed = 0;
         int64_t now_ms = clock_realtime_ms();
-        struct slice rest = data;
+        struct slice rest = lines;
         while (rest.len > 0) {
                 size_t end = slice_find_byte(rest, '\n');
                 struct slice line = slice_head(rest, end);
                 rest = slice_from(rest, end + 1);
                 if (line.len == 0)
                         continue;
-                lines++;
+                events++;
                 unsigned type;
                 struct slice id_text = sink_line_id(line, &type);
                 malformed += type == 0 || id_text.len == 0 || line.ptr[0] != '{' || line.ptr[line.len - 1] != '}';
@@ -473,7 +474,7 @@ uint64_t sink_state_store(struct sink_state *state, struct sink_state_thread *th
                         seen = sink_state_seen_find(state, thread, &id);
                 bool is_new = seen != NULL ? sink_state_see(seen, (uint32_t)id.index, type)
                                            : sink_state_see_other(state, line, type);
-                new_lines += is_new;
+                new_events += is_new;
                 if (is_new && seen != NULL && type == SENDRING_SEND) {
                         int64_t took_ms = now_ms - (int64_t)id.timestamp_ms;
                         uint32_t place = took_ms < 0                     ? 0
@@ -484,10 +485,11 @@ uint64_t sink_state_store(struct sink_state *state, struct sink_state_thread *th
                 }
         }
         thread->tally[SINK_COUNT_RECORDS]++;
-        thread->tally[SINK_COUNT_BYTES] += data.len;
-        thread->tally[SINK_COUNT_EVENTS] += lines;
-        thread->tally[SINK_COUNT_EVENTS_NEW] += new_lines;
+        thread->tally[SINK_COUNT_BYTES] += record_bytes;
+        thread->tally[SINK_COUNT_PLAIN_BYTES] += lines.len;
+        thread->tally[SINK_COUNT_EVENTS] += events;
+        thread->tally[SINK_COUNT_EVENTS_NEW] += new_events;
         thread->tally[SINK_COUNT_MALFORMED_LINES] += malformed;
-        thread->tally[SINK_COUNT_UNENDED_RECORDS] += data.len > 0 && data.ptr[data.len - 1] != '\n';
-        return lines;
+        thread->tally[SINK_COUNT_UNENDED_RECORDS] += lines.len > 0 && lines.ptr[lines.len - 1] != '\n';
+        return events;
 }

@@ -38,34 +38,37 @@
 #include <stdint.h>
 
 /* name, text in reports, what it counts */
-#define SINK_COUNTER_TABLE(X)                                                                                       \
-        X(REQUESTS, "requests", "requests answered or dropped by an injected fault")                                \
-        X(CALLS_STORED, "calls_stored", "calls of which at least one entry was stored")                             \
-        X(CALLS_REFUSED, "calls_refused", "calls refused for the caller's fault (4xx)")                             \
-        X(RECORDS, "records", "entries stored")                                                                     \
-        X(EVENTS, "events", "lines stored, copies included")                                                        \
-        X(EVENTS_NEW, "events_new", "lines stored for the first time (live figure; a kill may leave it one short)") \
-        X(BYTES, "bytes", "decoded bytes stored")                                                                   \
-        X(METRIC_DATA, "metric_data", "data of CloudWatch calls stored")                                            \
-        X(BODY_BYTES, "body_bytes", "bytes of request bodies received")                                             \
-        X(REFUSED_ENTRIES, "refused_entries", "entries answered with an ErrorCode in an HTTP 200 answer")           \
-        X(REFUSED_CALL_ENTRIES, "refused_call_entries", "entries of whole calls refused by an injected fault")      \
-        X(LOST_ANSWER_ENTRIES, "lost_answer_entries", "entries stored whose answer was lost by a fault")            \
-        X(MALFORMED_LINES, "malformed_lines", "stored lines that are not an SES event record")                      \
-        X(INVALID_JSON, "invalid_json", "stored lines that are not JSON (only with --check-json)")                  \
-        X(UNENDED_RECORDS, "unended_records", "stored entries whose last line had no newline")                      \
-        X(CONNECTIONS, "connections", "connections accepted")                                                       \
-        X(TLS_FAILED, "tls_failed", "TLS handshakes that failed")                                                   \
-        X(FAULT_RESET, "fault_reset", "requests hit by this fault")                                                 \
-        X(FAULT_STALL, "fault_stall", "requests hit by this fault")                                                 \
-        X(FAULT_GARBAGE, "fault_garbage", "requests hit by this fault")                                             \
-        X(FAULT_ERROR500, "fault_error500", "requests hit by this fault")                                           \
-        X(FAULT_THROTTLE, "fault_throttle", "requests hit by this fault")                                           \
-        X(FAULT_PARTIAL, "fault_partial", "entries hit by this fault")                                              \
-        X(FAULT_RESET_AFTER, "fault_reset_after", "requests hit by this fault")                                     \
-        X(FAULT_STALL_BYTES, "fault_stall_bytes", "requests hit by this fault")                                     \
-        X(FAULT_ENDLESS, "fault_endless", "requests hit by this fault")                                             \
-        X(FAULT_BLACKHOLE, "fault_blackhole", "connections hit by this fault")                                      \
+#define SINK_COUNTER_TABLE(X)                                                                                          \
+        X(REQUESTS, "requests", "requests answered or dropped by an injected fault")                                   \
+        X(CALLS_STORED, "calls_stored", "calls of which at least one entry was stored")                                \
+        X(CALLS_REFUSED, "calls_refused", "calls refused for the caller's fault (4xx)")                                \
+        X(RECORDS, "records", "entries stored")                                                                        \
+        X(EVENTS, "events", "lines stored, copies included")                                                           \
+        X(EVENTS_NEW, "events_new", "lines stored for the first time (live figure; a kill may leave it one short)")    \
+        X(BYTES, "bytes", "bytes of entries stored")                                                                   \
+        X(GZIP_RECORDS, "gzip_records", "entries stored that were gzip files")                                         \
+        X(GZIP_BROKEN, "gzip_broken", "entries stored that began like one and could not be unpacked: no line of them") \
+        X(PLAIN_BYTES, "plain_bytes", "bytes of the lines stored, unpacked")                                           \
+        X(METRIC_DATA, "metric_data", "data of CloudWatch calls stored")                                               \
+        X(BODY_BYTES, "body_bytes", "bytes of request bodies received")                                                \
+        X(REFUSED_ENTRIES, "refused_entries", "entries answered with an ErrorCode in an HTTP 200 answer")              \
+        X(REFUSED_CALL_ENTRIES, "refused_call_entries", "entries of whole calls refused by an injected fault")         \
+        X(LOST_ANSWER_ENTRIES, "lost_answer_entries", "entries stored whose answer was lost by a fault")               \
+        X(MALFORMED_LINES, "malformed_lines", "stored lines that are not an SES event record")                         \
+        X(INVALID_JSON, "invalid_json", "stored lines that are not JSON (only with --check-json)")                     \
+        X(UNENDED_RECORDS, "unended_records", "stored entries whose last line had no newline")                         \
+        X(CONNECTIONS, "connections", "connections accepted")                                                          \
+        X(TLS_FAILED, "tls_failed", "TLS handshakes that failed")                                                      \
+        X(FAULT_RESET, "fault_reset", "requests hit by this fault")                                                    \
+        X(FAULT_STALL, "fault_stall", "requests hit by this fault")                                                    \
+        X(FAULT_GARBAGE, "fault_garbage", "requests hit by this fault")                                                \
+        X(FAULT_ERROR500, "fault_error500", "requests hit by this fault")                                              \
+        X(FAULT_THROTTLE, "fault_throttle", "requests hit by this fault")                                              \
+        X(FAULT_PARTIAL, "fault_partial", "entries hit by this fault")                                                 \
+        X(FAULT_RESET_AFTER, "fault_reset_after", "requests hit by this fault")                                        \
+        X(FAULT_STALL_BYTES, "fault_stall_bytes", "requests hit by this fault")                                        \
+        X(FAULT_ENDLESS, "fault_endless", "requests hit by this fault")                                                \
+        X(FAULT_BLACKHOLE, "fault_blackhole", "connections hit by this fault")                                         \
         X(FAULT_DOWN, "fault_down", "connections closed because the sink was switched down")
 
 enum sink_counter {
@@ -97,10 +100,11 @@ enum err_code sink_state_open(struct sink_state **ret_state, const char *directo
 void sink_state_close(struct sink_state *state);
 const char *sink_state_directory(const struct sink_state *state);
 
-/* Stores every line of one accepted entry and returns how many there were. Empty lines are none. Each line is safe on
- * return; the sums (records, events, bytes ...) wait in thread->tally for sink_state_flush(), once a call, so that a
- * call of 500 entries costs a handful of shared additions. */
-uint64_t sink_state_store(struct sink_state *state, struct sink_state_thread *thread, struct slice data);
+/* Stores every line of one accepted entry, which had `record_bytes` on the wire, and returns how many there were. Empty
+ * lines are none. Each line is safe on return; the sums (records, events, bytes ...) wait in thread->tally for
+ * sink_state_flush(), once a call, so that a call of 500 entries costs a handful of shared additions. */
+uint64_t sink_state_store(struct sink_state *state, struct sink_state_thread *thread, struct slice lines,
+                          size_t record_bytes);
 
 /* How long `sendring loadgen`'s Send events took from the time in their ids to here, copies after the first left out.
  * In memory only: whole milliseconds, a minute and more in one. */

@@ -1,7 +1,8 @@
 /* The sink's readers of what comes over the wire: HTTP heads, chunked bodies, Firehose and CloudWatch bodies.
  *
  * Properties: a chunked body is the same however it is cut; a Firehose body that is accepted is JSON to the project's
- * general reader too, and its decoded records lie in the decoder's memory within the limits; a CloudWatch body that is
+ * general reader too, and its decoded records lie in the decoder's memory within the limits, those that are gzip files
+ * unpacked or refused; a CloudWatch body that is
  * accepted has 1 to 1,000 data, one that is not has an answer. */
 #include "base/assert.h"
 #include "codecs/codec.h"
@@ -67,6 +68,8 @@ static void fuzz_body(struct sink_firehose *firehose, enum sink_operation operat
                 struct slice id = sink_line_id(record, &type);
                 ASSERT(type < SINK_TYPES_COUNT);
                 ASSERT(id.len <= record.len);
+                if (sink_firehose_is_gzip(record) && sink_firehose_unpack(firehose, record, &record))
+                        ASSERT(record.len <= SINK_UNPACKED_BYTES_MAX);
         }
         struct codec_json_reader reader;
         enum codec_json_token token;

@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "codecs/codec.h"
+#include "egress/gzip.h"
 #include "tools/loadgen_id.h"
 #include "tools/sink_control.h"
 #include "tools/sink_fault.h"
@@ -306,6 +307,82 @@ Test(sink_firehose, limits_hold_to_the_byte, .timeout = 20)
         sink_firehose_free(firehose);
 }
 
+/* Made by Python's gzip, of "{}\n" and of "[]\n". */
+static const uint8_t gzip_files[] = {0x1f, 0x8b, 8,    0,    0, 0, 0,    0,    2,    3,    0xab, 0xae, 0xe5, 2, 0, 0x06,
+                                     0xb0, 0xa1, 0xdd, 3,    0, 0, 0,    0x1f, 0x8b, 8,    0,    0,    0,    0, 0, 2,
+                                     3,    0x8b, 0x8e, 0xe5, 2, 0, 0x44, 0xd2, 0x68, 0x70, 3,    0,    0,    0};
+#define GZIP_FILE_BYTES (sizeof(gzip_files) / 2)
+
+static bool unpacks(struct sink_firehose *firehose, struct slice record, struct slice *ret_lines)
+{
+        struct guarded input = guarded_copy(record);
+        bool whole = sink_firehose_unpack(firehose, input.bytes, ret_lines);
+        guarded_free(&input);
+        return whole;
+}
+
+Test(sink_firehose, compressed_records_are_unpacked_whole_or_not_at_all, .timeout = 20)
+{
+        struct sink_firehose *firehose = firehose_create();
+        struct slice lines;
+        cr_assert(sink_firehose_is_gzip(slice_of(gzip_files, 2)));
+        cr_assert_not(sink_firehose_is_gzip(slice_of(gzip_files, 1)));
+        cr_assert_not(sink_firehose_is_gzip(SLICE("{}\n")));
+        cr_assert(unpacks(firehose, slice_of(gzip_files, GZIP_FILE_BYTES), &lines));
+        cr_assert(slice_equal(lines, SLICE("{}\n")));
+        cr_assert(unpacks(firehose, slice_of(gzip_files, sizeof(gzip_files)), &lines));
+        cr_assert(slice_equal(lines, SLICE("{}\n[]\n")));
+        for (size_t cut = 2; cut < sizeof(gzip_files); cut++)
+                cr_expect(cut == GZIP_FILE_BYTES || !unpacks(firehose, slice_of(gzip_files, cut), &lines), "%zu", cut);
+        for (size_t at = 15; at < GZIP_FILE_BYTES; at++) { /* its checksum and its length */
+                uint8_t wrong[sizeof(gzip_files)];
+                memcpy(wrong, gzip_files, sizeof(wrong));
+                wrong[at] ^= 0x10;
+                cr_expect_not(unpacks(firehose, slice_of(wrong, sizeof(wrong)), &lines), "%zu", at);
+        }
+        uint8_t more[GZIP_FILE_BYTES + 1] = {0};
+        memcpy(more, gzip_files, GZIP_FILE_BYTES);
+        cr_assert_not(unpacks(firehose, slice_of(more, sizeof(more)), &lines));
+        sink_firehose_free(firehose);
+}
+
+Test(sink_firehose, a_record_is_unpacked_up_to_64_mib, .timeout = 20)
+{
+        static uint8_t record[LIMIT_FIREHOSE_RECORD_BYTES_MAX], zeros[65536];
+        struct sink_firehose *firehose = firehose_create();
+        struct gzip_writer *writer;
+        cr_assert_eq(gzip_writer_create(&writer, NULL), ERR_OK);
+        for (size_t over = 0; over < 2; over++) {
+                size_t len = 0;
+                struct slice out = gzip_writer_begin(writer), lines;
+                for (size_t left = SINK_UNPACKED_BYTES_MAX + over; true;) {
+                        cr_assert_leq(len + out.len, sizeof(record));
+                        if (out.len > 0)
+                                memcpy(record + len, out.ptr, out.len);
+                        len += out.len;
+                        if (left == 0)
+                                break;
+                        struct slice more = slice_of(zeros, left < sizeof(zeros) ? left : sizeof(zeros));
+                        left -= more.len;
+                        out = gzip_writer_add(writer, &more);
+                        if (more.len > 0) /* a piece was full within it: the rest again */
+                                left += more.len;
+                }
+                out = gzip_writer_flush(writer);
+                if (out.len > 0)
+                        memcpy(record + len, out.ptr, out.len);
+                len += out.len;
+                out = gzip_writer_end(writer);
+                memcpy(record + len, out.ptr, out.len);
+                len += out.len;
+                cr_assert_eq(sink_firehose_unpack(firehose, slice_of(record, len), &lines), over == 0);
+                if (over == 0)
+                        cr_assert_eq(lines.len, SINK_UNPACKED_BYTES_MAX);
+        }
+        gzip_writer_free(writer);
+        sink_firehose_free(firehose);
+}
+
 Test(sink_firehose, answers_have_awss_shape_and_unique_record_ids, .timeout = 20)
 {
         static size_t sizes[500];
@@ -395,7 +472,7 @@ static void store_event(struct counting *counting, const char *type, uint32_t ru
 {
         char line[256];
         size_t len = event_line(line, sizeof(line), type, run, producer, index);
-        cr_assert_eq(sink_state_store(counting->state, &counting->thread, slice_of(line, len)), 1);
+        cr_assert_eq(sink_state_store(counting->state, &counting->thread, slice_of(line, len), len), 1);
 }
 
 static struct sink_report report_of(const struct counting *counting, const struct sink_published *published,
@@ -487,7 +564,8 @@ Test(sink_state, latencies_are_those_of_first_sends, .timeout = 30)
                 int len = snprintf(line, sizeof(line), "{\"eventType\":\"Send\",\"mail\":{\"messageId\":\"%s\"}}\n",
                                    id_text);
                 for (uint32_t copy = 0; copy <= i % 2; copy++)
-                        (void)sink_state_store(counting.state, &counting.thread, slice_of(line, (size_t)len));
+                        (void)sink_state_store(counting.state, &counting.thread, slice_of(line, (size_t)len),
+                                               (size_t)len);
         }
         store_event(&counting, "Delivery", 7, 1, 5000); /* its id's time is the mail's */
         sink_state_take_latencies(counting.state, &latencies);
@@ -525,14 +603,16 @@ Test(sink_state, other_events_stay_exact_while_the_table_grows, .timeout = 60)
         char line[128];
         for (unsigned i = 0; i < events; i++) {
                 int len = snprintf(line, sizeof(line), "{\"eventType\":\"Open\",\"n\":%u}\n", i);
-                (void)sink_state_store(counting.state, &counting.thread, slice_of(line, (size_t)len));
+                (void)sink_state_store(counting.state, &counting.thread, slice_of(line, (size_t)len), (size_t)len);
                 if (i % 10 == 0)
-                        (void)sink_state_store(counting.state, &counting.thread, slice_of(line, (size_t)len - 1));
+                        (void)sink_state_store(counting.state, &counting.thread, slice_of(line, (size_t)len - 1),
+                                               (size_t)len - 1);
         }
         sink_state_flush(counting.state, &counting.thread);
         sink_state_close(counting.state);
         counting_open(&counting);
-        (void)sink_state_store(counting.state, &counting.thread, SLICE("{\"eventType\":\"Open\",\"n\":7}"));
+        (void)sink_state_store(counting.state, &counting.thread, SLICE("{\"eventType\":\"Open\",\"n\":7}"),
+                               SLICE("{\"eventType\":\"Open\",\"n\":7}").len);
         struct sink_report report = report_of(&counting, NULL, 0);
         cr_assert(report.other_distinct == events && report.other_duplicates == events / 10 + 1);
         cr_assert_eq(report.other_types[SENDRING_OPEN], events);
@@ -546,9 +626,11 @@ Test(sink_state, a_record_holds_many_lines_and_empty_ones_are_none, .timeout = 1
 {
         struct counting counting;
         counting_begin(&counting);
-        cr_assert_eq(sink_state_store(counting.state, &counting.thread, SLICE("a\n\nb\r\n\nc")), 3);
-        cr_assert_eq(sink_state_store(counting.state, &counting.thread, SLICE("")), 0);
-        cr_assert_eq(sink_state_store(counting.state, &counting.thread, SLICE("\n\n\n")), 0);
+        cr_assert_eq(
+                sink_state_store(counting.state, &counting.thread, SLICE("a\n\nb\r\n\nc"), SLICE("a\n\nb\r\n\nc").len),
+                3);
+        cr_assert_eq(sink_state_store(counting.state, &counting.thread, SLICE(""), SLICE("").len), 0);
+        cr_assert_eq(sink_state_store(counting.state, &counting.thread, SLICE("\n\n\n"), SLICE("\n\n\n").len), 0);
         struct sink_report report = report_of(&counting, NULL, 0);
         cr_assert_eq(report.other_distinct, 3);
         sink_report_release(&report);
@@ -604,11 +686,11 @@ Test(sink_state, a_kill_at_any_moment_loses_no_told_event, .timeout = 120)
                         for (uint64_t i = 0;; i++) {
                                 char line[256];
                                 size_t len = event_line(line, sizeof(line), "Send", round, 1, i);
-                                (void)sink_state_store(counting.state, &counting.thread, slice_of(line, len));
+                                (void)sink_state_store(counting.state, &counting.thread, slice_of(line, len), len);
                                 len = (size_t)snprintf(line, sizeof(line),
                                                        "{\"eventType\":\"Open\",\"n\":\"%u-%llu\"}\n", round,
                                                        (unsigned long long)i);
-                                (void)sink_state_store(counting.state, &counting.thread, slice_of(line, len));
+                                (void)sink_state_store(counting.state, &counting.thread, slice_of(line, len), len);
                                 atomic_store_explicit(told, i + 1, memory_order_relaxed);
                         }
                 }
