@@ -182,7 +182,8 @@ static inline uint32_t egress_rig_add_file(struct egress_rig *rig, const char *n
 }
 
 /* settings.egress.firehose.url must be set. */
-static inline uint32_t egress_rig_add_firehose(struct egress_rig *rig, const char *stream, bool packed, uint32_t worker)
+static inline uint32_t egress_rig_add_stream(struct egress_rig *rig, const char *stream, uint32_t record_events_max,
+                                             bool gzip, uint32_t worker)
 {
         struct egress_rig_target *target = &rig->targets[rig->targets_count];
         struct rules_target spec = {
@@ -190,12 +191,18 @@ static inline uint32_t egress_rig_add_firehose(struct egress_rig *rig, const cha
                 .region = SLICE("us-east-1"),
                 .account_id = SLICE("123456789012"),
                 .partition = SLICE("aws"),
-                .packed = packed,
-                .packed_events_max = packed ? 500 : 1,
+                .packed = record_events_max > 1,
+                .gzip = gzip,
+                .packed_events_max = record_events_max,
         };
         (void)snprintf(target->resource, sizeof(target->resource), "%s", stream);
-        (void)snprintf(target->key, sizeof(target->key), "firehose %s", stream);
+        (void)snprintf(target->key, sizeof(target->key), "firehose %s%s", stream, gzip ? " compression=gzip" : "");
         return egress_rig_add(rig, &spec, worker);
+}
+
+static inline uint32_t egress_rig_add_firehose(struct egress_rig *rig, const char *stream, bool packed, uint32_t worker)
+{
+        return egress_rig_add_stream(rig, stream, packed ? 500 : 1, false, worker);
 }
 
 /* settings.egress.cloudwatch.url must be set; `cloudwatch` outlives the call. */

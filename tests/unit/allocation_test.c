@@ -147,7 +147,7 @@ static void serve(struct http_peer_connection *connection)
         }
 }
 
-Test(allocation, none_from_lane_to_firehose, .timeout = 120)
+static void run_to_firehose(uint32_t record_events_max, bool gzip)
 {
         if (mallctl == NULL)
                 cr_skip_test("no jemalloc in this build");
@@ -158,9 +158,19 @@ Test(allocation, none_from_lane_to_firehose, .timeout = 120)
         (void)snprintf(rig.settings.egress.firehose.url, sizeof(rig.settings.egress.firehose.url),
                        "http://127.0.0.1:%u", peer.port);
         egress_rig_open(&rig);
-        (void)egress_rig_add_firehose(&rig, "mail", true, 0);
+        (void)egress_rig_add_stream(&rig, "mail", record_events_max, gzip, 0);
         run();
         http_peer_stop(&peer);
+}
+
+Test(allocation, none_from_lane_to_firehose, .timeout = 120)
+{
+        run_to_firehose(LIMIT_FIREHOSE_EVENTS_PER_RECORD_MAX, false);
+}
+
+Test(allocation, none_from_lane_to_compressed_records, .timeout = 120)
+{
+        run_to_firehose(LIMIT_FIREHOSE_EVENTS_PER_GZIP_RECORD_MAX, true);
 }
 
 Test(allocation, none_from_lane_to_cloudwatch, .timeout = 120)
