@@ -16,7 +16,7 @@
  * The floor (path_floor.h) is measured in this process, by thread CPU time, before, between and after the timed runs.
  * Values are medians, of the runs and of the floor's rounds, with the lowest and highest beside them.
  *
- * Not measured: the network beyond loopback, AWS's own latency, latency of an event, several targets, gzip, the keeper
+ * Not measured: the network beyond loopback, AWS's own latency, latency of an event, several targets, the keeper
  * (it only waits). Wall-clock figures (events_per_s) share the machine with sink, loadgen and whatever else runs; so do
  * caches, which the floor, running alone, has for itself. At a low rate the shard's naps and wake-ups are spread over
  * few events: compare figures at the same rate only. Peak RSS counts the journal's mapped pages as well: rss_file is
@@ -80,7 +80,7 @@ struct path_bench {
         uint64_t events;
         uint32_t runs;
         double rate; /* negative: from the capacity */
-        bool json, smoke, check, durability_host;
+        bool json, smoke, check, durability_host, gzip;
         const char *directory, *sendring;
 
         struct path_stack stack;
@@ -269,7 +269,7 @@ static enum err_code path_all_runs(struct path_bench *bench, double *ret_capacit
         uint64_t warm_up_events = bench->events / WARM_UP_SHARE > 0 ? bench->events / WARM_UP_SHARE : 1;
         enum err_code code = path_stack_aes_bits(&bench->stack, &bench->aes_bits, reterr);
         if (code == ERR_OK)
-                code = path_floor_create(bench->aes_bits, &bench->floor, reterr);
+                code = path_floor_create(bench->aes_bits, bench->gzip, &bench->floor, reterr);
         if (code == ERR_OK)
                 code = path_floor_round(bench->floor, ns, reterr); /* its memory is touched now */
         if (code == ERR_OK)
@@ -341,8 +341,10 @@ static void path_print(const struct path_bench *bench, const char *metric, struc
                 printf("\"floor\":%.10g,\"ratio\":%.4f", floor, value.median / floor);
         else
                 printf("\"floor\":null,\"ratio\":null");
-        printf(",\"low\":%.10g,\"high\":%.10g,\"runs\":%u,\"mode\":\"%s\",\"durability\":\"%s\"}\n", value.low,
-               value.high, bench->runs_done, mode, bench->durability_host ? "host" : "process");
+        printf(",\"low\":%.10g,\"high\":%.10g,\"runs\":%u,\"mode\":\"%s\",\"durability\":\"%s\",\"compression\":\"%s\"}"
+               "\n",
+               value.low, value.high, bench->runs_done, mode, bench->durability_host ? "host" : "process",
+               bench->gzip ? "gzip" : "none");
 }
 
 #define RUNS_OF(member) path_runs(bench, offsetof(struct path_run, member))
@@ -350,8 +352,8 @@ static void path_print(const struct path_bench *bench, const char *metric, struc
 /* Returns the exit status. */
 static int path_report(struct path_bench *bench, double capacity, const struct path_stack_counts *counts)
 {
-        static const char *const parts[PATH_FLOOR_PARTS] = {"memcpy", "crc32c", "json", "base64",
-                                                            "sha256", NULL,     "send"};
+        static const char *const parts[PATH_FLOOR_PARTS] = {"memcpy", "crc32c", "json", "gzip",
+                                                            "base64", "sha256", NULL,   "send"};
         double to_s = 1e-3; /* nanoseconds per event: CPU seconds per million */
         struct path_value floor = path_values(bench->floor_ns[PATH_FLOOR_PARTS], bench->floor_rounds);
         struct path_value router = RUNS_OF(router);
@@ -420,8 +422,8 @@ static int path_report(struct path_bench *bench, double capacity, const struct p
 /* ---------------------------------------------------------------------------------------------- main */
 
 static const char path_help[] =
-        "usage: path [--json] [--events N] [--runs N] [--rate R] [--durability process|host] [--directory DIR]\n"
-        "            [--sendring PATH] [--check] [--smoke]\n"
+        "usage: path [--json] [--events N] [--runs N] [--rate R] [--durability process|host]\n"
+        "            [--compression none|gzip] [--directory DIR] [--sendring PATH] [--check] [--smoke]\n"
         "\n"
         "The whole path over TLS to `sendring sink`: the router's CPU per million events beside the floor of their\n"
         "bytes, its memory beside its budget, and whether every event arrived once.\n"
@@ -431,6 +433,7 @@ static const char path_help[] =
         "  --runs N           timed runs, 1-20 (3); medians are shown\n"
         "  --rate R           events a second; 0: as fast as the lanes take them (80 % of what a warm-up finds)\n"
         "  --durability D     process: accepted events survive SIGKILL; host: power loss too (process)\n"
+        "  --compression C    of Firehose's records: none, gzip (none)\n"
         "  --directory DIR    for the temporary directory, on a real disk ($TMPDIR, /tmp)\n"
         "  --sendring PATH    the binary (../tools/sendring, from where this program lies)\n"
         "  --check            exit 1 above 3.0 CPU s per million, twice the floor, or the memory budget\n"
@@ -455,6 +458,7 @@ static int path_parse(struct path_bench *bench, int argc, char **argv)
                 {"smoke", no_argument, NULL, 's'},
                 {"durability", required_argument, NULL, 'd'},
                 {"check", no_argument, NULL, 'c'},
+                {"compression", required_argument, NULL, 'C'},
                 {"directory", required_argument, NULL, 'D'},
                 {"help", no_argument, NULL, 'h'},
                 {"sendring", required_argument, NULL, 'b'},
@@ -493,6 +497,11 @@ static int path_parse(struct path_bench *bench, int argc, char **argv)
                         bench->durability_host = strcmp(optarg, "host") == 0;
                         if (!bench->durability_host && strcmp(optarg, "process") != 0)
                                 return path_usage("durability", optarg);
+                        break;
+                case 'C':
+                        bench->gzip = strcmp(optarg, "gzip") == 0;
+                        if (!bench->gzip && strcmp(optarg, "none") != 0)
+                                return path_usage("compression", optarg);
                         break;
                 case 'D':
                         bench->directory = optarg;
@@ -553,8 +562,10 @@ int main(int argc, char **argv)
         (void)sigaction(SIGHUP, &action, NULL);
 
         struct err err = {0};
-        struct path_stack_options options = {
-                .sendring = bench.sendring, .directory = directory, .durability_host = bench.durability_host};
+        struct path_stack_options options = {.sendring = bench.sendring,
+                                             .directory = directory,
+                                             .durability_host = bench.durability_host,
+                                             .gzip = bench.gzip};
         struct path_stack_counts counts;
         double capacity = 0;
         enum err_code code = path_stack_start(&bench.stack, &options, &err);

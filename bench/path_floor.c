@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <isa-l/crc.h>
+#include <isa-l/igzip_lib.h>
 #include <netinet/in.h>
 #include <openssl/evp.h>
 #include <pthread.h>
@@ -40,6 +41,10 @@ struct path_floor {
         struct codec_view views[EVENTS];
         uint8_t *journal; /* as large as wire */
         uint8_t *json, *text, *sent;
+        bool gzip;
+        uint8_t *packed; /* JSON_PIECE_BYTES */
+        struct isal_zstream stream;
+        uint8_t level[ISAL_DEF_LVL1_DEFAULT];
         uint64_t crc_sum; /* keeps the checksums alive */
         EVP_MD *sha256;
         EVP_MD_CTX *sha256_context;
@@ -125,7 +130,7 @@ static enum err_code path_floor_make_events(struct path_floor *floor, struct err
         return code;
 }
 
-enum err_code path_floor_create(uint32_t aes_bits, struct path_floor **ret_floor, struct err *reterr)
+enum err_code path_floor_create(uint32_t aes_bits, bool gzip, struct path_floor **ret_floor, struct err *reterr)
 {
         struct path_floor *floor = calloc(1, sizeof(*floor));
         if (floor == NULL)
@@ -133,16 +138,18 @@ enum err_code path_floor_create(uint32_t aes_bits, struct path_floor **ret_floor
         static const uint8_t key[32] = {7};
         enum err_code code = ERR_OK;
         floor->send_fd = floor->read_fd = -1;
+        floor->gzip = gzip;
         floor->wire = malloc((size_t)EVENTS * WIRE_ROOM);
         floor->journal = malloc((size_t)EVENTS * WIRE_ROOM);
         floor->json = malloc(JSON_PIECE_BYTES);
+        floor->packed = malloc(JSON_PIECE_BYTES);
         floor->text = malloc(TEXT_BLOCK_BYTES);
         floor->sent = malloc(SENT_BYTES);
         floor->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
         floor->sha256_context = EVP_MD_CTX_new();
         floor->cipher_context = EVP_CIPHER_CTX_new();
-        if (floor->wire == NULL || floor->journal == NULL || floor->json == NULL || floor->text == NULL ||
-            floor->sent == NULL || floor->sha256 == NULL || floor->sha256_context == NULL ||
+        if (floor->wire == NULL || floor->journal == NULL || floor->json == NULL || floor->packed == NULL ||
+            floor->text == NULL || floor->sent == NULL || floor->sha256 == NULL || floor->sha256_context == NULL ||
             floor->cipher_context == NULL ||
             EVP_EncryptInit_ex(floor->cipher_context, aes_bits == 256 ? EVP_aes_256_gcm() : EVP_aes_128_gcm(), NULL,
                                key, NULL) != 1)
@@ -174,6 +181,7 @@ void path_floor_free(struct path_floor *floor)
         EVP_MD_free(floor->sha256);
         free(floor->sent);
         free(floor->text);
+        free(floor->packed);
         free(floor->json);
         free(floor->journal);
         free(floor->wire);
@@ -264,6 +272,21 @@ static bool path_floor_send(const struct path_floor *floor, size_t bytes)
         return true;
 }
 
+/* The lines, or with compression a whole piece of a stream that goes on over the block. Empty: igzip failed. */
+static struct slice path_floor_pack(struct path_floor *floor, size_t json_bytes)
+{
+        struct isal_zstream *stream = &floor->stream;
+        if (!floor->gzip)
+                return slice_of(floor->json, json_bytes);
+        stream->next_in = floor->json;
+        stream->avail_in = (uint32_t)json_bytes;
+        stream->next_out = floor->packed;
+        stream->avail_out = JSON_PIECE_BYTES;
+        return isal_deflate(stream) == COMP_OK && stream->avail_in == 0
+                       ? slice_of(floor->packed, JSON_PIECE_BYTES - stream->avail_out)
+                       : SLICE_EMPTY;
+}
+
 /* Events into the body `floor->text`, whose hash goes on. Adds to *text_bytes. */
 static bool path_floor_build(struct path_floor *floor, struct path_floor_stopwatch *stopwatch, uint32_t first,
                              struct codec_base64 *base64, size_t *text_bytes)
@@ -278,14 +301,16 @@ static bool path_floor_build(struct path_floor *floor, struct path_floor_stopwat
         path_floor_lap(stopwatch, PATH_FLOOR_JSON);
         if (json_bytes == 0 || TEXT_BLOCK_BYTES - *text_bytes < CODEC_BASE64_SIZE(json_bytes) + 64)
                 return false;
+        struct slice lines = path_floor_pack(floor, json_bytes);
+        path_floor_lap(stopwatch, PATH_FLOOR_GZIP);
         uint8_t *text = floor->text + *text_bytes;
-        size_t written = codec_base64_append(base64, slice_of(floor->json, json_bytes), text);
+        size_t written = codec_base64_append(base64, lines, text);
         path_floor_lap(stopwatch, PATH_FLOOR_BASE64);
         bool hashed = EVP_DigestUpdate(floor->sha256_context, text, written) == 1;
         path_floor_lap(stopwatch, PATH_FLOOR_SHA256);
         *text_bytes += written;
         floor->json_sum += json_bytes - PIECE_EVENTS; /* without the line ends */
-        return hashed;
+        return hashed && lines.len > 0;
 }
 
 /* Adds the block's nanoseconds. */
@@ -295,6 +320,12 @@ static bool path_floor_block(struct path_floor *floor, struct path_floor_stopwat
         struct codec_base64 base64 = {.waiting_count = 0};
         size_t text_bytes = 0;
         bool ok = EVP_DigestInit_ex(floor->sha256_context, floor->sha256, NULL) == 1;
+        isal_deflate_init(&floor->stream);
+        floor->stream.gzip_flag = IGZIP_GZIP;
+        floor->stream.flush = SYNC_FLUSH;
+        floor->stream.level = 1;
+        floor->stream.level_buf = floor->level;
+        floor->stream.level_buf_size = sizeof(floor->level);
         stopwatch->at_ns = clock_thread_cpu_ns();
         for (uint32_t piece = 0; piece < BLOCK_EVENTS && ok; piece += PIECE_EVENTS)
                 ok = path_floor_build(floor, stopwatch, first + piece, &base64, &text_bytes);

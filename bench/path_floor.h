@@ -10,12 +10,14 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum path_floor_part {
         PATH_FLOOR_MEMCPY,
         PATH_FLOOR_CRC32C,
         PATH_FLOOR_JSON,
+        PATH_FLOOR_GZIP, /* 0 without */
         PATH_FLOOR_BASE64,
         PATH_FLOOR_SHA256,
         PATH_FLOOR_AES_GCM,
@@ -25,8 +27,9 @@ enum path_floor_part {
 
 struct path_floor;
 
-/* `aes_bits`: 128 or 256. Starts the reading thread. */
-enum err_code path_floor_create(uint32_t aes_bits, struct path_floor **ret_floor, struct err *reterr);
+/* `aes_bits`: 128 or 256. Starts the reading thread. `gzip`: the lines of a piece are compressed by igzip, level 1,
+ * before base64; their body has one piece behind the other. */
+enum err_code path_floor_create(uint32_t aes_bits, bool gzip, struct path_floor **ret_floor, struct err *reterr);
 void path_floor_free(struct path_floor *floor); /* NULL is fine */
 /* Nanoseconds of CPU per event, by part. */
 enum err_code path_floor_round(struct path_floor *floor, double ret_ns[PATH_FLOOR_PARTS], struct err *reterr);

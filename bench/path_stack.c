@@ -99,8 +99,9 @@ static enum err_code stack_write_configuration(const struct path_stack *stack, s
                                       "      KinesisFirehoseDestination:\n"
                                       "        IamRoleArn: arn:aws:iam::123456789012:role/sendring\n"
                                       "        DeliveryStreamArn: "
-                                      "arn:aws:firehose:us-east-1:123456789012:deliverystream/mail-events\n",
-                                      i);
+                                      "arn:aws:firehose:us-east-1:123456789012:deliverystream/mail-events\n"
+                                      "      Sendring: {Compression: %s}\n",
+                                      i, stack->options.gzip ? "gzip" : "none");
                 ok = fclose(sets) == 0 && ok;
         }
         if (settings != NULL) {

@@ -14,7 +14,7 @@
 struct path_stack_options {
         const char *sendring;  /* the binary */
         const char *directory; /* where to make the temporary directory */
-        bool durability_host;
+        bool durability_host, gzip;
 };
 
 struct path_stack {
