@@ -94,9 +94,11 @@ static void explain_print_published(const json_t *destinations)
                         const json_t *other = json_array_get(destinations, k);
                         const char *same = json_string_value(json_object_get(other, "published"));
                         if (same != NULL && strcmp(same, published) == 0)
-                                printf(" %s%s", json_string_value(json_object_get(other, "name")),
+                                printf(" %s%s%s", json_string_value(json_object_get(other, "name")),
                                        json_is_true(json_object_get(other, "eventId")) ? " (and a sendring member)"
-                                                                                       : "");
+                                                                                       : "",
+                                       json_object_get(other, "compression") != NULL ? " (in a gzip file with others)"
+                                                                                     : "");
                 }
                 printf(":\n%s\n", published);
         }

@@ -206,6 +206,8 @@ static void explain_destination(void *argument, const struct rules_explanation *
         json_decref(refused);
         if (match && target != NULL && target->event_id)
                 (void)json_object_set_new(destination, "eventId", json_true());
+        if (match && target != NULL && target->gzip)
+                (void)json_object_set_new(destination, "compression", json_string("gzip"));
         (void)json_array_append_new(context->destinations, destination);
 }
 

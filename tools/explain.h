@@ -26,7 +26,8 @@ void explain_close(struct explain *explain);
  *   {"eventType": "Bounce", "configurationSet": "bulk-a" (null: none), "configurationSetFrom": "event" | "default" |
  *    "given" | "none", "known": true, "destinations": [{"name": "warehouse", "target": "firehose ..." (null: none),
  *    "match": false, "reason": "...", "member": "mail.tags.campaign" (of filters), "metrics": [{"metric": "Bounce",
- *    "dimensions": {...}}] (of CloudWatch), "published": "{...}" (of those that match and get the record)}],
+ *    "dimensions": {...}}] (of CloudWatch), "published": "{...}" (of those that match and get the record),
+ *    "compression": "gzip" (of those that get it within a gzip file)}],
  *    "dropped": {"count": 1, "names": ["bounce.x"]} (members that would not be sent: unknown ones, without a place)} */
 json_t *explain_event(const struct explain *explain, struct slice text, struct slice set, char **ret_why);
 /* "2 members are dropped: bounce.x, mail.tags.ses:y", to be freed. NULL: none are. */
