@@ -22,7 +22,8 @@
 struct dlq_file {
         uint32_t worker;
         uint64_t number;
-        bool newest; /* of its worker: the daemon may be appending */
+        uint64_t end; /* how much of it there was when it was listed */
+        bool newest;  /* of its worker: the daemon may be appending */
 };
 
 struct dlq_store {
@@ -51,8 +52,8 @@ static int dlq_compare_settled(const void *left, const void *right)
         return a->offset < b->offset ? -1 : a->offset > b->offset;
 }
 
-/* Lists the files as they are now. Those that come later are not looked at, and none is renamed: nothing is missed that
- * was there. */
+/* Lists the files as they are now. Those that come later are not looked at, nor what is appended later: what is
+ * replayed may be dead again at once. None is renamed: nothing is missed that was there. */
 static enum err_code dlq_list(struct dlq_store *store, struct err *reterr)
 {
         int fd = openat(store->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -67,9 +68,15 @@ static enum err_code dlq_list(struct dlq_store *store, struct err *reterr)
         enum err_code code = ERR_OK;
         for (struct dirent *entry = readdir(directory); entry != NULL && code == ERR_OK; entry = readdir(directory)) {
                 struct dlq_file file = {.newest = false};
+                struct stat status;
                 if (!dead_letter_file_parse(slice_of_text(entry->d_name), SLICE(DEAD_LETTER_LETTERS_SUFFIX),
                                             &file.worker, &file.number))
                         continue;
+                /* One that cannot be looked at is reported when it is read, or is gone. */
+                if (fstatat(fd, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) < 0)
+                        file.end = UINT64_MAX;
+                else
+                        file.end = (uint64_t)status.st_size;
                 if (store->files_count == store->files_room) {
                         size_t room = store->files_room == 0 ? 64 : store->files_room * 2;
                         struct dlq_file *larger = realloc(store->files, room * sizeof(*larger));
@@ -305,8 +312,8 @@ static enum err_code dlq_walk_next(struct dlq_walk *walk, struct dead_letter *re
         }
 }
 
-/* Every letter of one file that is not settled. *ret_left: those, and lines that are no letters, up to where it
- * stopped. */
+/* Every letter of one file that is not settled; with `each`, only those that were there when it was listed. *ret_left:
+ * those, and lines that are no letters, up to where it stopped. */
 static enum err_code dlq_walk_file(struct dlq_store *store, const struct dlq_file *file, bool tell, dlq_each *each,
                                    void *context, bool *ret_go, uint64_t *ret_left, struct err *reterr)
 {
@@ -322,6 +329,8 @@ static enum err_code dlq_walk_file(struct dlq_store *store, const struct dlq_fil
                 uint8_t *line = NULL;
                 size_t line_bytes = 0;
                 uint64_t offset = walk.begin + walk.at;
+                if (each != NULL && offset >= file->end)
+                        break;
                 enum err_code one = dlq_walk_next(&walk, &letter, &line, &line_bytes, &err);
                 if (one == ERR_EMPTY && line == NULL)
                         break;

@@ -12,9 +12,9 @@ struct dlq_store;
 enum err_code dlq_store_open(const char *directory, bool writing, struct dlq_store **ret_store, struct err *reterr);
 void dlq_store_close(struct dlq_store *store); /* NULL is allowed */
 
-/* Calls `each` with every letter that is neither replayed nor dropped, worker by worker, oldest first, until it returns
- * false. `line` is the letter's line as it stands in the file; both are good during the call. What cannot be read is
- * said on standard error and counted. */
+/* Calls `each` with every letter that was there when the store was opened and is neither replayed nor dropped, worker
+ * by worker, oldest first, until it returns false. `line` is the letter's line as it stands in the file; both are good
+ * during the call. What cannot be read is said on standard error and counted. */
 typedef bool dlq_each(void *context, const struct dead_letter *letter, struct slice line);
 enum err_code dlq_store_each(struct dlq_store *store, dlq_each *each, void *context, struct err *reterr);
 /* Lines that are no letters, since it was opened. */
