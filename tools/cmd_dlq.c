@@ -428,9 +428,17 @@ static int dlq_arguments(struct dlq *dlq, int argc, char **argv)
                         return dlq_usage("--destination and --refused-by are the same here");
                 dlq->refused_by = dlq->destination;
         }
+        if (dlq->verb != DLQ_REPLAY && dlq->rate > 0)
+                return dlq_usage("--rate is for replay");
+        if (dlq->verb != DLQ_DROP && dlq->yes)
+                return dlq_usage("--yes is for drop");
+        if ((dlq->verb == DLQ_REPLAY || dlq->verb == DLQ_DROP) && dlq->json)
+                return dlq_usage("--json is for list and show");
         bool filtered = dlq->refused_by.len > 0 || dlq->type != 0 || dlq->set.len > 0 || dlq->has_since;
         if (dlq->ids_count > 0 && (filtered || dlq->all))
                 return dlq_usage("IDs, or --all, or filters");
+        if (filtered && dlq->all)
+                return dlq_usage("--all, or filters: together they say two things");
         if (dlq->verb == DLQ_LIST && dlq->ids_count > 0)
                 return dlq_usage("list takes filters; `sendring dlq show` shows one");
         if (dlq->verb == DLQ_SHOW && dlq->ids_count == 0)
@@ -471,6 +479,8 @@ int cmd_dlq(int argc, char **argv)
                         break;
                 case 'R':
                         dlq.refused_by = slice_of_text(optarg);
+                        if (dlq.refused_by.len == 0 || dlq.refused_by.len > RING_REPLAY_DESTINATION_BYTES_MAX)
+                                return dlq_usage("--refused-by must have 1 to 511 bytes");
                         break;
                 case 'T':
                         dlq.type = codec_event_type_parse(slice_of_text(optarg));
@@ -479,6 +489,8 @@ int cmd_dlq(int argc, char **argv)
                         break;
                 case 'S':
                         dlq.set = slice_of_text(optarg);
+                        if (dlq.set.len == 0 || dlq.set.len > LIMIT_NAME_BYTES_MAX)
+                                return dlq_usage("--set must be a configuration set's name, of 1 to 64 bytes");
                         break;
                 case 'F':
                         dlq.has_since = true;
@@ -487,8 +499,8 @@ int cmd_dlq(int argc, char **argv)
                         break;
                 case 'D':
                         dlq.destination = slice_of_text(optarg);
-                        if (dlq.destination.len > RING_REPLAY_DESTINATION_BYTES_MAX)
-                                return dlq_usage("--destination is too long");
+                        if (dlq.destination.len == 0 || dlq.destination.len > RING_REPLAY_DESTINATION_BYTES_MAX)
+                                return dlq_usage("--destination must have 1 to 511 bytes");
                         break;
                 case 'N':
                         if (!slice_to_u64(slice_of_text(optarg), 1000000000, &dlq.rate) || dlq.rate == 0)

@@ -81,6 +81,8 @@ struct replay {
         uint32_t types; /* bit = 1 << type; 0: all */
         struct slice destination;
         bool dry_run, json;
+        bool after_given;
+        bool after_unknown;        /* there is no such place: said, and nothing was published */
         struct replay_place after; /* where to begin */
 
         struct republish republish;
@@ -247,11 +249,26 @@ static enum err_code replay_record(struct replay *replay, const char *directory,
 
 /* ---------------------------------------------------------------------------------------------- one log */
 
+/* A place behind the end of its log is none that an earlier run named. `last`: the log's newest record, 0: none is
+ * there.
+ */
+static enum err_code replay_check_after(struct replay *replay, uint64_t last, struct err *reterr)
+{
+        char name[64];
+        if (last == 0 || last >= replay->after.sequence)
+                return ERR_OK;
+        replay->after_unknown = true;
+        return err_set(reterr, ERR_NOT_FOUND,
+                       "--after: log %s has no record %" PRIu64 ", its last one is %" PRIu64
+                       ": give the place that the earlier run said",
+                       replay_log_name(replay->after.log, name), replay->after.sequence, last);
+}
+
 static enum err_code replay_log(struct replay *replay, uint32_t number, const char *directory, struct err *reterr)
 {
         struct journal_log log;
         enum err_code code = journal_log_open(&log, directory, reterr);
-        uint64_t behind = number == replay->after.log ? replay->after.sequence : 0;
+        uint64_t behind = number == replay->after.log ? replay->after.sequence : 0, last = 0;
         replay->place = (struct replay_place){.log = number, .sequence = behind};
         while (code == ERR_OK) {
                 struct journal_record record;
@@ -263,6 +280,8 @@ static enum err_code replay_log(struct replay *replay, uint32_t number, const ch
                         code = ERR_OK;
                         continue;
                 }
+                if (code == ERR_OK)
+                        last = record.sequence;
                 if (code == ERR_OK && record.sequence > behind)
                         code = replay_record(replay, directory, &record, reterr);
                 if (code != ERR_OK)
@@ -275,7 +294,9 @@ static enum err_code replay_log(struct replay *replay, uint32_t number, const ch
         }
         replay->counts.recycled += log.recycled;
         journal_log_close(&log);
-        return code == ERR_EMPTY ? ERR_OK : code;
+        if (code == ERR_EMPTY)
+                code = behind > 0 ? replay_check_after(replay, last, reterr) : ERR_OK;
+        return code;
 }
 
 /* ---------------------------------------------------------------------------------------------- all of it */
@@ -309,6 +330,36 @@ static void replay_print(const struct replay *replay, bool whole)
                 printf("%" PRIu64 " records were recycled before they were read\n", counts->recycled);
 }
 
+/* Whether the journal has this log, and where. */
+static bool replay_has_log(const struct replay *replay, uint32_t number, char directory[PATH_MAX])
+{
+        struct stat there;
+        struct router_journal wanted = {.shard = number / RULES_EVENT_TYPES_END,
+                                        .type = number % RULES_EVENT_TYPES_END};
+        return router_log_directory(&replay->republish.settings, &wanted, directory, PATH_MAX) &&
+               stat(directory, &there) == 0;
+}
+
+/* Before anything is published. */
+static int replay_check_places(const struct replay *replay)
+{
+        char directory[PATH_MAX], name[64];
+        uint32_t logs = 0;
+        for (uint32_t number = 0; number < REPLAY_LOGS; number++)
+                logs += replay_has_log(replay, number, directory);
+        if (logs == 0) {
+                (void)fprintf(stderr, "sendring replay: there is no journal in %s\n",
+                              replay->republish.settings.journal.directory);
+                return CMD_EXIT_UNAVAILABLE;
+        }
+        if (!replay->after_given || replay_has_log(replay, replay->after.log, directory))
+                return CMD_EXIT_OK;
+        (void)fprintf(stderr,
+                      "sendring replay: --after: there is no log %s in %s: give the place that the earlier run said\n",
+                      replay_log_name(replay->after.log, name), replay->republish.settings.journal.directory);
+        return CMD_EXIT_USAGE;
+}
+
 static int replay_run(struct replay *replay)
 {
         int status = republish_load(&replay->republish, "replay", replay->settings_path);
@@ -319,6 +370,9 @@ static int replay_run(struct replay *replay)
                               SLICE_PRINTF(replay->destination));
                 return CMD_EXIT_FAILED;
         }
+        status = replay_check_places(replay);
+        if (status != CMD_EXIT_OK)
+                return status;
         republish_catch_signals();
         if (!replay->dry_run)
                 status = republish_attach(&replay->republish);
@@ -326,25 +380,16 @@ static int replay_run(struct replay *replay)
                 return status;
         struct err err = {.text = ""};
         enum err_code code = ERR_OK;
-        uint32_t logs = 0;
         replay->told_ns = clock_monotonic_ns();
         replay->place = replay->flushed = replay->after;
         for (uint32_t number = 0; number < REPLAY_LOGS && code == ERR_OK; number++) {
                 char directory[PATH_MAX];
-                struct stat there;
-                struct router_journal wanted = {.shard = number / RULES_EVENT_TYPES_END,
-                                                .type = number % RULES_EVENT_TYPES_END};
-                if (!router_log_directory(&replay->republish.settings, &wanted, directory, sizeof(directory)) ||
-                    stat(directory, &there) < 0)
-                        continue;
-                logs++;
-                if (number >= replay->after.log)
+                if (number >= replay->after.log && replay_has_log(replay, number, directory))
                         code = replay_log(replay, number, directory, &err);
         }
-        if (logs == 0) {
-                (void)fprintf(stderr, "sendring replay: there is no journal in %s\n",
-                              replay->republish.settings.journal.directory);
-                return CMD_EXIT_UNAVAILABLE;
+        if (replay->after_unknown) {
+                (void)fprintf(stderr, "sendring replay: %s\n", err.text);
+                return CMD_EXIT_USAGE;
         }
         /* Also when stopped: what was published is most probably in the journal already. */
         bool flushed = replay->dry_run;
@@ -434,6 +479,8 @@ int cmd_replay(int argc, char **argv)
                 case 'S':
                         if (replay.sets_count == REPLAY_FILTERS_MAX)
                                 return replay_usage("at most 16 times --set");
+                        if (optarg[0] == '\0' || strlen(optarg) > LIMIT_NAME_BYTES_MAX)
+                                return replay_usage("--set must be a configuration set's name, of 1 to 64 bytes");
                         replay.sets[replay.sets_count++] = slice_of_text(optarg);
                         break;
                 case 'T':
@@ -460,6 +507,7 @@ int cmd_replay(int argc, char **argv)
                 case 'A':
                         if (!replay_after(optarg, &replay.after))
                                 return replay_usage("--after must be LOG:SEQUENCE, as an earlier run said");
+                        replay.after_given = true;
                         break;
                 case 'Y':
                         replay.dry_run = true;

@@ -148,6 +148,10 @@ def by_window(stack, size, marks, first):
     tool(stack, "replay", wanted=64)
     tool(stack, "replay", "--from", "-1h", "--to", "-2h", wanted=64)
     tool(stack, "replay", "--from", "yesterday", wanted=64)
+    for place, named in (("7:5", "no log 7"), ("0.Open:1", "no log 0.Open"), ("0:99999999", "no record 99999999")):
+        done = tool(stack, "replay", "--from", "0", "--dry-run", "--after", place, wanted=64)
+        system.check("--after %s: what is wrong" % place, named in done.stderr, True)
+    tool(stack, "replay", "--from", "0", "--dry-run", "--set", "", wanted=64)
     # At a rate.
     empty_second(stack)
     begun = time.monotonic()
@@ -281,6 +285,15 @@ def dead_letters(build):
         system.check("the archive takes no bounces", "not replayed 8" in done.stdout, True)
         system.check("and they stay", len(listed(stack)), 8)
         tool(stack, "dlq", "replay", "--all", "--destination", "nobody", wanted=1)
+        # All of them to the stream that cannot take them: each once, though they die again while the command runs.
+        done = tool(stack, "dlq", "replay", "--all", "--rate", "5")
+        system.check("each once", "replayed 8, not replayed 0" in done.stdout, True)
+        stack.wait_drained()
+        system.check("and dead again", len(listed(stack)), 8)
+        for wrong in (["list", "--set", ""], ["list", "--rate", "5"], ["list", "--yes"], ["list", "--refused-by", ""],
+                      ["replay", "--all", "--destination", ""], ["drop", "--yes", "--all", "--type", "Bounce"],
+                      ["replay", "--all", "--json"]):
+            tool(stack, "dlq", *wrong, wanted=64)
         # The archive takes them from now on, beside producers that go on.
         with open(stack.sets_file, "w") as out:
             out.write(text.replace("[OPEN]", "[OPEN, BOUNCE]"))
