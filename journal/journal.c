@@ -576,11 +576,13 @@ enum err_code journal_open(const struct journal_options *options, struct journal
                 goto fail;
         }
         if (options->read_only) {
+                code = journal_targets_open(journal, &recovery, reterr);
                 free(journal->target_recovery);
                 journal->target_recovery = NULL;
-                code = journal_targets_open(journal, &recovery, reterr);
                 if (code == ERR_OK)
                         code = journal_refresh(journal, reterr);
+                if (code == ERR_OK)
+                        code = journal_targets_catch_up(journal, reterr);
         } else {
                 code = journal_open_for_writing(journal, &recovery, reterr);
         }

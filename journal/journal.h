@@ -149,8 +149,9 @@ struct journal_options {
         uint64_t retention_bytes, retention_age_ms;
         uint32_t segments_mapped_max; /* how many segments stay mapped and warm (memory budget); at least 4 */
         enum journal_durability durability;
-        bool read_only; /* `sendring ledger` beside a running router: no lock, nothing written, no recovery. The sizes
-                         * above are ignored. One thread. Only: targets, counts, committed pair, stats, readers. */
+        bool read_only; /* `sendring ledger` beside a running router: no lock, nothing written, no recovery; what
+                         * the targets file has lost is taken from its copy in memory. The sizes above are ignored. One
+                         * thread. Only: targets, counts, committed pair, stats, readers. */
 };
 
 struct journal_recovery {
@@ -173,9 +174,12 @@ struct journal_recovery {
 
 /* Opens, recovers (scan of every segment, tail cut at the first bad record, bad middles quarantined record by record),
  * leaves the log ready to append. ERR_LOCKED, ERR_PERMISSION, ERR_DISK_FULL, ERR_CONFIG, ERR_VERSION, ERR_MEMORY,
- * ERR_SYSTEM. `ret_recovery` may be NULL. */
+ * ERR_SYSTEM; ERR_CORRUPT: read-only, and there is neither a targets file nor its copy. `ret_recovery` may be NULL. */
 enum err_code journal_open(const struct journal_options *options, struct journal **ret_journal,
                            struct journal_recovery *ret_recovery, struct err *reterr);
+/* Read-only: whether the targets file, or its copy, has everything of every target. ERR_CORRUPT, with a sentence: what
+ * the others say is not all that was accepted. */
+enum err_code journal_targets_check(const struct journal *journal, struct err *reterr);
 /* Writes nothing that a kill would not have left; releases everything. All readers must be closed. NULL is allowed. */
 void journal_close(struct journal *journal);
 

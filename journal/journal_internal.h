@@ -244,9 +244,10 @@ struct journal_targets {
         int fd;
         /* As large as the file can become, so that they never move; only what the file has is touched. `map` is what
          * this process goes by: memory of its own. `file` gets every store after it, and is what the next process
-         * finds: pages of it may be lost (io/disk.h), and are then written anew. Read-only: `map` is the file, `file`
-         * NULL. */
+         * finds: pages of it may be lost (io/disk.h), and are then written anew. Read-only: `map` is the file, or,
+         * with `snapshot`, memory of its own with what the file and its copy had when it was opened; `file` NULL. */
         uint8_t *map, *file;
+        bool snapshot;
         const _Atomic uint32_t *lost; /* pages of `file` */
         uint64_t map_bytes;
         uint64_t file_bytes;
@@ -254,6 +255,7 @@ struct journal_targets {
         bool read_only;
         bool header_lost; /* found at open */
         bool incomplete;  /* found at open: there may have been more targets than anybody knows */
+        uint32_t unknown; /* the same, read-only: lines that neither file has in whole */
 
         /* The copy. */
         int copy_fd;
@@ -265,6 +267,8 @@ struct journal_targets {
 
 enum err_code journal_targets_open(struct journal *journal, struct journal_recovery *recovery, struct err *reterr);
 void journal_targets_close(struct journal_targets *targets);
+/* Read-only, with a snapshot: counts what was accepted behind the counts that it has. */
+enum err_code journal_targets_catch_up(struct journal *journal, struct err *reterr);
 /* The numbers below `count` are taken by records of the log: nobody may get them. */
 enum err_code journal_targets_reserve_numbers(struct journal *journal, uint32_t count, struct err *reterr);
 /* The file has room for `count` lines. Under the mutex, as what follows up to journal_targets_sync(). */

@@ -449,6 +449,38 @@ enum err_code journal_target_count_before(struct journal *journal, uint16_t targ
         return ERR_OK;
 }
 
+enum err_code journal_targets_catch_up(struct journal *journal, struct err *reterr)
+{
+        struct journal_reader reader = {.journal = journal};
+        uint64_t position, next_sequence;
+        enum err_code code = ERR_OK;
+        journal_committed(journal, &position, &next_sequence);
+        for (uint32_t target = 0; journal->targets.snapshot && target < journal_targets_count(journal); target++) {
+                struct journal_target_entry *entry = journal_target_entry(&journal->targets, target);
+                struct journal_target_state state;
+                struct journal_shard_slot shard;
+                struct journal_count count;
+                journal_shard_slot_read(entry, &shard);
+                if (shard.upto_position >= position)
+                        continue;
+                (void)journal_target_get(journal, (uint16_t)target, &state); /* it is below the count */
+                state.cursor_position = shard.upto_position;
+                state.cursor_sequence = shard.upto_sequence + 1;
+                state.accepted_position = position;
+                code = journal_count_between(&reader, (uint16_t)target, &state, &count);
+                if (code != ERR_OK)
+                        break;
+                shard.accepted += count.waiting;
+                shard.upto_position = position;
+                shard.upto_sequence = next_sequence - 1;
+                journal_shard_slot_write(&journal->targets, entry, &shard);
+        }
+        journal_reader_rest(&reader);
+        return code == ERR_OK ? ERR_OK
+                              : err_set(reterr, code, "cannot count what is behind the copy of %s/targets: %s",
+                                        journal->directory, err_text(code));
+}
+
 uint64_t journal_target_count_waiting(struct journal *journal, uint16_t target, struct err *reterr)
 {
         uint64_t waiting;

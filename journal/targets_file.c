@@ -331,7 +331,8 @@ static uint32_t journal_targets_count_lines(const struct journal *journal, bool 
                 count = atomic_load_explicit(&journal_targets_head(targets)->count, memory_order_acquire);
         if (count > room)
                 count = (uint32_t)room;
-        for (uint32_t number = count; number < room && !targets->read_only; number++)
+        /* Not in a file that is being written. */
+        for (uint32_t number = count; number < room && (!targets->read_only || targets->snapshot); number++)
                 if (journal_identity_is_right(journal_target_entry(targets, number), number))
                         count = number + 1;
         for (uint32_t number = count; number < copy_count; number++)
@@ -357,24 +358,152 @@ static bool journal_targets_are_whole(const struct journal *journal, bool header
         return whole;
 }
 
+/* Of the file, or of the copy. */
+static bool journal_header_is_right(const uint8_t *map)
+{
+        const struct journal_targets_header *header = (const struct journal_targets_header *)(const void *)map;
+        return header->magic == JOURNAL_TARGETS_MAGIC &&
+               header->crc == journal_crc(0, header, offsetof(struct journal_targets_header, crc));
+}
+
+static bool journal_targets_header_is_right(const struct journal_targets *targets)
+{
+        return targets->file_bytes >= JOURNAL_PAGE_BYTES && journal_header_is_right(targets->map);
+}
+
+static enum err_code journal_targets_wrong_version(const struct journal *journal, uint32_t version, struct err *reterr)
+{
+        return err_set(reterr, ERR_VERSION,
+                       "%s/targets has version %u, this program knows %u: use the program that wrote it",
+                       journal->directory, version, JOURNAL_VERSION);
+}
+
+/* ------------------------------------------------------------------------------------------------------ read only */
+
+/* What the file has now, in memory of our own. */
+static void journal_snapshot_take(struct journal_targets *targets, const uint8_t *live)
+{
+        struct stat status;
+        if (targets->fd >= 0 && disk_stat(targets->fd, &status) == 0)
+                targets->file_bytes = (uint64_t)status.st_size;
+        if (targets->file_bytes > targets->map_bytes)
+                targets->file_bytes = targets->map_bytes;
+        if (live != NULL)
+                memcpy(targets->map, live, targets->file_bytes);
+}
+
+/* Takes from the copy what the snapshot lacks, as recovery does, and writes nothing. */
+static enum err_code journal_snapshot_mend(struct journal *journal, bool header_is_right, struct err *reterr)
+{
+        struct journal_targets *targets = &journal->targets;
+        struct journal_targets_header *header = (struct journal_targets_header *)(void *)targets->map;
+        struct journal_recovery unused = {0};
+        uint8_t *copy = NULL;
+        uint64_t copy_count = 0;
+        enum err_code code = journal_copy_read(journal, &copy, &copy_count, reterr);
+        if (code != ERR_OK)
+                return err_wrap(reterr, "%s/targets is damaged, and what it lacks is in its copy", journal->directory);
+        if (targets->fd < 0 && copy == NULL)
+                return err_set(reterr, ERR_CORRUPT,
+                               "the books of %s are lost: it has neither its targets file nor the copy of it",
+                               journal->directory);
+        const uint32_t count = journal_targets_count_lines(journal, header_is_right, copy, copy_count);
+        const bool copy_is_right = copy != NULL && journal_header_is_right(copy);
+        uint32_t said = header_is_right ? atomic_load_explicit(&header->count, memory_order_relaxed) : 0;
+        if (copy_is_right) {
+                const struct journal_targets_header *other = (const struct journal_targets_header *)(void *)copy;
+                uint32_t copied = atomic_load_explicit(&other->count, memory_order_relaxed);
+                said = copied > said ? copied : said;
+        }
+        const uint64_t need = JOURNAL_PAGE_BYTES + (uint64_t)count * sizeof(struct journal_target_entry);
+        if (targets->file_bytes < need)
+                targets->file_bytes = need;
+        targets->incomplete = !header_is_right && !copy_is_right;
+        targets->unknown = said > count ? said - count : 0;
+        journal_targets_header_fill(header);
+        atomic_store_explicit(&header->count, count, memory_order_relaxed);
+        atomic_store_explicit(&targets->count, count, memory_order_relaxed);
+        for (uint32_t number = 0; number < count; number++) {
+                const struct journal_target_recovery *found = &journal->target_recovery[number];
+                journal_target_choose(journal, journal_target_entry(targets, number),
+                                      journal_copy_entry(copy, copy_count, number), number, &unused);
+                targets->unknown += found->disowned || found->owner_lost || found->shard_lost;
+        }
+        free(copy);
+        return ERR_OK;
+}
+
+/* Reads the file as it is, beside whoever writes it; where something of it is missing, a snapshot of it and its copy.
+ * `live`: its mapping; NULL: there is no file. */
+static enum err_code journal_targets_load_read_only(struct journal *journal, uint8_t *live, struct err *reterr)
+{
+        struct journal_targets *targets = &journal->targets;
+        bool right = false, whole = false;
+        void *own = mmap(NULL, targets->map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                         -1, 0);
+        if (own == MAP_FAILED) {
+                int sys_errno = errno;
+                targets->map = live;
+                return err_set_errno(reterr, ERR_SYSTEM, sys_errno, "out of memory for %s/targets", journal->directory);
+        }
+        targets->map = own;
+        targets->snapshot = true;
+        /* What looks torn may be in the middle of being written, or mended. */
+        for (uint32_t tries = 0; !whole && tries < JOURNAL_COPY_TRIES; tries++) {
+                if (tries > 0)
+                        clock_sleep_ns(JOURNAL_COPY_NAP_NS);
+                journal_snapshot_take(targets, live);
+                right = journal_targets_header_is_right(targets);
+                whole = right && journal_targets_are_whole(journal, right);
+        }
+        const struct journal_targets_header *header = own;
+        enum err_code code = ERR_OK;
+        if (right && header->version != JOURNAL_VERSION)
+                code = journal_targets_wrong_version(journal, header->version, reterr);
+        else if (!whole)
+                code = journal_snapshot_mend(journal, right, reterr);
+        if (!whole || code != ERR_OK) {
+                if (live != NULL)
+                        disk_unmap(live, targets->map_bytes);
+                return code;
+        }
+        (void)munmap(own, targets->map_bytes); /* cannot fail for our own mapping */
+        targets->map = live;
+        targets->snapshot = false;
+        atomic_store_explicit(&targets->count, journal_targets_count_lines(journal, true, NULL, 0),
+                              memory_order_relaxed);
+        return ERR_OK;
+}
+
+enum err_code journal_targets_check(const struct journal *journal, struct err *reterr)
+{
+        const struct journal_targets *targets = &journal->targets;
+        ASSERT(journal->read_only);
+        if (targets->incomplete)
+                return err_set(reterr, ERR_CORRUPT,
+                               "the books of %s are lost: neither its targets file nor the copy of it can be read",
+                               journal->directory);
+        if (targets->unknown > 0)
+                return err_set(
+                        reterr, ERR_CORRUPT,
+                        "the books of %s are incomplete: of %u targets neither the targets file nor its copy has "
+                        "the name, the cursor and the counts",
+                        journal->directory, targets->unknown);
+        return ERR_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------ to write */
+
 static enum err_code journal_targets_load(struct journal *journal, struct journal_recovery *recovery,
                                           struct err *reterr)
 {
         struct journal_targets *targets = &journal->targets;
         struct journal_targets_header *header = (struct journal_targets_header *)(void *)targets->map;
-        bool header_is_right = targets->file_bytes >= JOURNAL_PAGE_BYTES && header->magic == JOURNAL_TARGETS_MAGIC &&
-                               header->crc == journal_crc(0, header, offsetof(struct journal_targets_header, crc));
+        const bool header_is_right = journal_targets_header_is_right(targets);
         uint8_t *copy = NULL;
         uint64_t copy_count = 0;
         if (header_is_right && header->version != JOURNAL_VERSION)
-                return err_set(reterr, ERR_VERSION,
-                               "%s/targets has version %u, this program knows %u: use the program that wrote it",
-                               journal->directory, header->version, JOURNAL_VERSION);
-        if (targets->read_only) {
-                uint32_t known = journal_targets_count_lines(journal, header_is_right, NULL, 0);
-                atomic_store_explicit(&targets->count, known, memory_order_relaxed);
-                return ERR_OK;
-        }
+                return journal_targets_wrong_version(journal, header->version, reterr);
         enum err_code code = journal_copy_read(journal, &copy, &copy_count, reterr);
         /* A copy that may be there and cannot be looked at is none only where nothing is to be taken from it: what it
          * knows would be counted as lost, and could never be given back. */
@@ -382,7 +511,7 @@ static enum err_code journal_targets_load(struct journal *journal, struct journa
                 return err_wrap(reterr, "%s/targets is damaged, and what it lacks is in its copy", journal->directory);
         uint32_t count = journal_targets_count_lines(journal, header_is_right, copy, copy_count);
         targets->header_lost = !header_is_right;
-        targets->incomplete = !header_is_right && copy == NULL;
+        targets->incomplete = !header_is_right && (copy == NULL || !journal_header_is_right(copy));
         targets->copy_count = UINT32_MAX;
         /* A restored copy may have holes; a page that the full disk has no block for would be a SIGBUS later. */
         int failed = targets->file_bytes == 0 ? 0 : disk_allocate(targets->fd, targets->file_bytes);
@@ -411,37 +540,36 @@ enum err_code journal_targets_open(struct journal *journal, struct journal_recov
         targets->read_only = journal->read_only;
         int flags = (journal->read_only ? O_RDONLY : O_RDWR | O_CREAT) | O_NOFOLLOW;
         targets->fd = disk_open(journal->directory_fd, JOURNAL_TARGETS_NAME, flags, 0600);
+        targets->map_bytes = JOURNAL_TARGETS_BYTES_MAX;
+        if (targets->fd < 0 && errno == ENOENT && journal->read_only)
+                return journal_targets_load_read_only(journal, NULL, reterr);
         if (targets->fd < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open %s/targets", journal->directory);
         struct stat status;
         if (disk_stat(targets->fd, &status) < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot look at %s/targets", journal->directory);
         targets->file_bytes = (uint64_t)status.st_size;
-        targets->map_bytes = JOURNAL_TARGETS_BYTES_MAX;
         uint8_t *map = disk_map(targets->fd, targets->map_bytes, !journal->read_only);
         if (map == NULL)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot map %s/targets", journal->directory);
-        if (journal->read_only) {
-                targets->map = map;
-        } else {
-                targets->copied = calloc(LIMIT_TARGETS_MAX, sizeof(*targets->copied));
-                targets->file = map;
-                targets->lost = disk_lost(map);
-                void *own = mmap(NULL, targets->map_bytes, PROT_READ | PROT_WRITE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-                if (own == MAP_FAILED || targets->copied == NULL)
-                        return err_set_errno(reterr, ERR_SYSTEM, errno, "out of memory for %s/targets",
-                                             journal->directory);
-                targets->map = own;
-                memcpy(own, map, targets->file_bytes < targets->map_bytes ? targets->file_bytes : targets->map_bytes);
-        }
+        if (journal->read_only)
+                return journal_targets_load_read_only(journal, map, reterr);
+        targets->copied = calloc(LIMIT_TARGETS_MAX, sizeof(*targets->copied));
+        targets->file = map;
+        targets->lost = disk_lost(map);
+        void *own = mmap(NULL, targets->map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                         -1, 0);
+        if (own == MAP_FAILED || targets->copied == NULL)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "out of memory for %s/targets", journal->directory);
+        targets->map = own;
+        memcpy(own, map, targets->file_bytes < targets->map_bytes ? targets->file_bytes : targets->map_bytes);
         return journal_targets_load(journal, recovery, reterr);
 }
 
 void journal_targets_refresh(struct journal_targets *targets)
 {
         struct stat status;
-        if (disk_stat(targets->fd, &status) < 0 || (uint64_t)status.st_size < JOURNAL_PAGE_BYTES)
+        if (targets->snapshot || disk_stat(targets->fd, &status) < 0 || (uint64_t)status.st_size < JOURNAL_PAGE_BYTES)
                 return;
         targets->file_bytes = (uint64_t)status.st_size;
         uint64_t room = (targets->file_bytes - JOURNAL_PAGE_BYTES) / sizeof(struct journal_target_entry);
@@ -492,7 +620,7 @@ void journal_targets_close(struct journal_targets *targets)
 {
         if (targets->file != NULL)
                 disk_unmap(targets->file, targets->map_bytes);
-        if (targets->map != NULL && targets->read_only)
+        if (targets->map != NULL && targets->read_only && !targets->snapshot)
                 disk_unmap(targets->map, targets->map_bytes);
         else if (targets->map != NULL)
                 (void)munmap(targets->map, targets->map_bytes); /* cannot fail for our own mapping */

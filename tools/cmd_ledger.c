@@ -38,6 +38,7 @@ struct ledger {
         uint32_t rows_count;
         uint64_t unmatched, rejected;
         bool balanced;
+        bool complete; /* every log that the settings ask for, with all of its targets */
 };
 
 static void ledger_usage(void)
@@ -117,17 +118,47 @@ static struct ledger_row *ledger_row_of(struct ledger *ledger, const char *key)
         return row;
 }
 
+/* Again where a daemon that is starting may not be through with the files, or recycles what is being read. */
+static enum err_code ledger_open(const char *directory, struct journal **ret_journal, enum err_code *ret_complete,
+                                 struct err *ret_lack, struct err *reterr)
+{
+        const struct journal_options options = {.directory = directory, .read_only = true};
+        enum err_code code = ERR_OK;
+        for (int i = 0; i < LEDGER_TRIES; i++) {
+                if (i > 0)
+                        clock_sleep_ns(LEDGER_TRY_NS);
+                *ret_complete = ERR_OK;
+                code = journal_open(&options, ret_journal, NULL, reterr);
+                if (code == ERR_NOT_FOUND || code == ERR_CORRUPT)
+                        continue;
+                if (code != ERR_OK)
+                        return code;
+                *ret_complete = journal_targets_check(*ret_journal, ret_lack);
+                if (*ret_complete == ERR_OK || i + 1 == LEDGER_TRIES)
+                        return ERR_OK;
+                journal_close(*ret_journal);
+        }
+        return code;
+}
+
 static enum err_code ledger_read(struct ledger *ledger, const char *directory, unsigned type, struct err *reterr)
 {
-        struct journal_options options = {.directory = directory, .read_only = true};
         struct journal *journal = NULL;
-        enum err_code code = journal_open(&options, &journal, NULL, reterr);
+        struct err lack = {.text = ""};
+        enum err_code complete;
+        enum err_code code = ledger_open(directory, &journal, &complete, &lack, reterr);
         if (code != ERR_OK)
                 return code;
+        if (complete != ERR_OK) {
+                (void)fprintf(stderr, "sendring ledger: %s\n", lack.text);
+                ledger->complete = false;
+        }
         for (uint32_t target = 0; target < journal_targets_count(journal); target++) {
                 struct journal_target_state state;
                 if (!journal_target_get(journal, (uint16_t)target, &state))
                         continue;
+                if (state.key[0] == '\0')
+                        continue; /* nobody's: its name is lost */
                 if (strcmp(state.key, ROUTER_TARGET_UNMATCHED) == 0) {
                         ledger->unmatched += state.accepted;
                         continue;
@@ -171,13 +202,14 @@ static void ledger_print(const struct ledger *ledger)
                                " (by a damaged disk or a power cut, before they were settled; not among the "
                                "accepted): %s\n",
                                ledger->rows[i].lost, ledger->rows[i].key);
-        printf("ledger: %s\n", ledger->balanced ? "balanced" : "MISMATCH");
+        printf("ledger: %s\n", !ledger->complete ? "INCOMPLETE" : ledger->balanced ? "balanced" : "MISMATCH");
 }
 
 static void ledger_print_json(const struct ledger *ledger)
 {
-        printf("{\"balanced\":%s,\"unmatched\":%" PRIu64 ",\"rejected\":%" PRIu64 ",\"targets\":[",
-               ledger->balanced ? "true" : "false", ledger->unmatched, ledger->rejected);
+        printf("{\"balanced\":%s,\"complete\":%s,\"unmatched\":%" PRIu64 ",\"rejected\":%" PRIu64 ",\"targets\":[",
+               ledger->balanced && ledger->complete ? "true" : "false", ledger->complete ? "true" : "false",
+               ledger->unmatched, ledger->rejected);
         for (uint32_t i = 0; i < ledger->rows_count; i++) {
                 const struct ledger_row *row = &ledger->rows[i];
                 printf("%s{\"target\":", i == 0 ? "" : ",");
@@ -197,6 +229,51 @@ static void ledger_print_json(const struct ledger *ledger)
                 printf("}}");
         }
         printf("]}\n");
+}
+
+/* Whether this log's directory is there. */
+static bool ledger_has(const char *directory)
+{
+        return access(directory, F_OK) == 0 || errno != ENOENT;
+}
+
+/* Reads every log that is there; one that is asked for and missing is said. Returns the command's status. */
+static int ledger_read_all(struct ledger *ledger, const struct rules_settings *settings)
+{
+        /* Logs of earlier settings count as well. */
+        struct router_journal logs[LIMIT_LOGS_MAX];
+        const uint32_t logs_count = router_logs_list(settings, true, logs);
+        char directories[LIMIT_LOGS_MAX][PATH_MAX];
+        uint32_t found = 0;
+        for (uint32_t i = 0; i < logs_count; i++) {
+                if (!router_log_directory(settings, &logs[i], directories[i], sizeof(directories[i])))
+                        return CMD_EXIT_CONFIG;
+                found += ledger_has(directories[i]);
+        }
+        if (found == 0) {
+                (void)fprintf(stderr, "sendring ledger: there is no journal in %s\n", settings->journal.directory);
+                return CMD_EXIT_UNAVAILABLE;
+        }
+        for (uint32_t i = 0; i < logs_count; i++) {
+                struct err err = {.text = ""};
+                if (!ledger_has(directories[i])) {
+                        if (logs[i].wanted)
+                                (void)fprintf(stderr,
+                                              "sendring ledger: the log %s is missing, and what it has counted: it was "
+                                              "removed, or no daemon has started with these settings yet\n",
+                                              directories[i]);
+                        ledger->complete &= !logs[i].wanted;
+                        continue;
+                }
+                enum err_code code = ledger_read(ledger, directories[i], logs[i].type, &err);
+                if (code == ERR_OK)
+                        continue;
+                (void)fprintf(stderr, "sendring ledger: %s\n", err.text);
+                if (code != ERR_CORRUPT)
+                        return CMD_EXIT_UNAVAILABLE;
+                ledger->complete = false; /* the others are told all the same */
+        }
+        return CMD_EXIT_OK;
 }
 
 int cmd_ledger(int argc, char **argv)
@@ -237,7 +314,6 @@ int cmd_ledger(int argc, char **argv)
         }
         struct rules_settings settings;
         struct rules_report report;
-        struct err err = {.text = ""};
         rules_report_init(&report);
         enum err_code code = rules_settings_load(settings_path, &settings, &report);
         if (code != ERR_OK)
@@ -245,30 +321,14 @@ int cmd_ledger(int argc, char **argv)
         rules_report_release(&report);
         if (code != ERR_OK)
                 return CMD_EXIT_CONFIG;
-        struct ledger ledger = {.balanced = true};
-        int status = CMD_EXIT_OK;
-        /* Logs of earlier settings count as well. */
-        struct router_journal logs[LIMIT_LOGS_MAX];
-        const uint32_t logs_count = router_logs_list(&settings, true, logs);
-        for (uint32_t i = 0; i < logs_count && status == CMD_EXIT_OK; i++) {
-                char directory[PATH_MAX];
-                if (!router_log_directory(&settings, &logs[i], directory, sizeof(directory)))
-                        break;
-                /* Before the daemon has made it; without the first there is no journal at all. */
-                if (access(directory, F_OK) < 0 && errno == ENOENT && i > 0)
-                        continue;
-                code = ledger_read(&ledger, directory, logs[i].type, &err);
-                if (code != ERR_OK) {
-                        (void)fprintf(stderr, "sendring ledger: %s\n", err.text);
-                        status = CMD_EXIT_UNAVAILABLE;
-                }
-        }
+        struct ledger ledger = {.balanced = true, .complete = true};
+        int status = ledger_read_all(&ledger, &settings);
         if (status == CMD_EXIT_OK) {
                 if (json)
                         ledger_print_json(&ledger);
                 else if (!check) /* what does not balance has been told; the status says the rest */
                         ledger_print(&ledger);
-                status = ledger.balanced ? CMD_EXIT_OK : CMD_EXIT_FAILED;
+                status = ledger.balanced && ledger.complete ? CMD_EXIT_OK : CMD_EXIT_FAILED;
         }
         free(ledger.rows);
         rules_settings_release(&settings);

@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -192,6 +193,51 @@ def no_credentials(stack):
     system.check("SIGTERM", stack.stop("router"), 0)
 
 
+def books_that_are_incomplete(build):
+    """Files of the journal gone while nobody runs: the ledger says so, or knows better, and never calls a part the whole."""
+    with system.Stack(build, name="books") as stack:
+        stack.start_sink()
+        stack.write_configuration(settings="router.shards_count: 2\njournal.segment_bytes: 1MiB\nshutdown.drain_seconds: 1")
+        stack.start_router()
+        stack.tell_sink("set down on")
+        stack.loadgen("--producers", "4", "--events", "3000", "--rate", "0", "--run-id", "0000b00c")
+        system.check("SIGTERM", stack.stop("router"), 0)
+        journal, whole = stack.path("state", "journal"), stack.path("whole")
+        shutil.copytree(journal, whole)
+
+        def ledger():
+            done = subprocess.run([stack.sendring, "ledger", "--json", "--settings", stack.settings], capture_output=True,
+                                  text=True, timeout=30)
+            books = json.loads(done.stdout) if done.stdout else {"targets": []}
+            shutil.rmtree(journal)
+            shutil.copytree(whole, journal)
+            return done.returncode, sum(t["accepted"] for t in books["targets"]), books.get("complete"), done.stderr
+
+        def targets(do, *names):
+            for name in names:
+                do(os.path.join(journal, "0", name))
+
+        def zero(path):
+            size = os.path.getsize(path)
+            with open(path, "wb") as out:
+                out.write(bytes(size))
+
+        system.check("whole", ledger(), (0, 3000, True, ""))
+        for how, do in (("zeroed", zero), ("empty", lambda path: os.truncate(path, 0)), ("removed", os.unlink)):
+            targets(do, "targets")
+            system.check("targets %s" % how, ledger(), (0, 3000, True, ""))
+            targets(do, "targets", "targets.copy")
+            status, accepted, complete, said = ledger()
+            system.check("and its copy", (status, complete, "neither its targets file nor the copy of it" in said), (1, False, True))
+        for shard in ("0", "1"):
+            shutil.rmtree(os.path.join(journal, shard))
+            status, accepted, complete, said = ledger()
+            system.check("without log %s" % shard, (status, complete, "journal/%s is missing" % shard in said), (1, False, True))
+        shutil.rmtree(os.path.join(journal, "0"))
+        shutil.rmtree(os.path.join(journal, "1"))
+        system.check("without any", ledger()[0], 69)
+
+
 def ended_while_starting(stack, times):
     """SIGTERM at any instant of the start ends it; the next start is as good as any."""
     chance = random.Random(7)
@@ -277,6 +323,7 @@ def main(build, quick):
         dead_and_back(stack)
         no_credentials(stack)
         ended_while_starting(stack, 10 if quick else 40)
+    books_that_are_incomplete(build)
     full_disk(build)
 
 

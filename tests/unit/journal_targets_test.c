@@ -191,6 +191,97 @@ Test(journal_targets, a_lost_file_costs_nothing)
         check_all_is_there();
 }
 
+static struct journal *must_open_read_only(void)
+{
+        const struct journal_options options = {.directory = directory, .read_only = true};
+        struct journal *journal = NULL;
+        struct err err = {.text = ""};
+        cr_assert_eq(journal_open(&options, &journal, NULL, &err), ERR_OK, "%s", err.text);
+        return journal;
+}
+
+/* The books are what they were, those who only read see all of them, and nothing was written. */
+static void check_readers_see_all(const char *how)
+{
+        struct err err = {.text = ""};
+        struct journal *journal = must_open_read_only();
+        cr_assert_eq(journal_targets_check(journal, &err), ERR_OK, "%s: %s", how, err.text);
+        cr_assert_eq(journal_targets_count(journal), TARGETS, "%s: %u", how, journal_targets_count(journal));
+        for (uint16_t target = 0; target < TARGETS; target++) {
+                uint64_t waiting, routed = journal_files_routed(1, 1001, target);
+                struct journal_target_state state = state_of(journal, target, &waiting);
+                cr_assert_str_eq(state.key, keys[target], "%s", how);
+                cr_assert_eq(state.accepted, routed, "%s: target %u: %llu", how, target,
+                             (unsigned long long)state.accepted);
+                cr_assert_eq(state.delivered, target == 0 ? 600 : 0, "%s", how);
+                cr_assert_eq(waiting, target == 0 ? 400 : routed, "%s", how);
+        }
+        journal_close(journal);
+}
+
+Test(journal_targets, readers_take_from_the_copy_what_the_file_lacks)
+{
+        static const struct {
+                const char *name;
+                off_t at;
+                size_t bytes;
+        } parts[] = {
+                {"header", 0, 64},           {"name", 4096 + 1024 + 512, 16},   {"cursor", 4096 + 128, 128},
+                {"counts", 4096 + 320, 128}, {"all of it", 0, 4096 + 3 * 1024},
+        };
+        char path[400];
+        fill();
+        check_readers_see_all("whole");
+        for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+                wipe("targets", parts[i].at, parts[i].bytes);
+                check_readers_see_all(parts[i].name);
+        }
+        path_of("targets", path);
+        cr_assert_eq(truncate(path, 0), 0);
+        check_readers_see_all("empty");
+        lose("targets");
+        check_readers_see_all("removed");
+        cr_assert_eq(access(path, F_OK), -1, "a reader made it");
+        check_all_is_there();
+}
+
+Test(journal_targets, readers_say_what_neither_file_has)
+{
+        struct err err = {.text = ""};
+        char path[400];
+        fill();
+        wipe("targets", 4096 + 1024 + 128, 128);
+        wipe("targets.copy", 4096 + 1024 + 128, 128);
+        struct journal *journal = must_open_read_only();
+        cr_assert_eq(journal_targets_check(journal, &err), ERR_CORRUPT);
+        cr_assert_neq(strstr(err.text, "of 1 targets"), NULL, "%s", err.text);
+        journal_close(journal);
+        path_of("targets.copy", path);
+        cr_assert_eq(truncate(path, 4096), 0);
+        path_of("targets", path);
+        cr_assert_eq(truncate(path, 4096 + 2 * 1024), 0);
+        journal = must_open_read_only();
+        cr_assert_eq(journal_targets_check(journal, &err), ERR_CORRUPT);
+        cr_assert_neq(strstr(err.text, "of 2 targets"), NULL, "%s", err.text);
+        journal_close(journal);
+        wipe("targets", 0, 4096);
+        wipe("targets.copy", 0, 4096);
+        journal = must_open_read_only();
+        cr_assert_eq(journal_targets_check(journal, &err), ERR_CORRUPT, "both headers");
+        journal_close(journal);
+        lose("targets.copy");
+        cr_assert_eq(truncate(path, 0), 0);
+        journal = must_open_read_only();
+        cr_assert_eq(journal_targets_check(journal, &err), ERR_CORRUPT);
+        cr_assert_neq(strstr(err.text, "neither"), NULL, "%s", err.text);
+        cr_assert_eq(journal_targets_count(journal), 0);
+        journal_close(journal);
+        lose("targets");
+        const struct journal_options options = {.directory = directory, .read_only = true};
+        cr_assert_eq(journal_open(&options, &journal, NULL, &err), ERR_CORRUPT);
+        cr_assert_neq(strstr(err.text, "neither"), NULL, "%s", err.text);
+}
+
 /* A copy that cannot be looked at for lack of descriptors, memory or rights is not one that is not there. */
 Test(journal_targets, a_copy_that_cannot_be_opened_now_is_waited_for)
 {
