@@ -566,8 +566,11 @@ enum err_code journal_open(const struct journal_options *options, struct journal
         enum err_code code = journal_check_options(options, reterr);
         if (code == ERR_OK)
                 code = journal_allocate(options, &journal, reterr);
-        if (code == ERR_OK && !options->read_only)
+        if (code == ERR_OK && !options->read_only) {
+                struct stat status;
+                recovery.made = disk_stat_path(options->directory, &status) < 0 && errno == ENOENT;
                 code = file_make_directory(options->directory, reterr);
+        }
         if (code != ERR_OK)
                 goto fail;
         journal->directory_fd = disk_open(AT_FDCWD, options->directory, O_RDONLY | O_DIRECTORY, 0);

@@ -155,6 +155,7 @@ struct journal_options {
 };
 
 struct journal_recovery {
+        bool made;                         /* there was no directory */
         uint64_t segments, records, bytes; /* found whole; bytes with headers and padding */
         uint64_t cut_bytes;                /* of a record at the tail that began but is not whole */
         uint64_t quarantined_segments;     /* copied or moved to quarantine/ */
@@ -354,6 +355,9 @@ enum err_code journal_maintain(struct journal *journal, struct err *reterr);
 /* What the last maintenance lacked for the next segment, whatever else it had to tell: ERR_FULL, ERR_DISK_FULL, or
  * ERR_OK. Maintenance's thread. */
 enum err_code journal_room(const struct journal *journal);
+/* Looks whether the directory was removed or moved: then the next start does not find what is appended, and
+ * journal_reserve() says ERR_FULL until it is put back and this, or journal_maintain(), is called again. Any thread. */
+bool journal_is_removed(struct journal *journal);
 /* From now on the log may exceed size_bytes_max by drain_bytes_max: the service ends, and what the lanes hold has
  * nowhere else to go. Until it is closed. Any thread. */
 void journal_use_drain_room(struct journal *journal);

@@ -370,20 +370,26 @@ static bool journal_is_in_place(const struct journal *journal)
         return named.st_dev == ours.st_dev && named.st_ino == ours.st_ino;
 }
 
+bool journal_is_removed(struct journal *journal)
+{
+        bool removed = !journal_is_in_place(journal);
+        /* Relaxed: as journal_use_drain_room(). */
+        atomic_store_explicit(&journal->removed, removed, memory_order_relaxed);
+        return removed;
+}
+
 enum err_code journal_maintain(struct journal *journal, struct err *reterr)
 {
         ASSERT(!journal->read_only);
         /* Relaxed: a hint; when it is raised again meanwhile, the next call comes sooner. */
         atomic_store_explicit(&journal->wants_maintenance, false, memory_order_relaxed);
         journal->room = ERR_OK;
-        bool removed = !journal_is_in_place(journal);
-        /* Relaxed: as journal_use_drain_room(). */
-        atomic_store_explicit(&journal->removed, removed, memory_order_relaxed);
-        if (removed)
+        if (journal_is_removed(journal))
                 return err_set(
                         reterr, ERR_SYSTEM,
                         "journal directory %s was removed or moved: what it held is delivered as far as it is in "
-                        "memory, and nothing more is taken; put it back, or restart",
+                        "memory, and nothing more is taken; put it back, or restart: a new one then takes what the "
+                        "lanes hold, and what this one still holds is lost",
                         journal->directory);
         uint64_t oldest = journal_oldest_needed(journal);
         enum err_code code = journal_targets_heal(journal, reterr);

@@ -239,8 +239,15 @@ static void ring_keeper_start(struct ring_keeper *keeper)
 /* The service shall end and this router is gone: did it leave lanes to be drained by another one? */
 static bool ring_keeper_drains_again(struct ring_keeper *keeper, bool by_signal, int status)
 {
-        if (keeper->lanes_count == 0 || (keeper->ready && !by_signal))
-                return false; /* one that ends by itself has drained, and has said what it could not take */
+        if (keeper->lanes_count == 0)
+                return false;
+        if (keeper->ready && !by_signal && status != RING_EXIT_LANES_LEFT) {
+                /* One that ends by itself has drained, and has said what it could not take. */
+                if (status != 0)
+                        log_error("the router could not take all of what lanes hold",
+                                  "status=%d lanes=%zu lost=\"what it said\"", status, keeper->lanes_count);
+                return false;
+        }
         if (!keeper->at_once && (by_signal || status != RING_EXIT_CONFIG) &&
             keeper->last_starts++ < RING_LAST_STARTS_MAX)
                 return true;

@@ -332,6 +332,9 @@ void ring_server_get_stats(const struct ring_server *server, struct ring_server_
 
 /* ---------------------------------------------------------------------------------------------- keeper */
 
+/* A router's exit status (EX_TEMPFAIL): what it could not take out of the lanes, the next one can. */
+#define RING_EXIT_LANES_LEFT 75
+
 /* The keeper: a small process that outlives routers. It owns the listening socket and copies of every lane's fds (data,
  * daemon page, connection, pidfd), starts `argv` with one end of a socket pair as fd number in the environment variable
  * SENDRING_KEEPER_FD, restarts it when it dies by a signal or a non-zero exit, with back-off 0, 100 ms, 200 ms ... 5 s
@@ -342,9 +345,10 @@ void ring_server_get_stats(const struct ring_server *server, struct ring_server_
  * SIGTERM/SIGINT/SIGHUP/SIGUSR1 are passed on to the router; after SIGTERM or SIGINT it waits for the router's exit and
  * returns its status. With lanes in its hands it makes sure that a router drains them: SIGTERM is passed on when the
  * router is ready, one that dies before or while it drains is started again up to 3 times, and one is started when none
- * runs. A second SIGTERM or SIGINT is passed on at once and ends this. It never maps a lane, never reads from a
- * producer, and drops malformed messages of a router. Logs to stderr. The caller must be single-threaded; the signals
- * above and SIGCHLD are blocked for good in this process and restored in the router's. */
+ * runs; so is one that ended with RING_EXIT_LANES_LEFT. A second SIGTERM or SIGINT is passed on at once and ends this.
+ * It never maps a lane, never reads from a producer, and drops malformed messages of a router. Logs to stderr. The
+ * caller must be single-threaded; the signals above and SIGCHLD are blocked for good in this process and restored in
+ * the router's. */
 struct ring_keeper_options {
         const char *socket_path;
         unsigned socket_mode;

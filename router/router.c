@@ -135,9 +135,9 @@ static void router_loop(struct router *router)
         }
 }
 
-/* What a producer that is gone has left in a lane that the drain did not empty: nobody else has it. A living one
- * carries it into its next lane. */
-static void router_count_lost(void *context, const struct ring_lane *lane)
+/* What a producer that is gone has left in a lane that the drain did not empty. A living one carries it into its next
+ * lane. The keeper has the lane and gives it to the next router, if there is one; without a keeper nobody has it. */
+static void router_count_left(void *context, const struct ring_lane *lane)
 {
         struct router *router = context;
         struct ring_lane_counts counts;
@@ -146,10 +146,14 @@ static void router_count_lost(void *context, const struct ring_lane *lane)
         if (counts.waiting_bytes == 0 || !ring_lane_is_orphan(lane))
                 return;
         ring_lane_get_info(lane, &info);
-        router->lost_bytes += counts.waiting_bytes;
-        log_error("events are lost: the journal had no room for what a producer left in its lane",
-                  "pid=%d uid=%u name=%.31s bytes=%" PRIu64, (int)info.pid, (unsigned)info.uid, info.name,
-                  counts.waiting_bytes);
+        router->left_bytes += counts.waiting_bytes;
+        const bool kept = router->options->keeper_fd >= 0;
+        const char *now = !kept                     ? "they are lost"
+                          : router->journal_removed ? "the keeper has them, and the next router takes them"
+                                                    : "the keeper has them; they are lost when the service ends";
+        log_write(kept ? LOG_WARNING : LOG_ERROR, "the journal took not all of what a producer left in its lane",
+                  "pid=%d uid=%u name=%.31s bytes=%" PRIu64 " now=\"%s\"", (int)info.pid, (unsigned)info.uid, info.name,
+                  counts.waiting_bytes, now);
 }
 
 /* Everything that the lanes hold goes into the journal, which may grow beyond its limit for it. */
@@ -158,6 +162,11 @@ static void router_drain_lanes(struct router *router, uint64_t deadline_ns)
         uint64_t lanes_deadline_ns = clock_monotonic_ns() + ROUTER_LANES_DRAIN_NS_MIN;
         if (lanes_deadline_ns < deadline_ns)
                 lanes_deadline_ns = deadline_ns;
+        for (uint32_t i = 0; i < router->journals_count; i++)
+                router->journal_removed |= router->journals[i] != NULL && journal_is_removed(router->journals[i]);
+        /* It takes nothing: the next router, with a new one, does. */
+        if (router->journal_removed && router->options->keeper_fd >= 0)
+                lanes_deadline_ns = clock_monotonic_ns();
         for (uint32_t i = 0; i < router->shard_threads_count; i++) {
                 for (uint32_t log = 0; log < router->journals_count; log++)
                         if (router->logs[log].shard == i)
@@ -174,7 +183,19 @@ static void router_drain_lanes(struct router *router, uint64_t deadline_ns)
         if (router->server == NULL || router->shard_threads_count == 0)
                 return;
         ring_server_turn(router->server); /* who has left meanwhile */
-        ring_server_each_lane(router->server, router_count_lost, router);
+        ring_server_each_lane(router->server, router_count_left, router);
+}
+
+/* What waits in one log, for every target. */
+static uint64_t router_waiting(const struct router *router, uint32_t log)
+{
+        uint64_t waiting = 0;
+        for (uint32_t i = 0; i < router->targets_count; i++) {
+                struct journal_target_state state;
+                if (journal_target_get(router->journals[log], router->targets[i].numbers[log], &state))
+                        waiting += state.accepted - state.delivered - state.dead_lettered - state.shed - state.expired;
+        }
+        return waiting;
 }
 
 /* SIGTERM: no producer from now on, everything committed into the journal, what can be delivered within the deadline
@@ -204,13 +225,16 @@ static void router_drain(struct router *router, bool ran)
         if (!ran)
                 return;
         uint64_t waiting = 0;
-        for (uint32_t i = 0; i < router->targets_count; i++) {
-                for (uint32_t shard = 0; shard < router->journals_count; shard++) {
-                        struct journal_target_state state;
-                        if (!journal_target_get(router->journals[shard], router->targets[i].numbers[shard], &state))
-                                continue;
-                        waiting += state.accepted - state.delivered - state.dead_lettered - state.shed - state.expired;
-                }
+        for (uint32_t log = 0; log < router->journals_count; log++) {
+                uint64_t events = router_waiting(router, log);
+                waiting += events;
+                if (events == 0 || !journal_is_removed(router->journals[log]))
+                        continue;
+                router->lost_events += events;
+                log_error("events are lost: they waited in a journal whose directory was removed or moved",
+                          "shard=%u type=%u events=%" PRIu64
+                          " help=\"one that was only moved has them: stop the service, and put it back\"",
+                          router->logs[log].shard, router->logs[log].type, events);
         }
         log_info("stopped", "waiting_in_journal=%" PRIu64, waiting);
 }
@@ -301,7 +325,9 @@ int router_run(const struct router_options *options)
         }
         router_drain(&router, code == ERR_OK);
         router_release(&router);
+        if (code == ERR_OK && router.left_bytes > 0 && router.journal_removed && options->keeper_fd >= 0)
+                return RING_EXIT_LANES_LEFT;
         if (code == ERR_OK)
-                return router.lost_bytes == 0 ? 0 : 1;
+                return router.left_bytes == 0 && router.lost_events == 0 ? 0 : 1;
         return err_class(code) == ERR_CLASS_CONFIG && code != ERR_LOCKED ? ROUTER_EXIT_CONFIG : 1;
 }

@@ -90,7 +90,9 @@ struct router {
         uint64_t resume_again_ns; /* not 0: a target of an earlier plan could not be resumed */
         bool reload_wanted;
         uint64_t heap_again_ns; /* when its size is told again */
-        uint64_t lost_bytes;    /* that lanes still held when the service ended */
+        uint64_t left_bytes;    /* that lanes of exited producers still held when the router ended */
+        uint64_t lost_events;   /* that waited in journals whose directories are gone */
+        bool journal_removed;   /* the directory of one is gone: the next router makes it anew */
         struct router_target *targets;
         uint32_t targets_count, targets_room;
         struct log_gate targets_gate, unparsed_gate;

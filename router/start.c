@@ -59,6 +59,9 @@ static enum err_code router_start_journals(struct router *router, struct err *re
                         code = journal_open(&options, &router->journals[i], &recovery, reterr);
                 if (code != ERR_OK)
                         return code; /* the text names the directory */
+                if (recovery.made)
+                        log_info("journal: made anew",
+                                 "directory=%s help=\"not the first start with it: was its disk mounted?\"", directory);
                 log_write(recovery.lost_records > 0 || recovery.lost_events > 0 ? LOG_ERROR : LOG_INFO,
                           "journal recovered",
                           "directory=%s records=%" PRIu64 " segments=%" PRIu64 " bytes=%" PRIu64 " cut_bytes=%" PRIu64

@@ -187,6 +187,33 @@ def directory_removed(stack):
     system.check("ledger balanced", books["balanced"], True)
 
 
+def removed_and_ended(stack):
+    """The same, and the service is ended while only the lanes have what was published; their producer is gone. Then again with the
+    router alone: the keeper has the lanes, and nobody calls them lost."""
+    for number, alone in enumerate((False, True)):
+        ledger = "ended-%d.json" % number
+        stack.wait_drained(30)
+        shutil.rmtree(stack.path("state", "journal"))
+        before = stack.log("router", 100000)
+        system.wait_for("the log to say so", lambda: "was removed or moved" in stack.log("router", 100000)[len(before):], 20)
+        done = subprocess.run(stack.loadgen_arguments(stack.path(ledger), "--producers", "1", "--events", "500", "--rate", "5000",
+                                                      "--run-id", "0000f02%d" % number, "--flush-timeout", "1000"),
+                              capture_output=True, text=True)
+        system.check("loadgen gave up waiting", done.returncode, 1)
+        if alone:
+            pid = stack.router_pid()
+            os.kill(pid, signal.SIGTERM)
+            system.wait_for("the next router", lambda: stack.router_pid() not in (0, None, pid), 20)
+        else:
+            system.check("the service ends well on SIGTERM", stack.stop("router"), 0)
+            stack.start_router()
+        system.wait_for("the lane to be read", lambda: stack.sink_report(stack.path(ledger))["missing"] == 0, 30, 0.2)
+        system.check("ledger balanced", stack.wait_drained(30)["balanced"], True)
+        log = stack.log("router", 100000)[len(before):]
+        system.check("lost, says the log", "are lost" in log, False)
+        system.check("a new journal, says the log", "journal: made anew" in log, True)
+
+
 def main(build, quick):
     with system.Stack(build, name="disk-faults") as stack:
         state = stack.path("state")
@@ -206,6 +233,7 @@ def main(build, quick):
             cut_files(stack)
             cut_backlog(stack)
             directory_removed(stack)
+            removed_and_ended(stack)
             system.check("router ends well on SIGTERM", stack.stop("router"), 0)
             done = subprocess.run([stack.sendring, "ledger", "--settings", stack.settings, "--check"], capture_output=True,
                                   text=True)

@@ -539,7 +539,10 @@ Test(journal_disk, a_log_whose_directory_is_gone_takes_nothing_more)
         uint64_t position = journal_committed_position(journal), damaged;
         (void)append_kept(journal);
         (void)snprintf(elsewhere, sizeof(elsewhere), "%s.moved", directory);
+        cr_assert(!journal_is_removed(journal));
         cr_assert_eq(rename(directory, elsewhere), 0);
+        cr_assert(journal_is_removed(journal));
+        cr_assert_eq(journal_files_append(journal, 7, MEAN, 1), ERR_FULL, "before any maintenance");
         cr_assert_eq(journal_maintain(journal, &err), ERR_SYSTEM);
         cr_assert(strstr(err.text, directory) != NULL, "%s", err.text);
         cr_assert_eq(journal_files_append(journal, 7, MEAN, 1), ERR_FULL);
@@ -549,6 +552,14 @@ Test(journal_disk, a_log_whose_directory_is_gone_takes_nothing_more)
         cr_assert_eq(append_kept(journal), 0);
         cr_assert_eq(count_whole(journal, position, &damaged), 2);
         journal_close(journal);
+        /* One that is not there is made, and said. */
+        struct journal_recovery recovery;
+        journal_close(must_open(JOURNAL_DURABILITY_PROCESS, &recovery));
+        cr_assert(!recovery.made);
+        cr_assert_eq(rename(directory, elsewhere), 0);
+        journal_close(must_open(JOURNAL_DURABILITY_PROCESS, &recovery));
+        cr_assert(recovery.made);
+        journal_files_remove(elsewhere);
 }
 
 Test(journal_disk, cursors_and_counts_outlive_their_file)

@@ -92,19 +92,9 @@ static void read_text(const char *path, char *text, size_t text_bytes)
         (void)close(fd);
 }
 
-Test(keeper, survives_whatever_a_router_sends, .timeout = 60)
+/* The router's end of the keeper's line, once the router runs a program of this name; -1: there is none. */
+static int line_of_router(pid_t keeper, const char *name, int *ret_pidfd)
 {
-        struct random_state random;
-        char socket_path[64];
-        char lock_path[80];
-        (void)snprintf(socket_path, sizeof(socket_path), "/tmp/sendring-vandal-%d", (int)getpid());
-        (void)snprintf(lock_path, sizeof(lock_path), "%s.lock", socket_path);
-        struct ring_keeper_options options = {
-                .socket_path = socket_path, .socket_mode = 0600, .argv = SHELL("exec sleep 20"), .back_off_step_ms = 1};
-        /* The keeper's end is taken from its router, which sleeps, by pidfd: the test is the vandal. */
-        pid_t keeper = fork();
-        if (keeper == 0)
-                _exit(ring_keeper_run(&options));
         int line = -1;
         int pidfd = -1;
         uint64_t deadline_ns = clock_monotonic_ns() + 10 * CLOCK_NS_PER_S;
@@ -117,7 +107,7 @@ Test(keeper, survives_whatever_a_router_sends, .timeout = 60)
                 /* Not before its exec: until then it has the keeper's end too. */
                 (void)snprintf(path, sizeof(path), "/proc/%d/comm", (int)router);
                 read_text(path, text, sizeof(text));
-                if (pidfd < 0 && strcmp(text, "sleep\n") == 0)
+                if (pidfd < 0 && strcmp(text, name) == 0)
                         pidfd = (int)syscall(SYS_pidfd_open, router, 0);
                 for (int number = 3; pidfd >= 0 && number < 32 && line < 0; number++) {
                         line = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
@@ -133,6 +123,71 @@ Test(keeper, survives_whatever_a_router_sends, .timeout = 60)
                 }
                 clock_sleep_ns(5 * CLOCK_NS_PER_MS);
         }
+        *ret_pidfd = pidfd;
+        return line;
+}
+
+/* How often a router was started, one that holds a lane, is ready, and ends with `status` when it is told to. */
+static int starts_of_routers(int status)
+{
+        char path[64], lock_path[80], count[] = "/tmp/sendring-count-XXXXXX", script[256];
+        int fd = mkstemp(count);
+        cr_assert_geq(fd, 0);
+        (void)close(fd);
+        (void)snprintf(path, sizeof(path), "/tmp/sendring-left-%d", (int)getpid());
+        (void)snprintf(lock_path, sizeof(lock_path), "%s.lock", path);
+        (void)snprintf(
+                script, sizeof(script),
+                "trap 'exit %d' TERM; echo x >>%s; test $(wc -l <%s) = 1 || exit 0; while :; do sleep 0.05; done",
+                status, count, count);
+        struct ring_keeper_options options = {
+                .socket_path = path, .socket_mode = 0600, .argv = SHELL(script), .back_off_step_ms = 1};
+        pid_t keeper = fork();
+        if (keeper == 0)
+                _exit(ring_keeper_run(&options));
+        int pidfd, line = line_of_router(keeper, "sh\n", &pidfd), fds[4] = {0, 1, 2, 0}, ended;
+        cr_assert_geq(line, 0, "found the keeper's line");
+        struct ring_message message;
+        ring_message_init(&message, RING_MESSAGE_KEEP);
+        message.lane_id = 7;
+        message.lane_bytes = LIMIT_LANE_BYTES_MIN;
+        cr_assert_eq(ring_message_send(line, &message, fds, 4), ERR_OK);
+        ring_message_init(&message, RING_MESSAGE_READY);
+        cr_assert_eq(ring_message_send(line, &message, NULL, 0), ERR_OK);
+        (void)close(line);
+        clock_sleep_ns(300 * CLOCK_NS_PER_MS);
+        cr_assert_eq(kill(keeper, SIGTERM), 0);
+        cr_assert_eq(waitpid(keeper, &ended, 0), keeper);
+        char text[64];
+        read_text(count, text, sizeof(text));
+        (void)close(pidfd);
+        (void)unlink(count);
+        (void)unlink(lock_path);
+        return (int)strlen(text) / 2;
+}
+
+Test(keeper, lanes_that_another_router_can_take_get_one, .timeout = 60)
+{
+        cr_assert_eq(starts_of_routers(0), 1);
+        cr_assert_eq(starts_of_routers(1), 1, "it has said what it could not take");
+        cr_assert_eq(starts_of_routers(RING_EXIT_LANES_LEFT), 1 + 3, "and not for ever");
+}
+
+Test(keeper, survives_whatever_a_router_sends, .timeout = 60)
+{
+        struct random_state random;
+        char socket_path[64];
+        char lock_path[80];
+        (void)snprintf(socket_path, sizeof(socket_path), "/tmp/sendring-vandal-%d", (int)getpid());
+        (void)snprintf(lock_path, sizeof(lock_path), "%s.lock", socket_path);
+        struct ring_keeper_options options = {
+                .socket_path = socket_path, .socket_mode = 0600, .argv = SHELL("exec sleep 20"), .back_off_step_ms = 1};
+        /* The keeper's end is taken from its router, which sleeps, by pidfd: the test is the vandal. */
+        pid_t keeper = fork();
+        if (keeper == 0)
+                _exit(ring_keeper_run(&options));
+        int pidfd = -1;
+        int line = line_of_router(keeper, "sleep\n", &pidfd);
         cr_assert_geq(line, 0, "found the keeper's line");
         random_init(&random, 42);
         for (int i = 0; i < 20000; i++) {
