@@ -50,8 +50,9 @@ static const char dlq_help[] =
         "  -j, --json                    list: a JSON object a line; show: the line as it is, with the msgpack\n"
         "  -h, --help                    this text\n"
         "\n"
-        "Exit status: 0 all well; 1 an ID is not there, one could not be replayed, or a line is damaged; 64 usage;\n"
-        "69 no daemon, or another sendring dlq is at work; 74 a file cannot be read or written; 78 configuration.\n";
+        "Exit status: 0 all well; 1 an ID is not there, one could not be replayed, a line is damaged, or no set in\n"
+        "force has the destination; 64 usage; 69 no daemon, or another sendring dlq is at work; 74 a file cannot be\n"
+        "read or written; 78 configuration.\n";
 
 enum dlq_verb { DLQ_LIST, DLQ_SHOW, DLQ_REPLAY, DLQ_DROP };
 

@@ -46,9 +46,8 @@ static const char replay_help[] =
         "\n"
         "Stopped, it says how to go on. Killed, it says where it was each 2 s: from there on, at least once.\n"
         "\n"
-        "Exit status: 0 all well; 1 stopped, or something was damaged, too big, or recycled before it was read; 64 "
-        "usage;\n"
-        "69 no daemon or no journal; 78 configuration.\n";
+        "Exit status: 0 all well; 1 stopped, or something was damaged, too big, or recycled before it was read, or no\n"
+        "set in force has the destination; 64 usage; 69 no daemon or no journal; 78 configuration.\n";
 
 struct replay_tag {
         struct slice text, value;
