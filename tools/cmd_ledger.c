@@ -50,8 +50,9 @@ static void ledger_usage(void)
                      "  -c, --check          only what does not balance; for scripts and monitors\n"
                      "  -j, --json           one JSON object\n"
                      "  -h, --help           this text\n\n"
-                     "Exit status: 0 when every line balances, 1 when one does not, 64 for a mistake in the\n"
-                     "command line, 69 without a journal, 78 for a mistake in the settings.\n");
+                     "Exit status: 0 when every line balances, 1 when one does not, or the books are incomplete,\n"
+                     "64 for a mistake in the command line, 69 without a journal, 78 for a mistake in the\n"
+                     "settings.\n");
 }
 
 /* What does not add up, for a person. */
