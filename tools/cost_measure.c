@@ -178,9 +178,9 @@ static void cost_compare(const struct cost_moment *first, const struct cost_mome
         for (uint32_t i = 0; i < rules_plan_targets_count(plan); i++) {
                 struct cost_flow *flow = &traffic->flows[i];
                 /* What of a compressed target is known is what is left: then its events are as large as all. */
-                if (cost_is_compressed(rules_plan_target(plan, i)) && flow->event_bytes > 0)
+                if (rules_plan_target(plan, i)->gzip && flow->event_bytes > 0)
                         flow->gzip_ratio = fmax(1, traffic->event_bytes / flow->event_bytes);
-                if (!(flow->event_bytes > 1) || cost_is_compressed(rules_plan_target(plan, i)))
+                if (!(flow->event_bytes > 1) || rules_plan_target(plan, i)->gzip)
                         flow->event_bytes = traffic->event_bytes;
                 flow->event_billed_bytes = cost_round_up(flow->event_bytes, step_bytes);
         }

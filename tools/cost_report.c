@@ -37,7 +37,6 @@ static double cost_quota_bytes(struct slice region)
 static void cost_line_firehose(const struct cost_inputs *inputs, struct cost_line *line)
 {
         const struct rules_target *target = line->target;
-        const bool gzip = cost_is_compressed(target);
         line->gzip_ratio = line->flow->gzip_ratio > 0 ? line->flow->gzip_ratio : inputs->gzip_ratio;
         /* Each kind of record has its own bound, and what the destination says is about the kind that it has. */
         struct {
@@ -46,9 +45,9 @@ static void cost_line_firehose(const struct cost_inputs *inputs, struct cost_lin
         } variants[COST_VARIANTS] = {
                 [COST_NONE] = {1, 1},
                 [COST_PACKED] = {LIMIT_FIREHOSE_EVENTS_PER_RECORD_MAX, 1},
-                [COST_PACKED_GZIP] = {COST_GZIP_RECORD_EVENTS_MAX, line->gzip_ratio},
+                [COST_PACKED_GZIP] = {LIMIT_FIREHOSE_EVENTS_PER_GZIP_RECORD_MAX, line->gzip_ratio},
         };
-        const int kind = gzip ? COST_PACKED_GZIP : target->packed ? COST_PACKED : COST_NONE;
+        const int kind = target->gzip ? COST_PACKED_GZIP : target->packed ? COST_PACKED : COST_NONE;
         variants[kind].record_events_max = target->packed_events_max;
         variants[COST_CONFIGURED] = variants[kind];
         line->quota_bytes = cost_quota_bytes(target->region);

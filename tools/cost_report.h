@@ -16,8 +16,6 @@
 #define COST_CPU_US_DEFAULT 1.95
 /* ISA-L's igzip, level 1, on the events of `sendring loadgen` in large records. */
 #define COST_GZIP_RATIO_DEFAULT 6.5
-/* Events of a compressed record, which nothing takes apart. */
-#define COST_GZIP_RECORD_EVENTS_MAX 16384u
 
 /* Of a Firehose stream: as the configuration has it, and as it could be. */
 enum cost_variant {

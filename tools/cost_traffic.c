@@ -177,12 +177,6 @@ static bool cost_sizes_of(const struct cost_question *question, const struct rul
         return true;
 }
 
-bool cost_is_compressed(const struct rules_target *target)
-{
-        return target->service == RULES_SERVICE_FIREHOSE &&
-               memmem(target->key.ptr, target->key.len, " compression=gzip", strlen(" compression=gzip")) != NULL;
-}
-
 static bool cost_is_plain(const struct rules_target *target)
 {
         return target->redaction == NULL && !target->event_id;

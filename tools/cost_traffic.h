@@ -35,9 +35,6 @@ struct cost_share {
         bool used;
 };
 
-/* Whether the records of a Firehose target are gzip files: its key says so. */
-bool cost_is_compressed(const struct rules_target *target);
-
 /* What one target gets. Bytes are an event's JSON with its newline, in the mean; 0 where nothing comes. */
 struct cost_flow {
         double share; /* copies for each event that comes */

@@ -4,6 +4,7 @@
 
 #include "egress/firehose.h"
 #include "rules/rules.h"
+#include "tools/loadgen_events.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -172,6 +173,60 @@ Test(cost, records_are_those_that_are_sent, .timeout = 60)
         compare_with_a_body(5120, 1);
         compare_with_a_body(12000, 500);
         compare_with_a_body(200000, 500);
+}
+
+/* Their size is known when they are compressed: bodies and records are full to some 3 %. */
+Test(cost, compressed_records_are_those_that_are_sent, .timeout = 60)
+{
+        static uint8_t encoded[8192], json[65536];
+        const char *const sets[] = {"bulk-a"};
+        struct loadgen_events_options options = {
+                .seed = 1, .size = LOADGEN_SIZE_STANDARD, .sets = sets, .sets_count = 1};
+        cr_assert(loadgen_mix_parse("standard", options.permille));
+        struct loadgen_events *events = loadgen_events_create(&options);
+        struct firehose_body *body = calloc(1, sizeof(*body));
+        uint8_t *bytes = malloc(LIMIT_FIREHOSE_CALL_BYTES_MAX + FIREHOSE_BODY_SLACK_BYTES);
+        struct gzip_writer *gzip;
+        struct err err;
+        cr_assert(events != NULL && body != NULL && bytes != NULL && gzip_writer_create(&gzip, &err) == ERR_OK);
+        const struct firehose_limits limits = {.record_bytes_max = LIMIT_FIREHOSE_RECORD_BYTES_MAX,
+                                               .record_events_max = LIMIT_FIREHOSE_EVENTS_PER_GZIP_RECORD_MAX,
+                                               .records_max = LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX,
+                                               .call_bytes_max = UINT64_MAX};
+        const struct codec_json_options as = {.account_id = SLICE("123456789012"), .region = SLICE("us-east-1")};
+        firehose_body_begin(body, bytes, LIMIT_FIREHOSE_CALL_BYTES_MAX, SLICE("mail-events"), gzip);
+        double json_bytes = 0;
+        for (uint64_t i = 0;; i++) {
+                uint32_t set;
+                size_t encoded_bytes;
+                struct codec_view view;
+                cr_assert_eq(
+                        codec_event_encode(loadgen_events_make(events, i, INT64_C(1767323045678) + (int64_t)i, &set),
+                                           encoded, sizeof(encoded), &encoded_bytes, NULL),
+                        ERR_OK);
+                cr_assert_eq(codec_view_decode(slice_of(encoded, encoded_bytes), &view, NULL), ERR_OK);
+                size_t len = codec_json_encode(&view, &as, json, sizeof(json));
+                if (firehose_body_append(body, &limits, slice_of(json, len)) != ERR_OK)
+                        break;
+                json_bytes += (double)len + 1;
+        }
+        firehose_body_finish(body);
+        double billed = 0;
+        for (uint32_t i = 0; i < body->records; i++)
+                billed += cost_round_up(body->index[i].raw_bytes, STEP);
+        struct cost_stream stream = busy_stream(json_bytes / body->events, LIMIT_FIREHOSE_EVENTS_PER_GZIP_RECORD_MAX);
+        stream.linger_s = 10;
+        stream.gzip_ratio = json_bytes / (double)body->raw_bytes;
+        struct cost_packed packed = cost_pack(&stream, STEP);
+        cr_expect(stream.gzip_ratio > 5 && stream.gzip_ratio < 9, "the ratio is %g", stream.gzip_ratio);
+        cr_expect_float_eq(packed.events_per_request, body->events, body->events * 0.04, "%g events, and really %u",
+                           packed.events_per_request, body->events);
+        cr_expect_float_eq(packed.billed_bytes, billed / body->events, billed / body->events * 0.02,
+                           "billed %g an event, and really %g", packed.billed_bytes, billed / body->events);
+        gzip_writer_free(gzip);
+        loadgen_events_free(events);
+        free(bytes);
+        free(body);
 }
 
 /* ---------------------------------------------------------------------------------------------- CloudWatch */
