@@ -141,9 +141,11 @@ enum err_code recover_targets(struct recover *recover, uint64_t oldest, uint64_t
                  * files that were taken from the log: nobody knows whether their events were settled. */
                 const bool gone = behind && before > 0; /* else it had come to the end of what was recycled */
                 bool stale = found->owner_stale || (gone && journal->durability != JOURNAL_DURABILITY_HOST);
-                /* And but for what it passed lost. */
-                const bool explained = owner.lost_records > 0 && shard.accepted > known &&
-                                       journal_losses_explain(shard.accepted - known, owner.lost_records);
+                /* And but for what it passed lost, and for records that this log misses: a cursor may also be behind
+                 * for sequences that a segment took with it which was given up before anything stood in it. */
+                const uint64_t lost_records = owner.lost_records + recover->recovery->lost_records;
+                const bool explained = lost_records > 0 && shard.accepted > known &&
+                                       journal_losses_explain(shard.accepted - known, lost_records);
                 if (!found->shard_lost && shard.accepted > known && stale && (gone || found->owner_lost) &&
                     !explained && !recover->is_incomplete) {
                         /* What became of them is not known any more. */

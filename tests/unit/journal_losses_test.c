@@ -317,8 +317,8 @@ Test(journal_losses, they_are_lost_also_when_their_segments_are_gone)
         journal_close(journal);
 }
 
-/* Nor what is lost behind a cursor that had come to the end of what is gone: it has settled all of that. */
-Test(journal_losses, what_is_lost_behind_the_beginning_of_the_log_is_not_delivered)
+/* Cursors at the end of what is gone, which have settled all of that, and losses behind them. */
+static void lose_behind_the_beginning(uint64_t sequences_without_record)
 {
         struct journal *journal = must_open(NULL);
         append(journal, 1, RECORDS);
@@ -327,7 +327,7 @@ Test(journal_losses, what_is_lost_behind_the_beginning_of_the_log_is_not_deliver
         while (walk.position[next] / MIB < 1)
                 next++;
         for (uint16_t target = 0; target < TARGETS; target++)
-                journal_target_advance(journal, target, MIB, next,
+                journal_target_advance(journal, target, MIB, next - sequences_without_record,
                                        &(struct journal_settled){.delivered = routed(1, next, target, false)});
         journal_trim(journal);
         cr_assert_gt(journal_oldest_position(journal), MIB);
@@ -342,6 +342,18 @@ Test(journal_losses, what_is_lost_behind_the_beginning_of_the_log_is_not_deliver
                 must_balance(journal, target, state.lost);
         }
         journal_close(journal);
+}
+
+Test(journal_losses, what_is_lost_behind_the_beginning_of_the_log_is_not_delivered)
+{
+        lose_behind_the_beginning(0);
+}
+
+/* A segment that is given up before anything stands in it takes a sequence along: a cursor before it has missed none.
+ */
+Test(journal_losses, nor_where_sequences_had_no_record)
+{
+        lose_behind_the_beginning(1);
 }
 
 /* A segment of which nothing is left is no segment for who reads beside us. */
