@@ -158,7 +158,8 @@ Test(rules, equal_filters_are_one_and_others_are_not, .timeout = 10)
         for (uint32_t i = 0; i < 8; i++) {
                 char name = (char)('0' + i);
                 view.configuration_set = slice_of(&name, 1);
-                cr_expect_eq(rules_plan_match(plan, &view, NULL, &found), wanted[i] - '0', "[%s]", lists[i]);
+                cr_expect_eq(rules_plan_match(plan, &view, NULL, &found), (uint32_t)(wanted[i] - '0'), "[%s]",
+                             lists[i]);
         }
         rules_plan_free(plan);
         rules_report_release(&report);
