@@ -487,8 +487,8 @@ Test(target_cloudwatch_age, a_log_does_not_wait_for_an_outbox_that_was_cut, .tim
         wait_requests(2);
         publish_segment();
         cr_assert(outbox_path(rig.outboxes, slice_of_text(rig.targets[target].key), path, sizeof(path)));
+        log_begin(); /* the worker may come to the lost pages before us */
         cr_assert_eq(truncate(path, OUTBOX_HEADER_BYTES), 0);
-        log_begin();
         cr_assert_gt(give_up(), 1000);
         cr_assert_eq(atomic_load(&syncs), 1);
         cr_assert(log_has("pages of an outbox were lost"));
