@@ -10,7 +10,7 @@ import time
 import system
 
 KILLS = 20
-RATE = 8000
+RATE = 4000
 IN_FLIGHT_MAX = 4
 # 4 MiB of base64 hold at most this many of loadgen's smallest standard events.
 EVENTS_PER_BATCH_MAX = 6000
@@ -23,8 +23,8 @@ def main(build, quick):
     chance = random.Random(seed)
     with system.Stack(build, tls=True, name="router-kill") as stack:
         stack.start_sink("--latency", "20ms")
-        # Lanes hold seven seconds of events: the keeper's pauses grow to two, and a router may be killed before it has drained
-        # what the pause before it left.
+        # Lanes hold fourteen seconds of events: the keeper's pauses grow to two, and three routers in a row may be killed before
+        # they have drained what the pause before them left.
         stack.write_configuration(settings="router.lane_bytes: 16MiB\nrouter.lane_bytes_max: 16MiB\n"
                                            "egress.in_flight_max: %d" % IN_FLIGHT_MAX)
         stack.start_router()
