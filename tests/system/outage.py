@@ -48,7 +48,7 @@ def refusing(stack, quick, fault, share, run_id):
     before_sink = stack.sink_report()["counters"]
     stack.tell_sink("set %s %g" % (fault, share))
     producers = load_in_background(stack, fault + ".json", "--producers", "2", "--rate", "20000", "--seconds",
-                                   "4" if quick else "10", "--run-id", run_id)
+                                   "8" if quick else "10", "--run-id", run_id)
     load = finish(producers)
     books = stack.wait_drained(120)
     stack.tell_sink("set %s 0" % fault)
