@@ -97,7 +97,7 @@ struct counters_head {
         uint64_t blocks_offset, rows_offset, file_bytes;
         uint64_t memory_budget_bytes;
         char version[16];
-        _Atomic int64_t alive_ms; /* stored by the control thread each second */
+        _Atomic int64_t alive_ms; /* stored by the control thread at each tick, some four times a second */
         _Atomic uint32_t rows_used;
 };
 
@@ -121,7 +121,7 @@ uint64_t counters_bytes(uint32_t blocks_count, uint32_t rows_max);
 enum err_code counters_attach(const char *path, struct counters *ret_counters, struct err *reterr);
 void counters_release(struct counters *counters);
 
-/* Whether the daemon that writes the page lives: it says so each second. */
+/* Whether the daemon that writes the page lives: it says so some times a second. */
 bool counters_is_alive(const struct counters *counters);
 uint64_t counters_sum(const struct counters *counters, enum counter counter);
 uint64_t counters_max(const struct counters *counters, enum counter counter);

@@ -69,19 +69,24 @@ out:
         return code;
 }
 
-static enum err_code file_sync_directory_of(const char *path, struct err *reterr)
+bool file_directory_of(const char *path, char out[PATH_MAX])
 {
-        char directory[PATH_MAX];
         const char *slash = strrchr(path, '/');
         size_t len = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
-        if (len >= sizeof(directory))
+        if (len >= PATH_MAX)
+                return false;
+        memcpy(out, path, len);
+        if (len == 0)
+                out[len++] = '.';
+        out[len] = '\0';
+        return true;
+}
+
+enum err_code file_sync_directory_of(const char *path, struct err *reterr)
+{
+        char directory[PATH_MAX];
+        if (!file_directory_of(path, directory))
                 return err_set(reterr, ERR_TOO_BIG, "path %s is too long", path);
-        if (len == 0) {
-                directory[len++] = '.';
-        } else {
-                memcpy(directory, path, len);
-        }
-        directory[len] = '\0';
         int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open directory %s", directory);

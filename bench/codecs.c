@@ -14,6 +14,7 @@
  * usage: codecs [--rounds N] [--smoke] [--json] [--simd none|avx2|avx512] */
 #include "base/clock.h"
 #include "base/random.h"
+#include "bench/figures.h"
 #include "codecs/codec.h"
 #include "codecs/simd.h"
 
@@ -177,17 +178,6 @@ static void event_make(struct bench_event *bench, struct random_state *random, s
         mail->source_tls_version = SENDRING_STR("TLSv1.3");
         mail->outgoing_ip = SENDRING_STR("198.51.100.7");
         event_object(bench, random, time_ms);
-}
-
-static double median(double *values, size_t count)
-{
-        for (size_t i = 1; i < count; i++)
-                for (size_t j = i; j > 0 && values[j - 1] > values[j]; j--) {
-                        double swap = values[j];
-                        values[j] = values[j - 1];
-                        values[j - 1] = swap;
-                }
-        return values[count / 2];
 }
 
 /* ---------------------------------------------------------------------------------------------- metrics */
@@ -559,16 +549,17 @@ int main(int argc, char **argv)
         for (size_t round = 0; round < rounds; round++)
                 run_round(round);
         for (size_t i = 0; i < METRICS_COUNT; i++) {
-                double value = median(values[i], rounds), floor = median(floors[i], rounds);
+                double value = figures_median(values[i], rounds), floor = figures_median(floors[i], rounds);
                 bool is_rate = metric_infos[i].unit[0] == 'G';
-                double best = values[i][is_rate ? rounds - 1 : 0]; /* median() sorted them */
+                double best = values[i][is_rate ? rounds - 1 : 0]; /* figures_median() sorted them */
                 printf("{\"bench\":\"codecs\",\"metric\":\"%s\",\"value\":%.3f,\"unit\":\"%s\",\"floor\":%.3f,"
                        "\"ratio\":%.3f,\"best\":%.3f,\"rounds\":%zu,\"wire_bytes\":%zu,\"json_bytes\":%zu",
                        metric_infos[i].name, value, metric_infos[i].unit, floor,
                        is_rate ? floor / value : value / floor, best, rounds, wire_total / EVENTS_COUNT,
                        json_total / EVENTS_COUNT);
                 if (metric_infos[i].peer != NULL)
-                        printf(",\"peer\":\"%s\",\"peer_value\":%.3f", metric_infos[i].peer, median(peers[i], rounds));
+                        printf(",\"peer\":\"%s\",\"peer_value\":%.3f", metric_infos[i].peer,
+                               figures_median(peers[i], rounds));
                 printf("}\n");
         }
         return 0;

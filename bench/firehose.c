@@ -22,6 +22,7 @@
 #include "egress/firehose.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "bench/figures.h"
 #include "egress/sigv4.h"
 #include "tools/loadgen_events.h"
 
@@ -86,18 +87,6 @@ static void bench_fill(uint32_t *next, SHA256_CTX *hot)
                 (void)SHA256_Update(hot, bytes + hashed, body.len - hashed);
 }
 
-static int bench_compare(const void *a, const void *b)
-{
-        double left = *(const double *)a, right = *(const double *)b;
-        return left < right ? -1 : left > right;
-}
-
-static double bench_median(double *values, unsigned runs)
-{
-        qsort(values, runs, sizeof(values[0]), bench_compare);
-        return values[runs / 2];
-}
-
 static void bench_print(const char *metric, double value, const char *unit, double floor)
 {
         if (floor > 0)
@@ -141,9 +130,9 @@ static int bench_cold(size_t cold_bytes)
                 (void)fprintf(stderr, "the hashes of cold bodies differ\n");
                 return 1;
         }
-        double hot = bench_median(ms_per_mb[HOT], COLD_RUNS);
-        bench_print("sha256_cold", bench_median(ms_per_mb[COLD], COLD_RUNS), "ms/MB", hot);
-        bench_print("sha256_cold_plain", bench_median(ms_per_mb[PLAIN], COLD_RUNS), "ms/MB", hot);
+        double hot = figures_median(ms_per_mb[HOT], COLD_RUNS);
+        bench_print("sha256_cold", figures_median(ms_per_mb[COLD], COLD_RUNS), "ms/MB", hot);
+        bench_print("sha256_cold_plain", figures_median(ms_per_mb[PLAIN], COLD_RUNS), "ms/MB", hot);
         return 0;
 }
 
@@ -289,7 +278,7 @@ static int bench_gzip(unsigned runs)
         gzip_writer_free(writer);
         double median[METRICS];
         for (unsigned i = 0; i < METRICS; i++)
-                median[i] = bench_median(ms_per_mb[i], runs);
+                median[i] = figures_median(ms_per_mb[i], runs);
         bench_print("gzip_build_hash", median[TOTAL], "ms/MB", median[FLOOR]);
         bench_print("gzip_body_build", median[BUILD], "ms/MB", median[IGZIP] + median[BASE64]);
         bench_print("gzip_sha256", median[HASH], "ms/MB", 0);
@@ -400,7 +389,7 @@ int main(int argc, char **argv)
         }
         double median[METRICS];
         for (unsigned i = 0; i < METRICS; i++)
-                median[i] = bench_median(ms_per_mb[i], runs);
+                median[i] = figures_median(ms_per_mb[i], runs);
         bench_print("build_hash_sign", median[TOTAL], "ms/MB", median[FLOOR]);
         bench_print("build_hash_sign_low", ms_per_mb[TOTAL][runs / 10], "ms/MB", ms_per_mb[FLOOR][runs / 10]);
         bench_print("build_hash_sign_high", ms_per_mb[TOTAL][runs - 1 - runs / 10], "ms/MB",

@@ -9,6 +9,8 @@
 #include "journal/journal.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "bench/figures.h"
+#include "bench/journal_follow.h"
 
 #include <ftw.h>
 #include <isa-l/crc.h>
@@ -45,16 +47,7 @@ static void *bench_maintain(void *context)
 {
         struct bench *bench = context;
         while (!atomic_load_explicit(&bench->stop, memory_order_relaxed)) {
-                if (journal_wants_maintenance(bench->journal)) {
-                        struct journal_target_state state;
-                        uint64_t position, sequence;
-                        journal_committed(bench->journal, &position, &sequence);
-                        (void)journal_target_get(bench->journal, bench->target, &state); /* it exists */
-                        journal_target_advance(
-                                bench->journal, bench->target, position, sequence,
-                                &(struct journal_settled){.delivered = sequence - state.cursor_sequence});
-                        (void)journal_maintain(bench->journal, NULL); /* tried again */
-                }
+                journal_follow(bench->journal, bench->target);
                 clock_nap_ns(50 * CLOCK_NS_PER_US);
         }
         atomic_store_explicit(&bench->maintenance_cpu_ns, clock_thread_cpu_ns(), memory_order_relaxed);
@@ -108,18 +101,6 @@ static uint64_t bench_append(struct bench *bench, const uint8_t *source, uint64_
         }
         journal_publish(bench->journal);
         return clock_thread_cpu_ns() - start_ns - waited_ns;
-}
-
-static int compare(const void *a, const void *b)
-{
-        double left = *(const double *)a, right = *(const double *)b;
-        return left < right ? -1 : left > right;
-}
-
-static double median(double *values)
-{
-        qsort(values, ROUNDS, sizeof(*values), compare);
-        return values[ROUNDS / 2];
 }
 
 static void print(bool json, const char *metric, double value, const char *unit, double floor)
@@ -242,15 +223,15 @@ int main(int argc, char **argv)
                 scans[round] = (double)stats.size_bytes / (double)(clock_monotonic_ns() - start_ns);
                 journal_close(bench.journal);
         }
-        double floor = median(floors), append = median(appends);
+        double floor = figures_median(floors, ROUNDS), append = figures_median(appends, ROUNDS);
         print(json, "append_ns_per_event", append, "ns", floor);
         print(json, "append_events_per_s", 1e9 / append, "events/s", 0);
         print(json, "append_faults_per_million", (double)faults * 1e6 / (double)(events * ROUNDS), "faults", 0);
         print(json, "append_full", (double)full, "times", 0);
         print(json, "maintenance_ns_per_event", (double)atomic_load(&bench.maintenance_cpu_ns) / (double)stats.records,
               "ns", 0);
-        print(json, "read_ns_per_event", median(reads), "ns", 0);
-        print(json, "open_gb_per_s", median(scans), "GB/s", 0);
+        print(json, "read_ns_per_event", figures_median(reads, ROUNDS), "ns", 0);
+        print(json, "open_gb_per_s", figures_median(scans, ROUNDS), "GB/s", 0);
         print(json, "recycled", (double)stats.segments_recycled, "segments", 0);
         (void)nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS); /* best effort */
         return checksum == 1 ? 1 : 0;

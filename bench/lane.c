@@ -22,6 +22,7 @@
  *
  * usage: lane [--json] [--rounds N] [--smoke] */
 #include "base/clock.h"
+#include "bench/figures.h"
 #include "bench/lane_run.h"
 
 #include <stdio.h>
@@ -30,7 +31,6 @@
 
 #define BURST       32u
 #define ROUNDS      3u
-#define ROUNDS_MAX  100u
 #define RUN_SECONDS 0.06
 #define WARM_BYTES  (2 * LANE_MEDIA_ROOM_BYTES) /* of each producer: every page was there once */
 #define FULL_NAP_NS (50 * CLOCK_NS_PER_US)
@@ -44,12 +44,12 @@ struct bench_case {
         uint32_t record_bytes, producers;
         enum lane_run_place place;
         bool rate; /* is printed, too */
-        double publish_ns[ROUNDS_MAX], records_per_s[ROUNDS_MAX];
+        double publish_ns[LANE_RUN_ROUNDS_MAX], records_per_s[LANE_RUN_ROUNDS_MAX];
 };
 
 static struct bench_case cases[CASES_MAX];
 static uint32_t cases_count;
-static double floor_ns[SIZES][ROUNDS_MAX];
+static double floor_ns[SIZES][LANE_RUN_ROUNDS_MAX];
 
 static void bench_add(enum lane_medium_kind kind, uint32_t record_bytes, uint32_t producers, enum lane_run_place place)
 {
@@ -89,7 +89,6 @@ static void bench_produce(struct lane_run_self *self, const void *context)
                 for (; burst < BURST && self->medium->send(self->rig, lane_run_record(self, 0)); burst++)
                         own->sent++;
                 if (burst < BURST) {
-                        own->full++;
                         clock_nap_ns(FULL_NAP_NS);
                 } else if (own->sent * self->rig->record_bytes > WARM_BYTES) {
                         own->samples[own->samples_count++ % LANE_RUN_SAMPLES_MAX] =
@@ -120,7 +119,7 @@ static double bench_floor(uint32_t record_bytes)
         }
         lane_run_pin(LANE_RUN_FREE, true, 0);
         free(sources);
-        return lane_run_percentile(samples, LANE_RUN_SAMPLES_MAX, 50);
+        return figures_percentile(samples, LANE_RUN_SAMPLES_MAX, 50);
 }
 
 static void bench_round(struct lane_run_shared *shared, uint32_t round, double seconds)
@@ -142,7 +141,7 @@ static void bench_round(struct lane_run_shared *shared, uint32_t round, double s
                 for (uint32_t producer = 0; producer < one->producers; producer++)
                         for (uint32_t k = 0; k < shared->of[producer].samples_count && k < LANE_RUN_SAMPLES_MAX; k++)
                                 samples[count++] = (double)shared->of[producer].samples[k];
-                one->publish_ns[round] = lane_run_percentile(samples, count, 50);
+                one->publish_ns[round] = figures_percentile(samples, count, 50);
                 one->records_per_s[round] = (double)result.taken / result.seconds;
         }
 }
@@ -156,17 +155,17 @@ static void bench_report(uint32_t rounds)
                         double floor = 0;
                         for (uint32_t size = 0; size < SIZES; size++)
                                 if (sizes[size] == one->record_bytes)
-                                        floor = lane_run_percentile(floor_ns[size], rounds, 50);
+                                        floor = figures_percentile(floor_ns[size], rounds, 50);
                         if (pass == 1 && !one->rate)
                                 continue;
                         (void)snprintf(metric, sizeof(metric), "%s_%s_%ub_%up%s",
                                        pass == 0 ? "publish_ns" : "records_per_s", lane_media[one->kind].name,
                                        one->record_bytes, one->producers, one->place == LANE_RUN_FREE ? "_free" : "");
                         if (pass == 0)
-                                lane_run_print("lane", metric, lane_run_percentile(one->publish_ns, rounds, 50), "ns",
+                                lane_run_print("lane", metric, figures_percentile(one->publish_ns, rounds, 50), "ns",
                                                floor, false);
                         else
-                                lane_run_print("lane", metric, lane_run_percentile(one->records_per_s, rounds, 50),
+                                lane_run_print("lane", metric, figures_percentile(one->records_per_s, rounds, 50),
                                                "1/s", 1e9 / floor, true);
                 }
 }
@@ -175,18 +174,7 @@ int main(int argc, char **argv)
 {
         uint32_t rounds = ROUNDS;
         double seconds = RUN_SECONDS;
-        for (int i = 1; i < argc; i++) {
-                if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc) {
-                        rounds = (uint32_t)strtoul(argv[++i], NULL, 10);
-                } else if (strcmp(argv[i], "--smoke") == 0) {
-                        rounds = 1;
-                        seconds = 0.003;
-                } else if (strcmp(argv[i], "--json") != 0) { /* the only form there is */
-                        lane_media_die(argv[i], "usage: lane [--json] [--rounds N] [--smoke]");
-                }
-        }
-        if (rounds < 1 || rounds > ROUNDS_MAX)
-                lane_media_die("--rounds", "from 1 to 100");
+        lane_run_arguments(argc, argv, 0.003, &rounds, &seconds);
         bench_add_all();
         struct lane_run_shared *shared = lane_run_shared_create();
         for (uint32_t round = 0; round < rounds; round++)

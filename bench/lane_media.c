@@ -47,7 +47,7 @@ struct lane_media_own {
 
 _Noreturn void lane_media_die(const char *what, const char *why)
 {
-        (void)fprintf(stderr, "bench/lane: %s: %s\n", what, why);
+        (void)fprintf(stderr, "bench/%s: %s: %s\n", program_invocation_short_name, what, why);
         exit(1);
 }
 

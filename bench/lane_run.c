@@ -196,21 +196,6 @@ struct lane_run_result lane_run(struct lane_run_shared *shared, const struct lan
         return result;
 }
 
-static int run_compare(const void *a, const void *b)
-{
-        double left = *(const double *)a, right = *(const double *)b;
-        return left < right ? -1 : left > right;
-}
-
-double lane_run_percentile(double *values, size_t count, double percent)
-{
-        if (count == 0)
-                return 0;
-        qsort(values, count, sizeof(values[0]), run_compare);
-        size_t at = (size_t)((double)count * percent / 100);
-        return values[at < count ? at : count - 1];
-}
-
 void lane_run_print(const char *bench, const char *metric, double value, const char *unit, double floor, bool rate)
 {
         printf("{\"bench\":\"%s\",\"metric\":\"%s\",", bench, metric);
@@ -219,4 +204,20 @@ void lane_run_print(const char *bench, const char *metric, double value, const c
                        rate ? floor / value : value / floor);
         else
                 printf("\"value\":null,\"unit\":\"%s\",\"floor\":%.5g,\"ratio\":null}\n", unit, floor);
+}
+
+void lane_run_arguments(int argc, char **argv, double smoke_seconds, uint32_t *rounds, double *seconds)
+{
+        for (int i = 1; i < argc; i++) {
+                if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc) {
+                        *rounds = (uint32_t)strtoul(argv[++i], NULL, 10);
+                } else if (strcmp(argv[i], "--smoke") == 0) {
+                        *rounds = 1;
+                        *seconds = smoke_seconds;
+                } else if (strcmp(argv[i], "--json") != 0) { /* the only form there is */
+                        lane_media_die(argv[i], "usage: [--json] [--rounds N] [--smoke]");
+                }
+        }
+        if (*rounds < 1 || *rounds > LANE_RUN_ROUNDS_MAX)
+                lane_media_die("--rounds", "from 1 to 100");
 }

@@ -8,6 +8,7 @@
 
 #define LANE_RUN_SAMPLES_MAX 4096u
 #define LANE_RUN_SOURCES     64u /* different records */
+#define LANE_RUN_ROUNDS_MAX  100u
 
 /* What every record begins with. Its last byte is the sequence's lowest. */
 struct lane_run_head {
@@ -22,7 +23,7 @@ struct lane_run_shared {
         _Atomic bool start, stop;
         uint64_t start_ns; /* written before `start` */
         struct lane_run_producer {
-                uint64_t sent, full; /* records; times that there was no room */
+                uint64_t sent; /* records */
                 uint32_t samples_count;
                 float samples[LANE_RUN_SAMPLES_MAX];
         } of[LANE_MEDIA_PRODUCERS_MAX];
@@ -70,9 +71,9 @@ const uint8_t *lane_run_record(struct lane_run_self *self, uint64_t due_ns);
 /* LANE_RUN_SOURCES records, one after the other, as producers have them; free() them. */
 uint8_t *lane_run_sources(uint32_t record_bytes);
 void lane_run_pin(enum lane_run_place place, bool consumer, uint32_t producer);
-/* Sorts. */
-double lane_run_percentile(double *values, size_t count, double percent);
 /* One line of JSON. `value` 0: it could not be measured. `rate`: more is better. */
 void lane_run_print(const char *bench, const char *metric, double value, const char *unit, double floor, bool rate);
+/* --rounds, --smoke, --json: leaves what is not given; ends the process for anything else. */
+void lane_run_arguments(int argc, char **argv, double smoke_seconds, uint32_t *rounds, double *seconds);
 
 #endif

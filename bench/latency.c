@@ -14,6 +14,7 @@
  *
  * usage: latency [--json] [--rounds N] [--smoke] */
 #include "base/clock.h"
+#include "bench/figures.h"
 #include "bench/lane_run.h"
 
 #include <stdio.h>
@@ -21,7 +22,6 @@
 #include <string.h>
 
 #define ROUNDS       3u
-#define ROUNDS_MAX   100u
 #define RUN_SECONDS  0.2
 #define RECORD_BYTES 700u
 #define RATES        3u
@@ -76,28 +76,17 @@ static void bench_produce(struct lane_run_self *self, const void *context)
                 while (clock_monotonic_ns() < due_ns)
                         continue;
                 while (!self->medium->send(self->rig, record))
-                        self->own->full++;
+                        continue;
                 self->own->sent++;
         }
 }
 
 int main(int argc, char **argv)
 {
-        static double values[RATES][WAYS][PERCENTS][ROUNDS_MAX];
+        static double values[RATES][WAYS][PERCENTS][LANE_RUN_ROUNDS_MAX];
         uint32_t rounds = ROUNDS;
         double seconds = RUN_SECONDS;
-        for (int i = 1; i < argc; i++) {
-                if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc) {
-                        rounds = (uint32_t)strtoul(argv[++i], NULL, 10);
-                } else if (strcmp(argv[i], "--smoke") == 0) {
-                        rounds = 1;
-                        seconds = 0.01;
-                } else if (strcmp(argv[i], "--json") != 0) { /* the only form there is */
-                        lane_media_die(argv[i], "usage: latency [--json] [--rounds N] [--smoke]");
-                }
-        }
-        if (rounds < 1 || rounds > ROUNDS_MAX)
-                lane_media_die("--rounds", "from 1 to 100");
+        lane_run_arguments(argc, argv, 0.01, &rounds, &seconds);
         struct lane_run_shared *shared = lane_run_shared_create();
         for (uint32_t round = 0; round < rounds; round++)
                 for (uint32_t rate = 0; rate < RATES; rate++)
@@ -117,16 +106,16 @@ int main(int argc, char **argv)
                                 (void)lane_run(shared, &options);
                                 for (uint32_t k = 0; k < PERCENTS; k++)
                                         values[rate][way][k][round] =
-                                                lane_run_percentile(latency_ns, latency_count, percents[k].percent);
+                                                figures_percentile(latency_ns, latency_count, percents[k].percent);
                         }
         for (uint32_t rate = 0; rate < RATES; rate++)
                 for (uint32_t k = 0; k < PERCENTS; k++) {
-                        double floor = lane_run_percentile(values[rate][0][k], rounds, 50);
+                        double floor = figures_percentile(values[rate][0][k], rounds, 50);
                         for (uint32_t way = 1; way < WAYS; way++) {
                                 char metric[64];
                                 (void)snprintf(metric, sizeof(metric), "%s_%s_%s", percents[k].name, ways[way].name,
                                                rates[rate].name);
-                                lane_run_print("latency", metric, lane_run_percentile(values[rate][way][k], rounds, 50),
+                                lane_run_print("latency", metric, figures_percentile(values[rate][way][k], rounds, 50),
                                                "ns", floor, false);
                         }
                 }

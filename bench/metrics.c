@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/random.h"
+#include "bench/figures.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,15 +68,9 @@ static bool bench_make_events(void)
         return true;
 }
 
-static int bench_compare(const void *a, const void *b)
-{
-        double left = *(const double *)a, right = *(const double *)b;
-        return left < right ? -1 : left > right;
-}
-
 static void bench_print(const char *metric, double *ns, unsigned runs, double floor)
 {
-        qsort(ns, runs, sizeof(ns[0]), bench_compare);
+        qsort(ns, runs, sizeof(ns[0]), figures_compare);
         double median = ns[runs / 2];
         printf("{\"bench\":\"metrics\",\"metric\":\"%s\",\"value\":%.4g,\"unit\":\"ns\",\"floor\":%.4g,\"ratio\":%.3g}"
                "\n",

@@ -27,6 +27,7 @@
  * usage: path --help */
 #include "base/clock.h"
 #include "base/slice.h"
+#include "bench/figures.h"
 #include "bench/path_floor.h"
 #include "bench/path_stack.h"
 
@@ -295,15 +296,9 @@ struct path_value {
         double median, low, high;
 };
 
-static int path_compare(const void *a, const void *b)
-{
-        double left = *(const double *)a, right = *(const double *)b;
-        return left < right ? -1 : left > right;
-}
-
 static struct path_value path_values(double *values, uint32_t count)
 {
-        qsort(values, count, sizeof(values[0]), path_compare);
+        qsort(values, count, sizeof(values[0]), figures_compare);
         return (struct path_value){count % 2 == 1 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2,
                                    values[0], values[count - 1]};
 }

@@ -172,15 +172,11 @@ def send(messages, port):
 # ---------------------------------------------------------------------------------------------- one after the other
 
 
-def stored(stack):
-    return json.loads(stack.tell_sink("stats"))["events_new"]
-
-
 def wait_stored(stack, events, alive):
     def done():
         if not alive():
             raise harness.Failure("it ended")
-        return stored(stack) >= events
+        return stack.sink_events() >= events
 
     harness.wait_for(f"{events} events to be stored", done, seconds=300, interval=0.02)
 

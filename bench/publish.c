@@ -11,6 +11,7 @@
  * usage: publish [--json] [--rounds N] [--bytes N] [--smoke]
  */
 #include "base/clock.h"
+#include "bench/figures.h"
 #include "codecs/codec.h"
 #include "ring/ring.h"
 #include "sendring/sendring.h"
@@ -187,12 +188,6 @@ static uint64_t bench_drain(struct bench *bench)
         return hash;
 }
 
-static int compare_double(const void *a, const void *b)
-{
-        double x = *(const double *)a, y = *(const double *)b;
-        return (x > y) - (x < y);
-}
-
 static double ns_per_event(uint64_t start_ns)
 {
         return (double)(clock_monotonic_ns() - start_ns) / BATCH_EVENTS;
@@ -260,10 +255,10 @@ int main(int argc, char **argv)
                 }
                 encode_ns[slot] = ns_per_event(start_ns);
         }
-        qsort(publish_ns, rounds, sizeof(double), compare_double);
-        qsort(many_ns, rounds, sizeof(double), compare_double);
-        qsort(encode_ns, rounds, sizeof(double), compare_double);
-        qsort(copy_ns, rounds, sizeof(double), compare_double);
+        qsort(publish_ns, rounds, sizeof(double), figures_compare);
+        qsort(many_ns, rounds, sizeof(double), figures_compare);
+        qsort(encode_ns, rounds, sizeof(double), figures_compare);
+        qsort(copy_ns, rounds, sizeof(double), figures_compare);
         double floor_ns = copy_ns[rounds / 2];
         const struct {
                 const char *metric;

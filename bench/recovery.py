@@ -11,10 +11,10 @@ At the end every event has come.
 
 Not measured: a journal that has to come from the disk (after a power cut), more than one shard."""
 
-import json
 import os
 import pathlib
 import signal
+import statistics
 import time
 
 import running
@@ -23,22 +23,18 @@ from running import harness, put
 NAME = "recovery"
 
 
-def stored(stack):
-    return json.loads(stack.tell_sink("stats"))["events_new"]
-
-
 def publish(stack, name, events):
     return stack.loadgen("--producers", "2", "--events", str(events), ledger=name)["published"]
 
 
 def drain(stack, events):
     """[(seconds since the sink is back, events stored since)], until all are."""
-    before = stored(stack)
+    before = stack.sink_events()
     stack.tell_sink("set down off")
     begun, samples = time.monotonic(), []
     while not samples or samples[-1][1] < events:
         now = time.monotonic() - begun
-        samples.append((now, stored(stack) - before))
+        samples.append((now, stack.sink_events() - before))
         if now > 120:
             raise harness.Failure(f"only {samples[-1][1]} of {events} events were drained within 120 s")
         time.sleep(0.005)
@@ -108,8 +104,8 @@ def measure_start(stack, events, label, ledger, times):
     if events > 0:
         publish(stack, ledger, events)
     reads = [read_journal_ms(stack) for _ in range(4)][1:]
-    put(NAME, f"start_ms_{label}", running.median([start_ms(stack) for _ in range(times)]), "ms",
-        running.median([read[0] for read in reads]))
+    put(NAME, f"start_ms_{label}", statistics.median([start_ms(stack) for _ in range(times)]), "ms",
+        statistics.median([read[0] for read in reads]))
     put(NAME, f"journal_mib_{label}", reads[0][1], "MiB")
 
 

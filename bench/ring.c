@@ -14,6 +14,7 @@
  * Median of the rounds. usage: ring [--json] [--rounds N] [--smoke] */
 #include "ring/ring.h"
 #include "base/clock.h"
+#include "bench/figures.h"
 #include "ring/ring_internal.h"
 
 #include <stdio.h>
@@ -62,19 +63,6 @@ static bool rig_open(struct rig *rig)
                 .lane_id = 1,
         };
         return true;
-}
-
-static int compare(const void *a, const void *b)
-{
-        double x = *(const double *)a;
-        double y = *(const double *)b;
-        return (x > y) - (x < y);
-}
-
-static double median(double *values, size_t count)
-{
-        qsort(values, count, sizeof(values[0]), compare);
-        return values[count / 2];
 }
 
 static void print(const char *metric, double value, const char *unit, double floor_value)
@@ -151,8 +139,8 @@ static void bench_one_core(struct rig *rig, size_t rounds)
                 publish_floor_ns[slot] = (double)(t3 - t2) / count;
                 visit_floor_ns[slot] = (double)(t4 - t3) / count;
         }
-        print("publish_ns", median(publish_ns, rounds), "ns/event", median(publish_floor_ns, rounds));
-        print("visit_ns", median(visit_ns, rounds), "ns/event", median(visit_floor_ns, rounds));
+        print("publish_ns", figures_median(publish_ns, rounds), "ns/event", figures_median(publish_floor_ns, rounds));
+        print("visit_ns", figures_median(visit_ns, rounds), "ns/event", figures_median(visit_floor_ns, rounds));
         (void)munmap(buffer, 2 * LANE_BYTES);
 }
 
@@ -179,7 +167,7 @@ static void bench_idle_lanes(size_t rounds)
                 }
                 char metric[32];
                 (void)snprintf(metric, sizeof(metric), "sweep_%u_idle_lanes", counts[c]); /* a short number */
-                print(metric, median(values, rounds), found == 0 ? "ns" : "wrong", 0);
+                print(metric, figures_median(values, rounds), found == 0 ? "ns" : "wrong", 0);
         }
         if (made < 1024) /* descriptors: two for each lane */
                 fprintf(stderr, "ring: only %u idle lanes: %s\n", made, err.text);

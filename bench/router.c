@@ -19,8 +19,11 @@
  * beside each other on one core (bench/ring). The control thread's CPU is printed.
  *
  * usage: router [--json] [--rounds N] [--directory DIR] [--smoke] */
+#include "router/router.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "bench/figures.h"
+#include "bench/journal_follow.h"
 #include "codecs/codec.h"
 #include "router/shard.h"
 #include "tools/loadgen_events.h"
@@ -176,16 +179,7 @@ static void *control_main(void *context)
         while (!atomic_load_explicit(&bench->stop, memory_order_relaxed)) {
                 if (atomic_load(&bench->lanes_ready) < LANES)
                         ring_server_turn(bench->server);
-                if (journal_wants_maintenance(bench->journal)) {
-                        struct journal_target_state state;
-                        uint64_t position, sequence;
-                        journal_committed(bench->journal, &position, &sequence);
-                        (void)journal_target_get(bench->journal, bench->target, &state); /* it exists */
-                        journal_target_advance(
-                                bench->journal, bench->target, position, sequence,
-                                &(struct journal_settled){.delivered = sequence - state.cursor_sequence});
-                        (void)journal_maintain(bench->journal, NULL); /* tried again */
-                }
+                journal_follow(bench->journal, bench->target);
                 clock_nap_ns(50 * CLOCK_NS_PER_US);
         }
         atomic_store(&bench->control_cpu_ns, clock_thread_cpu_ns());
@@ -205,8 +199,9 @@ static void open_all(struct bench *bench)
                                                   .default_configuration_set = ""};
         if (journal_open(&journal, &bench->journal, NULL, &err) != ERR_OK ||
             journal_target_register(bench->journal, SLICE("bench"), &bench->target, &err) != ERR_OK ||
-            journal_target_register(bench->journal, SLICE("(unmatched)"), &bench->unmatched, &err) != ERR_OK ||
-            journal_target_register(bench->journal, SLICE("(rejected)"), &bench->rejected, &err) != ERR_OK ||
+            journal_target_register(bench->journal, SLICE(ROUTER_TARGET_UNMATCHED), &bench->unmatched, &err) !=
+                    ERR_OK ||
+            journal_target_register(bench->journal, SLICE(ROUTER_TARGET_REJECTED), &bench->rejected, &err) != ERR_OK ||
             journal_maintain(bench->journal, &err) != ERR_OK)
                 die("journal", err.text);
         journal_target_retire(bench->journal, bench->unmatched);
@@ -419,18 +414,6 @@ static void one_round_of_parts(struct bench *bench, double ret_ns[PARTS])
 
 /* ---------------------------------------------------------------------------------------------- the report */
 
-static int compare(const void *a, const void *b)
-{
-        double left = *(const double *)a, right = *(const double *)b;
-        return left < right ? -1 : left > right;
-}
-
-static double median(double *values, uint32_t count)
-{
-        qsort(values, count, sizeof(values[0]), compare);
-        return values[count / 2];
-}
-
 static void print(const char *metric, const char *suffix, double value, const char *unit, double floor, double ratio)
 {
         printf("{\"bench\":\"router\",\"metric\":\"%s%s\",\"value\":%.5g,\"unit\":\"%s\",", metric, suffix, value,
@@ -455,12 +438,12 @@ static void bench_all(struct bench *bench, uint32_t rounds, uint32_t fills)
         }
         for (int other = 0; other < 2; other++) {
                 const char *suffix = other == 0 ? "" : "_other_core";
-                double value = median(shard_ns[other], rounds), floor = median(floor_ns[other], rounds);
+                double value = figures_median(shard_ns[other], rounds), floor = figures_median(floor_ns[other], rounds);
                 print("shard_ns_per_event", suffix, value, "ns", floor, value / floor);
                 print("shard_events_per_s", suffix, 1e9 / value, "events/s", 1e9 / floor, value / floor);
         }
         for (int part = 0; part < PARTS; part++)
-                print(part_names[part], "", median(part_ns[part], rounds), "ns", 0, 0);
+                print(part_names[part], "", figures_median(part_ns[part], rounds), "ns", 0, 0);
         print("wire_bytes_per_event", "", (double)bench->wire_sum / EVENTS, "bytes", 0, 0);
         print("journal_not_ready", "", (double)bench->full, "times", 0, 0);
 }

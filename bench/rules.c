@@ -13,10 +13,13 @@
  *
  * `match_ns_N_filters`: one set of ten destinations, of which none, one and all have such a filter.
  *
- * Not measured: reading the file from disk, the swap of plans. */
+ * Not measured: reading the file from disk, the swap of plans.
+ *
+ * usage: rules [--json] [--smoke] */
 #include "rules/rules.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "bench/figures.h"
 #include "tests/support/codec_events.h"
 
 #include <isa-l/crc.h>
@@ -35,18 +38,6 @@ static void bench_print(const char *metric, double value, const char *unit, doub
                 printf("\"floor\":%.4g,\"ratio\":%.3g}\n", floor, value / floor);
         else
                 printf("\"floor\":null,\"ratio\":null}\n");
-}
-
-static int bench_compare(const void *a, const void *b)
-{
-        double left = *(const double *)a, right = *(const double *)b;
-        return left < right ? -1 : left > right;
-}
-
-static double bench_median(double *values)
-{
-        qsort(values, RUNS, sizeof(values[0]), bench_compare);
-        return values[RUNS / 2];
 }
 
 enum bench_kind { BENCH_PLAIN, BENCH_FILTERS, BENCH_OWN_FILTERS };
@@ -219,11 +210,11 @@ static void bench_print_ratio(const struct bench_size *few, const struct bench_s
                 alone[run] = many->match[run] / few->match[run];
         }
         (void)snprintf(metric, sizeof(metric), "ratio_%u_sets%s", many->sets, bench_kind_names[many->kind]);
-        bench_print(metric, bench_median(ratio), "x", 0);
+        bench_print(metric, figures_median(ratio, RUNS), "x", 0);
         if (many->kind != BENCH_PLAIN)
                 return;
         (void)snprintf(metric, sizeof(metric), "ratio_%u_sets_match_alone", many->sets);
-        bench_print(metric, bench_median(alone), "x", 0);
+        bench_print(metric, figures_median(alone, RUNS), "x", 0);
 }
 
 /* The sizes take turns, so that whatever else the machine does meets all of them; ratios are of the same turn. */
@@ -240,7 +231,7 @@ static void bench_turns(struct bench_size *sizes, uint32_t count, uint32_t event
                         size->event[run] = bench_event_ns(size->plan, size->questions, events, hash);
                 }
         }
-        double floor = bench_median(copy);
+        double floor = figures_median(copy, RUNS);
         for (uint32_t i = 0; i < count; i++) { /* ratios first: medians sort */
                 if (i > 0 && sizes[i].kind == sizes[i - 1].kind)
                         bench_print_ratio(&sizes[i - 1], &sizes[i]);
@@ -248,11 +239,11 @@ static void bench_turns(struct bench_size *sizes, uint32_t count, uint32_t event
         for (uint32_t i = 0; i < count; i++) {
                 const char *kind = bench_kind_names[sizes[i].kind];
                 (void)snprintf(metric, sizeof(metric), "event_ns_%u_sets%s", sizes[i].sets, kind);
-                bench_print(metric, bench_median(sizes[i].event), "ns/event", floor);
+                bench_print(metric, figures_median(sizes[i].event, RUNS), "ns/event", floor);
                 if (sizes[i].kind != BENCH_PLAIN)
                         continue;
                 (void)snprintf(metric, sizeof(metric), "match_ns_%u_sets", sizes[i].sets);
-                bench_print(metric, bench_median(sizes[i].match), "ns/event", floor);
+                bench_print(metric, figures_median(sizes[i].match, RUNS), "ns/event", floor);
         }
 }
 
@@ -321,7 +312,7 @@ static void bench_filters(uint32_t filters, uint32_t events, uint64_t *hash)
         }
         char metric[64];
         (void)snprintf(metric, sizeof(metric), "match_ns_%u_filters", filters);
-        bench_print(metric, bench_median(runs), "ns/event", 0);
+        bench_print(metric, figures_median(runs, RUNS), "ns/event", 0);
         rules_plan_free(plan);
         free((void *)(uintptr_t)text.ptr);
 }
@@ -337,7 +328,7 @@ static void bench_size_load(struct bench_size *size, uint32_t events)
                 size->plan = bench_load(text, &size->load[run]);
         }
         (void)snprintf(metric, sizeof(metric), "load_s_%u_sets%s", size->sets, kind);
-        bench_print(metric, bench_median(size->load), "s", bench_median(size->floor));
+        bench_print(metric, figures_median(size->load, RUNS), "s", figures_median(size->floor, RUNS));
         (void)snprintf(metric, sizeof(metric), "plan_mib_%u_sets%s", size->sets, kind);
         bench_print(metric, (double)rules_plan_bytes(size->plan) / (1024 * 1024), "MiB", 0);
         size->questions = bench_questions(size->sets, events);
@@ -346,7 +337,15 @@ static void bench_size_load(struct bench_size *size, uint32_t events)
 
 int main(int argc, char **argv)
 {
-        bool smoke = argc > 1 && strcmp(argv[1], "--smoke") == 0;
+        bool smoke = false;
+        for (int i = 1; i < argc; i++) {
+                if (strcmp(argv[i], "--smoke") == 0) {
+                        smoke = true;
+                } else if (strcmp(argv[i], "--json") != 0) { /* the only form there is */
+                        (void)fprintf(stderr, "usage: rules [--json] [--smoke]\n");
+                        return 64;
+                }
+        }
         uint32_t events = smoke ? 20000 : 1000000, many = smoke ? 200 : 10000;
         struct bench_size sizes[] = {
                 {.sets = 1, .kind = BENCH_PLAIN},       {.sets = many, .kind = BENCH_PLAIN},

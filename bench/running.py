@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import pathlib
-import statistics
 import sys
 import time
 
@@ -48,10 +47,6 @@ def wake_ups(*pids):
 def own_pids(stack):
     """Router and keeper."""
     return [stack.router_pid(), stack.processes["router"].pid]
-
-
-def median(values):
-    return statistics.median(values)
 
 
 def run(main, name, doc):

@@ -11,6 +11,7 @@
  * usage: transport [--json] [--megabytes N] [--rounds N] [--smoke]
  */
 #include "base/clock.h"
+#include "bench/figures.h"
 #include "egress/http.h"
 #include "tests/support/http_peer.h"
 
@@ -164,18 +165,6 @@ static uint64_t bench_send(uint64_t bytes)
 
 /* ---- figures */
 
-static int bench_compare(const void *a, const void *b)
-{
-        double x = *(const double *)a, y = *(const double *)b;
-        return x < y ? -1 : x > y;
-}
-
-static double bench_median(double *values, unsigned count)
-{
-        qsort(values, count, sizeof(values[0]), bench_compare);
-        return values[count / 2];
-}
-
 static void bench_print(bool json, const char *metric, double value, const char *unit, double floor)
 {
         if (json && floor > 0)
@@ -230,9 +219,9 @@ static void bench_run(bool json, bool tls, size_t body_bytes, uint64_t total_byt
         }
         char metric[64];
         (void)snprintf(metric, sizeof(metric), "%s_%zu_mib", tls ? "tls" : "plain", body_bytes >> 20);
-        bench_print(json, metric, bench_median(values, rounds), "cpu_s/GB", bench_median(floors, rounds));
+        bench_print(json, metric, figures_median(values, rounds), "cpu_s/GB", figures_median(floors, rounds));
         (void)snprintf(metric, sizeof(metric), "%s_%zu_mib_rate", tls ? "tls" : "plain", body_bytes >> 20);
-        bench_print(json, metric, bench_median(rates, rounds), "GB/s", 0);
+        bench_print(json, metric, figures_median(rates, rounds), "GB/s", 0);
 
         while (!http_client_stop(client))
                 (void)io_loop_turn(options.loop, 100 * CLOCK_NS_PER_MS);

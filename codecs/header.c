@@ -4,15 +4,6 @@
 #include "codecs/codec.h"
 #include "codecs/tag.h"
 
-/* Letters, digits, '_' and '-', as in tag names. */
-static bool header_is_plain(struct slice text)
-{
-        for (size_t i = 0; i < text.len; i++)
-                if ((codec_tag_bytes[text.ptr[i]] & CODEC_TAG_NAME) == 0)
-                        return false;
-        return true;
-}
-
 enum err_code codec_configuration_set_parse(struct slice header, struct slice *ret_name, struct err *reterr)
 {
         struct slice name = slice_trim(header);
@@ -21,7 +12,7 @@ enum err_code codec_configuration_set_parse(struct slice header, struct slice *r
         if (name.len > LIMIT_NAME_BYTES_MAX)
                 return err_set(reterr, ERR_NAME, "Configuration set name cannot exceed %u characters.",
                                LIMIT_NAME_BYTES_MAX);
-        if (!header_is_plain(name))
+        if (!codec_tag_bytes_are(name, CODEC_TAG_NAME))
                 return err_set(reterr, ERR_NAME,
                                "Invalid configuration set name <%.*s>: only alphanumeric ASCII characters, '_', and "
                                "'-' are allowed.",

@@ -16,6 +16,7 @@
 #define SENDRING_CODECS_REDACT_H
 
 #include "base/err.h"
+#include "base/limits.h"
 #include "base/slice.h"
 #include "codecs/codec.h"
 
@@ -28,9 +29,9 @@ enum codec_redact_addresses {
         CODEC_ADDRESSES_HMAC = 2, /* 32 hex digits, with "@recipient.example.com" behind them or without */
 };
 
-#define CODEC_REDACTION_NAMES_MAX       64u   /* headers of the list; message tags to drop */
-#define CODEC_REDACTION_NAME_BYTES_MAX  256u  /* as long as a message tag's name may be that is read */
-#define CODEC_REDACTION_NAMES_BYTES_MAX 4096u /* of one list together */
+#define CODEC_REDACTION_NAMES_MAX       64u                      /* headers of the list; message tags to drop */
+#define CODEC_REDACTION_NAME_BYTES_MAX  LIMIT_TAG_READ_BYTES_MAX /* a message tag's name may be as long */
+#define CODEC_REDACTION_NAMES_BYTES_MAX 4096u                    /* of one list together */
 #define CODEC_REDACTION_KEY_BYTES_MIN   16u
 #define CODEC_REDACTION_KEY_BYTES_MAX   4096u
 /* Addresses of one event that get a token of their own: bounds time and growth. What lies behind them is masked. Each

@@ -21,10 +21,10 @@ bool codec_tag_is_feedback_id(const uint8_t *name, size_t name_bytes)
         return name_bytes == 17 && memcmp(name, "ses:feedback-id-", 16) == 0 && (name[16] == 'a' || name[16] == 'b');
 }
 
-static bool codec_tag_bytes_are(struct slice text, uint8_t bit)
+bool codec_tag_bytes_are(struct slice text, uint8_t kind)
 {
         for (size_t i = 0; i < text.len; i++)
-                if ((codec_tag_bytes[text.ptr[i]] & bit) == 0)
+                if ((codec_tag_bytes[text.ptr[i]] & kind) == 0)
                         return false;
         return true;
 }

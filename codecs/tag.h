@@ -44,6 +44,8 @@ static inline __attribute__((target("avx2"))) __m256i codec_tag_bad(__m256i name
 }
 #endif
 
+/* All bytes of it are of this kind. */
+bool codec_tag_bytes_are(struct slice text, uint8_t kind);
 /* "ses:feedback-id-a" or "ses:feedback-id-b": the only names that a sender may begin with "ses:". */
 bool codec_tag_is_feedback_id(const uint8_t *name, size_t name_bytes);
 /* codec_tag_check() with another limit: LIMIT_TAG_READ_BYTES_MAX for tags that others have set. */

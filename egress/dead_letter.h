@@ -1,14 +1,14 @@
 /* Dead letters: events that a destination can never take, kept with the cause until somebody replays or drops them.
  * docs/formats/dead-letter.md shows a line; this header draws the folder.
  *
- *     worker-<worker>-<number>.ndjson    letters, one a line; written by that worker of the daemon, and only appended
- * to worker-<worker>-<number>.settled   which of them were replayed or dropped; written by `sendring dlq` lock
- * flock()ed by the one `sendring dlq` that writes
+ *     worker-<worker>-<number>.ndjson     letters, one a line; its worker of the daemon appends, and does nothing else
+ *     worker-<worker>-<number>.settled    which of them were replayed or dropped; written by `sendring dlq`
+ *     lock                                flock()ed by the one `sendring dlq` that writes
  *
  * Who may do what, so that daemon and tools need no lock between them:
  *
  *     file                        daemon                        tools
- *     the worker's newest .ndjson appends; cuts off a torn line read
+ *     the worker's newest .ndjson appends; cuts off a torn line  read
  *     its older ones              never touches them again      read; removed when every letter is settled
  *     .settled                    never looks at them           append under the lock; removed after the letters' file
  *

@@ -378,10 +378,7 @@ static void letters_sync_folder(struct dead_letters *letters)
 {
         const char *path = letters->directory;
         if (!letters->folder_named) {
-                const char *slash = strrchr(path, '/');
-                int bytes = slash == NULL ? 1 : slash == path ? 1 : (int)(slash - path);
-                (void)snprintf(letters->other_path, sizeof(letters->other_path), "%.*s", bytes,
-                               slash == NULL ? "." : path); /* shorter than that of a file in it */
+                (void)file_directory_of(path, letters->other_path); /* it fits: a file in it did */
                 path = letters->other_path;
         }
         letters->folder_fd = disk_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
@@ -457,7 +454,7 @@ enum err_code dead_letters_write(struct dead_letters *letters, const struct dead
         enum err_code code = letters_open(letters, reterr);
         if (code != ERR_OK)
                 return code;
-        const uint64_t base64_bytes = (letter->msgpack.len + 2) / 3 * 4;
+        const uint64_t base64_bytes = CODEC_BASE64_SIZE(letter->msgpack.len);
         code = letters_make_room(letters, DEAD_LETTER_HEAD_BYTES_MAX + letter->json.len + base64_bytes, reterr);
         if (code != ERR_OK)
                 return code;

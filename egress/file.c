@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/limits.h"
 #include "io/disk.h"
 
@@ -63,12 +64,7 @@ _Static_assert(offsetof(struct file_sink, op) == 0, "the op's address is the sin
 static enum err_code file_sink_open_directory(const struct file_sink *sink, int *ret_fd, struct err *reterr)
 {
         char directory[PATH_MAX];
-        const char *slash = strrchr(sink->path, '/');
-        size_t len = slash == NULL ? 0 : slash == sink->path ? 1 : (size_t)(slash - sink->path);
-        memcpy(directory, sink->path, len);
-        if (len == 0)
-                directory[len++] = '.';
-        directory[len] = '\0';
+        (void)file_directory_of(sink->path, directory); /* it fits: open had it */
         int fd = disk_open(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY, 0);
         if (fd < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open directory %s", directory);
@@ -273,6 +269,11 @@ static enum err_code file_sink_pay(struct file_sink *sink, struct err *reterr)
         return code;
 }
 
+size_t file_sink_memory_bytes(void)
+{
+        return sizeof(struct file_sink);
+}
+
 enum err_code file_sink_open(struct io_loop *loop, const struct file_sink_options *options, struct file_sink **ret_sink,
                              struct err *reterr)
 {
@@ -432,9 +433,9 @@ static void file_sink_write_done(struct io_op *op, int32_t result, bool more)
         }
 }
 
-/* A disk has not done what the file owes: nothing of the lines was written. What was done of it is done again, since a
- * later sync may succeed without what an earlier one has dropped. */
-static void file_sink_owes(struct file_sink *sink, const char *what, int error)
+/* A disk has not done what the file owes: nothing of the lines was written. What was written again is written again
+ * once more, since a later sync may succeed without what an earlier one has dropped. */
+static void file_sink_pay_failed(struct file_sink *sink, const char *what, int error)
 {
         sink->rewritten = sink->end < FILE_SINK_CHECK_BYTES ? 0 : sink->end - FILE_SINK_CHECK_BYTES;
         file_sink_finish(sink, err_set_errno(&sink->why, ERR_SYSTEM, error, "cannot %s %s", what, sink->path));
@@ -466,7 +467,7 @@ static void file_sink_named(struct io_op *op, int32_t result, bool more)
         (void)disk_close(sink->directory_fd); /* a directory: nothing is buffered */
         sink->directory_fd = -1;
         if (io_sync_directory_failed(result) && result != -EINTR) {
-                file_sink_owes(sink, "sync the directory of", -result);
+                file_sink_pay_failed(sink, "sync the directory of", -result);
                 return;
         }
         sink->name_owed = result == -EINTR;
@@ -479,7 +480,7 @@ static void file_sink_rewrote(struct io_op *op, int32_t result, bool more)
         ASSERT(sink->state == FILE_SINK_REWRITING);
         ASSERT(!more);
         if (result <= 0 && result != -EINTR) {
-                file_sink_owes(sink, "write again the end of", result == 0 ? EIO : -result);
+                file_sink_pay_failed(sink, "write again the end of", result == 0 ? EIO : -result);
                 return;
         }
         sink->rewritten += result > 0 ? (uint64_t)result : 0;
@@ -493,7 +494,7 @@ static void file_sink_settled(struct io_op *op, int32_t result, bool more)
         ASSERT(sink->state == FILE_SINK_SETTLING);
         ASSERT(!more);
         if (result < 0 && result != -EINTR) {
-                file_sink_owes(sink, "sync", -result);
+                file_sink_pay_failed(sink, "sync", -result);
                 return;
         }
         if (result != -EINTR)

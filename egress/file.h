@@ -38,6 +38,8 @@ struct file_sink_options {
  * killed): control thread. `options->path` is copied. */
 enum err_code file_sink_open(struct io_loop *loop, const struct file_sink_options *options, struct file_sink **ret_sink,
                              struct err *reterr);
+/* What one takes of the heap, for the budget. */
+size_t file_sink_memory_bytes(void);
 /* Appends whole lines (not empty, newline at the end: asserted); they must stay untouched until `done`, which comes on
  * the loop's thread, from io_loop_turn(), exactly once when this returned ERR_OK. One write at a time: ERR_BUSY.
  *

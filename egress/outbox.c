@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "io/disk.h"
 
 #include <errno.h>
@@ -198,10 +199,7 @@ static enum err_code outbox_lock(struct outbox *outbox, struct err *reterr)
 static bool outbox_sync_name(struct outbox *outbox)
 {
         char directory[PATH_MAX];
-        const char *slash = strrchr(outbox->path, '/');
-        int bytes = slash == NULL ? 1 : slash == outbox->path ? 1 : (int)(slash - outbox->path);
-        (void)snprintf(directory, sizeof(directory), "%.*s", bytes,
-                       slash == NULL ? "." : outbox->path); /* open had it */
+        (void)file_directory_of(outbox->path, directory); /* it fits: open had it */
         int fd = disk_open(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY, 0);
         if (fd < 0)
                 return false;

@@ -23,9 +23,9 @@ static size_t target_file_batch_bytes(const struct rules_settings *settings)
 
 static uint64_t target_file_budget_bytes(const struct rules_settings *settings, const struct rules_target *spec)
 {
-        (void)settings; /* paths, a piece of the file, and a descriptor */
-        (void)spec;
-        return 0;
+        (void)settings;
+        (void)spec; /* every file costs the same */
+        return file_sink_memory_bytes();
 }
 
 static enum err_code target_file_create(struct egress_target *target, struct err *reterr)

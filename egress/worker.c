@@ -567,7 +567,7 @@ void egress_worker_run(struct egress_worker *worker)
 {
         char name[16];
         (void)snprintf(name, sizeof(name), "worker-%u", worker->options.index); /* few workers: it fits */
-        (void)pthread_setname_np(pthread_self(), name);                         /* for top(1) and benches only */
+        (void)pthread_setname_np(pthread_self(), name); /* for top(1), benches and slow_disk.py */
         while (egress_worker_turn(worker))
                 ;
         for (uint32_t i = 0; i < worker->all_count; i++)

@@ -31,7 +31,7 @@
  * stays alive until the next change, so a worker may keep the pointer for the length of a call. */
 struct egress_credentials {
         _Atomic(const struct credentials *) current; /* NULL: none could be loaded */
-        _Atomic bool refresh_wanted;                 /* a service refused them as expired: load again now */
+        _Atomic bool refresh_wanted;                 /* a service refused them, expired or unknown: load again now */
         _Atomic uint64_t loads;                      /* that have ended, whether or not they brought others */
 };
 

@@ -90,7 +90,7 @@ struct egress_target {
         struct flow flow;                   /* when what may go */
         uint64_t ended;                     /* number of the request that has ended; FLOW_NEVER_SENT: none has */
         const void *failed_credentials;     /* in use when the last request failed; only compared */
-        bool wants_credentials;             /* it failed since they have expired: others are on their way */
+        bool wants_credentials;             /* it failed since they have expired, or are unknown: others help */
         const void *unknown_credentials;    /* refused as unknown to the service; only compared. NULL: none */
         uint64_t unknown_loads;             /* loads that had ended then */
         bool refused;                       /* since it was removed the service itself has refused it for good */

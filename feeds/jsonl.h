@@ -20,7 +20,8 @@
 struct jsonl_event {
         struct slice encoded; /* in the arena: an event as sendring_publish_encoded() takes it */
         uint32_t members_kept;
-        uint32_t members_dropped; /* unknown ones that the format has no place for */
+        uint32_t members_dropped; /* that the format has no place for; an auto-tag of several values, too: the first
+                                     is kept */
         /* The paths of the first JSONL_DROPPED_MAX of them ("bounce.x", "mail.tags.ses:x"), in the arena; NULL: none.
          */
         const struct slice *dropped;

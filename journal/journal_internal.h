@@ -325,9 +325,6 @@ static inline uint64_t journal_owner_slot_settled(const struct journal_owner_slo
 {
         return slot->delivered + slot->dead_lettered + slot->shed + slot->expired + slot->lost;
 }
-/* The cursor passes what lies before its new position, lost records among it: when nothing is behind it that was
- * accepted, what is not settled is what was lost. */
-void journal_owner_slot_reckon(struct journal_target_entry *entry, struct journal_owner_slot *owner);
 /* Under the mutex, or at open. */
 void journal_target_set_retired(const struct journal_targets *targets, struct journal_target_entry *entry,
                                 bool retired);

@@ -94,7 +94,7 @@ static void journal_owner_slot_store(struct journal_target_entry *entry, const s
         journal_slot_copy_in(&entry->owner_lost[slot->version & 1], &slot->lost, sizeof(slot->lost));
         journal_slot_copy_in(entry->owner_slots[slot->version & 1], slot, JOURNAL_OWNER_SLOT_BYTES);
         JOURNAL_STEP("owner-slot-written");
-        /* Makes the slot the good one; pairs with the acquire in journal_slot_copy_out(). */
+        /* Makes the slot the good one; pairs with the acquire in journal_owner_slot_read(). */
         atomic_store_explicit(&entry->owner_active, slot->version, memory_order_release);
         JOURNAL_STEP("owner-slot-active");
 }
@@ -416,7 +416,9 @@ bool journal_target_get(const struct journal *journal, uint16_t target, struct j
         return true;
 }
 
-void journal_owner_slot_reckon(struct journal_target_entry *entry, struct journal_owner_slot *owner)
+/* When nothing that was accepted is behind the cursor, what is not settled is what was lost, if so many lost records
+ * can have held it. */
+static void journal_owner_slot_reckon(struct journal_target_entry *entry, struct journal_owner_slot *owner)
 {
         struct journal_shard_slot shard;
         /* The cursor is not ahead of the committed position, and slots are written before that is: this one counts all

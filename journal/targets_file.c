@@ -349,11 +349,13 @@ static bool journal_targets_are_whole(const struct journal *journal, bool header
         bool whole = header_is_right &&
                      count >= atomic_load_explicit(&journal_targets_head(targets)->count, memory_order_relaxed);
         for (uint32_t number = 0; number < count && whole; number++) {
-                struct journal_target_entry *entry = journal_target_entry(targets, number);
+                /* A copy: choosing makes a slot the active one, and recovery is to see which one was. */
+                struct journal_target_entry line;
                 bool unused;
-                whole = journal_identity_is_right(entry, number) && journal_owner_slot_choose(entry, &unused) &&
-                        journal_shard_slot_choose(entry, &unused) &&
-                        atomic_load_explicit(&entry->retired, memory_order_relaxed) <= 1;
+                memcpy(&line, journal_target_entry(targets, number), sizeof(line));
+                whole = journal_identity_is_right(&line, number) && journal_owner_slot_choose(&line, &unused) &&
+                        journal_shard_slot_choose(&line, &unused) &&
+                        atomic_load_explicit(&line.retired, memory_order_relaxed) <= 1;
         }
         return whole;
 }

@@ -242,10 +242,10 @@ static bool ring_keeper_drains_again(struct ring_keeper *keeper, bool by_signal,
         if (keeper->lanes_count == 0)
                 return false;
         if (keeper->ready && !by_signal && status != RING_EXIT_LANES_LEFT) {
-                /* One that ends by itself has drained, and has said what it could not take. */
+                /* One that ends by itself has drained, and has said what it could not take or keep. */
                 if (status != 0)
-                        log_error("the router could not take all of what lanes hold",
-                                  "status=%d lanes=%zu lost=\"what it said\"", status, keeper->lanes_count);
+                        log_error("the router ended with a loss: its last lines say of what", "status=%d lanes=%zu",
+                                  status, keeper->lanes_count);
                 return false;
         }
         if (!keeper->at_once && (by_signal || status != RING_EXIT_CONFIG) &&

@@ -46,7 +46,7 @@ struct router_credentials {
 /* Whether these credentials end soon, or have ended. */
 static bool router_credentials_end(const struct credentials *credentials)
 {
-        return credentials != NULL && credentials->expires_ms - clock_realtime_ms() < ROUTER_CREDENTIALS_AHEAD_MS;
+        return credentials->expires_ms - clock_realtime_ms() < ROUTER_CREDENTIALS_AHEAD_MS;
 }
 
 /* A source that has nothing newer to give: somebody has to act. The credentials stay in use, since the service has the
@@ -105,9 +105,9 @@ static void router_load_credentials(struct router_credentials *own)
         log_info("AWS credentials loaded", "source=\"%s\" access_key_id=%.4s...", fresh->source, fresh->access_key_id);
         if (fresh->warning[0] != '\0')
                 log_warning("AWS credentials", "warning=\"%s\"", fresh->warning);
-        /* C3: pairs with C2 in egress/target.c. A worker may still hold the generation before for the length of a call;
-         * the one before that was replaced at least a second ago: router_credentials_look() counts from the end of a
-         * load. */
+        /* C3: pairs with C2 in egress/target_http.c. A worker may still hold the generation before for the length of a
+         * call; the one before that was replaced at least a second ago: router_credentials_look() counts from the end
+         * of a load. */
         atomic_store_explicit(&own->shared.current, fresh, memory_order_release);
         if (own->list[1] != NULL) {
                 credentials_wipe(own->list[1]);
@@ -144,12 +144,12 @@ static void router_credentials_begin(struct router_credentials *own, uint64_t no
         (void)sem_post(&own->wanted);                                  /* far from its limit */
 }
 
-static bool router_credentials_wait(sem_t *ended, uint64_t wait_ns)
+/* So long from now, by CLOCK_MONOTONIC. */
+static struct timespec router_credentials_until(uint64_t wait_ns)
 {
         uint64_t until_ns = clock_monotonic_ns() + wait_ns;
-        struct timespec until = {.tv_sec = (time_t)(until_ns / CLOCK_NS_PER_S),
+        return (struct timespec){.tv_sec = (time_t)(until_ns / CLOCK_NS_PER_S),
                                  .tv_nsec = (long)(until_ns % CLOCK_NS_PER_S)};
-        return sem_clockwait(ended, CLOCK_MONOTONIC, &until) == 0;
 }
 
 static void router_tell_credentials_slow(struct router_credentials *own, uint64_t now_ns)
@@ -177,7 +177,7 @@ enum err_code router_credentials_create(struct router *router, struct err *reter
         own->config_file = strdup(router->settings.credentials.config_file);
         (void)sem_init(&own->wanted, 0, 0); /* 0 is a valid value */
         (void)sem_init(&own->ended, 0, 0);
-        own->ended_ns = clock_monotonic_ns();
+        atomic_init(&own->ended_ns, clock_monotonic_ns());
         router->credentials = own;
         if (own->profile == NULL || own->shared_credentials_file == NULL || own->config_file == NULL)
                 return err_set(reterr, ERR_MEMORY, "out of memory for AWS credentials");
@@ -199,7 +199,8 @@ enum err_code router_credentials_start(struct router *router, struct err *reterr
         if (!router_uses_credentials(router))
                 return ERR_OK;
         router_credentials_begin(own, clock_monotonic_ns());
-        if (!router_credentials_wait(&own->ended, ROUTER_CREDENTIALS_SLOW_NS))
+        const struct timespec until = router_credentials_until(ROUTER_CREDENTIALS_SLOW_NS);
+        if (sem_clockwait(&own->ended, CLOCK_MONOTONIC, &until) != 0)
                 router_tell_credentials_slow(own, clock_monotonic_ns());
         return ERR_OK;
 }
@@ -213,14 +214,16 @@ void router_credentials_look(struct router *router, uint64_t now_ns)
                 return;
         }
         bool wanted = atomic_load_explicit(&own->shared.refresh_wanted, memory_order_relaxed); /* C1 */
+        /* Relaxed, here and below: C4 orders it. */
+        const struct credentials *now = atomic_load_explicit(&own->shared.current, memory_order_relaxed);
         uint64_t interval_ns = ROUTER_CREDENTIALS_INTERVAL_NS;
         if (wanted)
-                interval_ns = own->shared.current != NULL ? CLOCK_NS_PER_S : 5 * CLOCK_NS_PER_S;
-        else if (own->shared.current == NULL)
+                interval_ns = now != NULL ? CLOCK_NS_PER_S : 5 * CLOCK_NS_PER_S;
+        else if (now == NULL)
                 interval_ns = UINT64_MAX; /* nobody needs any */
-        else if (router_credentials_end(own->shared.current))
+        else if (router_credentials_end(now))
                 interval_ns = ROUTER_CREDENTIALS_END_INTERVAL_NS;
-        uint64_t ended_ns = atomic_load_explicit(&own->ended_ns, memory_order_relaxed); /* C4 orders it */
+        uint64_t ended_ns = atomic_load_explicit(&own->ended_ns, memory_order_relaxed);
         if (now_ns < ended_ns || now_ns - ended_ns < interval_ns)
                 return;
         router_credentials_begin(own, now_ns);
@@ -236,9 +239,7 @@ void router_credentials_stop(struct router *router)
         struct router_credentials *own = router->credentials;
         if (own == NULL || !own->started)
                 return;
-        uint64_t until_ns = clock_monotonic_ns() + ROUTER_CREDENTIALS_STOP_NS;
-        struct timespec until = {.tv_sec = (time_t)(until_ns / CLOCK_NS_PER_S),
-                                 .tv_nsec = (long)(until_ns % CLOCK_NS_PER_S)};
+        const struct timespec until = router_credentials_until(ROUTER_CREDENTIALS_STOP_NS);
         atomic_store_explicit(&own->stop, true, memory_order_release);
         (void)sem_post(&own->wanted); /* far from its limit */
         if (pthread_clockjoin_np(own->thread, NULL, CLOCK_MONOTONIC, &until) == 0) {

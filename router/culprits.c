@@ -45,14 +45,17 @@ static void router_tell_lane(struct router *router, const struct ring_lane *lane
         uint64_t offences = counts.violations + counts.rejected;
         ring_lane_get_info(lane, &info);
         uint32_t slot = (uint32_t)(info.lane_id % LIMIT_LANES_MAX);
+        const bool broken = ring_lane_is_broken(lane), orphan = ring_lane_is_orphan(lane);
+        /* Closed for what it did: of a lane in order, the shard is done with one of a living producer only for records
+         * that are no events. Who has just left is told of only where something is new. */
+        closed = closed && (broken || !orphan);
         bool told =
                 router->offences_told[slot].lane_id == info.lane_id && router->offences_told[slot].offences == offences;
         if (offences == 0 || (told && !closed))
                 return;
         router->offences_told[slot].lane_id = info.lane_id;
         router->offences_told[slot].offences = offences;
-        uint32_t places = ring_lane_is_orphan(lane) ? ROUTER_CULPRITS_GONE_MAX : ROUTER_CULPRITS_MAX;
-        bool broken = counts.violations >= LIMIT_LANE_VIOLATIONS_MAX;
+        uint32_t places = orphan ? ROUTER_CULPRITS_GONE_MAX : ROUTER_CULPRITS_MAX;
         enum router_crime crime = closed && broken ? ROUTER_CRIME_PROTOCOL_CLOSED : ROUTER_CRIME_PROTOCOL;
         if (counts.violations > 0 && router_culprit_is_news(router, places, info.pid, info.uid, crime, &repeats))
                 log_error("a producer broke the lane protocol",
@@ -61,8 +64,7 @@ static void router_tell_lane(struct router *router, const struct ring_lane *lane
                           (int)info.pid, (unsigned)info.uid, info.name,
                           closed && broken ? "lane closed" : "what it had published behind that is skipped",
                           counts.violations, counts.skipped_bytes, repeats);
-        /* Of a lane in order, the shard is done with one of a living producer only for this. */
-        closed = closed && !broken && !ring_lane_is_orphan(lane);
+        closed = closed && !broken;
         crime = closed ? ROUTER_CRIME_REJECTED_CLOSED : ROUTER_CRIME_REJECTED;
         if (counts.rejected > 0 && router_culprit_is_news(router, places, info.pid, info.uid, crime, &repeats))
                 log_warning("a producer sends what is no event",

@@ -213,10 +213,8 @@ static uint32_t shard_default_set(const struct shard *shard, const struct ring_r
 {
         const struct rules_plan *plan = shard->plan->plan;
         struct slice set = replayed != NULL ? slice_of(replayed->set, replayed->set_bytes) : SLICE_EMPTY;
-        if (set.len == 0) {
-                struct slice domain = rules_plan_asks_domain(plan) ? codec_view_from_domain(view) : SLICE_EMPTY;
-                set = rules_plan_default_set(plan, domain);
-        }
+        if (set.len == 0)
+                set = rules_plan_default_set_of(plan, view);
         if (set.len == 0)
                 return 0;
         memcpy(behind, set.ptr, set.len);
@@ -491,8 +489,8 @@ static void shard_take_lanes(struct shard *shard)
                 shard->lanes[shard->lanes_count++] = (struct shard_lane){.lane = lane};
 }
 
-/* A lane whose producer is gone, or that broke the protocol too often, goes back to control. `orphan` was read before
- * the visit that found nothing: whatever its producer committed was taken. */
+/* A lane whose producer is gone, that broke the protocol too often, or that sends nothing but what is no event, goes
+ * back to control. `orphan` was read before the visit that found nothing: whatever its producer committed was taken. */
 static bool shard_lane_is_done(struct shard *shard, struct shard_lane *own, bool orphan, uint32_t events)
 {
         uint32_t violations = ring_lane_violations(own->lane);

@@ -75,7 +75,8 @@ void shard_stop(struct shard *shard, uint64_t deadline_monotonic_ns);
 /* ---- control thread */
 /* False: the inbox is full, try again. */
 bool shard_give_lane(struct shard *shard, struct ring_lane *lane);
-/* A lane that the shard is done with (its producer gone and everything taken, or too many violations); NULL: none. */
+/* A lane that the shard is done with (its producer gone and everything taken, too many violations, or a living
+ * producer that sends nothing but what is no event); NULL: none. */
 struct ring_lane *shard_take_done_lane(struct shard *shard);
 /* Swaps the plan. The old one may be freed when shard_plan_seen() returns the new one. */
 void shard_set_plan(struct shard *shard, const struct shard_plan *plan);

@@ -21,6 +21,7 @@
 
 #define ROUTER_TICK_NS            (250 * CLOCK_NS_PER_MS)
 #define ROUTER_THREAD_STACK_BYTES ((size_t)1024 * 1024)
+
 static void router_lane_ready(void *context, struct ring_lane *lane, uint32_t shard)
 {
         struct router *router = context;
@@ -54,9 +55,7 @@ static enum err_code router_start_journals(struct router *router, struct err *re
                 options.budget = log->shard < router->shards_count ? &router->budgets[log->shard] : NULL;
                 struct journal_recovery recovery = {0};
                 uint64_t begin_ns = clock_monotonic_ns();
-                enum err_code code = file_make_directory(router->settings.journal.directory, reterr);
-                if (code == ERR_OK)
-                        code = journal_open(&options, &router->journals[i], &recovery, reterr);
+                enum err_code code = journal_open(&options, &router->journals[i], &recovery, reterr);
                 if (code != ERR_OK)
                         return code; /* the text names the directory */
                 if (recovery.made)

@@ -212,6 +212,11 @@ struct slice rules_plan_default_set(const struct rules_plan *plan, struct slice 
         return plan->places[plan->default_set->number].name;
 }
 
+struct slice rules_plan_default_set_of(const struct rules_plan *plan, const struct codec_view *view)
+{
+        return rules_plan_default_set(plan, rules_plan_asks_domain(plan) ? codec_view_from_domain(view) : SLICE_EMPTY);
+}
+
 /* ---------------------------------------------------------------------------------------------- explaining */
 
 bool rules_plan_explain(const struct rules_plan *plan, const struct codec_view *view,

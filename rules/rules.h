@@ -312,6 +312,10 @@ bool rules_plan_asks_domain(const struct rules_plan *plan);
 struct codec_view;
 struct codec_json_options;
 
+/* rules_plan_default_set() for an event that names no set: its From header is read only where that makes a difference.
+ */
+struct slice rules_plan_default_set_of(const struct rules_plan *plan, const struct codec_view *view);
+
 struct rules_match {
         bool set_known;        /* false only for a name that no set has */
         bool filter_exhausted; /* a filter would have had to look at too much (CODEC_FIELD_LOOKS_MAX): taken as no match

@@ -17,7 +17,7 @@ const char *rules_event_type_name(enum sendring_event_type type)
 }
 
 /* Filters that were compiled a short while ago, by their hash. The same filter in many places, by an alias or written
- * out, is one in memory: thousands of sets made from a template ask it while it is in the cache. */
+ * out, is mostly one in memory: thousands of sets made from a template ask it while it is in the cache. */
 struct sets_filter {
         const struct rules_yaml_node *node;  /* NULL: none yet */
         const struct rules_pattern *pattern; /* NULL: it had mistakes, which were said */
@@ -472,11 +472,11 @@ static bool sets_extensions_belong(struct rules_reader *reader, const char *cons
                         good = false;
                         continue;
                 }
-                bool is_wire = i == SETS_RATE || i == SETS_ENDPOINT || i == SETS_COMPRESSION;
-                if (is_wire && (values[SETS_CLOUDWATCH] != NULL || values[SETS_FIREHOSE] != NULL))
+                bool is_of_both = i == SETS_RATE || i == SETS_ENDPOINT || i == SETS_COMPRESSION;
+                if (is_of_both && (values[SETS_CLOUDWATCH] != NULL || values[SETS_FIREHOSE] != NULL))
                         continue;
                 rules_error(reader, extensions[i], "Sendring.%s belongs to a %s destination", names[i],
-                            is_wire         ? "Firehose or CloudWatch"
+                            is_of_both      ? "Firehose or CloudWatch"
                             : is_cloudwatch ? "CloudWatch"
                                             : "Firehose");
                 good = false;

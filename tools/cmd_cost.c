@@ -314,7 +314,9 @@ static int cost_answer(const struct cost_options *options, const struct explain 
                 .prices = prices,
                 .gzip_ratio = options->gzip_ratio > 0 ? options->gzip_ratio : COST_GZIP_RATIO_DEFAULT,
                 .series = options->series,
-                .cpu_us = options->cpu_us > 0 ? options->cpu_us : COST_CPU_US_DEFAULT,
+                .cpu_us = options->cpu_us > 0   ? options->cpu_us
+                          : traffic->cpu_us > 0 ? traffic->cpu_us
+                                                : COST_CPU_US_DEFAULT,
                 .rate_from = measured ? "measured at the running router" : "as given",
                 .events_from = measured                       ? "sizes measured"
                                : options->events_path != NULL ? "those of the file"
@@ -327,19 +329,12 @@ static int cost_answer(const struct cost_options *options, const struct explain 
                                        : "by the event types of each destination; configuration sets have equal parts "
                                          "unless --share says otherwise; filters are not known: they let everything "
                                          "through unless --share or --events says otherwise",
-                .cpu_from = "given",
+                .cpu_from = options->cpu_us > 0   ? "as given"
+                            : traffic->cpu_us > 0 ? "the router's, measured"
+                                                  : "the whole path to one Firehose destination, packed, over TLS, by "
+                                                    "bench/path on 2 vCPUs of an Intel Xeon with AVX-512 at 2.6 GHz; "
+                                                    "each further destination adds to it, and at low rates wake-ups do",
         };
-        if (options->cpu_us > 0) {
-                inputs.cpu_from = "as given";
-        } else if (traffic->cpu_us > 0) {
-                inputs.cpu_us = traffic->cpu_us;
-                inputs.cpu_from = "the router's, measured";
-        } else {
-                inputs.cpu_from =
-                        "the whole path to one Firehose destination, packed, over TLS, by bench/path on 2 "
-                        "vCPUs of an Intel Xeon with AVX-512 at 2.6 GHz; each further destination adds to it, "
-                        "and at low rates wake-ups do";
-        }
         bool ok = cost_report_make(&inputs, &report);
         if (ok) {
                 if (options->json)

@@ -23,7 +23,7 @@ static void cost_types_of(void *context, struct slice set, struct slice destinat
         if (enabled && target == RULES_TARGET_NONE)
                 report->not_published++;
         else if (enabled)
-                report->lines[target].types_count |= mask; /* a mask until all are seen */
+                report->lines[target].types_mask |= mask;
 }
 
 /* Firehose: a stream's default quota. https://docs.aws.amazon.com/firehose/latest/dev/limits.html */
@@ -70,7 +70,7 @@ static void cost_line_firehose(const struct cost_inputs *inputs, struct cost_lin
 static void cost_line_cloudwatch(const struct cost_inputs *inputs, struct cost_line *line)
 {
         const struct rules_cloudwatch *cloudwatch = line->target->cloudwatch;
-        line->series_max = rules_cloudwatch_series(cloudwatch, line->types_count);
+        line->series_max = rules_cloudwatch_series(cloudwatch, (uint32_t)__builtin_popcount(line->types_mask));
         struct cost_metrics metrics = {
                 .events_per_s = line->events_per_s,
                 .roll_ups = cloudwatch->roll_ups_count,
@@ -122,7 +122,6 @@ bool cost_report_make(const struct cost_inputs *inputs, struct cost_report *ret_
                 line->target = rules_plan_target(inputs->plan, i);
                 line->flow = &traffic->flows[i];
                 line->events_per_s = traffic->events_per_s * line->flow->share;
-                line->types_count = (uint32_t)__builtin_popcount(line->types_count);
                 if (line->target->service == RULES_SERVICE_FIREHOSE)
                         cost_line_firehose(inputs, line);
                 else if (line->target->cloudwatch != NULL)

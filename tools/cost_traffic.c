@@ -325,9 +325,7 @@ static int cost_match(const struct cost_question *question, struct codec_view *v
 {
         struct rules_match match;
         if (view->configuration_set.len == 0)
-                view->configuration_set = rules_plan_default_set(question->plan, rules_plan_asks_domain(question->plan)
-                                                                                         ? codec_view_from_domain(view)
-                                                                                         : SLICE_EMPTY);
+                view->configuration_set = rules_plan_default_set_of(question->plan, view);
         uint32_t count = rules_plan_match(question->plan, view, &question->options, &match);
         for (uint32_t i = 0; i < count; i++) {
                 struct cost_flow *flow = &flows[match.targets[i]];

@@ -222,8 +222,7 @@ static const char *explain_set(const struct explain *explain, struct codec_view 
         }
         if (view->configuration_set.len > 0)
                 return "event";
-        view->configuration_set = rules_plan_default_set(
-                explain->plan, rules_plan_asks_domain(explain->plan) ? codec_view_from_domain(view) : SLICE_EMPTY);
+        view->configuration_set = rules_plan_default_set_of(explain->plan, view);
         return view->configuration_set.len > 0 ? "default" : "none";
 }
 

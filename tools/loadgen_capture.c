@@ -1,5 +1,6 @@
 #include "tools/loadgen_capture.h"
 
+#include "base/file.h"
 #include "base/limits.h"
 
 #include <errno.h>
@@ -98,22 +99,6 @@ enum err_code loadgen_capture_add(struct loadgen_capture_writer *writer, int64_t
         return ERR_OK;
 }
 
-/* A name is on the disk when its directory is. */
-static enum err_code capture_sync_directory(const char *path, struct err *reterr)
-{
-        char directory[PATH_MAX];
-        const char *slash = strrchr(path, '/');
-        (void)snprintf(directory, sizeof(directory), "%.*s", slash == NULL ? 1 : (int)(slash - path) + 1,
-                       slash == NULL ? "." : path); /* shorter than the path, which fitted */
-        int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        enum err_code code = ERR_OK;
-        if (fd < 0 || fsync(fd) != 0)
-                code = err_set_errno(reterr, ERR_SYSTEM, errno, "sync %s", directory);
-        if (fd >= 0)
-                (void)close(fd); /* was only read */
-        return code;
-}
-
 enum err_code loadgen_capture_finish(struct loadgen_capture_writer *writer, struct err *reterr)
 {
         struct loadgen_capture_header header = {.header_bytes = LOADGEN_CAPTURE_HEADER_BYTES,
@@ -138,7 +123,7 @@ enum err_code loadgen_capture_finish(struct loadgen_capture_writer *writer, stru
         }
         (void)fclose(writer->file); /* all of it is on the disk */
         writer->file = NULL;
-        return capture_sync_directory(writer->path, reterr);
+        return file_sync_directory_of(writer->path, reterr);
 }
 
 void loadgen_capture_abandon(struct loadgen_capture_writer *writer)

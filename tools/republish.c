@@ -96,11 +96,8 @@ uint32_t republish_matches(const struct republish *republish, const struct repub
         /* As the shard does it. */
         if (view->configuration_set.len == 0)
                 view->configuration_set = event->replay.set;
-        if (view->configuration_set.len == 0) {
-                struct slice domain =
-                        rules_plan_asks_domain(republish->plan) ? codec_view_from_domain(view) : SLICE_EMPTY;
-                view->configuration_set = rules_plan_default_set(republish->plan, domain);
-        }
+        if (view->configuration_set.len == 0)
+                view->configuration_set = rules_plan_default_set_of(republish->plan, view);
         if (event->replay.destination.len > 0)
                 return rules_plan_match_only(republish->plan, view, &republish->json, event->replay.destination,
                                              &match);

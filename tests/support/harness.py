@@ -159,6 +159,10 @@ class Stack:
         self.sink_address = wait_for("the sink", is_ready)
         self.endpoint = "%s://%s" % ("https" if self.tls else "http", self.sink_address)
 
+    def sink_events(self):
+        """Events that the sink has, copies left out."""
+        return json.loads(self.tell_sink("stats"))["events_new"]
+
     def tell_sink(self, line):
         return subprocess.run([self.sendring, "sink", "--tell", self.path("sink.control"), line], check=True,
                               capture_output=True, text=True).stdout
