@@ -2,6 +2,7 @@
  * line and is what it says.
  *
  * Input: one byte of flags, then the line. Flags: 1 a line of a .settled file; 2 put the right checksum behind it. */
+#include "base/assert.h"
 #include "egress/dead_letter.h"
 
 #include "codecs/codec.h"
@@ -12,14 +13,6 @@
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)                                                              \
-        do {                                                                          \
-                if (!(condition)) {                                                   \
-                        (void)fprintf(stderr, "line %d: %s\n", __LINE__, #condition); \
-                        abort();                                                      \
-                }                                                                     \
-        } while (0)
 
 static bool lies_inside(struct slice part, const uint8_t *line, size_t bytes)
 {
@@ -34,8 +27,8 @@ static void settled(struct slice line)
                 return;
         struct dead_letter_id id = {.worker = 1, .number = 1, .offset = read.offset};
         size_t bytes = dead_letter_settled_write(&read, &id, 0, text);
-        CHECK(bytes < sizeof(text) && dead_letter_settled_parse(slice_of(text, bytes - 1), &again));
-        CHECK(again.offset == read.offset && again.crc == read.crc && again.dropped == read.dropped);
+        ASSERT(bytes < sizeof(text) && dead_letter_settled_parse(slice_of(text, bytes - 1), &again));
+        ASSERT(again.offset == read.offset && again.crc == read.crc && again.dropped == read.dropped);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -53,22 +46,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 return 0;
         }
         uint8_t *line = malloc(bytes + 32); /* of its size: a read behind it is found */
-        CHECK(line != NULL);
+        ASSERT(line != NULL);
         memcpy(line, data + 1, bytes);
         if ((flags & 2) != 0) {
                 uint32_t crc = crc32_iscsi(line, (int)bytes, 0);
                 bytes += (size_t)snprintf((char *)line + bytes, 32, ",\"crc32c\":\"%08x\"}", crc);
         }
         if (dead_letter_parse(line, bytes, &letter, &err) == ERR_OK) {
-                CHECK(lies_inside(letter.cause, line, bytes) && lies_inside(letter.destination, line, bytes));
-                CHECK(lies_inside(letter.target, line, bytes) && lies_inside(letter.set, line, bytes));
-                CHECK(lies_inside(letter.json, line, bytes) && lies_inside(letter.msgpack, line, bytes));
-                CHECK(codec_event_type_name(letter.type) != NULL);
-                CHECK(letter.set.len <= LIMIT_NAME_BYTES_MAX);
+                ASSERT(lies_inside(letter.cause, line, bytes) && lies_inside(letter.destination, line, bytes));
+                ASSERT(lies_inside(letter.target, line, bytes) && lies_inside(letter.set, line, bytes));
+                ASSERT(lies_inside(letter.json, line, bytes) && lies_inside(letter.msgpack, line, bytes));
+                ASSERT(codec_event_type_name(letter.type) != NULL);
+                ASSERT(letter.set.len <= LIMIT_NAME_BYTES_MAX);
                 if (dead_letter_event(&letter, out, &event))
-                        CHECK(event.len >= 1 && event.len <= LIMIT_EVENT_BYTES_MAX);
+                        ASSERT(event.len >= 1 && event.len <= LIMIT_EVENT_BYTES_MAX);
         } else {
-                CHECK(err.text[0] != '\0');
+                ASSERT(err.text[0] != '\0');
         }
         free(line);
         return 0;

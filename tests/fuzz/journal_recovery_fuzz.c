@@ -6,6 +6,7 @@
  * stay small. Flags: 1 repair the segment header's CRC, 2 repair the CRCs of records as far as they follow each other,
  * 4 repair the CRCs of the targets file, 8 write the header's copy, too, 16 cut the file behind the input, 32 write the
  * segment a second time as the next one. */
+#include "base/assert.h"
 #include "journal/journal.h"
 
 #include "tests/support/journal_files.h"
@@ -18,14 +19,6 @@
 #define TARGETS_MAX 4u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)                                                              \
-        do {                                                                          \
-                if (!(condition)) {                                                   \
-                        (void)fprintf(stderr, "line %d: %s\n", __LINE__, #condition); \
-                        abort();                                                      \
-                }                                                                     \
-        } while (0)
 
 /* From the polynomial, as the drawing in journal.h says; not the library that the journal uses. */
 static uint32_t crc32c(uint32_t crc, const uint8_t *bytes, size_t len)
@@ -113,14 +106,14 @@ static void write_file(const char *directory, const char *name, const uint8_t *b
         char path[512];
         (void)snprintf(path, sizeof(path), "%s/%s", directory, name);
         int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-        CHECK(fd >= 0);
+        ASSERT(fd >= 0);
         /* Mostly zeros: sparse, to be fast. */
         for (size_t at = 0; at < count; at += PAGE_BYTES) {
                 size_t part = count - at < PAGE_BYTES ? count - at : PAGE_BYTES;
                 if (bytes[at] != 0 || memcmp(bytes + at, bytes + at + 1, part - 1) != 0)
-                        CHECK(pwrite(fd, bytes + at, part, (off_t)at) == (ssize_t)part);
+                        ASSERT(pwrite(fd, bytes + at, part, (off_t)at) == (ssize_t)part);
         }
-        CHECK(ftruncate(fd, (off_t)count) == 0);
+        ASSERT(ftruncate(fd, (off_t)count) == 0);
         (void)close(fd);
 }
 
@@ -132,7 +125,7 @@ static uint64_t read_all(struct journal *journal, uint64_t *ret_hash)
         struct journal_stats stats;
         uint64_t count = 0, hash = 0, limit = journal_committed_position(journal);
         journal_get_stats(journal, &stats);
-        CHECK(journal_reader_create(journal, &reader, NULL) == ERR_OK);
+        ASSERT(journal_reader_create(journal, &reader, NULL) == ERR_OK);
         /* Where the log begins is not a position the caller knows: any cursor of a target was moved behind it. */
         uint64_t position = 0;
         enum err_code code = journal_read(reader, position, limit, &record);
@@ -154,11 +147,11 @@ static uint64_t read_all(struct journal *journal, uint64_t *ret_hash)
                 hash = hash * 1099511628211u ^ record.sequence ^ record.entry.lane_id << 7;
                 for (size_t i = 0; i < record.payload.len; i++)
                         hash = hash * 31 + record.payload.ptr[i];
-                CHECK(record.next_position > position);
+                ASSERT(record.next_position > position);
                 position = record.next_position;
                 count++;
         }
-        CHECK(code == ERR_EMPTY || code == ERR_NOT_FOUND);
+        ASSERT(code == ERR_EMPTY || code == ERR_NOT_FOUND);
         journal_reader_free(reader);
         *ret_hash = hash;
         return count;
@@ -226,25 +219,25 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 journal_get_stats(journal, &stats);
                 bool kept = stats.segments_recycled == 0 && stats.segments >= first.segments;
                 uint64_t count = read_all(journal, &first_hash);
-                CHECK(kept ? count == first.records : count <= first.records);
+                ASSERT(kept ? count == first.records : count <= first.records);
                 for (uint16_t target = 0; target < journal_targets_count(journal) && target < TARGETS_MAX; target++) {
                         uint64_t waiting;
                         (void)journal_target_audit(journal, target, NULL, &waiting, NULL); /* any answer will do */
                 }
                 uint64_t position = journal_committed_position(journal), next = journal_next_sequence(journal);
                 journal_close(journal);
-                CHECK(journal_open(&options, &journal, &second, NULL) == ERR_OK);
-                CHECK(second.records == count && (!kept || second.bytes == first.bytes));
+                ASSERT(journal_open(&options, &journal, &second, NULL) == ERR_OK);
+                ASSERT(second.records == count && (!kept || second.bytes == first.bytes));
                 /* A jump without a hole, which this journal never writes, cannot be covered and is counted again. */
-                CHECK(second.lost_records <= first.lost_records && second.quarantined_segments == 0);
+                ASSERT(second.lost_records <= first.lost_records && second.quarantined_segments == 0);
                 journal_get_stats(journal, &stats);
                 kept = stats.segments_recycled == 0 && stats.segments >= second.segments;
-                CHECK(!kept || (read_all(journal, &second_hash) == second.records && first_hash == second_hash));
-                CHECK(journal_committed_position(journal) == position && journal_next_sequence(journal) == next);
+                ASSERT(!kept || (read_all(journal, &second_hash) == second.records && first_hash == second_hash));
+                ASSERT(journal_committed_position(journal) == position && journal_next_sequence(journal) == next);
                 if (journal_files_append(journal, next, 10, 0) == ERR_OK) {
                         journal_publish(journal);
-                        CHECK(journal_next_sequence(journal) == next + 1);
-                        CHECK(!kept || read_all(journal, &second_hash) == second.records + 1);
+                        ASSERT(journal_next_sequence(journal) == next + 1);
+                        ASSERT(!kept || read_all(journal, &second_hash) == second.records + 1);
                 }
                 journal_close(journal);
         }

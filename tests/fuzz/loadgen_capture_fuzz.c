@@ -3,6 +3,7 @@
  *
  * Input: one byte of flags, then the file. Flags: 1 the header's sizes and checksum are made right, 2 those of the
  * records too, as far as their lengths lead. */
+#include "base/assert.h"
 #include "tools/loadgen_capture.h"
 #include "tools/loadgen_replay.h"
 
@@ -12,14 +13,6 @@
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)                                                              \
-        do {                                                                          \
-                if (!(condition)) {                                                   \
-                        (void)fprintf(stderr, "line %d: %s\n", __LINE__, #condition); \
-                        abort();                                                      \
-                }                                                                     \
-        } while (0)
 
 static void repair_records(uint8_t *file, size_t size)
 {
@@ -51,16 +44,16 @@ static void check_record(const struct loadgen_capture *capture, const struct loa
         static const char id[] = "0100019b7ca98f2e-4a1f0c52-7d1e-4f0b-9c55-2f6f0e3b7a10-000000";
         struct slice bytes = capture->bytes;
         struct codec_view view;
-        CHECK(record->event.len > 0 && record->event.ptr >= bytes.ptr + 80 &&
-              record->event.ptr + record->event.len <= bytes.ptr + bytes.len);
-        CHECK(slice_equal(loadgen_capture_event(capture, record->offset), record->event));
-        CHECK(record->accepted_ms >= capture->first_ms);
+        ASSERT(record->event.len > 0 && record->event.ptr >= bytes.ptr + 80 &&
+               record->event.ptr + record->event.len <= bytes.ptr + bytes.len);
+        ASSERT(slice_equal(loadgen_capture_event(capture, record->offset), record->event));
+        ASSERT(record->accepted_ms >= capture->first_ms);
         /* With another id it is an event still. */
         size_t changed = loadgen_replay_put_id(&record->view, id, out);
-        CHECK(changed > 0 && changed <= sizeof(out));
+        ASSERT(changed > 0 && changed <= sizeof(out));
         if (changed <= LIMIT_EVENT_BYTES_MAX) {
-                CHECK(codec_view_decode(slice_of(out, changed), &view, NULL) == ERR_OK);
-                CHECK(slice_equal(view.message_id, slice_of(id, LOADGEN_ID_BYTES)) && view.type == record->view.type);
+                ASSERT(codec_view_decode(slice_of(out, changed), &view, NULL) == ERR_OK);
+                ASSERT(slice_equal(view.message_id, slice_of(id, LOADGEN_ID_BYTES)) && view.type == record->view.type);
         }
 }
 
@@ -75,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         uint8_t flags = data[0];
         size_t bytes = size - 1;
         uint8_t *file = malloc(bytes + 1); /* of its size but for one: a read behind it is found */
-        CHECK(file != NULL);
+        ASSERT(file != NULL);
         memcpy(file, data + 1, bytes);
         if ((flags & 2) != 0)
                 repair_records(file, bytes);
@@ -86,12 +79,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 loadgen_capture_begin(&walk, &capture);
                 while ((code = loadgen_capture_next(&walk, &record, &err)) == ERR_OK)
                         check_record(&capture, &record);
-                CHECK(walk.events <= bytes / 24);
+                ASSERT(walk.events <= bytes / 24);
                 if (code == ERR_EMPTY)
-                        CHECK(walk.events == capture.events && walk.offset == bytes && err.text[0] == '\0');
+                        ASSERT(walk.events == capture.events && walk.offset == bytes && err.text[0] == '\0');
         }
         if (code != ERR_EMPTY)
-                CHECK(strncmp(err.text, "offset ", 7) == 0);
+                ASSERT(strncmp(err.text, "offset ", 7) == 0);
         free(file);
         return 0;
 }

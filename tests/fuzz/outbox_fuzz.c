@@ -3,6 +3,7 @@
  * Input: one byte of flags, then the file: 128 bytes of header, 80 bytes of the first place, 64 bytes of two chunks,
  * and the bodies. Flags: 1 repair the CRC of the header, 2 those of the bodies, 4 a second log, 8 cut the file behind
  * the input. */
+#include "base/assert.h"
 #include "egress/outbox.h"
 
 #include <isa-l/crc.h>
@@ -15,14 +16,6 @@
 #define FILE_BYTES (OUTBOX_HEADER_BYTES + DATA_BYTES)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)                                                              \
-        do {                                                                          \
-                if (!(condition)) {                                                   \
-                        (void)fprintf(stderr, "line %d: %s\n", __LINE__, #condition); \
-                        abort();                                                      \
-                }                                                                     \
-        } while (0)
 
 static size_t take(uint8_t *file, size_t at, size_t len, const uint8_t *data, size_t size, size_t from)
 {
@@ -75,22 +68,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         repair(file, flags);
         size_t file_bytes = (flags & 8) != 0 && size < FILE_BYTES ? size : FILE_BYTES;
         int fd = mkstemp(path);
-        CHECK(fd >= 0);
-        CHECK(write(fd, file, file_bytes) == (ssize_t)file_bytes);
-        CHECK(close(fd) == 0);
+        ASSERT(fd >= 0);
+        ASSERT(write(fd, file, file_bytes) == (ssize_t)file_bytes);
+        ASSERT(close(fd) == 0);
 
         struct outbox_options options = {path, 0x0807060504030201, (flags & 4) != 0 ? 2 : 1, 2048};
         struct outbox *outbox = NULL;
         struct outbox_found found;
         struct err err = {.text = ""};
-        CHECK(outbox_open(&options, &outbox, &found, &err) == ERR_OK);
+        ASSERT(outbox_open(&options, &outbox, &found, &err) == ERR_OK);
         if (outbox_is_sealed(outbox)) {
                 volatile uint8_t sum = 0;
-                CHECK(found.dropped == NULL);
-                CHECK(found.chunks > 0 && found.chunks <= OUTBOX_CHUNKS_MAX && found.acknowledged <= found.chunks);
+                ASSERT(found.dropped == NULL);
+                ASSERT(found.chunks > 0 && found.chunks <= OUTBOX_CHUNKS_MAX && found.acknowledged <= found.chunks);
                 while (outbox_acknowledged(outbox) < outbox_chunks(outbox)) {
                         struct slice body = outbox_next(outbox, NULL);
-                        CHECK(body.len > 0 && body.len <= FILE_BYTES);
+                        ASSERT(body.len > 0 && body.len <= FILE_BYTES);
                         for (size_t i = 0; i < body.len; i++)
                                 sum = (uint8_t)(sum + body.ptr[i]);
                         outbox_sending(outbox);
@@ -102,12 +95,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         size_t room = 0;
         outbox_begin(outbox);
         memset(outbox_room(outbox, &room), 'x', 100);
-        CHECK(room >= 2048);
+        ASSERT(room >= 2048);
         outbox_add(outbox, 100, 1, 1, 1);
         outbox_seal(outbox, places, 2);
         outbox_close(outbox);
-        CHECK(outbox_open(&options, &outbox, &found, &err) == ERR_OK);
-        CHECK(outbox_is_sealed(outbox) && found.chunks == 1 && found.acknowledged == 0);
+        ASSERT(outbox_open(&options, &outbox, &found, &err) == ERR_OK);
+        ASSERT(outbox_is_sealed(outbox) && found.chunks == 1 && found.acknowledged == 0);
         outbox_remove(outbox);
         return 0;
 }

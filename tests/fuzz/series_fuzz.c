@@ -1,6 +1,7 @@
 /* A series file with any bytes: open must neither crash nor believe what cannot be, and leave a file that works.
  *
  * Input: one byte of flags, then the file. Flags: 1 repair the CRC of the header, 2 those of the records. */
+#include "base/assert.h"
 #include "egress/metrics.h"
 #include "egress/series.h"
 
@@ -15,14 +16,6 @@
 #define HOUR_MAX   INT64_C(490900)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)                                                              \
-        do {                                                                          \
-                if (!(condition)) {                                                   \
-                        (void)fprintf(stderr, "line %d: %s\n", __LINE__, #condition); \
-                        abort();                                                      \
-                }                                                                     \
-        } while (0)
 
 static void repair(uint8_t *file, uint8_t flags)
 {
@@ -41,11 +34,11 @@ static void repair(uint8_t *file, uint8_t flags)
 static void check_hours(const struct series *series)
 {
         int64_t newest = series_newest_hour(series);
-        CHECK(newest <= HOUR_MAX && newest >= SERIES_NO_HOUR);
+        ASSERT(newest <= HOUR_MAX && newest >= SERIES_NO_HOUR);
         for (int64_t hour = newest - 1; hour <= newest; hour++) {
-                CHECK(series_count(series, hour) <= RECORDS);
+                ASSERT(series_count(series, hour) <= RECORDS);
                 for (uint32_t i = 0; i < series_count(series, hour) && newest != SERIES_NO_HOUR; i++)
-                        CHECK(series_get(series, hour, i) != 0);
+                        ASSERT(series_get(series, hour, i) != 0);
         }
 }
 
@@ -64,31 +57,31 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         memcpy(file, data + 1, size - 1 < sizeof(file) ? size - 1 : sizeof(file));
         repair(file, data[0]);
         int fd = mkstemp(path);
-        CHECK(fd >= 0);
-        CHECK(write(fd, file, sizeof(file)) == (ssize_t)sizeof(file));
-        CHECK(close(fd) == 0);
+        ASSERT(fd >= 0);
+        ASSERT(write(fd, file, sizeof(file)) == (ssize_t)sizeof(file));
+        ASSERT(close(fd) == 0);
 
-        CHECK(metrics_table_records_max(&config) == RECORDS);
+        ASSERT(metrics_table_records_max(&config) == RECORDS);
         struct series_options options = {path, 0x0807060504030201, RECORDS, HOUR_MAX};
         struct series *series = NULL;
         struct metrics_table *table = NULL;
         const char *dropped = NULL;
         struct err err = {.text = ""};
-        CHECK(series_open(&options, &series, &dropped, &err) == ERR_OK);
+        ASSERT(series_open(&options, &series, &dropped, &err) == ERR_OK);
         check_hours(series);
-        CHECK(dropped == NULL || series_newest_hour(series) == SERIES_NO_HOUR);
-        CHECK(metrics_table_create(&config, &table, &err) == ERR_OK);
+        ASSERT(dropped == NULL || series_newest_hour(series) == SERIES_NO_HOUR);
+        ASSERT(metrics_table_create(&config, &table, &err) == ERR_OK);
         metrics_table_keep(table, series);
         struct metrics_stats stats;
         metrics_table_get_stats(table, &stats);
-        CHECK(stats.hour_series <= RECORDS);
+        ASSERT(stats.hour_series <= RECORDS);
         metrics_table_free(table);
         uint32_t before = series_count(series, HOUR_MAX);
         series_add(series, HOUR_MAX, 12345);
         series_close(series);
-        CHECK(series_open(&options, &series, &dropped, &err) == ERR_OK);
-        CHECK(dropped == NULL && series_newest_hour(series) == HOUR_MAX);
-        CHECK(series_count(series, HOUR_MAX) == (before < RECORDS ? before + 1 : RECORDS));
+        ASSERT(series_open(&options, &series, &dropped, &err) == ERR_OK);
+        ASSERT(dropped == NULL && series_newest_hour(series) == HOUR_MAX);
+        ASSERT(series_count(series, HOUR_MAX) == (before < RECORDS ? before + 1 : RECORDS));
         series_remove(series);
         return 0;
 }

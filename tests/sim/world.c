@@ -390,7 +390,7 @@ static void world_power_cut(void)
         world.result.power_cuts++;
         world_look_at_durable();
         for (uint32_t id = 0; id < world.events_count; id++)
-                if (!world.host || !world.events[id].flushed)
+                if (!world.host || !world.events[id].flushed || world_may_be_lost(&world.events[id]))
                         world.events[id].excused = true;
         world_lose_router();
         sim_disk_power_cut();
@@ -538,6 +538,8 @@ static bool world_lose_page(void)
         sim_note("a %s page of log %u is lost", written ? "written" : "new", log);
         world.result.pages_lost++;
         world.result.written_lost += written;
+        if (written)
+                world.written_lost_ns[log] = sim_now_ns();
         return true;
 }
 

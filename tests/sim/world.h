@@ -30,7 +30,8 @@ struct world_event {
         uint32_t bytes; /* as published */
         bool flushed;
         uint8_t must, may; /* bits by enum world_sink: where it goes by each, by any of the sets that may route it */
-        bool excused;      /* a power cut came before its publisher could know that it was safe */
+        bool excused;      /* a power cut came before its publisher could know that it was safe, or after a loss that it
+                            * may have been in */
         uint64_t published_ns;
         uint64_t end_position; /* in its lane */
         uint8_t lane;
@@ -73,10 +74,18 @@ struct world {
         uint32_t plan_loaded;
         bool faults_off;
         uint64_t start_at_ns;
+        uint64_t written_lost_ns[WORLD_LOGS_MAX]; /* when a written page of the log was lost last */
         uint64_t file_settled; /* power cuts without durability host: what had come to the file before */
         struct sim_result result;
 };
 extern struct world world;
+
+/* It may have stood in a written page that is lost: a power cut may take the count of those. */
+static inline bool world_may_be_lost(const struct world_event *event)
+{
+        return event->published_ns <= world.written_lost_ns[0] ||
+               (event->open && event->published_ns <= world.written_lost_ns[1]);
+}
 
 /* ---- plan.c */
 

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 Test(err, every_code_has_its_class_and_text, .timeout = 10)
@@ -414,11 +415,29 @@ Test(log, an_end_waits_for_nobody_who_does_not_read, .timeout = 10)
         cr_assert_lt(clock_monotonic_ns() - begun_ns, CLOCK_NS_PER_S);
 }
 
-Test(log, an_assertion_that_fails_says_what_was_logged_and_ends, .timeout = 10, .signal = SIGABRT)
+Test(log, an_assertion_that_fails_ends_though_nobody_reads, .timeout = 10, .signal = SIGABRT)
 {
         (void)log_pipe(true); /* and nobody reads: it ends all the same */
         cr_assert(log_start());
         assert_failed("broken", "file.c", 1, "function");
+}
+
+Test(log, an_assertion_that_fails_comes_behind_what_was_logged, .timeout = 10)
+{
+        int fd = log_pipe(false), status;
+        pid_t child = fork();
+        cr_assert_geq(child, 0);
+        if (child == 0) {
+                (void)signal(SIGABRT, SIG_DFL);
+                if (log_start())
+                        log_info("before it", "%s", "");
+                assert_failed("broken", "file.c", 1, "function");
+        }
+        cr_assert_eq(waitpid(child, &status, 0), child);
+        cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+        (void)log_read(fd, log_seen, sizeof(log_seen), 100);
+        const char *before = strstr(log_seen, "before it"), *failed = strstr(log_seen, "condition=\"broken\"");
+        cr_assert(before != NULL && failed != NULL && before < failed, "%s", log_seen);
 }
 
 Test(log, more_findings_than_the_queue_holds_are_all_told, .timeout = 20)

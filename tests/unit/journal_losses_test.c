@@ -1,28 +1,11 @@
 /* The ledger of a log that loses records while it is open: it balances before a cursor comes to them, while it passes
  * them, behind them, over a kill, and after the next open, which counts nothing twice. */
-#include "journal/journal.h"
+#include "tests/support/journal_rig.h"
 
-#include "tests/support/journal_files.h"
-
-#include <criterion/criterion.h>
 #include <string.h>
 
-#define MIB     (1024u * 1024u)
-#define MEAN    700u
 #define TARGETS 3u
 #define RECORDS 6000u
-
-static char directory[256];
-
-static void make_directory(void)
-{
-        journal_files_make(directory);
-}
-
-static void remove_directory(void)
-{
-        journal_files_remove(directory);
-}
 
 TestSuite(journal_losses, .init = make_directory, .fini = remove_directory, .timeout = 60);
 
@@ -35,11 +18,7 @@ static struct journal *must_open_in(const char *where, bool read_only, struct jo
                 .segments_mapped_max = 4,
                 .read_only = read_only,
         };
-        struct journal *journal = NULL;
-        struct err err = {.text = ""};
-        enum err_code code = journal_open(&options, &journal, ret_recovery, &err);
-        cr_assert_eq(code, ERR_OK, "%s: %s", err_name(code), err.text);
-        return journal;
+        return rig_open(&options, ret_recovery);
 }
 
 static struct journal *must_open(struct journal_recovery *ret_recovery)

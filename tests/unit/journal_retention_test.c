@@ -1,28 +1,12 @@
 /* What is kept of the log beyond delivery: how much, how long, that it gives way, and that reading it beside the writer
  * never takes one thing for another. */
 #include "base/clock.h"
-#include "journal/journal.h"
-#include "tests/support/journal_files.h"
 
-#include <criterion/criterion.h>
+#include "tests/support/journal_rig.h"
+
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
-
-#define MIB  (1024u * 1024u)
-#define MEAN 700u
-
-static char directory[256];
-
-static void make_directory(void)
-{
-        journal_files_make(directory);
-}
-
-static void remove_directory(void)
-{
-        journal_files_remove(directory);
-}
 
 TestSuite(journal_retention, .init = make_directory, .fini = remove_directory, .timeout = 60);
 
@@ -37,21 +21,15 @@ static struct journal *must_open(uint64_t segments, uint64_t retention_bytes, ui
                 .retention_age_ms = retention_age_ms,
                 .segments_mapped_max = 4,
         };
-        struct journal *journal = NULL;
-        struct err err = {.text = ""};
-        cr_assert_eq(journal_open(&options, &journal, ret_recovery, &err), ERR_OK, "%s", err.text);
-        uint16_t target;
-        cr_assert_eq(journal_target_register(journal, SLICE("file /a"), &target, &err), ERR_OK);
+        struct journal *journal = rig_open(&options, ret_recovery);
+        rig_register(journal, "file /a");
         return journal;
 }
 
 static struct journal *must_open_beside(void)
 {
         struct journal_options options = {.directory = directory, .read_only = true};
-        struct journal *journal = NULL;
-        struct err err = {.text = ""};
-        cr_assert_eq(journal_open(&options, &journal, NULL, &err), ERR_OK, "%s", err.text);
-        return journal;
+        return rig_open(&options, NULL);
 }
 
 /* Appends until `bytes` more are in the log; false: it is full, also after maintenance. `accepted_ms` 0: by sequence.
@@ -96,14 +74,6 @@ static struct journal_stats stats_of(struct journal *journal)
         cr_assert_eq(journal_maintain(journal, NULL), ERR_OK);
         journal_get_stats(journal, &stats);
         return stats;
-}
-
-static void check_equation(struct journal *journal)
-{
-        struct journal_target_state state;
-        uint64_t waiting;
-        cr_assert_eq(journal_target_audit(journal, 0, &state, &waiting, NULL), ERR_OK);
-        cr_assert_eq(state.accepted, state.delivered + state.dead_lettered + state.shed + state.expired + waiting);
 }
 
 /* Every record from the oldest on, whole and without a hole; returns how many, and the first one. */

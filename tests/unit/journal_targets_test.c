@@ -1,16 +1,9 @@
 /* The targets file is lost, in whole or in part: what its copy gives back, and how the rest is counted. */
-#include "journal/journal.h"
+#include "tests/support/journal_rig.h"
 
-#include "tests/support/journal_files.h"
-
-#include <criterion/criterion.h>
 #include <errno.h>
 
-#define MIB     (1024u * 1024u)
-#define MEAN    700u
 #define TARGETS 3u
-
-static char directory[256];
 
 /* Syncs fail with EIO while it is set. */
 static bool syncs_fail;
@@ -38,16 +31,6 @@ int __wrap_disk_open(int directory_fd, const char *path, int flags, mode_t mode)
         return -1;
 }
 
-static void make_directory(void)
-{
-        journal_files_make(directory);
-}
-
-static void remove_directory(void)
-{
-        journal_files_remove(directory);
-}
-
 TestSuite(journal_targets, .init = make_directory, .fini = remove_directory, .timeout = 60);
 
 static const char *const keys[TARGETS] = {"file /a", "firehose b", "cloudwatch c"};
@@ -62,11 +45,7 @@ static struct journal *must_open_with(uint64_t retention_bytes, struct journal_r
                 .retention_bytes = retention_bytes,
                 .durability = JOURNAL_DURABILITY_HOST,
         };
-        struct journal *journal = NULL;
-        struct err err = {.text = ""};
-        enum err_code code = journal_open(&options, &journal, ret_recovery, &err);
-        cr_assert_eq(code, ERR_OK, "%s: %s", err_name(code), err.text);
-        return journal;
+        return rig_open(&options, ret_recovery);
 }
 
 static struct journal *must_open(struct journal_recovery *ret_recovery)
@@ -229,13 +208,18 @@ Test(journal_targets, readers_take_from_the_copy_what_the_file_lacks)
                 {"header", 0, 64},           {"name", 4096 + 1024 + 512, 16},   {"cursor", 4096 + 128, 128},
                 {"counts", 4096 + 320, 128}, {"all of it", 0, 4096 + 3 * 1024},
         };
-        char path[400];
+        char path[400], whole[300];
         fill();
+        (void)snprintf(whole, sizeof(whole), "%s-whole", directory);
+        journal_files_copy(directory, whole);
         check_readers_see_all("whole");
         for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
                 wipe("targets", parts[i].at, parts[i].bytes);
                 check_readers_see_all(parts[i].name);
+                journal_files_remove(directory); /* each is missing alone */
+                journal_files_copy(whole, directory);
         }
+        journal_files_remove(whole);
         path_of("targets", path);
         cr_assert_eq(truncate(path, 0), 0);
         check_readers_see_all("empty");
@@ -324,6 +308,28 @@ Test(journal_targets, a_copy_that_nobody_needs_refuses_no_start)
         journal_close(journal);
         lose("targets");
         check_all_is_there();
+}
+
+/* Looking whether the file needs its copy changes nothing: that a cursor is an old one is known all the same. */
+Test(journal_targets, a_torn_slot_is_told_also_without_the_copy)
+{
+        char path[400];
+        uint64_t version, waiting;
+        struct journal_recovery recovery;
+        fill();
+        path_of("targets", path);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        cr_assert_eq(pread(fd, &version, sizeof(version), 4096 + 64), (ssize_t)sizeof(version));
+        (void)close(fd);
+        cr_assert_gt(version, 1);
+        wipe("targets", (off_t)(4096 + 128 + 64 * (version & 1)), 64);
+        copy_errno = EMFILE;
+        copy_fails = UINT32_MAX;
+        struct journal *journal = must_open(&recovery);
+        copy_fails = 0;
+        cr_assert_eq(recovery.targets_repaired, 1);
+        cr_assert_lt(state_of(journal, 0, &waiting).delivered, 600);
+        journal_close(journal);
 }
 
 Test(journal_targets, each_part_that_only_the_copy_has_waits_for_it)

@@ -1,29 +1,12 @@
-#include "journal/journal.h"
+#include "tests/support/journal_rig.h"
 
-#include "tests/support/journal_files.h"
-
-#include <criterion/criterion.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-#define MIB           (1024u * 1024u)
-#define MEAN          700u
 #define JOURNAL_START 4096u /* position of the first record of a new log, by the drawing */
-
-static char directory[256];
-
-static void make_directory(void)
-{
-        journal_files_make(directory);
-}
-
-static void remove_directory(void)
-{
-        journal_files_remove(directory);
-}
 
 TestSuite(journal, .init = make_directory, .fini = remove_directory, .timeout = 60);
 
@@ -50,19 +33,10 @@ static struct journal_options options_of(uint64_t segments)
         };
 }
 
-static struct journal *must_open(const struct journal_options *options, struct journal_recovery *ret_recovery)
-{
-        struct journal *journal = NULL;
-        struct err err;
-        enum err_code code = journal_open(options, &journal, ret_recovery, &err);
-        cr_assert_eq(code, ERR_OK, "%s: %s", err_name(code), err.text);
-        return journal;
-}
-
 static struct journal *must_open_small(uint64_t segments, struct journal_recovery *ret_recovery)
 {
         struct journal_options options = options_of(segments);
-        return must_open(&options, ret_recovery);
+        return rig_open(&options, ret_recovery);
 }
 
 static void must_register(struct journal *journal, uint32_t count)
@@ -125,23 +99,6 @@ static uint64_t read_all(struct journal *journal, uint64_t position, uint64_t se
         if (ret_position != NULL)
                 *ret_position = position;
         return count;
-}
-
-/* Every target satisfies the equation, counted in the log. */
-static void check_equation(struct journal *journal)
-{
-        for (uint16_t target = 0; target < journal_targets_count(journal); target++) {
-                struct journal_target_state state;
-                uint64_t waiting;
-                struct err err;
-                enum err_code code = journal_target_audit(journal, target, &state, &waiting, &err);
-                cr_assert_eq(code, ERR_OK, "%s", err.text);
-                cr_assert_eq(state.accepted,
-                             state.delivered + state.dead_lettered + state.shed + state.expired + waiting,
-                             "target %u: %lu accepted, %lu delivered, %lu shed, %lu waiting", target,
-                             (unsigned long)state.accepted, (unsigned long)state.delivered, (unsigned long)state.shed,
-                             (unsigned long)waiting);
-        }
 }
 
 static void advance_all(struct journal *journal, uint32_t targets)
@@ -459,7 +416,7 @@ Test(journal, one_process_at_a_time_and_files_are_private)
         char inner[300];
         (void)snprintf(inner, sizeof(inner), "%s/a/b", directory);
         options.directory = inner;
-        struct journal *journal = must_open(&options, NULL), *second;
+        struct journal *journal = rig_open(&options, NULL), *second;
         struct err err;
         cr_assert_eq(journal_open(&options, &second, NULL, &err), ERR_LOCKED, "%s", err.text);
         struct stat status;
@@ -473,7 +430,7 @@ Test(journal, one_process_at_a_time_and_files_are_private)
                 cr_assert_eq(status.st_mode & 0777, 0600);
         }
         journal_close(journal);
-        journal_close(must_open(&options, NULL));
+        journal_close(rig_open(&options, NULL));
 }
 
 Test(journal, options_out_of_range_are_refused)
@@ -603,20 +560,20 @@ Test(journal, damage_that_comes_after_the_write_is_reported_and_stepped_over)
 Test(journal, the_segment_size_can_change_between_runs)
 {
         struct journal_options options = options_of(64);
-        struct journal *journal = must_open(&options, NULL);
+        struct journal *journal = rig_open(&options, NULL);
         must_register(journal, 1);
         uint64_t start = journal_committed_position(journal);
         append(journal, 10000, 1);
         journal_close(journal);
         options.segment_bytes = 4 * MIB;
-        journal = must_open(&options, NULL);
+        journal = rig_open(&options, NULL);
         append(journal, 10000, 1);
         cr_assert_eq(read_all(journal, start, 1, NULL), 20000);
         check_equation(journal);
         journal_close(journal);
         options.segment_bytes = 2 * MIB;
         options.size_bytes_max = 16 * MIB; /* less than there is */
-        journal = must_open(&options, NULL);
+        journal = rig_open(&options, NULL);
         cr_assert_eq(read_all(journal, start, 1, NULL), 20000);
         advance_all(journal, 1);
         append(journal, 3000, 1);
@@ -633,7 +590,7 @@ Test(journal, durability_host_moves_the_durable_position_by_sync)
 {
         struct journal_options options = options_of(16);
         options.durability = JOURNAL_DURABILITY_HOST;
-        struct journal *journal = must_open(&options, NULL);
+        struct journal *journal = rig_open(&options, NULL);
         must_register(journal, 1);
         uint64_t start = journal_durable_position(journal);
         append(journal, 5000, 1);
@@ -644,7 +601,7 @@ Test(journal, durability_host_moves_the_durable_position_by_sync)
         append(journal, 5000, 1);
         cr_assert_eq(journal_sync(journal, NULL), ERR_OK);
         journal_close(journal);
-        journal = must_open(&options, NULL);
+        journal = rig_open(&options, NULL);
         cr_assert_eq(journal_durable_position(journal), journal_committed_position(journal));
         check_equation(journal);
         journal_close(journal);
@@ -656,7 +613,7 @@ Test(journal, reading_beside_a_writer_sees_a_true_state_and_writes_nothing)
         must_register(journal, 3);
         append(journal, 3000, 3);
         struct journal_options options = {.directory = directory, .read_only = true};
-        struct journal *ledger = must_open(&options, NULL);
+        struct journal *ledger = rig_open(&options, NULL);
         for (unsigned round = 0; round < 10; round++) {
                 struct journal_target_state state, live;
                 uint64_t waiting;
@@ -678,7 +635,7 @@ Test(journal, reading_beside_a_writer_sees_a_true_state_and_writes_nothing)
         journal_close(ledger);
         journal_close(journal);
         /* And of a log that nobody runs. */
-        ledger = must_open(&options, NULL);
+        ledger = rig_open(&options, NULL);
         check_equation(ledger);
         journal_close(ledger);
 }
@@ -708,110 +665,4 @@ Test(journal, another_version_is_refused_and_left_alone)
                 journal_files_remove(directory);
                 cr_assert_eq(mkdir(directory, 0700), 0);
         }
-}
-
-/* ------------------------------------------------------------------------------------------------------ full disks */
-
-Test(journal, a_file_size_limit_is_a_full_disk_not_a_signal)
-{
-        struct journal_options options = options_of(64);
-        struct journal *journal = must_open(&options, NULL);
-        struct err err;
-        must_register(journal, 1);
-        (void)signal(SIGXFSZ, SIG_IGN);
-        struct rlimit limit = {.rlim_cur = MIB / 2, .rlim_max = RLIM_INFINITY};
-        cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
-        uint64_t sequence = 1;
-        while (journal_files_append(journal, sequence, MEAN, 1) == ERR_OK)
-                sequence++;
-        journal_publish(journal);
-        cr_assert_eq(journal_maintain(journal, &err), ERR_DISK_FULL, "%s", err.text);
-        cr_assert_eq(journal_files_append(journal, sequence, MEAN, 1), ERR_FULL);
-        cr_assert_eq(journal_files_count(directory, ".preparing", NULL), 0);
-        limit.rlim_cur = RLIM_INFINITY;
-        cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
-        cr_assert_eq(journal_maintain(journal, &err), ERR_OK, "%s", err.text);
-        cr_assert_eq(journal_files_append(journal, sequence, MEAN, 1), ERR_OK);
-        journal_publish(journal);
-        check_equation(journal);
-        journal_close(journal);
-}
-
-/* In a child with its own mounts: 0 all checks held, 77 not permitted, else a line number. */
-static int on_a_small_disk(void)
-{
-#define CHECK(condition)                 \
-        do {                             \
-                if (!(condition))        \
-                        return __LINE__; \
-        } while (0)
-        if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-            mount("tmpfs", directory, "tmpfs", 0, "size=16m") < 0)
-                return 77;
-        char ballast_path[300];
-        (void)snprintf(ballast_path, sizeof(ballast_path), "%s/ballast", directory);
-        int ballast = open(ballast_path, O_RDWR | O_CREAT, 0600);
-        struct journal_options options = options_of(64);
-        struct journal *journal;
-        struct err err;
-        /* No room for the first segment. */
-        CHECK(posix_fallocate(ballast, 0, 16 * MIB - 64 * 1024) == 0);
-        CHECK(journal_open(&options, &journal, NULL, &err) == ERR_DISK_FULL);
-        CHECK(ftruncate(ballast, 0) == 0);
-        CHECK(journal_open(&options, &journal, NULL, &err) == ERR_OK);
-        uint16_t target;
-        CHECK(journal_target_register(journal, SLICE("file /a"), &target, &err) == ERR_OK);
-        uint64_t sequence = 1;
-        for (;;) {
-                enum err_code code = journal_files_append(journal, sequence, MEAN, 1);
-                if (code == ERR_FULL) {
-                        code = journal_maintain(journal, &err);
-                        if (code == ERR_DISK_FULL)
-                                break;
-                        CHECK(code == ERR_OK);
-                        continue;
-                }
-                CHECK(code == ERR_OK);
-                sequence++;
-        }
-        journal_publish(journal);
-        CHECK(sequence > 15000);
-        CHECK(journal_target_count_waiting(journal, 0, &err) == sequence - 1);
-        /* Open again while the disk is full: everything is there. */
-        journal_close(journal);
-        struct journal_recovery recovery;
-        CHECK(journal_open(&options, &journal, &recovery, &err) == ERR_OK);
-        CHECK(recovery.records == sequence - 1 && recovery.lost_records == 0);
-        CHECK(journal_files_append(journal, sequence, 100000, 1) == ERR_FULL);
-        /* Delivered: the full disk needs no new file. */
-        uint64_t position, next;
-        journal_committed(journal, &position, &next);
-        journal_target_advance(journal, 0, position, next, &(struct journal_settled){.delivered = sequence - 1});
-        CHECK(journal_maintain(journal, &err) == ERR_OK);
-        for (unsigned i = 0; i < 5000; i++, sequence++) {
-                if (journal_wants_maintenance(journal))
-                        (void)journal_maintain(journal, &err);
-                CHECK(journal_files_append(journal, sequence, MEAN, 1) == ERR_OK);
-        }
-        journal_publish(journal);
-        CHECK(journal_target_count_waiting(journal, 0, &err) == 5000);
-        journal_close(journal);
-        return 0;
-#undef CHECK
-}
-
-Test(journal, a_full_disk_stops_the_append_and_loses_nothing)
-{
-        pid_t child = fork();
-        cr_assert_geq(child, 0);
-        if (child == 0) {
-                int line = on_a_small_disk();
-                _exit(line == 0 || line == 77 ? line : line % 200 + 1 == 77 ? 78 : line % 200 + 1);
-        }
-        int status;
-        cr_assert_eq(waitpid(child, &status, 0), child);
-        cr_assert(WIFEXITED(status), "signal %d", WTERMSIG(status));
-        if (WEXITSTATUS(status) == 77)
-                cr_skip_test("mounting a small tmpfs is not permitted here");
-        cr_assert_eq(WEXITSTATUS(status), 0, "check in line %d modulo 200 failed", WEXITSTATUS(status) - 1);
 }

@@ -359,6 +359,7 @@ Test(loadgen_replay, ids_are_fresh_kept_or_counted, .timeout = 30)
         cr_assert_eq(codec_view_decode(event, &view, NULL), ERR_OK);
         cr_assert(loadgen_id_parse((const char *)view.message_id.ptr, view.message_id.len, &back));
         cr_assert_eq(back.index, 8);
+        cr_assert(back.timestamp_ms == 5 && back.run_id == 6 && back.producer == 7);
         loadgen_replay_close(&replay);
         (void)unlink(path);
 }

@@ -2,41 +2,26 @@
 #include "egress/gzip.h"
 #include "egress/worker_internal.h"
 
-#include "tests/support/egress_rig.h"
-#include "tests/support/firehose_peer.h"
+#include "tests/support/worker_rig.h"
 
-#include <criterion/criterion.h>
 #include <signal.h>
 
 TestSuite(worker_gzip, .timeout = 90);
 
-static struct egress_rig rig;
-static struct firehose_peer peer;
 static struct firehose_peer_stream *stream;
 
 static void begin(void)
 {
         (void)signal(SIGPIPE, SIG_IGN);
-        log_level_set(LOG_ERROR);
-        egress_rig_defaults(&rig);
-        firehose_peer_start(&peer);
+        rig_begin();
+        peer_begin();
         stream = firehose_peer_stream(&peer, "mail");
-        (void)snprintf(rig.settings.egress.firehose.url, sizeof(rig.settings.egress.firehose.url),
-                       "http://127.0.0.1:%u", peer.http.port);
 }
 
 static uint32_t open_rig(uint32_t record_events_max)
 {
         egress_rig_open(&rig);
         return egress_rig_add_stream(&rig, "mail", record_events_max, true, 0);
-}
-
-static void end(void)
-{
-        egress_rig_stop(&rig, 1000);
-        egress_rig_close(&rig);
-        egress_rig_remove(&rig);
-        firehose_peer_stop(&peer);
 }
 
 /* Every event of this log is offered: a shard would look again, here nobody does. */
@@ -51,20 +36,7 @@ static void offer_all(uint32_t shard)
 
 static void check_each_once(uint32_t count)
 {
-        uint8_t *times = calloc(count, 1);
-        cr_assert_eq(firehose_peer_count(&peer, stream), count);
-        for (uint32_t i = 0; i < count; i++) {
-                cr_assert_lt(stream->ids[i], count);
-                cr_assert_eq(times[stream->ids[i]]++, 0, "event %u came twice", stream->ids[i]);
-        }
-        free(times);
-}
-
-static void check_balanced(uint32_t target)
-{
-        uint64_t waiting = 0;
-        cr_assert(egress_rig_is_balanced(&rig, 0, target, &waiting));
-        cr_assert_eq(waiting, 0);
+        check_set(stream->ids, firehose_peer_count(&peer, stream), count);
 }
 
 Test(worker_gzip, every_event_once_in_order_and_compressed_bytes_counted)
@@ -80,11 +52,11 @@ Test(worker_gzip, every_event_once_in_order_and_compressed_bytes_counted)
         cr_assert_eq(firehose_peer_count(&peer, stream), 20000);
         for (uint32_t i = 0; i < 20000; i++)
                 cr_assert_eq(stream->ids[i], i);
-        check_balanced(target);
+        check_balanced(0, target, 0);
         /* What rates, rows and Firehose's quota count is what went over the wire; the events were larger. */
         cr_assert_eq(atomic_load(&rig.targets[target].row->bytes), stream->bytes);
         cr_assert_gt(counters_sum(&rig.counters, COUNTER_egress_json_bytes), 4 * stream->bytes);
-        end();
+        rig_end();
 }
 
 Test(worker_gzip, a_single_event_lingers_and_goes)
@@ -99,7 +71,7 @@ Test(worker_gzip, a_single_event_lingers_and_goes)
         }
         cr_assert_eq(stream->requests, 3);
         check_each_once(3);
-        end();
+        rig_end();
 }
 
 Test(worker_gzip, a_partial_failure_resends_exactly_the_refused_records)
@@ -121,8 +93,8 @@ Test(worker_gzip, a_partial_failure_resends_exactly_the_refused_records)
         check_each_once(7000);
         cr_assert_gt(stream->refused, 0);
         cr_assert_eq(counters_sum(&rig.counters, COUNTER_egress_entries_resent), stream->refused);
-        check_balanced(target);
-        end();
+        check_balanced(0, target, 0);
+        rig_end();
 }
 
 /* One batch builds for each event type that is shed, and each has its own compression. */
@@ -146,7 +118,7 @@ Test(worker_gzip, batches_that_build_side_by_side_do_not_mix)
         for (uint32_t tries = 0; firehose_peer_count(&peer, stream) < 12000 && tries < 20000; tries++)
                 clock_sleep_ns(CLOCK_NS_PER_MS);
         check_each_once(12000);
-        end();
+        rig_end();
 }
 
 Test(worker_gzip, its_memory_is_in_the_budget)
