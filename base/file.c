@@ -132,6 +132,26 @@ out:
         return file_sync_directory_of(path, reterr);
 }
 
+/* Puts the names that `path` is made of on the disk, its own first. Above a mount point nothing was made by whoever
+ * made the directory. A folder that may be entered and not read cannot be synced by us. */
+static enum err_code file_sync_names(const char *path, dev_t device, struct err *reterr)
+{
+        char name[PATH_MAX], directory[PATH_MAX];
+        struct stat status;
+        memcpy(name, path, strlen(path) + 1);
+        while (file_directory_of(name, directory) && strcmp(directory, name) != 0) {
+                if (stat(directory, &status) < 0)
+                        return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot look at %s", directory);
+                if (status.st_dev != device)
+                        break;
+                enum err_code code = file_sync_directory_of(name, reterr);
+                if (code != ERR_OK && code != ERR_PERMISSION)
+                        return code;
+                memcpy(name, directory, strlen(directory) + 1);
+        }
+        return ERR_OK;
+}
+
 enum err_code file_make_directory(const char *path, struct err *reterr)
 {
         char part[PATH_MAX];
@@ -145,16 +165,12 @@ enum err_code file_make_directory(const char *path, struct err *reterr)
                 part[i] = '\0';
                 if (mkdir(part, 0700) < 0 && errno != EEXIST)
                         return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot create directory %s", part);
-                /* Also where it was there: whoever made it may have been killed before its name was on the disk. A
-                 * folder that may be entered and not read cannot be synced by us. */
-                enum err_code code = file_sync_directory_of(part, reterr);
-                if (code != ERR_OK && code != ERR_PERMISSION)
-                        return code;
         }
         struct stat status;
         if (stat(path, &status) < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot look at %s", path);
         if (!S_ISDIR(status.st_mode))
                 return err_set(reterr, ERR_CONFIG, "%s exists and is not a directory", path);
-        return ERR_OK;
+        /* Also where it was there: whoever made it may have been killed before its name was on the disk. */
+        return file_sync_names(path, status.st_dev, reterr);
 }

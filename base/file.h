@@ -21,8 +21,8 @@ enum err_code file_replace(const char *path, struct slice bytes, struct err *ret
 enum err_code file_sync_directory_of(const char *path, struct err *reterr);
 /* The directory that the last name of `path` lies in: "." without a slash. False: it does not fit. */
 bool file_directory_of(const char *path, char out[PATH_MAX]);
-/* mkdir -p with 0700 for what it makes. An existing directory is fine. Each name of the path is on the disk afterwards,
- * whoever made it, but those in folders that the caller may not read. */
+/* mkdir -p with 0700 for what it makes. An existing directory is fine. Each name of the path on the directory's own
+ * file system is on the disk afterwards, whoever made it, but those in folders that the caller may not read. */
 enum err_code file_make_directory(const char *path, struct err *reterr);
 
 #endif

@@ -225,13 +225,23 @@ int fsync(int fd)
         return sync_errno != 0 ? -1 : (int)syscall(SYS_fsync, fd);
 }
 
+/* Whether a file system begins there. */
+static bool is_mount_point(const char *path, const char *above)
+{
+        struct stat own, other;
+        cr_assert_eq(stat(path, &own), 0);
+        cr_assert_eq(stat(above, &other), 0);
+        return own.st_dev != other.st_dev;
+}
+
 Test(file, a_directory_is_on_the_disk_with_its_name, .timeout = 10)
 {
         char directory[] = "/tmp/sendring-file-XXXXXX";
         char path[256], expected[512];
         cr_assert_not_null(mkdtemp(directory));
         (void)snprintf(path, sizeof(path), "%s/a/b", directory);
-        (void)snprintf(expected, sizeof(expected), "/:/tmp:%s:%s/a:", directory, directory);
+        (void)snprintf(expected, sizeof(expected), "%s/a:%s:/tmp:%s", directory, directory,
+                       is_mount_point("/tmp", "/") ? "" : "/:");
         /* The second time it is there; whoever made it may have been killed before its name was on the disk. */
         for (int i = 0; i < 2; i++) {
                 synced[0] = '\0';
@@ -243,6 +253,22 @@ Test(file, a_directory_is_on_the_disk_with_its_name, .timeout = 10)
         sync_errno = EROFS;
         cr_assert_eq(file_make_directory(path, NULL), ERR_OK, "nothing waits to be written there");
         sync_errno = 0;
+}
+
+Test(file, nothing_above_a_mount_point_is_synced, .timeout = 10)
+{
+        char directory[] = "/dev/shm/sendring-file-XXXXXX";
+        char path[256], expected[512];
+        if (access("/dev/shm", W_OK) != 0 || !is_mount_point("/dev/shm", "/dev"))
+                cr_skip("/dev/shm is no mount point");
+        cr_assert_not_null(mkdtemp(directory));
+        (void)snprintf(path, sizeof(path), "%s/a", directory);
+        (void)snprintf(expected, sizeof(expected), "%s:/dev/shm:", directory);
+        synced[0] = '\0';
+        cr_assert_eq(file_make_directory(path, NULL), ERR_OK);
+        cr_assert_str_eq(synced, expected, "%s", synced);
+        cr_assert_eq(rmdir(path), 0);
+        cr_assert_eq(rmdir(directory), 0);
 }
 
 Test(counters, a_reader_sees_what_the_writers_stored, .timeout = 10)
