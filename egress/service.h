@@ -91,7 +91,8 @@ void egress_target_batch_partly_done(struct egress_target *target);
 /* It is through, though not by a success. */
 void egress_target_batch_passed_over(struct egress_target *target, struct egress_batch *batch);
 /* `accepted` entries were taken and `refused` were not, with code and reason of the first (ERR_THROTTLED: of any): the
- * service has cut the batch down to the latter. With none accepted the code decides as for a whole request. */
+ * service has cut the batch down to the latter. With none accepted it counts, and the code decides, as for a whole
+ * request that failed. */
 void egress_target_batch_refused(struct egress_target *target, struct egress_batch *batch, uint32_t accepted,
                                  uint32_t refused, enum err_code code, const char *first_error);
 /* The events stay where they are. */

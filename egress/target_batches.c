@@ -163,12 +163,17 @@ static void target_fail(struct egress_target *target, enum err_code code, enum f
         }
 }
 
-/* A request, or a write, failed as a whole. The class decides; the events stay where they are. */
-void egress_target_batch_failed(struct egress_target *target, enum err_code code, const char *text)
+static void target_count_failed(struct egress_target *target)
 {
         counter_add(target->worker->options.counters, COUNTER_egress_requests_failed, 1);
         egress_target_row_add(&target->row->failures, 1);
         atomic_store_explicit(&target->row->last_failure_ms, clock_realtime_ms(), memory_order_relaxed);
+}
+
+/* A request, or a write, failed as a whole. The class decides; the events stay where they are. */
+void egress_target_batch_failed(struct egress_target *target, enum err_code code, const char *text)
+{
+        target_count_failed(target);
         counters_row_set_error(target->row, text);
 
         target_fail(target, code, target_failure(target, code), 1, text);
@@ -230,6 +235,8 @@ void egress_target_batch_refused(struct egress_target *target, struct egress_bat
         counter_add(counters, COUNTER_egress_entries_refused, refused);
         egress_target_row_add(&target->row->entries_refused, refused);
         counters_row_set_error(target->row, first_error);
+        if (accepted == 0)
+                target_count_failed(target);
         batch->partly_done |= accepted > 0;
         batch->resending = refused;
         enum flow_failure failure = code == ERR_THROTTLED ? FLOW_THROTTLED

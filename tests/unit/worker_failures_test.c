@@ -38,6 +38,9 @@ Test(worker_failures, whole_failures_are_tried_again_until_they_pass, .timeout =
                 uint32_t status = whole_failures[i].status;
                 cr_assert(wait_until(status_is, &status, 5000), "step %d", (int)whole_failures[i].step);
                 check_balanced(0, target, 100); /* nothing settled, nothing gone */
+                cr_assert_gt(counter(COUNTER_egress_requests_failed), 0, "step %d", (int)whole_failures[i].step);
+                cr_assert_gt(atomic_load(&rig.targets[target].row->failures), 0);
+                cr_assert_gt(atomic_load(&rig.targets[target].row->last_failure_ms), 0);
                 cr_assert_eq(egress_rig_state(&rig, 0, target).cursor_sequence, 1);
                 char text[192];
                 counters_row_get_error(rig.targets[target].row, text, sizeof(text));

@@ -175,6 +175,7 @@ Test(worker, a_partial_failure_resends_exactly_the_refused_records, .timeout = 9
         cr_assert_gt(stream->refused, 300);
         cr_assert_eq(counter(COUNTER_egress_entries_refused), stream->refused);
         cr_assert_eq(counter(COUNTER_egress_entries_resent), stream->refused);
+        cr_assert_eq(counter(COUNTER_egress_requests_failed), 2, "the 503, and the one of which nothing was taken");
         cr_assert_eq(atomic_load(&rig.targets[target].row->entries_resent), stream->refused);
         /* In order: what was refused of a request stays before what comes later, and keeps its order. */
         uint32_t rises = 0;
