@@ -1,9 +1,13 @@
 /* Logs that are given up, as the worker carries it out: log 0 blocks, log 1 is that of a type that is shed. */
+#include "io/io.h"
+
 #include "tests/support/egress_rig.h"
 #include "tests/support/firehose_peer.h"
 
 #include <criterion/criterion.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 
 #define BLOCK 0u
 #define SHED  1u
@@ -12,6 +16,22 @@ static struct egress_rig rig;
 static struct firehose_peer peer;
 static const struct egress_log logs[] = {{.id = 0}, {.id = 144, .type = SENDRING_OPEN}};
 static uint32_t target, next_id;
+
+/* Of dead letters, since nothing else here is synced through a loop: while there is such a descriptor, a sync takes
+ * until it can be read. */
+static _Atomic int sync_until_fd = -1;
+static _Atomic uint32_t syncs_held;
+void __real_io_fdatasync(struct io_loop *loop, struct io_op *op, int fd);
+void __wrap_io_fdatasync(struct io_loop *loop, struct io_op *op, int fd);
+void __wrap_io_fdatasync(struct io_loop *loop, struct io_op *op, int fd)
+{
+        if (atomic_load(&sync_until_fd) < 0) {
+                __real_io_fdatasync(loop, op, fd);
+                return;
+        }
+        io_poll(loop, op, atomic_load(&sync_until_fd), POLLIN);
+        atomic_fetch_add(&syncs_held, 1);
+}
 
 static struct firehose_peer_stream *stream(void)
 {
@@ -294,6 +314,61 @@ Test(worker_shed, a_dead_letter_is_written_once, .timeout = 90)
         cr_assert_eq(state.dead_lettered, 1, "%llu", (unsigned long long)state.dead_lettered);
         (void)balanced(SHED);
         end();
+}
+
+/* The oldest segment begins with an event whose dead letter takes its time to be written, and is given up meanwhile. */
+static void shed_while_a_letter_is_written(bool removed)
+{
+        uint64_t deadline_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
+        open_rig_at_rest(60000);
+        atomic_store(&sync_until_fd, eventfd(0, EFD_CLOEXEC));
+        cr_assert_geq(atomic_load(&sync_until_fd), 0);
+        size_t bytes = encode_growing(next_id++);
+        egress_rig_append(&rig, SHED, rig.event, bytes, &target, 1, clock_realtime_ms());
+        (void)fill(SHED, 4);
+        egress_rig_publish(&rig, BLOCK, next_id++, 100, target);
+        wait_failures(1);
+        while (atomic_load(&syncs_held) == 0) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        cr_assert_eq(dead_letters(), 1, "on the disk perhaps, and not counted");
+        cr_assert_eq(journal_shed_oldest(rig.journals[SHED]), ERR_OK);
+        egress_worker_shed(rig.workers[0]);
+        clock_sleep_ns(200 * CLOCK_NS_PER_MS);
+        struct journal_target_state state = state_of(SHED);
+        cr_assert_not(is_through());
+        cr_assert_eq(state.cursor_sequence, 1, "nothing is passed over");
+        cr_assert_eq(state.shed + state.dead_lettered, 0);
+
+        char path[400];
+        (void)snprintf(path, sizeof(path), "%s/worker-0-1.ndjson", rig.dead_letters);
+        if (removed)
+                cr_assert_eq(unlink(path), 0);
+        cr_assert_eq(eventfd_write(atomic_load(&sync_until_fd), 1), 0);
+        while (!is_through()) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns, "it is still not through");
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        state = state_of(SHED);
+        cr_assert_eq(state.dead_lettered, removed ? 0 : 1, "%llu", (unsigned long long)state.dead_lettered);
+        cr_assert_eq(counters_sum(&rig.counters, COUNTER_egress_dead_lettered), state.dead_lettered);
+        cr_assert_eq(dead_letters(), state.dead_lettered);
+        cr_assert_eq(state.shed + state.dead_lettered, state.cursor_sequence - 1);
+        (void)balanced(SHED);
+        end();
+        (void)close(atomic_load(&sync_until_fd));
+}
+
+Test(worker_shed, a_dead_letter_on_its_way_is_waited_for, .timeout = 90)
+{
+        shed_while_a_letter_is_written(false);
+}
+
+/* Its file goes away under it: then it is none, and its event is shed as the others. */
+Test(worker_shed, a_dead_letter_that_fails_on_its_way_is_shed, .timeout = 90)
+{
+        shed_while_a_letter_is_written(true);
 }
 
 /* A target that is opened late, with events of before: the others have carried out already what is announced. */
