@@ -1,7 +1,8 @@
 /* Copies of configuration-sets.yaml as it was in force: state_directory/plans/<number>.yaml, the largest number newest.
  * They tell what the file itself may not tell any more: how to deliver what waits for a target that no set names now,
  * and what was in force when a router died after somebody had made a mistake in the file. A copy stays as long as it is
- * the newest, or the newest that names a target which still has events.
+ * the newest, or the newest that names a target which still has events. One that finds no room on the disk stays in
+ * memory until it does.
  *
  * The first line of a copy, a comment, has the settings that targets are made of: `# sendring-plan 1 <region>
  * <account_id> <partition>`, `-` where there is none. They are in the keys of CloudWatch targets, so that with the
@@ -23,6 +24,7 @@
 #define KEPT_HEAD            "# sendring-plan 1 "
 #define KEPT_HEAD_BYTES_MAX  128u /* the line, with the longest that settings can say */
 #define KEPT_VALUE_BYTES_MAX 32u
+#define KEPT_AGAIN_NS        (2 * CLOCK_NS_PER_S)
 
 bool router_kept_path(const struct rules_settings *settings, uint64_t number, char *out, size_t out_bytes)
 {
@@ -41,6 +43,15 @@ static enum err_code kept_read(const struct router *router, uint64_t number, str
                                struct slice *ret_text, struct err *reterr)
 {
         char path[PATH_MAX];
+        for (uint32_t i = 0; i < router->kept_count; i++) {
+                const struct router_kept *kept = &router->kept[i];
+                if (kept->number != number || kept->text == NULL)
+                        continue;
+                *ret_text = arena_copy(arena, slice_of(kept->text, kept->text_bytes));
+                return ret_text->ptr != NULL
+                               ? ERR_OK
+                               : err_set(reterr, ERR_MEMORY, "out of memory for a copy of the configuration sets");
+        }
         if (!router_kept_path(&router->settings, number, path, sizeof(path)))
                 return err_set(reterr, ERR_CONFIG, "the path %s is too long", router->settings.state_directory);
         return file_read(arena, path, LIMIT_CONFIG_BYTES_MAX + KEPT_HEAD_BYTES_MAX, ret_text, reterr);
@@ -80,17 +91,17 @@ static void kept_cut_head(struct slice *text, struct arena *arena, struct rules_
 
 static int kept_compare(const void *left, const void *right)
 {
-        uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+        uint64_t a = ((const struct router_kept *)left)->number, b = ((const struct router_kept *)right)->number;
         return a < b ? -1 : a > b;
 }
 
 static enum err_code kept_add(struct router *router, uint64_t number, struct err *reterr)
 {
-        uint64_t *larger = realloc(router->kept, (router->kept_count + 1) * sizeof(*larger));
+        struct router_kept *larger = realloc(router->kept, (router->kept_count + 1) * sizeof(*larger));
         if (larger == NULL)
                 return err_set(reterr, ERR_MEMORY, "out of memory for the copies of configuration sets");
         router->kept = larger;
-        router->kept[router->kept_count++] = number;
+        router->kept[router->kept_count++] = (struct router_kept){.number = number};
         return ERR_OK;
 }
 
@@ -130,7 +141,18 @@ enum err_code router_kept_open(struct router *router, struct err *reterr)
 
 uint64_t router_kept_newest(const struct router *router)
 {
-        return router->kept_count == 0 ? 0 : router->kept[router->kept_count - 1];
+        return router->kept_count == 0 ? 0 : router->kept[router->kept_count - 1].number;
+}
+
+/* For router_kept_write(). False: no memory. */
+static bool kept_remember(struct router_kept *kept, struct slice copy)
+{
+        kept->text = malloc(copy.len);
+        if (kept->text == NULL)
+                return false;
+        memcpy(kept->text, copy.ptr, copy.len);
+        kept->text_bytes = copy.len;
+        return true;
 }
 
 enum err_code router_kept_save(struct router *router, struct slice text, struct err *reterr)
@@ -157,14 +179,39 @@ enum err_code router_kept_save(struct router *router, struct slice text, struct 
             slice_equal(newest, copy))
                 goto out;
         uint64_t number = router_kept_newest(router) + 1;
-        code = router_kept_path(settings, number, path, sizeof(path))
-                       ? file_replace(path, copy, reterr)
-                       : err_set(reterr, ERR_CONFIG, "the path %s is too long", settings->state_directory);
-        if (code == ERR_OK)
+        if (!router_kept_path(settings, number, path, sizeof(path)))
+                code = err_set(reterr, ERR_CONFIG, "the path %s is too long", settings->state_directory);
+        else
                 code = kept_add(router, number, reterr);
+        if (code != ERR_OK)
+                goto out;
+        code = file_replace(path, copy, reterr);
+        if (code != ERR_OK && !kept_remember(&router->kept[router->kept_count - 1], copy))
+                router->kept_count--;
+        router->kept_again_ns = clock_monotonic_ns() + KEPT_AGAIN_NS;
 out:
         arena_release(&arena);
         return code;
+}
+
+void router_kept_write(struct router *router)
+{
+        char path[PATH_MAX];
+        uint64_t now_ns = clock_monotonic_ns();
+        if (now_ns < router->kept_again_ns)
+                return;
+        router->kept_again_ns = now_ns + KEPT_AGAIN_NS;
+        for (uint32_t i = 0; i < router->kept_count; i++) {
+                struct router_kept *kept = &router->kept[i];
+                if (kept->text == NULL)
+                        continue;
+                if (!router_kept_path(&router->settings, kept->number, path, sizeof(path)) ||
+                    file_replace(path, slice_of(kept->text, kept->text_bytes), NULL) != ERR_OK)
+                        return;
+                free(kept->text);
+                kept->text = NULL;
+                log_info("a copy of the configuration sets is kept now", "number=%" PRIu64, kept->number);
+        }
 }
 
 enum err_code router_kept_parse(struct router *router, uint64_t number, enum router_kept_settings which,
@@ -187,11 +234,15 @@ enum err_code router_kept_parse(struct router *router, uint64_t number, enum rou
         return code;
 }
 
+/* The newest, the newest on the disk, and those of targets. */
 static bool kept_is_needed(const struct router *router, uint32_t index)
 {
-        bool needed = index == router->kept_count - 1;
+        bool newest_written = router->kept[index].text == NULL;
+        for (uint32_t i = index + 1; i < router->kept_count; i++)
+                newest_written &= router->kept[i].text != NULL;
+        bool needed = newest_written || index == router->kept_count - 1;
         for (uint32_t i = 0; i < router->targets_count; i++)
-                needed |= router->targets[i].kept == router->kept[index];
+                needed |= router->targets[i].kept == router->kept[index].number;
         return needed;
 }
 
@@ -210,10 +261,21 @@ void router_kept_forget(struct router *router)
         const uint32_t count = router->kept_count;
         for (uint32_t i = 0; i < count; i++) {
                 char path[PATH_MAX];
-                if (kept_is_needed(router, i))
+                if (kept_is_needed(router, i)) {
                         router->kept[kept++] = router->kept[i];
-                else if (router_kept_path(&router->settings, router->kept[i], path, sizeof(path)))
+                        continue;
+                }
+                /* Also of one that was not written: the failure may have come behind its name. */
+                if (router_kept_path(&router->settings, router->kept[i].number, path, sizeof(path)))
                         (void)disk_unlink(AT_FDCWD, path); /* the next start finds it and tries again */
+                free(router->kept[i].text);
         }
         router->kept_count = kept;
+}
+
+void router_kept_release(struct router *router)
+{
+        for (uint32_t i = 0; i < router->kept_count; i++)
+                free(router->kept[i].text);
+        free(router->kept);
 }

@@ -280,7 +280,7 @@ static void router_release(struct router *router)
         for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
                 if (fds[i] >= 0)
                         (void)close(fds[i]); /* nothing is buffered in them */
-        free(router->kept);
+        router_kept_release(router);
         free(router->dead_letter_directory);
         free(router->outbox_directory);
         rules_settings_release(&router->settings);

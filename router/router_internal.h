@@ -14,6 +14,13 @@
 
 #include <pthread.h>
 
+/* A copy of configuration-sets.yaml as it was in force. */
+struct router_kept {
+        uint64_t number;
+        uint8_t *text; /* malloc'ed: it could not be written yet. NULL: it is on the disk */
+        size_t text_bytes;
+};
+
 /* One delivery target of this daemon, from its first plan until it is gone. */
 struct router_target {
         char *key;
@@ -85,8 +92,9 @@ struct router {
 
         struct shard_plan *plan;     /* what shards should use */
         struct shard_plan *plan_old; /* until every shard has seen the new one */
-        uint64_t *kept;              /* numbers of the copies of the sets, ascending */
+        struct router_kept *kept;    /* by their numbers, ascending */
         uint32_t kept_count;
+        uint64_t kept_again_ns;   /* when those that could not be written are tried again */
         uint64_t resume_again_ns; /* not 0: a target of an earlier plan could not be resumed */
         bool reload_wanted;
         uint64_t heap_again_ns; /* when its size is told again */
@@ -120,7 +128,7 @@ enum err_code router_load_plan(struct router *router, struct shard_plan **ret_pl
 /* Carries out a reload that was asked for; leaves router->reload_wanted up when it must be tried again. */
 void router_reload(struct router *router);
 /* Sheds for targets that nobody has yet, frees an old plan that nobody looks at any more, lets go of targets that the
- * new one does not name, frees those that are gone. */
+ * new one does not name, frees those that are gone, sees to the copies of the sets. */
 void router_settle_targets(struct router *router);
 /* At start, behind the workers: the plan, its targets, and those of earlier plans that it does not name. What waits for
  * these is delivered as a copy of the sets says that named them; without one it can go nowhere and is shed, counted.
@@ -133,8 +141,11 @@ enum err_code router_start_targets(struct router *router, struct err *reterr);
 enum err_code router_kept_open(struct router *router, struct err *reterr);
 uint64_t router_kept_newest(const struct router *router); /* its number; 0: none */
 /* Keeps a copy of the text that comes into force now, with the settings' region, account and partition, unless the
- * newest is the same. */
+ * newest is the same. One that cannot be written (a full disk) is the newest all the same, if there is memory for it,
+ * and router_kept_write() writes it later. */
 enum err_code router_kept_save(struct router *router, struct slice text, struct err *reterr);
+/* Tries again what could not be written, not more often than each 2 s. */
+void router_kept_write(struct router *router);
 /* Reads and parses a copy; its text is in the arena. With the settings of now it can come into force; with the region,
  * account and partition it was in force with, and no defaults, it tells what its targets were. */
 enum router_kept_settings { ROUTER_KEPT_OF_NOW, ROUTER_KEPT_OF_THEN };
@@ -142,6 +153,7 @@ enum err_code router_kept_parse(struct router *router, uint64_t number, enum rou
                                 struct arena *arena, struct slice *ret_text, struct rules_plan **ret_plan);
 /* Removes copies that no target needs any more. */
 void router_kept_forget(struct router *router);
+void router_kept_release(struct router *router);
 
 /* ---- culprits.c: who did what to lanes and the socket, for the log; control thread */
 

@@ -262,7 +262,8 @@ static void router_keep_plan(struct router *router, struct slice text)
         char quoted[ERR_TEXT_BYTES_MAX];
         if (router_kept_save(router, text, &err) != ERR_OK)
                 log_warning("cannot keep a copy of the configuration sets",
-                            "error=%s now=\"what waits for a target that is removed later is shed by a restart\"",
+                            "error=%s now=\"tries again; a restart before that works sheds what waits for targets that "
+                            "were removed\"",
                             log_quote(err.text, quoted, sizeof(quoted)));
         for (uint32_t i = 0; i < router->targets_count; i++)
                 if (router->targets[i].wanted)
@@ -435,16 +436,16 @@ static void router_resume_targets(struct router *router)
                 struct rules_plan *plan = NULL;
                 arena_init(&arena, 0, 0);
                 enum err_code code =
-                        router_kept_parse(router, router->kept[i], ROUTER_KEPT_OF_THEN, &arena, &text, &plan);
+                        router_kept_parse(router, router->kept[i].number, ROUTER_KEPT_OF_THEN, &arena, &text, &plan);
                 if (code == ERR_OK) {
-                        router_resume_targets_of(router, plan, router->kept[i]);
+                        router_resume_targets_of(router, plan, router->kept[i].number);
                 } else if (code == ERR_SYSTEM || code == ERR_MEMORY) { /* it is a copy all the same */
                         struct err err;
                         (void)err_set(&err, code, "a copy of the configuration sets in %s/plans cannot be read",
                                       router->settings.state_directory);
                         router_resume_fails(router, &err);
                 } else if (tell) {
-                        router_tell_unparsed(router, router->kept[i], code);
+                        router_tell_unparsed(router, router->kept[i].number, code);
                 }
                 rules_plan_free(plan);
                 arena_release(&arena);
@@ -480,7 +481,7 @@ static void router_retire_unknown(struct router *router)
 }
 
 /* Sheds for targets that nobody has yet, frees an old plan that nobody looks at any more, lets go of targets that the
- * new one does not name, frees those that are gone. */
+ * new one does not name, frees those that are gone, sees to the copies of the sets. */
 void router_settle_targets(struct router *router)
 {
         router_shed_unowned(router);
@@ -514,6 +515,7 @@ void router_settle_targets(struct router *router)
                 router_resume_targets(router);
                 router_retire_unknown(router);
         }
+        router_kept_write(router);
         if (router->kept_count > 1 && router->resume_again_ns == 0)
                 router_kept_forget(router);
 }

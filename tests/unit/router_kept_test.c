@@ -3,8 +3,10 @@
 #include "tests/support/journal_files.h"
 
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static struct router_options options;
@@ -41,7 +43,7 @@ Test(router_kept, only_what_is_new_is_copied)
         cr_assert_eq(router_kept_newest(&router), 1, "the same text is one copy");
         cr_assert_eq(router_kept_save(&router, SLICE("ConfigurationSets: [ ]\n"), NULL), ERR_OK);
         cr_assert_eq(router_kept_newest(&router), 2);
-        free(router.kept);
+        router_kept_release(&router);
         /* A router that was killed while it wrote the third. */
         char path[400];
         (void)snprintf(path, sizeof(path), "%s/plans/%020u.yaml.new.4711", directory, 3);
@@ -59,7 +61,7 @@ Test(router_kept, only_what_is_new_is_copied)
         cr_assert(router_kept_path(&router.settings, 2, expected, sizeof(expected)));
         cr_assert_str_eq(newest, expected);
         cr_assert_not(router_kept_newest_path(&router.settings, newest, strlen(expected)), "without room");
-        free(router.kept);
+        router_kept_release(&router);
         journal_files_remove(directory);
 }
 
@@ -83,7 +85,67 @@ Test(router_kept, a_copy_stays_while_a_target_needs_it)
         router_kept_forget(&router);
         cr_assert(!kept_is_there(&router, 2) && kept_is_there(&router, 4), "the newest stays");
         cr_assert_eq(router_kept_newest(&router), 4);
-        free(router.kept);
+        router_kept_release(&router);
+        journal_files_remove(directory);
+}
+
+static void disk_is_full(bool full)
+{
+        struct rlimit limit = {.rlim_cur = full ? 1 : RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+        (void)signal(SIGXFSZ, SIG_IGN);
+        cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void kept_write_now(struct router *router)
+{
+        router->kept_again_ns = 0;
+        router_kept_write(router);
+}
+
+Test(router_kept, what_finds_no_room_waits_for_it)
+{
+        struct router router;
+        struct arena arena;
+        struct slice text;
+        struct rules_plan *plan = NULL;
+        char directory[256] = "";
+        struct router_target target = {.kept = 2};
+        kept_begin(&router, directory);
+        cr_assert_eq(router_kept_save(&router, SLICE("ConfigurationSets: [] # 1\n"), NULL), ERR_OK);
+        disk_is_full(true);
+        for (unsigned i = 2; i <= 4; i++) {
+                char sets[64];
+                (void)snprintf(sets, sizeof(sets), "ConfigurationSets: [] # %u\n", i);
+                cr_assert_neq(router_kept_save(&router, slice_of_text(sets), NULL), ERR_OK);
+                cr_assert_eq(router_kept_newest(&router), i);
+        }
+        kept_write_now(&router);
+        router.targets = &target;
+        router.targets_count = 1;
+        router_kept_forget(&router);
+        cr_assert_eq(router.kept_count, 3, "the newest on the disk, that of a target, the newest");
+        cr_assert(kept_is_there(&router, 1) && !kept_is_there(&router, 2) && !kept_is_there(&router, 4));
+        arena_init(&arena, 0, 0);
+        cr_assert_eq(router_kept_parse(&router, 2, ROUTER_KEPT_OF_THEN, &arena, &text, &plan), ERR_OK);
+        cr_assert(slice_equal(text, SLICE("ConfigurationSets: [] # 2\n")));
+        rules_plan_free(plan);
+
+        disk_is_full(false);
+        router_kept_write(&router);
+        cr_assert_not(kept_is_there(&router, 2), "not so soon again");
+        kept_write_now(&router);
+        router_kept_forget(&router);
+        cr_assert_eq(router.kept_count, 2);
+        cr_assert(!kept_is_there(&router, 1) && kept_is_there(&router, 2) && !kept_is_there(&router, 3) &&
+                  kept_is_there(&router, 4));
+        router_kept_release(&router);
+        kept_begin(&router, directory);
+        cr_assert_eq(router_kept_newest(&router), 4);
+        cr_assert_eq(router_kept_parse(&router, 4, ROUTER_KEPT_OF_THEN, &arena, &text, &plan), ERR_OK);
+        cr_assert(slice_equal(text, SLICE("ConfigurationSets: [] # 4\n")));
+        rules_plan_free(plan);
+        arena_release(&arena);
+        router_kept_release(&router);
         journal_files_remove(directory);
 }
 
@@ -104,7 +166,7 @@ Test(router_kept, a_damaged_copy_is_no_plan)
         cr_assert_eq(rules_plan_sets_count(plan), 1);
         rules_plan_free(plan);
         arena_release(&arena);
-        free(router.kept);
+        router_kept_release(&router);
         journal_files_remove(directory);
 }
 
@@ -158,7 +220,7 @@ Test(router_kept, targets_are_those_of_the_settings_then)
         cr_assert_eq(router_kept_newest(&router), 2);
         router.settings.region = "us-east-1";
         kept_expect(&router, 2, ROUTER_KEPT_OF_THEN, "cn-north-1", "111122223333", "aws-cn");
-        free(router.kept);
+        router_kept_release(&router);
         journal_files_remove(directory);
 }
 
@@ -185,6 +247,6 @@ Test(router_kept, a_copy_without_settings_is_read_with_those_of_now)
                 cr_assert_eq(fclose(file), 0);
                 kept_expect(&router, 1, ROUTER_KEPT_OF_THEN, "us-east-1", "", "aws");
         }
-        free(router.kept);
+        router_kept_release(&router);
         journal_files_remove(directory);
 }
