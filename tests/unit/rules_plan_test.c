@@ -264,6 +264,16 @@ Test(rules, redaction_policies_are_read_and_their_keys_guarded, .timeout = 10)
         cr_expect_eq(parse_redaction(text, &plan, &report), ERR_CONFIG);
         rules_report_release(&report);
         cr_assert_eq(unlink(path), 0);
+        /* Nobody writes into it, and nobody is waited for; the sets themselves may lie in one, too. */
+        cr_assert_eq(mkfifo(path, 0600), 0);
+        cr_expect_eq(parse_redaction(text, &plan, &report), ERR_CONFIG);
+        cr_expect_not_null(strstr(report.last->text, "it is no regular file"), "%s", report.last->text);
+        rules_report_release(&report);
+        rules_report_init(&report);
+        cr_expect_eq(rules_plan_load(path, NULL, &plan, &report), ERR_CONFIG);
+        cr_expect_not_null(strstr(report.last->text, "is no regular file"), "%s", report.last->text);
+        rules_report_release(&report);
+        cr_assert_eq(unlink(path), 0);
         cr_assert_eq(rmdir(directory), 0);
 }
 
