@@ -1,5 +1,6 @@
 /* JSON strings and the JSON reader, with jansson as the judge; base64, with OpenSSL as the judge; numbers and times,
  * with libc as the judge; tags, ids. */
+#include "base/clock.h"
 #include "base/random.h"
 #include "codecs/codec.h"
 #include "tests/support/guard_page.h"
@@ -414,6 +415,24 @@ Test(codec_number, times_are_what_libc_writes_and_read_back)
                 cr_assert(codec_time_parse(slice_of(out, 24), &back));
                 cr_assert_eq(back, ms);
         }
+}
+
+/* All days of two eras of 400 years, at both ends, against base/clock.h, which divides. */
+Test(codec_number, every_day_is_written_as_itself)
+{
+        const int64_t day_ms = 86400000;
+        for (int64_t day = -719528; day < -719528 + 2 * 146097; day++)
+                for (int64_t ms = day * day_ms; ms <= (day + 1) * day_ms - 1; ms += day_ms - 1) {
+                        struct clock_civil civil;
+                        char expected[64];
+                        uint8_t out[24];
+                        clock_civil_from_ms(ms, &civil);
+                        (void)snprintf(expected, sizeof(expected), "%04d-%02u-%02uT%s", (int)civil.year, civil.month,
+                                       civil.day, ms == day * day_ms ? "00:00:00.000Z" : "23:59:59.999Z");
+                        cr_assert_eq(codec_time_write(ms, out), sizeof(out));
+                        cr_assert(slice_equal(slice_of(out, sizeof(out)), slice_of_text(expected)), "%.24s but %s",
+                                  (char *)out, expected);
+                }
 }
 
 Test(codec_number, times_are_read_in_the_forms_of_rfc_3339)
