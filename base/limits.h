@@ -7,9 +7,10 @@
 #include <stdint.h>
 
 /* ---- lanes */
-/* One encoded event. SES caps headers at 10 KB and recipients at 50, so real events stay below 16 KiB; this leaves room
- * for 1,000 recipients with diagnostics. Mirrors SENDRING_EVENT_BYTES_MAX. */
-#define LIMIT_EVENT_BYTES_MAX (256u * 1024u)
+/* One encoded event. SES caps headers at 10 KB and recipients at 50, so real events stay below 16 KiB, and the largest
+ * that SES could publish has some 115. No more, since its JSON must fit a Firehose record whatever a producer writes
+ * (LIMIT_EVENT_JSON_BYTES_MAX). Mirrors SENDRING_EVENT_BYTES_MAX. */
+#define LIMIT_EVENT_BYTES_MAX (128u * 1024u)
 /* Smallest and largest data area of a lane; powers of two. 256 KiB is enough at full speed because the consumer zeroes
  * what it took (docs/adr); an event may be at most half a lane. */
 #define LIMIT_LANE_BYTES_MIN     (64u * 1024u)
@@ -90,7 +91,9 @@
 #define LIMIT_ROLL_UPS_MAX          16u /* of one destination: each multiplies its series */
 
 /* ---- egress */
-/* One event as JSON: escaping may grow a byte to six ("\u0000"), redaction 4,096 addresses to 32 bytes each. */
+/* One event as JSON: a byte may grow to six ("\u0000", ",false"), short lists by the names of their members (60 KiB),
+ * and redaction makes 4,096 addresses 32 bytes each. Fits a Firehose record, so that no event is a dead letter for its
+ * size. */
 #define LIMIT_EVENT_JSON_BYTES_MAX     (LIMIT_EVENT_BYTES_MAX * 6u + (64u + 128u) * 1024u)
 #define LIMIT_IN_FLIGHT_PER_TARGET_MAX 64u
 #define LIMIT_HTTP_HEAD_BYTES_MAX      (16u * 1024u) /* request or response head */
@@ -109,6 +112,7 @@
 _Static_assert(LIMIT_ROUTES_PER_EVENT_MAX >= LIMIT_DESTINATIONS_PER_SET_MAX,
                "every destination of a set fits a record");
 _Static_assert(LIMIT_EVENT_BYTES_MAX <= LIMIT_LANE_BYTES_DEFAULT / 2, "the largest event fits half a default lane");
+_Static_assert(LIMIT_EVENT_JSON_BYTES_MAX < LIMIT_FIREHOSE_RECORD_BYTES_MAX, "no event is too large for a record");
 _Static_assert(LIMIT_SEGMENT_BYTES_MIN >= 2 * LIMIT_RECORD_BYTES_MAX,
                "a segment holds at least two of the largest events");
 

@@ -614,11 +614,20 @@ size_t codec_json_encode(const struct codec_view *view, const struct codec_json_
 
 #if !JSON_EVENT_REDACTED
 /* A byte of msgpack becomes at most 6 of JSON ("\u0000"). What goes beyond: names of members, which the event's few
- * heads do not pay for. The worst lists are 1,024 topics (29 bytes each), 1,024 recipients (11) and headers within 10
- * KB (1,024 * 11); fixed names of any type stay below 4 KiB, a derived domain and the id that is published twice
- * below 8.
+ * heads do not pay for. The worst lists are 1,024 topics (29 bytes each), or complained (14) or bounced recipients
+ * (10), and headers within 10 KB (1,024 * 11); fixed names of any type stay below 4 KiB, a derived domain and the id
+ * that is published twice below 8.
  */
 #define JSON_EVENT_EXTRA_BYTES (60u * 1024u)
+/* Of settings: an account id twice, a region, a partition, a set's name; none is longer than LIMIT_NAME_BYTES_MAX. */
+#define JSON_EVENT_OPTIONS_BYTES (6u * 5u * LIMIT_NAME_BYTES_MAX)
+/* A token may stand for two bytes ("a@"), of which one counts 12 already. */
+#define JSON_EVENT_TOKENS_BYTES (CODEC_REDACTION_TOKENS_MAX * CODEC_REDACTION_TOKEN_BYTES)
+
+_Static_assert(6u * (LIMIT_EVENT_BYTES_MAX + LIMIT_NAME_BYTES_MAX) + JSON_EVENT_EXTRA_BYTES + JSON_EVENT_OPTIONS_BYTES +
+                               JSON_EVENT_TOKENS_BYTES + CODEC_JSON_EVENT_ID_BYTES <=
+                       LIMIT_EVENT_JSON_BYTES_MAX,
+               "codec_json_size_max() and the event's id are no more than the limit");
 
 size_t codec_json_size_max(const struct codec_view *view, const struct codec_json_options *options)
 {
@@ -626,9 +635,8 @@ size_t codec_json_size_max(const struct codec_view *view, const struct codec_jso
         if (options != NULL)
                 bytes += 12 * options->account_id.len +
                          6 * (options->region.len + options->partition.len + options->configuration_set.len);
-        /* A token may stand for two bytes ("a@"), of which one counts 12 already. */
         if (options != NULL && options->redaction != NULL)
-                bytes += (size_t)CODEC_REDACTION_TOKENS_MAX * CODEC_REDACTION_TOKEN_BYTES;
+                bytes += JSON_EVENT_TOKENS_BYTES;
         return bytes;
 }
 #endif

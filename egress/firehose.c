@@ -16,6 +16,8 @@ _Static_assert(FIREHOSE_BODY_BYTES_MIN >= CODEC_BASE64_SIZE(LIMIT_FIREHOSE_RECOR
                                                   FIREHOSE_STREAM_NAME_BYTES_MAX +
                                                   FIREHOSE_TEXT_BYTES(FIREHOSE_RECORD_BEGIN FIREHOSE_RECORD_END),
                "the smallest body holds the largest record");
+_Static_assert(GZIP_BYTES_MAX(LIMIT_EVENT_JSON_BYTES_MAX + 1) <= LIMIT_FIREHOSE_RECORD_BYTES_MAX,
+               "the largest event and its newline are no more than a record, plain or compressed");
 _Static_assert(LIMIT_FIREHOSE_CALL_BYTES_MAX <= UINT32_MAX, "offsets in a body have 32 bits");
 
 bool firehose_stream_name_is_valid(struct slice stream_name)

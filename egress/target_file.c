@@ -7,7 +7,7 @@
 #define TARGET_LINES_BYTES  ((size_t)LIMIT_EVENT_JSON_BYTES_MAX + 1)
 #define TARGET_FILE_BATCHES 3u
 
-_Static_assert(LIMIT_EVENT_JSON_BYTES_MAX > 1024 * 1024, "a batch is large enough to be worth a write");
+_Static_assert(LIMIT_EVENT_JSON_BYTES_MAX > 512 * 1024, "a batch is large enough to be worth a write");
 
 static uint32_t target_file_batches_count(const struct rules_settings *settings)
 {

@@ -124,7 +124,7 @@ static enum err_code target_firehose_send(struct egress_target *target, struct e
 const struct egress_service egress_service_firehose = {
         .name = "firehose",
         .takes_json = true,
-        .too_big = "larger than a Firehose record (1,000 KiB)",
+        .too_big = "larger than a Firehose record (1,000 KiB) or a request (egress.batch_bytes_max)",
         .slack_bytes = FIREHOSE_BODY_SLACK_BYTES,
         .batches_count = target_firehose_batches_count,
         .batch_bytes = target_firehose_batch_bytes,

@@ -40,7 +40,7 @@ static int publish_refused(struct sendring *ring, enum err_code code)
                 return SENDRING_E_DETACHED;
         if (code == ERR_TOO_BIG)
                 return sendring_fail(ring, SENDRING_E_TOO_BIG,
-                                     "the encoded event exceeds 262144 bytes, or half the lane");
+                                     "the encoded event exceeds 131072 bytes, or half the lane");
         ring->failure.code = ERR_OK; /* an older text is not about this */
         return sendring_fail_code(ring, code);
 }

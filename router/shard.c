@@ -79,7 +79,6 @@ struct shard {
         bool sync_told; /* something waits to be synced, and nothing was since control was told */
         struct log_gate full_gate;
         struct log_gate given_up_gate;
-        struct log_gate too_big_gate;
         struct ring_replayed replayed; /* what stood before the event of the record in hand */
 };
 
@@ -336,24 +335,6 @@ static __attribute__((noinline, cold)) void shard_take_back(struct shard *shard,
                           shard->options.index, repeats);
 }
 
-/* Larger than the operator lets in: no destination is to see what it grows to. One that is replayed was let in before.
- */
-static bool shard_is_too_big(const struct shard *shard, size_t event_bytes, const struct ring_replayed *replayed)
-{
-        const uint32_t event_bytes_max = shard->options.settings->router.event_bytes_max;
-        return event_bytes_max != 0 && event_bytes > event_bytes_max && replayed == NULL;
-}
-
-static __attribute__((noinline, cold)) void shard_tell_too_big(struct shard *shard, const struct ring_lane_info *info,
-                                                               size_t event_bytes)
-{
-        uint64_t repeats = 0;
-        if (log_gate_open(&shard->too_big_gate, clock_monotonic_ns(), SHARD_SAME_CAUSE_NS, &repeats))
-                log_warning("an event is larger than router.event_bytes_max, and rejected",
-                            "pid=%d uid=%u bytes=%zu event_bytes_max=%u repeats=%" PRIu64, (int)info->pid, info->uid,
-                            event_bytes, shard->options.settings->router.event_bytes_max, repeats);
-}
-
 /* Takes what one lane holds, within the visit's budget. Returns the events taken. */
 static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
 {
@@ -404,14 +385,9 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                 struct codec_view view;
                 uint32_t workers = 0;
                 uint32_t payload_bytes = origin_bytes + CODEC_VIEW_STORED_BYTES + (uint32_t)shared.len;
-                const bool too_big = shard_is_too_big(shard, shared.len, replayed);
-                if (too_big || codec_view_decode(slice_of(event, shared.len), &view, NULL) != ERR_OK) {
-                        if (too_big) {
-                                shard_tell_too_big(shard, &info, shared.len);
-                        } else {
-                                ring_lane_reject(lane);
-                                own->rejected_in_a_row++;
-                        }
+                if (codec_view_decode(slice_of(event, shared.len), &view, NULL) != ERR_OK) {
+                        ring_lane_reject(lane);
+                        own->rejected_in_a_row++;
                         counter_add(counters, COUNTER_router_rejected, 1);
                         entry.flags = JOURNAL_FLAG_REJECTED;
                         entry.routes[0] = log->target_rejected;

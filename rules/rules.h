@@ -108,7 +108,6 @@ struct rules_settings {
                 uint32_t shards_count;       /* 1; with `cores` as many as there are */
                 uint32_t lane_bytes;         /* 1 MiB; a power of two */
                 uint32_t lane_bytes_max;     /* lane_bytes: the most that a producer gets when it wishes for more */
-                uint32_t event_bytes_max;    /* 256 KiB, the most that there is: larger events are rejected */
                 uint32_t lanes_max;          /* 256 */
                 uint32_t lanes_per_user_max; /* 3/4 of lanes_max */
                 uint32_t spin_us;            /* 0: busy polling after the last event: costs CPU, saves at most a nap */

@@ -61,8 +61,10 @@ struct settings_key {
         }
 #define TOP_ /* members that are in no section's struct */
 
-/* A body must hold the largest record, base64 of 1,000 KiB, and its JSON around it. */
-#define SETTINGS_BATCH_BYTES_MIN (1536 * KIB)
+/* A body of this size holds the largest record, base64 of 1,000 KiB, and its JSON around it. */
+#define SETTINGS_BATCH_BYTES_WHOLE (1536 * KIB)
+/* Where something on the way takes no larger requests. */
+#define SETTINGS_BATCH_BYTES_MIN (256 * KIB)
 
 static const struct settings_key settings_keys[] = {
         PATH(TOP, TOP_, state_directory, "/var/lib/sendring"),
@@ -80,7 +82,6 @@ static const struct settings_key settings_keys[] = {
         U32(ROUTER, router., shards_count, none, 1, LIMIT_SHARDS_MAX, 1),
         U32(ROUTER, router., lane_bytes, bytes, LIMIT_LANE_BYTES_MIN, LIMIT_LANE_BYTES_MAX, LIMIT_LANE_BYTES_DEFAULT),
         U32(ROUTER, router., lane_bytes_max, bytes, LIMIT_LANE_BYTES_MIN, LIMIT_LANE_BYTES_MAX, 0),
-        U32(ROUTER, router., event_bytes_max, bytes, 16 * 1024, LIMIT_EVENT_BYTES_MAX, LIMIT_EVENT_BYTES_MAX),
         U32(ROUTER, router., lanes_max, none, 1, LIMIT_LANES_MAX, 256),
         U32(ROUTER, router., lanes_per_user_max, none, 1, LIMIT_LANES_MAX, 0),
         U32(ROUTER, router., spin_us, us, 0, 1000000, 0),
@@ -516,7 +517,7 @@ static void settings_lane_relations(struct settings_reader *reader)
         else if (settings->router.lane_bytes / 2 < LIMIT_EVENT_BYTES_MAX)
                 rules_warning(rules, lane,
                               "an event may take half a lane: with router.lane_bytes %s, events over %s are refused as "
-                              "too big; 512KiB takes the largest there are",
+                              "too big; 256KiB takes the largest there are",
                               rules_quantity_text(rules, &rules_units_bytes, settings->router.lane_bytes),
                               rules_quantity_text(rules, &rules_units_bytes, settings->router.lane_bytes / 2));
 }
@@ -541,7 +542,7 @@ static void settings_allow_relations(struct settings_reader *reader)
                               settings->socket_mode);
 }
 
-/* Files of dead letters are a quarter of a worker's part, and one letter may have 2 MiB. */
+/* Files of dead letters are a quarter of a worker's part, and one letter may have 1.2 MiB. */
 #define SETTINGS_DEAD_LETTER_BYTES_MIN (16 * MIB)
 
 static void settings_dead_letter_relations(struct settings_reader *reader)
@@ -552,6 +553,17 @@ static void settings_dead_letter_relations(struct settings_reader *reader)
                 rules_error(&reader->reader, settings_value(reader, EGRESS, "dead_letter_bytes_max"),
                             "egress.dead_letter_bytes_max must be at least 16MiB for each worker: %s, or 0",
                             rules_quantity_text(&reader->reader, &rules_units_bytes, least));
+}
+
+static void settings_batch_relations(struct settings_reader *reader)
+{
+        const uint32_t bytes = reader->settings->egress.batch_bytes_max;
+        if (bytes < SETTINGS_BATCH_BYTES_WHOLE)
+                rules_warning(&reader->reader, settings_value(reader, EGRESS, "batch_bytes_max"),
+                              "with egress.batch_bytes_max %s, events of more than some %s of JSON fit no request and "
+                              "become dead letters; 1536KiB takes the largest there are",
+                              rules_quantity_text(&reader->reader, &rules_units_bytes, bytes),
+                              rules_quantity_text(&reader->reader, &rules_units_bytes, bytes / 4 * 3));
 }
 
 static void settings_relations(struct settings_reader *reader)
@@ -569,6 +581,7 @@ static void settings_relations(struct settings_reader *reader)
         settings_lane_relations(reader);
         settings_allow_relations(reader);
         settings_dead_letter_relations(reader);
+        settings_batch_relations(reader);
         if (!settings_is_power_of_two(settings->journal.segment_bytes))
                 rules_error(rules, segment,
                             "journal.segment_bytes must be a power of two, such as 16MiB or 32MiB, not %s",

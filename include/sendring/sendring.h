@@ -126,7 +126,7 @@ enum sendring_event_type {
 /* Milliseconds since 1970-01-01T00:00:00Z. Where a field says "optional", SENDRING_NO_TIME leaves it out. */
 #define SENDRING_NO_TIME INT64_MIN
 
-#define SENDRING_EVENT_BYTES_MAX 262144 /* of one encoded event */
+#define SENDRING_EVENT_BYTES_MAX 131072 /* of one encoded event */
 #define SENDRING_REATTACH_MS_MAX 20     /* longest that a publish may spend on attaching again */
 #define SENDRING_LIST_ITEMS_MAX  1024   /* of any list below, tags and headers included */
 

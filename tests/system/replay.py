@@ -212,8 +212,11 @@ def killed(stack, whole, middle):
     system.check("delivered twice", len(seen) - len(set(seen)), lambda n: n < len(whole))
 
 
-def big_bounce(number, name, characters=200000):
-    """An event whose JSON is larger than a Firehose record: a control character is six bytes there."""
+BIG = 130000
+
+
+def big_bounce(number, name, characters=BIG):
+    """An event whose JSON no small request holds: a control character is six bytes there."""
     return {"eventType": "Bounce",
             "bounce": {"feedbackId": "f-%d" % number, "bounceType": "Permanent", "bounceSubType": "General",
                        "bouncedRecipients": [{"emailAddress": "ana@example.com", "action": "failed", "status": "5.1.1",
@@ -235,11 +238,24 @@ def listed(stack, *filters):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def nothing_is_too_large(build):
+    """With settings as they are by default no event becomes a dead letter, whatever it grows to."""
+    with system.Stack(build, name="large") as stack:
+        stack.start_sink()
+        stack.write_configuration(sets=SETS[:1])
+        stack.start_router()
+        feed(stack, [big_bounce(i, SETS[0]) for i in range(10)])
+        stack.wait_drained()
+        stream = [t for t in stack.ledger()["targets"] if t["target"].startswith("firehose")][0]
+        system.check("delivered, dead-lettered", (stream["delivered"], stream["dead_lettered"]), (10, 0))
+        balanced(stack)
+
+
 def dead_letters(build):
     with system.Stack(build, name="dlq") as stack:
         stack.start_sink()
-        # set-0 and set-1 to a stream that refuses what is too large; a file beside it, for set-0 only.
-        stack.write_configuration(sets=SETS[:2])
+        # set-0 and set-1 to a stream whose requests are too small for the large ones; a file beside it, for set-0 only.
+        stack.write_configuration(sets=SETS[:2], settings="egress.batch_bytes_max: 256KiB")
         with open(stack.sets_file) as source:
             text = source.read()
         text = text.replace("- ConfigurationSetName: set-1",
@@ -268,7 +284,7 @@ def dead_letters(build):
         system.check("the table", (letters[0]["id"] in table, "larger than a Firehose record" in table, "8 dead letters" in table),
                      (True, True, True))
         shown = json.loads(tool(stack, "dlq", "show", letters[2]["id"]).stdout)
-        system.check("shown whole", len(shown["event"]["bounce"]["bouncedRecipients"][0]["diagnosticCode"]), 200000)
+        system.check("shown whole", len(shown["event"]["bounce"]["bouncedRecipients"][0]["diagnosticCode"]), BIG)
         raw = json.loads(tool(stack, "dlq", "show", "--json", letters[2]["id"]).stdout)
         with open(stack.path("one.msgpack"), "wb") as out:
             out.write(base64.b64decode(raw["msgpack"], validate=True))
@@ -308,7 +324,7 @@ def dead_letters(build):
         system.check("the archive had what was for it", opened, lambda n: n > 0)
         seen = [e for e in events_of(stack, "second") if e["eventType"] == "Bounce"]
         system.check("with their ids, each once", sorted(ids(seen)), sorted(wanted))
-        system.check("whole", {len(e["bounce"]["bouncedRecipients"][0]["diagnosticCode"]) for e in seen}, {200000})
+        system.check("whole", {len(e["bounce"]["bouncedRecipients"][0]["diagnosticCode"]) for e in seen}, {BIG})
         system.check("not listed any more", [l["set"] for l in listed(stack)], ["set-1", "set-1"])
         tool(stack, "dlq", "replay", letters[1]["id"], wanted=1)
         # Dropped: asks, or is told.
@@ -392,6 +408,7 @@ def main(build, quick):
         killed(stack, whole, middle)
         system.check("SIGTERM", stack.stop("router"), 0)
         balanced(stack)
+    nothing_is_too_large(build)
     dead_letters(build)
     retained(build, quick)
 

@@ -11,13 +11,14 @@ import system
 from harness import wait_for
 
 PATIENCE = 1.0  # seconds; a blocking sync takes two
+SMALL = "egress.batch_bytes_max: 256KiB"
 
 
 def big_bounce(number):
-    """An event whose JSON is larger than a Firehose record: a control character is six bytes there."""
+    """An event whose JSON no SMALL request holds: a control character is six bytes there."""
     return {"eventType": "Bounce",
             "bounce": {"feedbackId": "f-%d" % number, "bounceType": "Permanent", "bounceSubType": "General",
-                       "bouncedRecipients": [{"emailAddress": "ana@example.com", "diagnosticCode": "\x01" * 200000}],
+                       "bouncedRecipients": [{"emailAddress": "ana@example.com", "diagnosticCode": "\x01" * 130000}],
                        "timestamp": "2026-01-02T03:04:05.678Z"},
             "mail": {"timestamp": "2026-01-02T03:04:05.678Z", "source": "news@example.com", "messageId": "big-%d" % number,
                      "destination": ["ana@example.com"], "headersTruncated": False, "tags": {"ses:configuration-set": ["set-0"]}}}
@@ -85,7 +86,7 @@ def check_slowed(stack):
 def dead_letters_hold_nobody(build):
     with system.Stack(build, name="slow-letters") as stack:
         stack.start_sink()
-        stack.write_configuration(event_ids=True, file_destination=True)
+        stack.write_configuration(event_ids=True, file_destination=True, settings=SMALL)
         stack.start_router(env=slow(build, "dead-letter"))
         check_slowed(stack)
         producer = load(stack, 4)
@@ -139,7 +140,7 @@ def a_files_disk_holds_nobody(build):
 def a_target_without_room_is_held(build):
     with system.Stack(build, name="held") as stack:
         stack.start_sink()
-        stack.write_configuration(event_ids=True, file_destination=True, settings="egress.dead_letter_bytes_max: 32MiB")
+        stack.write_configuration(event_ids=True, file_destination=True, settings=SMALL + "\negress.dead_letter_bytes_max: 16MiB")
         stack.start_router()
         feed(stack, range(30))
         wait_for("the target to be held", lambda: status(stack, "firehose") == "held", 20)

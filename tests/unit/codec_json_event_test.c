@@ -519,9 +519,9 @@ Test(codec_json_event, the_size_bound_holds_in_the_worst_cases)
                 (struct sendring_topics){topics, SENDRING_LIST_ITEMS_MAX - 1};
         json_decref(publish(&event, NULL));
         codec_events_fill(&event, SENDRING_SEND);
-        event.mail.common_headers.subject = (struct sendring_str){controls, 240000};
-        controls[239000] = '@';
-        event.mail.source = (struct sendring_str){controls + 239000, 256};
+        event.mail.common_headers.subject = (struct sendring_str){controls, 120000};
+        controls[119000] = '@';
+        event.mail.source = (struct sendring_str){controls + 119000, 256};
         event.mail.from_domain = (struct sendring_str){NULL, 0};
         json_decref(publish(&event, NULL));
 }

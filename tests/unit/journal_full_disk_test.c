@@ -91,7 +91,8 @@ static int on_a_small_disk(void)
         struct journal_recovery recovery;
         CHECK(journal_open(&options, &journal, &recovery, &err) == ERR_OK);
         CHECK(recovery.records == sequence - 1 && recovery.lost_records == 0);
-        CHECK(journal_files_append(journal, sequence, 100000, 1) == ERR_FULL);
+        uint8_t *payload;
+        CHECK(journal_reserve(journal, LIMIT_RECORD_BYTES_MAX, &payload) == ERR_FULL);
         /* Delivered: the full disk needs no new file. */
         uint64_t position, next;
         journal_committed(journal, &position, &next);

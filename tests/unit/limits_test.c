@@ -277,7 +277,7 @@ Test(limits, bytes_of_an_event)
         cr_assert_eq(bytes, LIMIT_EVENT_BYTES_MAX);
         cr_expect_eq(codec_view_decode(slice_of(wire, bytes), &view, &err), ERR_OK, "%s", err.text);
         cr_expect_eq(codec_view_decode(slice_of(wire, bytes + 1), &view, &err), ERR_TOO_BIG);
-        cr_expect_str_eq(err.text, "262145 bytes, an event has at most 262144");
+        cr_expect_str_eq(err.text, "131073 bytes, an event has at most 131072");
         event.mail.common_headers.subject.len++;
         cr_expect_eq(encode(&event, sizeof(wire), &bytes, &err), ERR_TOO_BIG);
 }

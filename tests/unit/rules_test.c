@@ -115,7 +115,6 @@ Test(rules, settings_have_their_documented_defaults, .timeout = 10)
                 cr_assert_eq(s.router.cores[i], -1);
         cr_assert_eq(s.router.lane_bytes, 1u << 20);
         cr_assert_eq(s.router.lane_bytes_max, 1u << 20);
-        cr_assert_eq(s.router.event_bytes_max, LIMIT_EVENT_BYTES_MAX);
         cr_assert_eq(s.router.lanes_max, 256);
         cr_assert_eq(s.router.lanes_per_user_max, 192);
         cr_assert(s.router.spin_us == 0 && s.router.nap_us == 1000 && s.router.nap_window_ms == 10);
@@ -163,7 +162,6 @@ Test(rules, settings_reach_their_members, .timeout = 10)
         cr_assert(s.allowed_gids_count == 1 && s.allowed_gids[0] == 0);
         cr_assert(s.router.shards_count == 2 && s.router.cores[0] == -1);
         cr_assert(s.router.lane_bytes == 512u << 10 && s.router.lane_bytes_max == 4u << 20);
-        cr_assert_eq(s.router.event_bytes_max, 128u << 10);
         cr_assert(s.router.lanes_max == 1024 && s.router.lanes_per_user_max == 100);
         cr_assert(s.router.spin_us == 1000 && s.router.nap_us == 10);
         cr_assert_eq(s.router.nap_window_ms, 0);

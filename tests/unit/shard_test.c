@@ -74,33 +74,6 @@ static void check_file(uint32_t target, uint32_t count)
         free(ids);
 }
 
-Test(shard, events_above_the_operators_limit_are_rejected, .timeout = 90)
-{
-        begin(1);
-        rig.settings.router.event_bytes_max = 20000;
-        egress_rig_run(&rig);
-        struct ring_producer producer;
-        shard_rig_attach(&shard, &producer);
-        static uint8_t event[65536];
-        uint32_t sent = 0, taken = 0;
-        for (size_t size = 19000; size < 21000; size += 100, sent++) {
-                uint8_t *payload = NULL;
-                size_t bytes = egress_rig_encode_to(0, taken, (uint32_t)size, event, sizeof(event));
-                cr_assert_eq(ring_reserve(&producer, (uint32_t)bytes, &payload), ERR_OK);
-                memcpy(payload, event, bytes);
-                cr_assert_eq(ring_commit(&producer, (uint32_t)bytes), ERR_OK);
-                taken += bytes <= 20000;
-                cr_assert(wait_counter(COUNTER_router_events, sent + 1, 5000));
-        }
-        cr_assert(taken > 0 && taken < sent);
-        cr_assert_eq(counter(COUNTER_router_rejected), sent - taken);
-        cr_assert_eq(accepted(shard.rejected), sent - taken);
-        cr_assert(egress_rig_wait_delivered(&rig, 0, taken, 40000));
-        check_file(0, taken);
-        ring_producer_detach(&producer);
-        end();
-}
-
 Test(shard, malformed_and_unwanted_events_are_counted, .timeout = 90)
 {
         begin(1);
@@ -139,7 +112,7 @@ Test(shard, the_default_set_of_the_domain_is_journalled, .timeout = 90)
         egress_rig_run(&rig);
         struct ring_producer producer;
         shard_rig_attach(&shard, &producer);
-        size_t fixed = egress_rig_encode_to(EGRESS_RIG_NO_SET, 0, 250000, rig.event, sizeof(rig.event)) - 250000;
+        size_t fixed = egress_rig_encode_to(EGRESS_RIG_NO_SET, 0, 100000, rig.event, sizeof(rig.event)) - 100000;
         shard_rig_publish_wait(&producer, EGRESS_RIG_NO_SET, 0, 100);
         shard_rig_publish_wait(&producer, 1, 1, 0);
         shard_rig_publish_wait(&producer, EGRESS_RIG_NO_SET, 2, LIMIT_EVENT_BYTES_MAX - (uint32_t)fixed);
@@ -169,7 +142,7 @@ Test(shard, the_largest_event_passes, .timeout = 90)
         egress_rig_run(&rig);
         struct ring_producer producer;
         shard_rig_attach(&shard, &producer);
-        size_t fixed = egress_rig_encode_to(0, 0, 250000, rig.event, sizeof(rig.event)) - 250000;
+        size_t fixed = egress_rig_encode_to(0, 0, 100000, rig.event, sizeof(rig.event)) - 100000;
         shard_rig_publish_wait(&producer, 0, 0, 100);
         shard_rig_publish_wait(&producer, 0, 1, LIMIT_EVENT_BYTES_MAX - (uint32_t)fixed);
         shard_rig_publish_wait(&producer, 0, 2, 100);
@@ -436,7 +409,6 @@ static struct journal_record last_record(void)
 Test(shard, a_replayed_event_keeps_its_origin_and_goes_where_it_is_told, .timeout = 90)
 {
         begin(2);
-        rig.settings.router.event_bytes_max = 1; /* what is replayed was let in once */
         egress_rig_run(&rig);
         struct ring_producer producer;
         shard_rig_attach(&shard, &producer);

@@ -238,19 +238,20 @@ Test(worker_shed, what_was_shed_stays_so_after_a_kill_and_the_rest_is_delivered,
 }
 
 /* Every request fails, and the next one is far away: most likely nothing is in flight. */
-static void open_rig_at_rest(uint32_t retry_ms)
+static void open_rig_at_rest(uint32_t retry_ms, uint32_t batch_bytes_max)
 {
         begin();
         always(FIREHOSE_PEER_RESET);
         rig.settings.egress.retry_base_ms = retry_ms;
         rig.settings.egress.retry_max_ms = retry_ms;
         rig.settings.egress.in_flight_max = 1;
+        rig.settings.egress.batch_bytes_max = batch_bytes_max;
         open_rig(true);
 }
 
 Test(worker_shed, with_nothing_in_flight_nothing_behind_the_segment_is_shed, .timeout = 90)
 {
-        open_rig_at_rest(60000);
+        open_rig_at_rest(60000, 2 * 1024 * 1024);
         (void)fill(SHED, 4);
         wait_failures(1);
         (void)shed(5000);
@@ -277,10 +278,12 @@ static uint32_t dead_letters(void)
         return lines;
 }
 
-/* Control characters: six bytes each in JSON, more than a Firehose record takes. */
+/* Control characters: six bytes each in JSON, eight in base64. Two bodies of this size hold what a segment does, and
+ * none such an event. */
+#define GROWING_BODY_BYTES 1000000
 static size_t encode_growing(uint32_t id)
 {
-        size_t bytes = egress_rig_encode(id, 200000, rig.event, sizeof(rig.event));
+        size_t bytes = egress_rig_encode(id, 130000, rig.event, sizeof(rig.event));
         for (size_t i = 0; i + 8 < bytes; i++)
                 if (memcmp(rig.event + i, "xxxxxxxx", 8) == 0)
                         for (; rig.event[i] == 'x'; i++)
@@ -290,8 +293,8 @@ static size_t encode_growing(uint32_t id)
 
 Test(worker_shed, a_dead_letter_is_written_once, .timeout = 90)
 {
-        open_rig_at_rest(2000);
-        (void)fill(SHED, 2);
+        open_rig_at_rest(2000, GROWING_BODY_BYTES);
+        (void)fill(SHED, 1);
         /* In the second segment, in a batch that reaches there from the first. */
         size_t bytes = encode_growing(next_id++);
         egress_rig_append(&rig, SHED, rig.event, bytes, &target, 1, clock_realtime_ms());
@@ -320,7 +323,7 @@ Test(worker_shed, a_dead_letter_is_written_once, .timeout = 90)
 static void shed_while_a_letter_is_written(bool removed)
 {
         uint64_t deadline_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
-        open_rig_at_rest(60000);
+        open_rig_at_rest(60000, GROWING_BODY_BYTES);
         atomic_store(&sync_until_fd, eventfd(0, EFD_CLOEXEC));
         cr_assert_geq(atomic_load(&sync_until_fd), 0);
         size_t bytes = encode_growing(next_id++);

@@ -32,7 +32,7 @@ Test(worker, a_target_routed_twice_gets_two_copies, .timeout = 90)
         const uint32_t routes[] = {twice, once, twice};
         for (uint32_t id = 0; id < 2000; id++) {
                 /* Large ones: copies of one event are cut by full batches, and the target lags between them. */
-                size_t bytes = egress_rig_encode(id, id % 10 == 0 ? 200000 : 100, rig.event, sizeof(rig.event));
+                size_t bytes = egress_rig_encode(id, id % 10 == 0 ? 120000 : 100, rig.event, sizeof(rig.event));
                 egress_rig_append(&rig, 0, rig.event, bytes, routes, 3, clock_realtime_ms());
                 egress_rig_offer(&rig, 0, false);
         }
@@ -281,10 +281,11 @@ Test(worker, events_above_the_age_limit_expire_and_are_counted, .timeout = 90)
         rig_end();
 }
 
-/* Control characters grow sixfold in JSON. */
+/* Control characters grow sixfold in JSON: to 720 KB, 960 in base64. */
+#define GROWING_BODY_BYTES (512 * 1024)
 static size_t encode_growing(uint32_t id, uint8_t *out, size_t out_bytes)
 {
-        size_t bytes = egress_rig_encode(id, 200000, out, out_bytes);
+        size_t bytes = egress_rig_encode(id, 120000, out, out_bytes);
         for (size_t i = 0; i + 8 < bytes; i++)
                 if (memcmp(out + i, "xxxxxxxx", 8) == 0)
                         for (; out[i] == 'x'; i++)
@@ -292,9 +293,40 @@ static size_t encode_growing(uint32_t id, uint8_t *out, size_t out_bytes)
         return bytes;
 }
 
-Test(worker, an_event_larger_than_a_record_goes_to_the_dead_letter_file, .timeout = 90)
+/* With settings as they are by default nothing that a lane takes becomes a dead letter for its size. */
+Test(worker, the_largest_event_that_grows_most_is_delivered, .timeout = 90)
 {
         rig_begin();
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        for (uint32_t id = 0; id < 3; id++) {
+                size_t bytes = egress_rig_encode(id, 0, rig.event, sizeof(rig.event));
+                size_t left = sizeof(rig.event) - bytes - 7;
+                rig.event[0]++; /* an unknown member more, a text of all that is left */
+                memcpy(rig.event + bytes, "\xa1x\xdb", 3);
+                rig.event[bytes + 3] = 0;
+                rig.event[bytes + 4] = (uint8_t)(left >> 16);
+                rig.event[bytes + 5] = (uint8_t)(left >> 8);
+                rig.event[bytes + 6] = (uint8_t)left;
+                memset(rig.event + bytes + 7, 1, left);
+                egress_rig_append(&rig, 0, rig.event, sizeof(rig.event), &target, 1, clock_realtime_ms());
+        }
+        egress_rig_offer(&rig, 0, false);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 3, 40000));
+        cr_assert_eq(firehose_peer_count(&peer, stream), 3);
+        cr_assert_eq(counter(COUNTER_egress_dead_lettered), 0);
+        cr_assert_gt(counter(COUNTER_egress_json_bytes), UINT64_C(3) * 6 * (LIMIT_EVENT_BYTES_MAX - 1000));
+        check_balanced(0, target, 0);
+        rig_end();
+}
+
+Test(worker, an_event_that_fits_no_request_goes_to_the_dead_letter_file, .timeout = 90)
+{
+        rig_begin();
+        rig.settings.egress.batch_bytes_max = GROWING_BODY_BYTES;
         peer_begin();
         struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
         egress_rig_open(&rig);
@@ -327,6 +359,7 @@ Test(worker, an_event_larger_than_a_record_goes_to_the_dead_letter_file, .timeou
 Test(worker, a_dead_letter_that_cannot_be_written_waits, .timeout = 90)
 {
         rig_begin();
+        rig.settings.egress.batch_bytes_max = GROWING_BODY_BYTES;
         peer_begin();
         struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
         egress_rig_open(&rig);
@@ -371,8 +404,8 @@ Test(worker, copies_cut_by_a_full_batch_keep_the_ledger_right, .timeout = 90)
         uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
         const uint32_t routes[] = {target, target};
         for (uint32_t id = 0; id < 20; id++) {
-                /* Seven copies fill a batch: three events and a half. */
-                size_t bytes = egress_rig_encode(id, 200000, rig.event, sizeof(rig.event));
+                /* Thirteen copies fill a batch: six events and a half. */
+                size_t bytes = egress_rig_encode(id, 120000, rig.event, sizeof(rig.event));
                 egress_rig_append(&rig, 0, rig.event, bytes, routes, 2, clock_realtime_ms());
         }
         egress_rig_offer(&rig, 0, false);
