@@ -233,18 +233,25 @@ static enum err_code router_read_plan(struct router *router, struct arena *arena
                                       struct rules_plan **ret_plan, struct rules_report *report, struct err *reterr)
 {
         const char *path = router->settings.configuration_sets_path;
-        enum err_code code = file_read(arena, path, LIMIT_CONFIG_BYTES_MAX, ret_text, NULL);
-        if (code == ERR_OK)
+        enum err_code code = file_read(arena, path, LIMIT_CONFIG_BYTES_MAX, ret_text, reterr);
+        const bool unread = code != ERR_OK;
+        if (!unread) {
                 code = rules_plan_parse(path, *ret_text, &router->settings, ret_plan, report);
-        else
-                code = rules_plan_load(path, &router->settings, ret_plan, report); /* says what is wrong with it */
+        } else {
+                enum err_code again = rules_plan_load(path, &router->settings, ret_plan, report);
+                if (again != ERR_OK)
+                        code = again; /* the report says what is wrong with it */
+                /* A plan of which there would be no copy is none. */
+                rules_plan_free(*ret_plan);
+                *ret_plan = NULL;
+        }
         router_tell_report(report);
         if (code == ERR_OK)
                 return ERR_OK;
         if (report->errors > 0)
                 (void)err_set(reterr, code, "%s: %u mistake%s, named above", path, report->errors,
                               report->errors == 1 ? "" : "s");
-        else
+        else if (!unread)
                 (void)err_set(reterr, code, "cannot load %s: %s", path, err_text(code));
         if (router->plan != NULL || !router->options->restarted ||
             router_kept_parse(router, router_kept_newest(router), ROUTER_KEPT_OF_NOW, arena, ret_text, ret_plan) !=

@@ -20,6 +20,20 @@ int __wrap_disk_sync(int fd)
         return __real_disk_sync(syncs_fail ? -1 : fd);
 }
 
+static const char *unread_path; /* the next reading of it fails */
+enum err_code __real_file_read(struct arena *arena, const char *path, size_t max_bytes, struct slice *ret_bytes,
+                               struct err *reterr);
+enum err_code __wrap_file_read(struct arena *arena, const char *path, size_t max_bytes, struct slice *ret_bytes,
+                               struct err *reterr);
+enum err_code __wrap_file_read(struct arena *arena, const char *path, size_t max_bytes, struct slice *ret_bytes,
+                               struct err *reterr)
+{
+        if (unread_path == NULL || strcmp(unread_path, path) != 0)
+                return __real_file_read(arena, path, max_bytes, ret_bytes, reterr);
+        unread_path = NULL;
+        return err_set_errno(reterr, ERR_SYSTEM, EIO, "cannot read %s", path);
+}
+
 static const struct router_options options;
 static struct egress_rig rig;
 static struct router router;
@@ -282,6 +296,27 @@ Test(router_targets, a_copy_of_the_sets_without_room_is_written_later, .timeout 
         cr_assert_not_null(counting(), "it delivers what waits");
         cr_assert_eq(state_of(number).shed, 0);
         cr_assert_not(state_of(number).retired);
+        end();
+        egress_rig_remove(&rig);
+}
+
+/* Its copy would be empty, and a target that only it names could not be opened any more. */
+Test(router_targets, sets_that_are_read_at_the_second_try_only_are_not_in_force, .timeout = 60)
+{
+        struct shard_plan *plan = NULL;
+        struct err err = {.text = ""};
+        journal_files_make(rig.directory);
+        start(false, false);
+        write_sets(true);
+        unread_path = sets_path;
+        cr_assert_eq(router_load_plan(&router, &plan, &err), ERR_SYSTEM);
+        cr_assert(strstr(err.text, sets_path) != NULL, "%s", err.text);
+        cr_assert_null(counting());
+        cr_assert_eq(router.kept_count, 1);
+        cr_assert_eq(router_load_plan(&router, &plan, &err), ERR_OK, "%s", err.text);
+        cr_assert_not_null(counting());
+        cr_assert_eq(router.kept_count, 2);
+        router_plan_free(plan);
         end();
         egress_rig_remove(&rig);
 }
