@@ -3,11 +3,16 @@
 #include "base/clock.h"
 #include "tests/sim/sim.h"
 
+#include <isa-l/igzip_lib.h>
 #include <jansson.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define SIM_RECORD_MAX       (1024u * 1024u) /* as it comes; more than Firehose takes */
+#define SIM_RECORD_LINES_MAX (64u * 1024u * 1024u)
+#define SIM_GZIP_MIN         18u /* header and end */
 
 struct sim_endpoint sim_endpoints[SIM_ENDPOINTS_MAX];
 uint32_t sim_endpoints_count;
@@ -55,16 +60,37 @@ static void answer_error(struct sim_answer *answer, const char *status, const ch
         answer_text(answer, status, "", body);
 }
 
-/* Every id in one record's data. */
-static void firehose_take(struct sim_endpoint *endpoint, const char *base64, size_t base64_len)
+/* One whole gzip file, and nothing behind it: what is in it, malloc'ed. */
+static struct slice gunzip(struct slice file)
+{
+        static struct inflate_state inflate;
+        uint32_t bytes;
+        SIM_CHECK(file.len >= SIM_GZIP_MIN);
+        memcpy(&bytes, file.ptr + file.len - sizeof(bytes), sizeof(bytes)); /* its end says how many */
+        SIM_CHECK(bytes > 0 && bytes <= SIM_RECORD_LINES_MAX);
+        uint8_t *content = malloc(bytes);
+        SIM_CHECK(content != NULL);
+        isal_inflate_init(&inflate);
+        inflate.crc_flag = ISAL_GZIP;
+        inflate.next_in = (uint8_t *)(uintptr_t)file.ptr; /* isa-l's parameter is not const; it only reads */
+        inflate.avail_in = (uint32_t)file.len;
+        inflate.next_out = content;
+        inflate.avail_out = bytes;
+        int code = isal_inflate(&inflate);
+        if (code != ISAL_DECOMP_OK || inflate.block_state != ISAL_BLOCK_FINISH || inflate.avail_in != 0 ||
+            inflate.avail_out != 0)
+                sim_fail("a record of %zu bytes is no gzip file of %u: code %d, %u and %u bytes left", file.len, bytes,
+                         code, inflate.avail_in, inflate.avail_out);
+        return slice_of(content, bytes);
+}
+
+/* Every id in the lines of one record. */
+static void firehose_take_lines(struct sim_endpoint *endpoint, struct slice lines)
 {
         static const char field[] = "\"messageId\":\"id-";
-        static uint8_t text[1024 * 1024];
-        SIM_CHECK(base64_len % 4 == 0 && base64_len / 4 * 3 < sizeof(text));
-        int len = EVP_DecodeBlock(text, (const unsigned char *)base64, (int)base64_len);
-        SIM_CHECK(len > 0);
-        const uint8_t *at = text, *end = text + len;
+        const uint8_t *at = lines.ptr, *end = at + lines.len;
         uint32_t found = 0;
+        SIM_CHECK(lines.len > 0 && end[-1] == '\n');
         while ((at = memmem(at, (size_t)(end - at), field, sizeof(field) - 1)) != NULL) {
                 at += sizeof(field) - 1;
                 unsigned long id = strtoul((const char *)at, NULL, 10);
@@ -77,6 +103,24 @@ static void firehose_take(struct sim_endpoint *endpoint, const char *base64, siz
                 SIM_CHECK(at != NULL);
         }
         SIM_CHECK(found > 0);
+}
+
+static void firehose_take(struct sim_endpoint *endpoint, const char *base64, size_t base64_len)
+{
+        static uint8_t record[SIM_RECORD_MAX];
+        SIM_CHECK(base64_len >= 4 && base64_len % 4 == 0 && base64_len / 4 * 3 < sizeof(record));
+        int decoded = EVP_DecodeBlock(record, (const unsigned char *)base64, (int)base64_len);
+        SIM_CHECK(decoded > 0);
+        /* With zeros for the padding. */
+        size_t padding = base64[base64_len - 1] != '=' ? 0 : base64[base64_len - 2] != '=' ? 1 : 2;
+        struct slice data = slice_of(record, (size_t)decoded - padding);
+        bool gzip = data.len > 2 && data.ptr[0] == 0x1f && data.ptr[1] == 0x8b;
+        if (gzip ? !endpoint->takes_gzip : !endpoint->takes_plain)
+                sim_fail("%s got a record that is %s", endpoint->name, gzip ? "compressed" : "not compressed");
+        struct slice lines = gzip ? gunzip(data) : data;
+        firehose_take_lines(endpoint, lines);
+        if (gzip)
+                free((void *)(uintptr_t)lines.ptr); /* gunzip() made it */
 }
 
 static void firehose_request(struct sim_endpoint *endpoint, struct slice body, struct sim_answer *answer)

@@ -27,12 +27,23 @@ uint8_t sim_plan_sinks(uint32_t plan, enum world_set set, bool open)
         return plan == PLAN_WITHOUT_OPENS && open ? sinks & (uint8_t)~BIT(FILE) : sinks;
 }
 
-static void plan_put_destination(FILE *out, uint32_t plan, enum world_sink sink, bool skips)
+/* What goes into a record. */
+static void plan_put_packing(FILE *out, enum world_sink sink)
+{
+        if (sink != world.gzip) {
+                (void)fputs(sink == SINK_BETA ? "Packing: none, " : "", out);
+                return;
+        }
+        (void)fprintf(out, "Compression: %s, ", world.gzip_now ? "gzip" : "none");
+        if (world.gzip_events_max > 0)
+                (void)fprintf(out, "PackingEventsMax: %u, ", world.gzip_events_max);
+}
+
+static void plan_put_destination(FILE *out, uint32_t plan, enum world_sink sink)
 {
         static const char *const names[] = {"alpha", "beta", "file", "gamma", "cw"};
-        static const char *const endpoints[] = {"Endpoint: 'http://127.0.0.1:7000'",
-                                                "Packing: none, Endpoint: 'http://127.0.0.1:7001'", "",
-                                                "Endpoint: 'http://127.0.0.1:7003'", ""};
+        static const unsigned ports[] = {
+                [SINK_ALPHA] = WORLD_PORT, [SINK_BETA] = WORLD_PORT + 1, [SINK_GAMMA] = WORLD_PORT + 3};
         (void)fprintf(out, "{EventDestinationName: %s, EventDestination: {Enabled: true, MatchingEventTypes: [%s], ",
                       names[sink], plan == PLAN_WITHOUT_OPENS && sink == SINK_FILE ? "SEND" : "SEND, OPEN");
         switch (sink) {
@@ -45,7 +56,7 @@ static void plan_put_destination(FILE *out, uint32_t plan, enum world_sink sink,
                               "'ses:configuration-set', DimensionValueSource: MESSAGE_TAG, DefaultDimensionValue: "
                               "none}]}, Sendring: {Period: 1s, Protocol: json, Compression: none, AmbiguousTimeout: "
                               "%s}",
-                              skips ? "skip" : "resend");
+                              world.skips_ambiguous ? "skip" : "resend");
                 break;
         case SINK_ALPHA:
         case SINK_BETA:
@@ -53,8 +64,10 @@ static void plan_put_destination(FILE *out, uint32_t plan, enum world_sink sink,
                 (void)fprintf(out,
                               "KinesisFirehoseDestination: {IamRoleArn: 'arn:aws:iam::123456789012:role/r', "
                               "DeliveryStreamArn: 'arn:aws:firehose:us-east-1:123456789012:deliverystream/%s'}, "
-                              "Sendring: {%s}",
-                              names[sink], endpoints[sink]);
+                              "Sendring: {",
+                              names[sink]);
+                plan_put_packing(out, sink);
+                (void)fprintf(out, "Endpoint: 'http://127.0.0.1:%u'}", ports[sink]);
                 break;
         case SINKS_COUNT:
                 break;
@@ -62,14 +75,12 @@ static void plan_put_destination(FILE *out, uint32_t plan, enum world_sink sink,
         (void)fputs("}}", out);
 }
 
-const char *sim_plan_text(uint32_t plan, bool skips)
+const char *sim_plan_text(uint32_t plan)
 {
-        static char *texts[SIM_PLANS_COUNT][2];
-        char **text = &texts[plan][skips];
+        static char *text;
         size_t len = 0;
-        if (*text != NULL)
-                return *text;
-        FILE *out = open_memstream(text, &len);
+        free(text);
+        FILE *out = open_memstream(&text, &len);
         SIM_CHECK(out != NULL);
         (void)fputs("ConfigurationSets:\n", out);
         for (unsigned set = 0; set <= SET_ALL; set++) {
@@ -79,11 +90,11 @@ const char *sim_plan_text(uint32_t plan, bool skips)
                         if ((plan_routes[plan][set] >> sink & 1) == 0)
                                 continue;
                         (void)fputs(between, out);
-                        plan_put_destination(out, plan, (enum world_sink)sink, skips);
+                        plan_put_destination(out, plan, (enum world_sink)sink);
                         between = ", ";
                 }
                 (void)fputs("]\n", out);
         }
         (void)fclose(out);
-        return *text;
+        return text;
 }

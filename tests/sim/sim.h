@@ -4,7 +4,8 @@
  * can happen between any two of them (crash.c).
  *
  *     main.c      seeds, one forked process each; what failed, and how to run it again
- *     world.c     one seed: producers, start, crashes, power cuts, faults, healing
+ *     world.c     one seed: start, crashes, power cuts, faults, healing
+ *     producers.c lanes and what is published in them
  *     plan.c      configuration-sets.yaml in several versions
  *     judge.c     what must hold, during it and at its end
  *     endpoints.c what the network leads to: Firehose and CloudWatch as far as requests and answers go, with faults
@@ -119,7 +120,8 @@ struct sim_endpoint {
         const char *name;
         enum sim_service service;
         uint16_t port;
-        bool dead; /* no connection comes about any more */
+        bool dead;                    /* no connection comes about any more */
+        bool takes_plain, takes_gzip; /* Firehose: what records may be here */
         struct sim_request_faults faults;
         uint32_t *received; /* [events_max] by id: how often it was taken (Firehose) */
         uint32_t events_max;

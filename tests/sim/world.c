@@ -4,14 +4,11 @@
 #include "base/clock.h"
 #include "base/counters.h"
 #include "base/log.h"
-#include "codecs/codec.h"
 #include "rules/rules.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 static struct rules_settings settings;
 static struct credentials credentials;
@@ -55,181 +52,7 @@ void sim_world_prepare(void)
         (void)snprintf(credentials.secret_access_key, sizeof(credentials.secret_access_key), "secret");
         atomic_store_explicit(&credentials_shared.current, &credentials, memory_order_relaxed);
         log_level_set(LOG_INFO);
-}
-
-/* ---------------------------------------------------------------------------------------------- lanes */
-
-static void world_lane_open(uint32_t index)
-{
-        struct world_lane *own = &world.lanes[index];
-        struct err err;
-        own->lane_id = random_u64(&sim_random) | 1;
-        own->life++;
-        if (ring_lane_create(own->lane_id, LIMIT_LANE_BYTES_MIN * 8, world.host, &own->lane, &err) != ERR_OK)
-                sim_fail("a lane cannot be made: %s", err.text);
-        own->data_fd = dup(own->lane->data_fd);
-        own->page_fd = dup(own->lane->page_fd);
-        own->lane->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        SIM_CHECK(own->data_fd >= 0 && own->page_fd >= 0 && own->lane->bell_fd >= 0);
-        own->producer = (struct ring_producer){
-                .head_page = own->lane->map,
-                .data = own->lane->data,
-                .daemon_page = (const uint8_t *)own->lane->page,
-                .bed_page = (const uint8_t *)ring_bed_page_of(world.bed),
-                .lane_bytes = own->lane->lane_bytes,
-                .payload_bytes_max = own->lane->payload_bytes_max,
-                .connection_fd = -1,
-                .bell_fd = own->lane->bell_fd,
-                .lane_id = own->lane_id,
-        };
-}
-
-static uint64_t world_lane_journalled(uint64_t lane_id)
-{
-        uint64_t position = 0;
-        for (uint32_t i = 0; i < world.logs_count; i++) {
-                uint64_t own = journal_lane_position(world.router.journals[i], lane_id);
-                position = own > position ? own : position;
-        }
-        return position;
-}
-
-/* What ring/server.c does at a take-over: the keeper's descriptors, a page of our own, the journal's word on how far
- * the lane was taken. */
-static void world_lane_adopt(uint32_t index)
-{
-        struct world_lane *own = &world.lanes[index];
-        struct err err;
-        int data_fd = dup(own->data_fd);
-        uint64_t bytes = own->producer.lane_bytes;
-        SIM_CHECK(data_fd >= 0);
-        if (ring_lane_adopt(own->lane_id, bytes, world.host, data_fd, own->page_fd, world_lane_journalled(own->lane_id),
-                            &own->lane, &err) != ERR_OK)
-                sim_fail("a lane cannot be taken over: %s", err.text);
-        own->lane->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        own->page_fd = dup(own->lane->page_fd);
-        SIM_CHECK(own->page_fd >= 0 && own->lane->bell_fd >= 0);
-        /* The producer has its own mapping of the data, as ever; it is sent the new page. */
-        own->producer.daemon_page = (const uint8_t *)own->lane->page;
-        own->producer.bed_page = (const uint8_t *)ring_bed_page_of(world.bed);
-        own->producer.bell_fd = own->lane->bell_fd;
-        own->producer.detached = false;
-}
-
-static size_t world_encode(uint32_t id, const struct world_event *event, uint32_t padding, uint8_t *out, size_t room)
-{
-        static char subject[64 * 1024];
-        struct sendring_event sent;
-        struct sendring_str to = SENDRING_STR("rcpt@example.com");
-        char message_id[32], set_name[32];
-        struct err err;
-        size_t bytes = 0;
-        if (event->set == SET_MALFORMED) {
-                memset(out, 0xc1, 64); /* a byte that msgpack never uses */
-                return 8 + sim_below(56);
-        }
-        codec_event_init(&sent, event->open ? SENDRING_OPEN : SENDRING_SEND);
-        sent.open.timestamp_ms = event->open ? 1767323045999 : 0;
-        (void)snprintf(message_id, sizeof(message_id), "id-%08u", id);
-        (void)snprintf(set_name, sizeof(set_name), "set-%u", (unsigned)event->set);
-        sent.mail.configuration_set = sendring_strn(set_name, strlen(set_name));
-        sent.mail.timestamp_ms = 1767323045678;
-        sent.mail.message_id = sendring_strn(message_id, strlen(message_id));
-        sent.mail.source = SENDRING_STR("sender@example.com");
-        sent.mail.destination.items = &to;
-        sent.mail.destination.count = 1;
-        if (padding > 0) {
-                memset(subject, 'x', padding);
-                sent.mail.headers_present = 1;
-                sent.mail.common_headers.subject = sendring_strn(subject, padding);
-        }
-        if (codec_event_encode(&sent, out, room, &bytes, &err) != ERR_OK)
-                sim_fail("an event cannot be encoded: %s", err.text);
-        return bytes;
-}
-
-/* It may be routed by these sets as well. */
-static void world_route(struct world_event *event, uint32_t plans)
-{
-        for (uint32_t plan = 0; plan < SIM_PLANS_COUNT; plan++) {
-                if ((plans >> plan & 1) == 0)
-                        continue;
-                uint8_t sinks = sim_plan_sinks(plan, event->set, event->open);
-                event->must &= sinks;
-                event->may |= sinks;
-        }
-}
-
-/* Somebody writes another configuration-sets.yaml, and most times asks for a reload. What no shard has taken yet may
- * go by it. */
-static void world_edit(void)
-{
-        world.plan = (uint32_t)sim_below(SIM_PLANS_COUNT);
-        world.plans |= 1u << world.plan;
-        sim_disk_put(WORLD_SETS, slice_of_text(sim_plan_text(world.plan, world.skips_ambiguous)));
-        for (uint32_t id = 0; id < world.events_count; id++) {
-                struct world_event *event = &world.events[id];
-                const struct world_lane *own = &world.lanes[event->lane];
-                if (event->lane_life == own->life && ring_lane_position(own->lane) < event->end_position)
-                        world_route(event, 1u << world.plan);
-        }
-        if (world.running && sim_chance(0.9))
-                world.router.reload_wanted = true;
-        sim_note("sets %u%s", world.plan, world.running && world.router.reload_wanted ? ", reload" : "");
-}
-
-/* False: the lane is full. */
-static bool world_publish(void)
-{
-        static uint8_t bytes[128 * 1024];
-        uint32_t index = (uint32_t)sim_below(world.lanes_count);
-        struct world_lane *own = &world.lanes[index];
-        SIM_CHECK(world.events_count < WORLD_EVENTS_MAX);
-        uint32_t id = world.events_count;
-        struct world_event *event = &world.events[id];
-        *event = (struct world_event){.set = (enum world_set)sim_below(SETS_COUNT + 4), .lane = (uint8_t)index};
-        if (event->set >= SETS_COUNT)
-                event->set = (enum world_set)sim_below(SET_ALL + 1);
-        event->open = event->set != SET_MALFORMED && sim_chance(0.4);
-        uint32_t padding = sim_below(100) < world.big_percent ? (uint32_t)sim_below(60000) : (uint32_t)sim_below(800);
-        size_t len = world_encode(id, event, padding, bytes, sizeof(bytes));
-        uint8_t *payload = NULL;
-        enum err_code code = ring_reserve(&own->producer, (uint32_t)len, &payload);
-        if (code == ERR_FULL)
-                return false;
-        SIM_CHECK(code == ERR_OK);
-        memcpy(payload, bytes, len);
-        if (sim_chance(0.02)) {
-                ring_discard(&own->producer); /* the producer has thought better of it, or died here */
-                return true;
-        }
-        SIM_CHECK(ring_commit(&own->producer, (uint32_t)len) == ERR_OK);
-        event->bytes = (uint32_t)len;
-        event->must = UINT8_MAX;
-        world_route(event, world.plans);
-        event->published_ns = sim_now_ns();
-        event->end_position = own->producer.head;
-        event->lane_life = own->life;
-        world.events_count++;
-        return true;
-}
-
-/* What flushing producers are told now. */
-static void world_look_at_durable(void)
-{
-        for (uint32_t i = 0; i < world.lanes_count && world.host; i++) {
-                const struct ring_daemon_page *page =
-                        (const struct ring_daemon_page *)(const void *)world.lanes[i].producer.daemon_page;
-                uint64_t durable = atomic_load_explicit(&page->durable, memory_order_acquire);
-                for (uint32_t id = world.events_count; id-- > 0;) {
-                        struct world_event *event = &world.events[id];
-                        if (event->lane != i || event->lane_life != world.lanes[i].life)
-                                continue;
-                        if (event->flushed)
-                                break;
-                        event->flushed = event->end_position <= durable;
-                }
-        }
+        world_producers_prepare();
 }
 
 /* ---------------------------------------------------------------------------------------------- the router */
@@ -586,6 +409,42 @@ static void world_wait(void)
         sim_clock_set(next_ns < longest_ns ? next_ns : longest_ns);
 }
 
+static struct sim_endpoint *world_stream(enum world_sink sink)
+{
+        return &sim_endpoints[sink == SINK_ALPHA ? 0 : sink == SINK_BETA ? 1 : 3];
+}
+
+/* Records come to a stream as the sets of now say, or those of before. */
+static void world_put_sets(void)
+{
+        sim_disk_put(WORLD_SETS, slice_of_text(sim_plan_text(world.plan)));
+        if (world.gzip == SINKS_COUNT)
+                return;
+        world_stream(world.gzip)->takes_gzip |= world.gzip_now;
+        world_stream(world.gzip)->takes_plain |= !world.gzip_now;
+}
+
+/* Somebody writes another configuration-sets.yaml, and most times asks for a reload. What no shard has taken yet may
+ * go by it. */
+static void world_edit(void)
+{
+        world.plan = (uint32_t)sim_below(SIM_PLANS_COUNT);
+        world.plans |= 1u << world.plan;
+        if (world.gzip != SINKS_COUNT && sim_chance(0.3))
+                world.gzip_now = !world.gzip_now;
+        world_put_sets();
+        for (uint32_t id = 0; id < world.events_count; id++) {
+                struct world_event *event = &world.events[id];
+                const struct world_lane *own = &world.lanes[event->lane];
+                if (event->lane_life == own->life && ring_lane_position(own->lane) < event->end_position)
+                        world_route(event, 1u << world.plan);
+        }
+        if (world.running && sim_chance(0.9))
+                world.router.reload_wanted = true;
+        sim_note("sets %u%s%s", world.plan, world.gzip != SINKS_COUNT && world.gzip_now ? " gzip" : "",
+                 world.running && world.router.reload_wanted ? ", reload" : "");
+}
+
 /* ---------------------------------------------------------------------------------------------- a seed */
 
 static double some(double most)
@@ -630,6 +489,26 @@ static void world_choose_disk_faults(double trouble)
         };
 }
 
+/* In three seeds of ten, the records of one stream are gzip files. Drawn beside the seed's own numbers: the other seeds
+ * are what they would be without. */
+static void world_choose_gzip(void)
+{
+        struct random_state beside = sim_random;
+        world.gzip = SINKS_COUNT;
+        if (random_unit(&beside) >= 0.3)
+                return;
+        static const enum world_sink streams[] = {SINK_ALPHA, SINK_BETA, SINK_GAMMA}; /* reloads bring the last */
+        world.gzip = streams[random_below(&beside, world.reloads ? 3 : 2)];
+        world.gzip_events_max = random_unit(&beside) < 0.6 ? 1 + (uint32_t)random_below(&beside, 5) : 0;
+        world.gzip_now = !world.reloads || random_unit(&beside) < 0.7;
+        world_stream(world.gzip)->takes_plain = false;
+        /* Such requests are few, and what becomes of the records of one is to be seen. */
+        if (world.request_trouble > 0)
+                world_stream(world.gzip)->faults.partial = random_unit(&beside) / 2;
+        sim_note("gzip: %s, events %u, %s", world_stream(world.gzip)->name, world.gzip_events_max,
+                 world.gzip_now ? "at once" : "later");
+}
+
 static void world_choose(void)
 {
         world.host = sim_chance(0.4);
@@ -663,6 +542,7 @@ static void world_choose(void)
                         .name = names[i],
                         .service = i == 2 ? SIM_CLOUDWATCH : SIM_FIREHOSE,
                         .port = (uint16_t)(WORLD_PORT + i),
+                        .takes_plain = true,
                         .received = calloc(WORLD_EVENTS_MAX, sizeof(uint32_t)),
                         .events_max = WORLD_EVENTS_MAX,
                 };
@@ -682,6 +562,7 @@ static void world_choose(void)
                  world.host, world.skips_ambiguous, world.power_cuts, world.bulkhead, world.tiny_journal, world.sheds,
                  world.reloads, world.damages, world.page_loss, world.kill_chance, world.request_trouble,
                  world.disk_trouble, world.events_wanted, world.lanes_count);
+        world_choose_gzip();
 }
 
 static void world_trouble(void)
@@ -781,7 +662,7 @@ void sim_world_run(struct sim_result *ret_result)
         struct err err;
         world_choose();
         sim_disk_make_directory("/var/log/sendring");
-        sim_disk_put(WORLD_SETS, slice_of_text(sim_plan_text(0, world.skips_ambiguous)));
+        world_put_sets();
         world.plans = 1;
         if (counters_create_in_memory(1, WORLD_ROWS_MAX, "sim", &counters, &err) != ERR_OK)
                 sim_fail("no counters: %s", err.text);

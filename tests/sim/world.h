@@ -53,6 +53,8 @@ struct world {
         bool refuses; /* some endpoint says at times that it takes nothing */
         double page_loss, kill_chance, request_trouble, disk_trouble;
         uint32_t events_wanted, lanes_count, big_percent, batch_bytes;
+        enum world_sink gzip;     /* the stream whose records are compressed; SINKS_COUNT: none */
+        uint32_t gzip_events_max; /* of such a record, so that a request has several; 0: as many as usual */
 
         /* the router, when it runs */
         bool running;
@@ -70,6 +72,7 @@ struct world {
         struct world_event events[WORLD_EVENTS_MAX];
         uint32_t events_count;
         uint32_t plan;  /* what the file says */
+        bool gzip_now;  /* and of the stream that may be compressed */
         uint32_t plans; /* bits: what may be in force, until a shard routes by the file of now */
         uint32_t plan_loaded;
         bool faults_off;
@@ -87,10 +90,24 @@ static inline bool world_may_be_lost(const struct world_event *event)
                (event->open && event->published_ns <= world.written_lost_ns[1]);
 }
 
+/* ---- producers.c */
+
+void world_producers_prepare(void);
+void world_lane_open(uint32_t index);
+/* By the router that was just started, where an earlier one left off. */
+void world_lane_adopt(uint32_t index);
+/* Through any of the lanes. False: it is full. */
+bool world_publish(void);
+/* The event may be routed by these sets as well (bits). */
+void world_route(struct world_event *event, uint32_t plans);
+/* What flushing producers are told now. */
+void world_look_at_durable(void);
+
 /* ---- plan.c */
 
 #define SIM_PLANS_COUNT 4u
-const char *sim_plan_text(uint32_t plan, bool skips);
+/* As the seed has its destinations, and with compression as the file has it now; until the next call. */
+const char *sim_plan_text(uint32_t plan);
 /* Bits by enum world_sink. */
 uint8_t sim_plan_sinks(uint32_t plan, enum world_set set, bool open);
 
