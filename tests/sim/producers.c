@@ -153,6 +153,7 @@ bool world_publish(void)
         event->must = UINT8_MAX;
         world_route(event, world.plans);
         event->published_ns = sim_now_ns();
+        event->requests_before = sim_endpoints[1].requests;
         event->end_position = own->producer.head;
         event->lane_life = own->life;
         world.events_count++;

@@ -569,7 +569,8 @@ static void world_trouble(void)
 {
         uint32_t published_last = 0;
         uint64_t steps = 0;
-        while (world.events_count < world.events_wanted || sim_chance(0.98)) {
+        /* Where alpha is dead, until beta has what it must have all the same. */
+        while (world.events_count < world.events_wanted || sim_chance(0.98) || sim_judge_bulkhead()) {
                 if (++steps > WORLD_STEPS_MAX)
                         break; /* a full journal that nothing empties: healing will */
                 if (world.events_count < world.events_wanted && sim_chance(0.3))
@@ -594,7 +595,7 @@ static void world_trouble(void)
                 if (sim_chance(0.002))
                         world_choose_disk_faults(world.disk_trouble);
                 if (sim_chance(0.02))
-                        sim_judge_bulkhead();
+                        (void)sim_judge_bulkhead();
                 /* A full journal takes nothing for ever while its destinations are dead: enough seen. */
                 if (steps > 20000 && published_last < world.events_wanted && sim_chance(0.001))
                         break;

@@ -33,7 +33,8 @@ struct world_event {
         bool excused;      /* a power cut came before its publisher could know that it was safe, or after a loss that it
                             * may have been in */
         uint64_t published_ns;
-        uint64_t end_position; /* in its lane */
+        uint64_t requests_before; /* that beta had had then */
+        uint64_t end_position;    /* in its lane */
         uint8_t lane;
         uint32_t lane_life;
 };
@@ -115,8 +116,9 @@ uint8_t sim_plan_sinks(uint32_t plan, enum world_set set, bool open);
 
 /* Every ledger balances; the router runs. */
 void sim_judge_ledgers(void);
-/* With one endpoint dead from the beginning and no other trouble: the other one's events are not late. */
-void sim_judge_bulkhead(void);
+/* With one endpoint dead from the beginning and no other trouble: the other one's events are not late. True: some that
+ * must come there soon have not come yet. */
+bool sim_judge_bulkhead(void);
 /* Everything is delivered, the router runs still. */
 void sim_judge_end(void);
 
