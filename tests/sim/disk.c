@@ -15,6 +15,7 @@
  * memory of the files stays, being the world's. */
 #include "io/disk.h"
 
+#include "tests/sim/content.h"
 #include "tests/sim/sim.h"
 
 #include <errno.h>
@@ -29,9 +30,7 @@
 #define SIM_FDS_MAX     256u
 #define SIM_FD_BASE     1000000
 #define SIM_PATH_BYTES  256u
-#define SIM_FILE_BYTES  ((size_t)16 * 1024 * 1024) /* the largest file; only what is touched takes memory */
 #define SIM_SECTOR      512u
-#define SIM_PAGE        4096u
 #define SIM_CHANGES_MAX 64u
 
 struct sim_inode {
@@ -105,14 +104,6 @@ static void path_of(int directory_fd, const char *path, char out[SIM_PATH_BYTES]
         SIM_CHECK(used > 0 && used < (int)SIM_PATH_BYTES);
 }
 
-static uint8_t *content_map(void)
-{
-        void *map =
-                mmap(NULL, SIM_FILE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        SIM_CHECK(map != MAP_FAILED);
-        return map;
-}
-
 static struct sim_inode *inode_make(const char *path, bool directory)
 {
         for (uint32_t i = 0; i < SIM_INODES_MAX; i++) {
@@ -122,16 +113,31 @@ static struct sim_inode *inode_make(const char *path, bool directory)
                 *inode = (struct sim_inode){.used = true, .directory = directory};
                 (void)snprintf(inode->path, sizeof(inode->path), "%s", path);
                 if (!directory) {
-                        inode->bytes = content_map();
-                        inode->clean = content_map();
-                        inode->durable = content_map();
+                        inode->bytes = content_take();
+                        inode->clean = content_take();
+                        inode->durable = content_take();
                 }
                 return inode;
         }
         sim_fail("more than %u files", SIM_INODES_MAX);
 }
 
-/* Nobody names it, nobody has it open. Mappings keep the memory: it is given back only with the process of the seed. */
+/* It is no more. Mappings keep the memory: that is given back only with the process of the seed then. */
+static void inode_end(struct sim_inode *inode)
+{
+        inode->used = false;
+        if (inode->directory)
+                return;
+        /* Who still has it mapped stores as ever. */
+        SIM_CHECK(mprotect(inode->bytes, SIM_FILE_BYTES, PROT_READ | PROT_WRITE) == 0);
+        if (inode->maps > 0)
+                return;
+        content_give(inode->bytes, inode->high);
+        content_give(inode->clean, inode->high);
+        content_give(inode->durable, inode->high);
+}
+
+/* Nobody names it, nobody has it open. */
 static void inode_forget(struct sim_inode *inode)
 {
         if (inode->path[0] != '\0' || inode->opens > 0)
@@ -140,10 +146,7 @@ static void inode_forget(struct sim_inode *inode)
         for (uint32_t i = 0; i < changes_count; i++)
                 if (changes[i].inode == inode_number(inode) || changes[i].replaced == inode_number(inode))
                         return;
-        inode->used = false;
-        /* Who still has it mapped stores as ever. */
-        if (!inode->directory)
-                SIM_CHECK(mprotect(inode->bytes, SIM_FILE_BYTES, PROT_READ | PROT_WRITE) == 0);
+        inode_end(inode);
 }
 
 /* The changes of names so far are on the disk. */
@@ -444,7 +447,7 @@ static void page_stored(int signal, siginfo_t *info, void *context)
         (void)sigaction(SIGSEGV, &usual, NULL); /* not ours: it comes again, and ends the process */
 }
 
-static void inode_watch_forgotten(struct sim_inode *inode)
+static void inode_watch_forgotten(struct sim_inode *inode, const uint64_t *pages)
 {
         static bool watching;
         static const struct sigaction action = {.sa_sigaction = page_stored, .sa_flags = SA_SIGINFO};
@@ -452,16 +455,31 @@ static void inode_watch_forgotten(struct sim_inode *inode)
                 SIM_CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
         watching = true;
         for (uint64_t at = 0; at < inode->high; at += SIM_PAGE)
-                if (memcmp(inode->bytes + at, inode->durable + at, SIM_PAGE) != 0)
+                if (content_touched(pages, at) && memcmp(inode->bytes + at, inode->durable + at, SIM_PAGE) != 0)
                         SIM_CHECK(mprotect(inode->bytes + at, SIM_PAGE, PROT_READ) == 0);
+}
+
+/* The next sector from `at` on that is dirty; behind the last one, inode->high or more. `pages`: of inode->bytes. What
+ * was never touched there is zero, and on the disk as well, which has nothing that was not there. */
+static uint64_t inode_next_dirty(const struct sim_inode *inode, const uint64_t *pages, uint64_t at)
+{
+        while (at < inode->high) {
+                if (at % SIM_PAGE == 0 &&
+                    (!content_touched(pages, at) || memcmp(inode->bytes + at, inode->clean + at, SIM_PAGE) == 0))
+                        at += SIM_PAGE;
+                else if (memcmp(inode->bytes + at, inode->clean + at, SIM_SECTOR) == 0)
+                        at += SIM_SECTOR;
+                else
+                        break;
+        }
+        return at;
 }
 
 /* Brings what is dirty to the disk; `part`: any of it only. */
 static void inode_write_back(struct sim_inode *inode, bool part)
 {
-        for (uint64_t at = 0; at < inode->high; at += SIM_SECTOR) {
-                if (memcmp(inode->bytes + at, inode->clean + at, SIM_SECTOR) == 0)
-                        continue;
+        const uint64_t *pages = content_pages(inode->bytes, inode->high);
+        for (uint64_t at = 0; (at = inode_next_dirty(inode, pages, at)) < inode->high; at += SIM_SECTOR) {
                 if (!part || sim_chance(0.5))
                         memcpy(inode->durable + at, inode->bytes + at, SIM_SECTOR);
                 memcpy(inode->clean + at, inode->bytes + at, SIM_SECTOR);
@@ -469,7 +487,7 @@ static void inode_write_back(struct sim_inode *inode, bool part)
         if (!part || sim_chance(0.5))
                 inode->durable_size = inode->size;
         if (part)
-                inode_watch_forgotten(inode);
+                inode_watch_forgotten(inode, pages);
 }
 
 int disk_sync(int fd)
@@ -711,16 +729,25 @@ void sim_disk_process_ended(void)
 /* Of the sectors that the disk does not have, some came there all the same; one in sixteen of those only in part. */
 static void inode_cut(struct sim_inode *inode, double kept)
 {
-        for (uint64_t at = 0; at < inode->high; at += SIM_SECTOR) {
-                if (memcmp(inode->bytes + at, inode->clean + at, SIM_SECTOR) == 0 || !sim_chance(kept))
+        const uint64_t *pages = content_pages(inode->bytes, inode->high);
+        for (uint64_t at = 0; (at = inode_next_dirty(inode, pages, at)) < inode->high; at += SIM_SECTOR) {
+                if (!sim_chance(kept))
                         continue;
                 uint64_t bytes = sim_chance(1.0 / 16) ? 8 * sim_below(SIM_SECTOR / 8) : SIM_SECTOR;
                 memcpy(inode->durable + at, inode->bytes + at, bytes);
         }
         uint64_t size = sim_chance(kept) ? inode->size : inode->durable_size;
-        memset(inode->durable + size, 0, inode->high - size);
-        memcpy(inode->bytes, inode->durable, inode->high);
-        memcpy(inode->clean, inode->durable, inode->high);
+        for (uint64_t at = 0; at < inode->high; at += SIM_PAGE) {
+                uint64_t bytes = inode->high - at < SIM_PAGE ? inode->high - at : SIM_PAGE;
+                if (!content_touched(pages, at))
+                        continue; /* zeros everywhere */
+                if (at + bytes > size) {
+                        uint64_t from = at < size ? size - at : 0;
+                        memset(inode->durable + at + from, 0, bytes - from);
+                }
+                memcpy(inode->bytes + at, inode->durable + at, bytes);
+                memcpy(inode->clean + at, inode->durable + at, bytes);
+        }
         inode->size = inode->durable_size = size;
 }
 
@@ -742,7 +769,7 @@ void sim_disk_power_cut(void)
                 if (!inode->used)
                         continue;
                 if (inode->path[0] == '\0')
-                        inode->used = false;
+                        inode_end(inode);
                 else if (!inode->directory)
                         inode_cut(inode, kept[sim_below(sizeof(kept) / sizeof(kept[0]))]);
         }
