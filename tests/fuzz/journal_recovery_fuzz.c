@@ -20,6 +20,13 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* Who looks at files that seem to be written just now looks again a moment later; here nobody writes. */
+void __wrap_clock_sleep_ns(uint64_t ns);
+void __wrap_clock_sleep_ns(uint64_t ns)
+{
+        (void)ns;
+}
+
 /* From the polynomial, as the drawing in journal.h says; not the library that the journal uses. */
 static uint32_t crc32c(uint32_t crc, const uint8_t *bytes, size_t len)
 {
