@@ -248,7 +248,7 @@ int main(int argc, char **argv)
                                 slot = &slots[i];
                                 main_run_seed(seed_of[i]);
                         }
-                        running++;
+                        running += !again[i]; /* a seed that is repeated runs all the time */
                 }
                 int status;
                 pid_t ended = wait(&status);
@@ -256,7 +256,6 @@ int main(int argc, char **argv)
                         if (pids[i] != ended)
                                 continue;
                         pids[i] = 0;
-                        running--;
                         if (again[i] && slots[i].digest != digest_of[i]) {
                                 slots[i].passed = false;
                                 (void)snprintf(slots[i].failure, sizeof(slots[i].failure),
@@ -265,8 +264,10 @@ int main(int argc, char **argv)
                         bool repeat = options.verify && !again[i] && slots[i].passed;
                         digest_of[i] = slots[i].digest;
                         again[i] = repeat;
-                        if (!repeat)
-                                main_count(&totals, &slots[i], seed_of[i], status);
+                        if (repeat)
+                                continue;
+                        running--;
+                        main_count(&totals, &slots[i], seed_of[i], status);
                 }
                 (void)clock_gettime(CLOCK_MONOTONIC, &now);
                 taken_s = (double)(now.tv_sec - begin.tv_sec) + (double)(now.tv_nsec - begin.tv_nsec) / 1e9;
