@@ -34,8 +34,9 @@ struct file_sink_options {
 };
 
 /* Opens or creates; repairs a torn tail. ERR_CONFIG (no regular file, a symbolic link, no file of lines), ERR_LOCKED,
- * ERR_PERMISSION, ERR_SYSTEM with a sentence. May block (up to a second for the lock of a predecessor that was just
- * killed): control thread. `options->path` is copied. */
+ * ERR_PERMISSION, ERR_SYSTEM with a sentence. Blocks (up to a second for the lock of a predecessor that was just
+ * killed; on a file system that hangs for as long as that does): control thread. `loop` is only kept for the writes.
+ * `options->path` is copied. */
 enum err_code file_sink_open(struct io_loop *loop, const struct file_sink_options *options, struct file_sink **ret_sink,
                              struct err *reterr);
 /* What one takes of the heap, for the budget. */
@@ -47,15 +48,21 @@ size_t file_sink_memory_bytes(void);
  * On failure the file is cut back to its last good end, so that a later try cannot duplicate half a batch. A failed
  * rotation is not a failed write: the old file goes on and the rotation is tried again with the next write.
  *
- * Whatever waits for a disk to have written goes through the loop: the lines, their sync, and what a file that was made
- * or opened meanwhile owes before (with `sync` its name in the directory; the end of one that somebody else has
- * written). Rotation, and finding a file that another program has put there, make short blocking calls: rename, open,
- * lock, truncate, a read of the end. */
+ * Whatever may wait for a file system goes through the loop: a look at PATH, the lines, their sync; opening and
+ * measuring a file that another program has put there; renaming and making one for a rotation; and what a file that was
+ * made or opened meanwhile owes before the lines (with `sync` its name in the directory; the end of one that somebody
+ * else has written). The one call is that for the lock of a file that was just opened, which does not wait for whoever
+ * has it (on a network file system it asks the server). */
 enum err_code file_sink_write(struct file_sink *sink, struct slice lines,
                               void (*done)(void *context, enum err_code code, const struct err *why), void *context);
-/* Rotates a non-empty file whose age is over when no write comes; for a timer of the owner. Does nothing when busy. */
+/* Begins to rotate a non-empty file whose age is over when no write comes; for a timer of the owner. Does nothing when
+ * busy. Lines that come meanwhile are written when it is done. */
 void file_sink_rotate_if_due(struct file_sink *sink);
+/* Something is on its way: a write, a rotation, a close. */
 bool file_sink_is_busy(const struct file_sink *sink);
+/* Closes the file, when nothing is on its way any more; true: it is closed. To be called again until then; no write
+ * follows. */
+bool file_sink_stop(struct file_sink *sink);
 
 struct file_sink_stats {
         uint64_t bytes_written; /* acknowledged */
@@ -64,7 +71,8 @@ struct file_sink_stats {
         uint64_t repaired_bytes; /* torn tails cut off */
 };
 void file_sink_get_stats(const struct file_sink *sink, struct file_sink_stats *ret_stats);
-/* Not while busy (asserted): turn the loop until `done` came. NULL is allowed. */
+/* Not while busy (asserted): turn the loop until it is not. A file that is not closed yet is, by a call that may block.
+ * NULL is allowed. */
 void file_sink_close(struct file_sink *sink);
 
 #endif

@@ -106,7 +106,7 @@ static void target_file_tick(struct egress_target *target)
 
 static bool target_file_stop(struct egress_target *target)
 {
-        return !file_sink_is_busy(target->file);
+        return file_sink_stop(target->file);
 }
 
 const struct egress_service egress_service_file = {

@@ -21,8 +21,6 @@ int disk_close(int fd);
 int disk_lock(int fd);
 int disk_stat(int fd, struct stat *ret_status);
 int disk_stat_path(const char *path, struct stat *ret_status); /* of a symbolic link itself */
-/* When the file came into being, in milliseconds since 1970; -1: the file system does not know. */
-int64_t disk_birth_ms(int fd);
 
 ssize_t disk_read(int fd, void *to, size_t bytes, uint64_t offset);
 ssize_t disk_write(int fd, const void *from, size_t bytes, uint64_t offset);

@@ -35,14 +35,6 @@ int disk_stat_path(const char *path, struct stat *ret_status)
         return lstat(path, ret_status);
 }
 
-int64_t disk_birth_ms(int fd)
-{
-        struct statx status;
-        if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &status) < 0 || (status.stx_mask & STATX_BTIME) == 0)
-                return -1;
-        return (int64_t)status.stx_btime.tv_sec * 1000 + status.stx_btime.tv_nsec / 1000000;
-}
-
 ssize_t disk_read(int fd, void *to, size_t bytes, uint64_t offset)
 {
         return pread(fd, to, bytes, (off_t)offset);

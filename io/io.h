@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 struct io_loop; /* opaque: io_uring.c */
 
@@ -31,6 +32,7 @@ struct io_op {
         bool submitted;                /* the kernel may touch the op's memory; cleared before `done` is called */
         struct __kernel_timespec when; /* private: io_timer() */
         struct io_op *next;            /* private: io_post() */
+        int32_t result;                /* private: io_truncate() */
 };
 
 /* The struct in which `op` is embedded as `member`: IO_OWNER(op, struct http_connection, in). */
@@ -79,6 +81,25 @@ void io_recv(struct io_loop *loop, struct io_op *op, int fd, void *buffer, size_
 /* MSG_NOSIGNAL|MSG_WAITALL: the kernel goes on until all is in the socket's buffer; the result may still be short. An
  * error means that nothing of this operation was sent. */
 void io_send(struct io_loop *loop, struct io_op *op, int fd, const void *buffer, size_t bytes);
+
+/* Files: as io/disk.h's functions of these names, none of which keeps the loop waiting, however long its file system
+ * takes. Paths, like memory, must stay as they are until `done`. */
+
+/* The descriptor. O_CLOEXEC is always set. */
+void io_open(struct io_loop *loop, struct io_op *op, const char *path, int flags, mode_t mode);
+/* The descriptor is gone, whatever `done` gets; a lock on it perhaps a moment later. */
+void io_close(struct io_loop *loop, struct io_op *op, int fd);
+/* With the time of birth, where the file system knows it. */
+void io_stat(struct io_loop *loop, struct io_op *op, int fd, struct statx *ret_status);
+void io_stat_path(struct io_loop *loop, struct io_op *op, const char *path, struct statx *ret_status);
+/* `replace` false: -EEXIST when there is one of the new name, -EINVAL on a file system that cannot say so. */
+void io_rename(struct io_loop *loop, struct io_op *op, const char *from, const char *to, bool replace);
+/* Before Linux 6.9, which has no such operation, this one is a call that is made at once, and may keep the loop
+ * waiting.
+ */
+void io_truncate(struct io_loop *loop, struct io_op *op, int fd, uint64_t bytes);
+/* At most 2^31 - 1 bytes are asked for at once, as by io_write(). */
+void io_read(struct io_loop *loop, struct io_op *op, int fd, void *buffer, size_t bytes, uint64_t offset);
 void io_write(struct io_loop *loop, struct io_op *op, int fd, const void *buffer, size_t bytes, uint64_t offset);
 void io_fdatasync(struct io_loop *loop, struct io_op *op, int fd);
 /* fsync of a directory: names made, changed and removed in it are on the disk; see disk_sync_directory(). */

@@ -15,13 +15,16 @@
  * NOTIFIED sees what was written before the wake.
  */
 #include "base/assert.h"
+#include "base/limits.h"
 #include "io/io.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <liburing.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -32,6 +35,10 @@
 #define IO_COMPLETIONS_PER_ENTRY   16u
 #define IO_SUBMIT_TRIES_MAX        1000
 #define IO_BYTES_PER_OPERATION_MAX ((size_t)INT32_MAX)
+/* Threads of the kernel for files, made when they are wanted: each operation on a file system that hangs keeps one, and
+ * a target has one operation on files at a time. The kernel's own limit is four a core. */
+#define IO_FILE_THREADS_MAX (LIMIT_TARGETS_MAX + 64u)
+#define IO_OP_FTRUNCATE     55 /* IORING_OP_FTRUNCATE; liburing 2.3 is older */
 
 /* user_data of our own submissions; ops are pointers, never this small. */
 #define IO_TAG_IGNORE 0u
@@ -45,6 +52,7 @@ struct io_loop {
         bool started;     /* the ring is enabled and belongs to a thread */
         bool poll_first;  /* a receive skips the first try, which finds nothing in the usual case */
         bool wake_armed;  /* the read of the eventfd is submitted */
+        bool truncates;   /* the kernel has that operation */
         int wake_fd;
         _Alignas(64) _Atomic uint32_t wake_state;
         _Atomic(struct io_op *) posted; /* newest first; pushed by anyone, taken whole by the loop */
@@ -89,6 +97,8 @@ static enum err_code io_probe(struct io_loop *loop, struct err *reterr)
                 {IORING_OP_CONNECT, "connect"}, {IORING_OP_RECV, "recv"},         {IORING_OP_SEND, "send"},
                 {IORING_OP_READ, "read"},       {IORING_OP_WRITE, "write"},       {IORING_OP_FSYNC, "fsync"},
                 {IORING_OP_TIMEOUT, "timeout"}, {IORING_OP_POLL_ADD, "poll_add"}, {IORING_OP_ASYNC_CANCEL, "cancel"},
+                {IORING_OP_OPENAT, "openat"},   {IORING_OP_STATX, "statx"},       {IORING_OP_RENAMEAT, "renameat"},
+                {IORING_OP_CLOSE, "close"},
         };
         struct io_uring_probe *probe = io_uring_get_probe_ring(&loop->ring);
         if (probe == NULL)
@@ -101,6 +111,7 @@ static enum err_code io_probe(struct io_loop *loop, struct err *reterr)
                         code = err_set(reterr, ERR_SYSTEM, "this kernel's io_uring lacks %s: use Linux 6.1 or later",
                                        needed[i].name);
         }
+        loop->truncates = io_uring_opcode_supported(probe, IO_OP_FTRUNCATE) != 0;
         io_uring_free_probe(probe);
         /* Without NODROP completions could be lost, without EXT_ARG a wait has no timeout. */
         if (code == ERR_OK && (loop->ring.features & (IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG)) !=
@@ -179,6 +190,9 @@ static void io_start(struct io_loop *loop)
         ASSERT(result == 0);
         /* Saves the kernel a file table look-up per call; it may have no room for it. */
         (void)io_uring_register_ring_fd(&loop->ring);
+        /* Where it is refused, fewer destinations may hang before others wait. */
+        unsigned threads_max[2] = {IO_FILE_THREADS_MAX, 0}; /* 0: those for sockets stay as they are */
+        (void)io_uring_register_iowq_max_workers(&loop->ring, threads_max);
         loop->started = true;
 }
 
@@ -259,8 +273,10 @@ static uint32_t io_run_posted(struct io_loop *loop)
         while (oldest != NULL) {
                 struct io_op *op = oldest;
                 oldest = op->next;
+                int32_t result = op->result;
                 op->next = NULL;
-                op->done(op, 0, false);
+                op->result = 0;
+                op->done(op, result, false);
                 ran++;
         }
         return ran;
@@ -347,6 +363,14 @@ static size_t io_clamp(size_t bytes)
         return bytes < IO_BYTES_PER_OPERATION_MAX ? bytes : IO_BYTES_PER_OPERATION_MAX;
 }
 
+/* By a thread of the kernel from the beginning. Else it tries first whether the operation waits, and there are file
+ * systems on which that waits: FUSE for a read or a directory that is opened, any for a close that has to free what a
+ * removed file had. What looks at names or changes them, cuts and syncs is done so by itself. */
+static void io_aside(struct io_uring_sqe *sqe)
+{
+        io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
+}
+
 void io_connect(struct io_loop *loop, struct io_op *op, int fd, const struct sockaddr *address, socklen_t address_bytes)
 {
         struct io_uring_sqe *sqe = io_begin(loop, op);
@@ -370,10 +394,69 @@ void io_send(struct io_loop *loop, struct io_op *op, int fd, const void *buffer,
         io_commit(loop, op, sqe);
 }
 
+void io_open(struct io_loop *loop, struct io_op *op, const char *path, int flags, mode_t mode)
+{
+        struct io_uring_sqe *sqe = io_begin(loop, op);
+        io_uring_prep_openat(sqe, AT_FDCWD, path, flags | O_CLOEXEC, mode);
+        io_aside(sqe);
+        io_commit(loop, op, sqe);
+}
+
+void io_close(struct io_loop *loop, struct io_op *op, int fd)
+{
+        struct io_uring_sqe *sqe = io_begin(loop, op);
+        io_uring_prep_close(sqe, fd);
+        io_aside(sqe);
+        io_commit(loop, op, sqe);
+}
+
+void io_stat(struct io_loop *loop, struct io_op *op, int fd, struct statx *ret_status)
+{
+        struct io_uring_sqe *sqe = io_begin(loop, op);
+        io_uring_prep_statx(sqe, fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, ret_status);
+        io_commit(loop, op, sqe);
+}
+
+void io_stat_path(struct io_loop *loop, struct io_op *op, const char *path, struct statx *ret_status)
+{
+        struct io_uring_sqe *sqe = io_begin(loop, op);
+        io_uring_prep_statx(sqe, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME, ret_status);
+        io_commit(loop, op, sqe);
+}
+
+void io_rename(struct io_loop *loop, struct io_op *op, const char *from, const char *to, bool replace)
+{
+        struct io_uring_sqe *sqe = io_begin(loop, op);
+        io_uring_prep_renameat(sqe, AT_FDCWD, from, AT_FDCWD, to, replace ? 0 : RENAME_NOREPLACE);
+        io_commit(loop, op, sqe);
+}
+
+void io_truncate(struct io_loop *loop, struct io_op *op, int fd, uint64_t bytes)
+{
+        if (!loop->truncates) {
+                ASSERT(!op->submitted);
+                op->result = ftruncate(fd, (off_t)bytes) < 0 ? -errno : 0;
+                io_post(loop, op);
+                return;
+        }
+        struct io_uring_sqe *sqe = io_begin(loop, op);
+        io_uring_prep_rw(IO_OP_FTRUNCATE, sqe, fd, NULL, 0, bytes);
+        io_commit(loop, op, sqe);
+}
+
+void io_read(struct io_loop *loop, struct io_op *op, int fd, void *buffer, size_t bytes, uint64_t offset)
+{
+        struct io_uring_sqe *sqe = io_begin(loop, op);
+        io_uring_prep_read(sqe, fd, buffer, (unsigned)io_clamp(bytes), offset);
+        io_aside(sqe);
+        io_commit(loop, op, sqe);
+}
+
 void io_write(struct io_loop *loop, struct io_op *op, int fd, const void *buffer, size_t bytes, uint64_t offset)
 {
         struct io_uring_sqe *sqe = io_begin(loop, op);
         io_uring_prep_write(sqe, fd, buffer, (unsigned)io_clamp(bytes), offset);
+        io_aside(sqe);
         io_commit(loop, op, sqe);
 }
 

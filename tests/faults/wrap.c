@@ -222,6 +222,30 @@ FAULT_WRAP(int, io_uring_submit_and_get_events, (struct io_uring * ring), (ring)
                 else                                   \
                         __real_##name good;            \
         }
+/* The same, by a read. */
+#define FAULT_ASK_READ(name, parameters, family, good)                \
+        void __real_##name parameters;                                \
+        void __wrap_##name parameters;                                \
+        void __wrap_##name parameters                                 \
+        {                                                             \
+                if (fault_now(family))                                \
+                        __real_io_read(loop, op, -1, &nothing, 1, 0); \
+                else                                                  \
+                        __real_##name good;                           \
+        }
+static uint8_t nothing;
+FAULT_ASK(io_read, (struct io_loop * loop, struct io_op *op, int fd, void *buffer, size_t bytes, uint64_t offset),
+          FAULT_READ, (loop, op, fd, buffer, bytes, offset), (loop, op, -1, buffer, bytes, offset))
+FAULT_ASK_READ(io_open, (struct io_loop * loop, struct io_op *op, const char *path, int flags, mode_t mode), FAULT_OPEN,
+               (loop, op, path, flags, mode))
+FAULT_ASK_READ(io_stat, (struct io_loop * loop, struct io_op *op, int fd, struct statx *ret_status), FAULT_READ,
+               (loop, op, fd, ret_status))
+FAULT_ASK_READ(io_stat_path, (struct io_loop * loop, struct io_op *op, const char *path, struct statx *ret_status),
+               FAULT_READ, (loop, op, path, ret_status))
+FAULT_ASK_READ(io_rename, (struct io_loop * loop, struct io_op *op, const char *from, const char *to, bool replace),
+               FAULT_WRITE, (loop, op, from, to, replace))
+FAULT_ASK(io_truncate, (struct io_loop * loop, struct io_op *op, int fd, uint64_t bytes), FAULT_WRITE,
+          (loop, op, fd, bytes), (loop, op, -1, bytes))
 FAULT_ASK(io_connect,
           (struct io_loop * loop, struct io_op *op, int fd, const struct sockaddr *address, socklen_t bytes),
           FAULT_CONNECT, (loop, op, fd, address, bytes), (loop, op, -1, address, bytes))

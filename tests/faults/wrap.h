@@ -10,10 +10,10 @@ enum fault_family {
         FAULT_NONE,
         FAULT_MEMORY,  /* malloc, calloc, realloc, aligned_alloc, strdup, strndup, asprintf: out of memory */
         FAULT_MAP,     /* mmap: out of memory */
-        FAULT_OPEN,    /* open, openat: EIO */
+        FAULT_OPEN,    /* open, openat: EIO; io_open */
         FAULT_ROOM,    /* posix_fallocate, pwrite, writev to files, ftruncate, mkdir: no space left */
-        FAULT_WRITE,   /* the same: EIO, and renames and unlinks */
-        FAULT_READ,    /* pread, fstat, flock, readdir by opendir: EIO */
+        FAULT_WRITE,   /* the same: EIO, and renames and unlinks; io_rename, io_truncate */
+        FAULT_READ,    /* pread, fstat, flock, readdir by opendir: EIO; io_read, io_stat, io_stat_path */
         FAULT_SYNC,    /* fdatasync, fsync: EIO; io_fdatasync */
         FAULT_THREAD,  /* pthread_create: EAGAIN */
         FAULT_HANDLE,  /* socket, bind, listen, accept4, eventfd, timerfd, signalfd, epoll, memfd: EMFILE */

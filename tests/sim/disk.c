@@ -350,12 +350,6 @@ int disk_stat_path(const char *path, struct stat *ret_status)
         return 0;
 }
 
-int64_t disk_birth_ms(int fd)
-{
-        (void)fd;
-        return -1;
-}
-
 ssize_t disk_read(int fd, void *to, size_t bytes, uint64_t offset)
 {
         struct sim_inode *inode = inode_of(fd);
@@ -694,6 +688,45 @@ bool sim_disk_damage(const char *path)
 }
 
 /* ---------------------------------------------------------------------------------------------- for network.c */
+
+int32_t sim_disk_io_open(const char *path, int flags)
+{
+        int fd = disk_open(AT_FDCWD, path, flags, 0600);
+        return fd < 0 ? -errno : fd;
+}
+
+int32_t sim_disk_io_stat(int fd, const char *path, struct statx *ret_status)
+{
+        struct stat status;
+        if (sim_chance(sim_disk_faults.read_eio))
+                return -EIO;
+        if ((path == NULL ? disk_stat(fd, &status) : disk_stat_path(path, &status)) < 0)
+                return -errno;
+        *ret_status = (struct statx){.stx_mask = STATX_BASIC_STATS, /* no time of birth */
+                                     .stx_dev_major = 1,
+                                     .stx_ino = status.st_ino,
+                                     .stx_size = (uint64_t)status.st_size,
+                                     .stx_mode = (uint16_t)status.st_mode};
+        return 0;
+}
+
+int32_t sim_disk_io_rename(const char *from, const char *to, bool replace)
+{
+        if (!replace && sim_disk_faults.renames_blindly)
+                return -EINVAL;
+        return disk_rename(AT_FDCWD, from, AT_FDCWD, to, replace) < 0 ? -errno : 0;
+}
+
+int32_t sim_disk_io_truncate(int fd, uint64_t bytes)
+{
+        return disk_truncate(fd, bytes) < 0 ? -errno : 0;
+}
+
+int32_t sim_disk_io_read(int fd, void *to, size_t bytes, uint64_t offset)
+{
+        ssize_t got = disk_read(fd, to, bytes, offset);
+        return got < 0 ? -errno : (int32_t)got;
+}
 
 int32_t sim_disk_io_write(int fd, const void *from, size_t bytes, uint64_t offset)
 {

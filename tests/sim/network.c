@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "io/disk.h"
 #include "tests/sim/sim.h"
 
 #include <errno.h>
@@ -19,14 +20,34 @@
 #define SIM_PIECES_MAX  64u
 #define SIM_WIRE_NS     (2 * CLOCK_NS_PER_MS) /* most times, the longest way of a piece */
 #define SIM_DISK_NS     CLOCK_NS_PER_MS
+#define SIM_HANG_NS     (30 * CLOCK_NS_PER_S)
 
-enum sim_kind { SIM_NONE, SIM_CONNECT, SIM_RECV, SIM_SEND, SIM_WRITE, SIM_SYNC, SIM_SYNC_DIRECTORY, SIM_TIMER };
+enum sim_kind {
+        SIM_NONE,
+        SIM_CONNECT,
+        SIM_RECV,
+        SIM_SEND,
+        SIM_TIMER,
+        /* on files */
+        SIM_OPEN,
+        SIM_CLOSE,
+        SIM_STAT,
+        SIM_RENAME,
+        SIM_TRUNCATE,
+        SIM_READ,
+        SIM_WRITE,
+        SIM_SYNC,
+        SIM_SYNC_DIRECTORY,
+};
 
 struct sim_op {
+        struct io_loop *loop;
         struct io_op *op;
         enum sim_kind kind;
         bool cancelled;
         int fd;
+        int flags; /* of an open; of a rename: it replaces */
+        const char *path, *other_path;
         void *to;
         const void *from;
         size_t bytes;
@@ -99,9 +120,8 @@ void io_loop_wake(struct io_loop *loop)
 uint32_t io_loop_pending(const struct io_loop *loop)
 {
         uint32_t count = 0;
-        (void)loop;
         for (uint32_t i = 0; i < SIM_OPS_MAX; i++)
-                count += ops[i].kind != SIM_NONE;
+                count += ops[i].kind != SIM_NONE && ops[i].loop == loop;
         return count;
 }
 
@@ -114,17 +134,28 @@ void io_post(struct io_loop *loop, struct io_op *op)
 
 /* ---------------------------------------------------------------------------------------------- operations */
 
-static struct sim_op *submit(struct io_op *op, enum sim_kind kind, int fd, uint64_t after_ns)
+static struct sim_op *submit(struct io_loop *loop, struct io_op *op, enum sim_kind kind, int fd, uint64_t after_ns)
 {
         ASSERT(!op->submitted);
         for (uint32_t i = 0; i < SIM_OPS_MAX; i++) {
                 if (ops[i].kind != SIM_NONE)
                         continue;
                 op->submitted = true;
-                ops[i] = (struct sim_op){.op = op, .kind = kind, .fd = fd, .due_ns = sim_now_ns() + after_ns};
+                ops[i] = (struct sim_op){
+                        .loop = loop, .op = op, .kind = kind, .fd = fd, .due_ns = sim_now_ns() + after_ns};
                 return &ops[i];
         }
         sim_fail("more than %u operations", SIM_OPS_MAX);
+}
+
+/* On a file, whose disk is fast, or hangs for a while. */
+static struct sim_op *submit_file(struct io_loop *loop, struct io_op *op, enum sim_kind kind, int fd)
+{
+        const bool syncs = kind == SIM_SYNC || kind == SIM_SYNC_DIRECTORY;
+        return submit(loop, op, kind, fd,
+                      sim_below(sim_chance(sim_disk_faults.hang) ? SIM_HANG_NS
+                                : syncs                          ? 4 * SIM_DISK_NS
+                                                                 : SIM_DISK_NS));
 }
 
 static struct sim_socket *socket_of(int fd)
@@ -180,37 +211,79 @@ void io_socket_close(int fd)
 void io_connect(struct io_loop *loop, struct io_op *op, int fd, const struct sockaddr *address, socklen_t address_bytes)
 {
         struct sockaddr_in in;
-        (void)loop;
         SIM_CHECK(address_bytes == sizeof(in));
         memcpy(&in, address, sizeof(in));
         struct sim_socket *own = socket_of(fd);
         own->endpoint = sim_endpoint_at(ntohs(in.sin_port));
         own->fate = sim_endpoint_connect(own->endpoint);
-        struct sim_op *line = submit(op, SIM_CONNECT, fd, sim_below(SIM_WIRE_NS));
+        struct sim_op *line = submit(loop, op, SIM_CONNECT, fd, sim_below(SIM_WIRE_NS));
         if (own->fate == SIM_CONNECT_HANGS)
                 line->due_ns = UINT64_MAX;
 }
 
 void io_recv(struct io_loop *loop, struct io_op *op, int fd, void *buffer, size_t bytes)
 {
-        (void)loop;
-        struct sim_op *line = submit(op, SIM_RECV, fd, 0);
+        struct sim_op *line = submit(loop, op, SIM_RECV, fd, 0);
         line->to = buffer;
         line->bytes = bytes;
 }
 
 void io_send(struct io_loop *loop, struct io_op *op, int fd, const void *buffer, size_t bytes)
 {
-        (void)loop;
-        struct sim_op *line = submit(op, SIM_SEND, fd, sim_below(SIM_WIRE_NS));
+        struct sim_op *line = submit(loop, op, SIM_SEND, fd, sim_below(SIM_WIRE_NS));
         line->from = buffer;
         line->bytes = bytes;
 }
 
+void io_open(struct io_loop *loop, struct io_op *op, const char *path, int flags, mode_t mode)
+{
+        (void)mode;
+        struct sim_op *line = submit_file(loop, op, SIM_OPEN, -1);
+        line->path = path;
+        line->flags = flags;
+}
+
+void io_close(struct io_loop *loop, struct io_op *op, int fd)
+{
+        (void)submit_file(loop, op, SIM_CLOSE, fd);
+}
+
+void io_stat(struct io_loop *loop, struct io_op *op, int fd, struct statx *ret_status)
+{
+        submit_file(loop, op, SIM_STAT, fd)->to = ret_status;
+}
+
+void io_stat_path(struct io_loop *loop, struct io_op *op, const char *path, struct statx *ret_status)
+{
+        struct sim_op *line = submit_file(loop, op, SIM_STAT, -1);
+        line->path = path;
+        line->to = ret_status;
+}
+
+void io_rename(struct io_loop *loop, struct io_op *op, const char *from, const char *to, bool replace)
+{
+        struct sim_op *line = submit_file(loop, op, SIM_RENAME, -1);
+        line->path = from;
+        line->other_path = to;
+        line->flags = replace;
+}
+
+void io_truncate(struct io_loop *loop, struct io_op *op, int fd, uint64_t bytes)
+{
+        submit_file(loop, op, SIM_TRUNCATE, fd)->offset = bytes;
+}
+
+void io_read(struct io_loop *loop, struct io_op *op, int fd, void *buffer, size_t bytes, uint64_t offset)
+{
+        struct sim_op *line = submit_file(loop, op, SIM_READ, fd);
+        line->to = buffer;
+        line->bytes = bytes;
+        line->offset = offset;
+}
+
 void io_write(struct io_loop *loop, struct io_op *op, int fd, const void *buffer, size_t bytes, uint64_t offset)
 {
-        (void)loop;
-        struct sim_op *line = submit(op, SIM_WRITE, fd, sim_below(SIM_DISK_NS));
+        struct sim_op *line = submit_file(loop, op, SIM_WRITE, fd);
         line->from = buffer;
         line->bytes = bytes;
         line->offset = offset;
@@ -218,14 +291,12 @@ void io_write(struct io_loop *loop, struct io_op *op, int fd, const void *buffer
 
 void io_fdatasync(struct io_loop *loop, struct io_op *op, int fd)
 {
-        (void)loop;
-        (void)submit(op, SIM_SYNC, fd, sim_below(4 * SIM_DISK_NS));
+        (void)submit_file(loop, op, SIM_SYNC, fd);
 }
 
 void io_sync_directory(struct io_loop *loop, struct io_op *op, int directory_fd)
 {
-        (void)loop;
-        (void)submit(op, SIM_SYNC_DIRECTORY, directory_fd, sim_below(4 * SIM_DISK_NS));
+        (void)submit_file(loop, op, SIM_SYNC_DIRECTORY, directory_fd);
 }
 
 void io_poll(struct io_loop *loop, struct io_op *op, int fd, short events)
@@ -238,8 +309,7 @@ void io_poll(struct io_loop *loop, struct io_op *op, int fd, short events)
 
 void io_timer(struct io_loop *loop, struct io_op *op, uint64_t deadline_monotonic_ns)
 {
-        (void)loop;
-        submit(op, SIM_TIMER, -1, 0)->due_ns = deadline_monotonic_ns;
+        submit(loop, op, SIM_TIMER, -1, 0)->due_ns = deadline_monotonic_ns;
 }
 
 void io_cancel(struct io_loop *loop, struct io_op *op)
@@ -345,6 +415,38 @@ static bool socket_receive(struct sim_socket *own, struct sim_op *line, int32_t 
         return own->reset || own->ended;
 }
 
+/* What a file system makes of an operation that is due; a process that dies may leave the first `bytes` of a write. */
+static int32_t file_op_run(const struct sim_op *line, size_t bytes)
+{
+        switch (line->kind) {
+        case SIM_OPEN:
+                return sim_disk_io_open(line->path, line->flags);
+        case SIM_CLOSE:
+                return disk_close(line->fd);
+        case SIM_STAT:
+                return sim_disk_io_stat(line->fd, line->path, line->to);
+        case SIM_RENAME:
+                return sim_disk_io_rename(line->path, line->other_path, line->flags != 0);
+        case SIM_TRUNCATE:
+                return sim_disk_io_truncate(line->fd, line->offset);
+        case SIM_READ:
+                return sim_disk_io_read(line->fd, line->to, bytes, line->offset);
+        case SIM_WRITE:
+                return sim_disk_io_write(line->fd, line->from, bytes, line->offset);
+        case SIM_SYNC:
+                return sim_disk_io_sync(line->fd);
+        case SIM_SYNC_DIRECTORY:
+                return sim_disk_io_sync_directory(line->fd);
+        case SIM_NONE:
+        case SIM_CONNECT:
+        case SIM_RECV:
+        case SIM_SEND:
+        case SIM_TIMER:
+                break;
+        }
+        sim_fail("operation %d is on no file", (int)line->kind);
+}
+
 /* True: the operation has ended, with *ret_result. */
 static bool op_ended(struct sim_op *line, int32_t *ret_result)
 {
@@ -352,8 +454,7 @@ static bool op_ended(struct sim_op *line, int32_t *ret_result)
         struct sim_socket *own = line->fd >= SIM_SOCKET_BASE ? socket_of(line->fd) : NULL;
         bool due = line->due_ns <= now_ns;
         /* What has begun on a disk cannot be called back. */
-        if (line->cancelled && line->kind != SIM_WRITE && line->kind != SIM_SYNC && line->kind != SIM_SYNC_DIRECTORY &&
-            (line->kind != SIM_SEND || sim_chance(0.5))) {
+        if (line->cancelled && line->kind < SIM_OPEN && (line->kind != SIM_SEND || sim_chance(0.5))) {
                 *ret_result = -ECANCELED;
                 return true;
         }
@@ -370,17 +471,17 @@ static bool op_ended(struct sim_op *line, int32_t *ret_result)
                 if (due || own->shut)
                         *ret_result = socket_arrive(own, line->from, line->bytes);
                 return due || own->shut;
+        case SIM_OPEN:
+        case SIM_CLOSE:
+        case SIM_STAT:
+        case SIM_RENAME:
+        case SIM_TRUNCATE:
+        case SIM_READ:
         case SIM_WRITE:
-                if (due)
-                        *ret_result = sim_disk_io_write(line->fd, line->from, line->bytes, line->offset);
-                return due;
         case SIM_SYNC:
-                if (due)
-                        *ret_result = sim_disk_io_sync(line->fd);
-                return due;
         case SIM_SYNC_DIRECTORY:
                 if (due)
-                        *ret_result = sim_disk_io_sync_directory(line->fd);
+                        *ret_result = file_op_run(line, line->bytes);
                 return due;
         case SIM_TIMER:
                 *ret_result = -ETIME;
@@ -391,13 +492,14 @@ static bool op_ended(struct sim_op *line, int32_t *ret_result)
         return false;
 }
 
-uint64_t sim_network_next_ns(void)
+/* `loop` NULL: of any. */
+static uint64_t ops_next_ns(const struct io_loop *loop)
 {
         uint64_t next_ns = UINT64_MAX;
         for (uint32_t i = 0; i < SIM_OPS_MAX; i++) {
                 const struct sim_op *line = &ops[i];
                 uint64_t due_ns = line->due_ns;
-                if (line->kind == SIM_NONE)
+                if (line->kind == SIM_NONE || (loop != NULL && line->loop != loop))
                         continue;
                 if (line->cancelled)
                         return sim_now_ns();
@@ -411,6 +513,11 @@ uint64_t sim_network_next_ns(void)
                 next_ns = due_ns < next_ns ? due_ns : next_ns;
         }
         return next_ns;
+}
+
+uint64_t sim_network_next_ns(void)
+{
+        return ops_next_ns(NULL);
 }
 
 static uint32_t loop_run_posted(struct io_loop *loop)
@@ -431,17 +538,19 @@ static uint32_t loop_run_posted(struct io_loop *loop)
 uint32_t io_loop_turn(struct io_loop *loop, uint64_t timeout_ns)
 {
         uint64_t now_ns = sim_now_ns();
-        wish_ns = timeout_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + timeout_ns;
-        if (sleeps && timeout_ns > 0 && loop->posted == NULL) {
-                uint64_t next_ns = sim_network_next_ns();
-                sim_clock_set(next_ns < wish_ns ? next_ns : wish_ns);
+        const uint64_t until_ns = timeout_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + timeout_ns;
+        if (timeout_ns != IO_FOREVER)
+                wish_ns = until_ns; /* else whoever turns it does nothing but wait */
+        if ((sleeps || timeout_ns == IO_FOREVER) && timeout_ns > 0 && loop->posted == NULL) {
+                uint64_t next_ns = ops_next_ns(loop);
+                sim_clock_set(next_ns < until_ns ? next_ns : until_ns);
         }
         uint32_t count = loop_run_posted(loop);
         uint32_t first = (uint32_t)sim_below(SIM_OPS_MAX);
         for (uint32_t i = 0; i < SIM_OPS_MAX; i++) {
                 struct sim_op *line = &ops[(first + i) % SIM_OPS_MAX];
                 int32_t result = 0;
-                if (line->kind == SIM_NONE || !op_ended(line, &result))
+                if (line->kind == SIM_NONE || line->loop != loop || !op_ended(line, &result))
                         continue;
                 struct io_op *op = line->op;
                 line->kind = SIM_NONE;
@@ -457,19 +566,14 @@ void sim_network_process_ended(void)
         for (uint32_t i = 0; i < SIM_OPS_MAX; i++) {
                 struct sim_op *line = &ops[i];
                 /* What the kernel had begun may be done, in whole or in part; nobody is there to be told. */
-                if ((line->kind == SIM_WRITE || line->kind == SIM_SEND) && sim_chance(0.5)) {
+                if ((line->kind == SIM_SEND || line->kind >= SIM_OPEN) && sim_chance(0.5)) {
                         size_t bytes =
                                 sim_chance(0.5) || line->bytes < 2 ? line->bytes : 1 + sim_below(line->bytes - 1);
-                        if (line->kind == SIM_WRITE)
-                                (void)sim_disk_io_write(line->fd, line->from, bytes, line->offset);
-                        else
+                        if (line->kind == SIM_SEND)
                                 (void)socket_arrive(socket_of(line->fd), line->from, bytes);
+                        else
+                                (void)file_op_run(line, bytes); /* also a sync, and that it failed */
                 }
-                /* Also a sync, and that it failed. */
-                if (line->kind == SIM_SYNC && sim_chance(0.5))
-                        (void)sim_disk_io_sync(line->fd);
-                if (line->kind == SIM_SYNC_DIRECTORY && sim_chance(0.5))
-                        (void)sim_disk_io_sync_directory(line->fd);
                 line->kind = SIM_NONE;
         }
         for (uint32_t i = 0; i < SIM_SOCKETS_MAX; i++)

@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 /* ---- main.c */
@@ -58,7 +59,9 @@ uint64_t sim_blocks_run(void); /* basic blocks so far */
 
 struct sim_disk_faults {
         double read_eio, write_eio, sync_eio, short_write, open_failure;
+        double hang;             /* an operation of a loop on files takes up to half a minute */
         uint64_t capacity_bytes; /* ENOSPC above it */
+        bool renames_blindly;    /* only with replacing, as NFS does */
 };
 extern struct sim_disk_faults sim_disk_faults;
 
@@ -76,7 +79,12 @@ uint64_t sim_disk_used_bytes(void);
 void sim_disk_make_directory(const char *path);
 /* Somebody writes a whole file, and is sure that it is on the disk. */
 void sim_disk_put(const char *path, struct slice content);
-/* For io_write() and the syncs: as pwrite(), fdatasync() and fsync() of a directory, with -errno. */
+/* For io/io.h's operations on files: as the calls, with -errno. */
+int32_t sim_disk_io_open(const char *path, int flags);
+int32_t sim_disk_io_stat(int fd, const char *path, struct statx *ret_status); /* `path` NULL: of `fd` */
+int32_t sim_disk_io_rename(const char *from, const char *to, bool replace);
+int32_t sim_disk_io_truncate(int fd, uint64_t bytes);
+int32_t sim_disk_io_read(int fd, void *to, size_t bytes, uint64_t offset);
 int32_t sim_disk_io_write(int fd, const void *from, size_t bytes, uint64_t offset);
 int32_t sim_disk_io_sync(int fd);
 int32_t sim_disk_io_sync_directory(int directory_fd);
@@ -90,13 +98,13 @@ uint64_t sim_file_replace_failures(void); /* so far */
 
 /* ---- network.c */
 
-/* When the next operation could end or byte arrive; UINT64_MAX: nothing is on its way. */
+/* When the next operation, of any loop, could end or byte arrive; UINT64_MAX: nothing is on its way. */
 uint64_t sim_network_next_ns(void);
 /* What the last turn of a loop was willing to sleep until. */
 uint64_t sim_network_wish_ns(void);
 /* The process is gone: operations end unseen, some of them done; connections are reset. */
 void sim_network_process_ended(void);
-/* A turn that may sleep lets the clock go on by itself. */
+/* A turn that may sleep lets the clock go on by itself; one that may sleep for ever does anyway. */
 void sim_network_sleeps(bool sleeps);
 
 /* ---- endpoints.c */

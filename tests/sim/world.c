@@ -485,7 +485,9 @@ static void world_choose_disk_faults(double trouble)
                 .sync_eio = some(trouble),
                 .short_write = some(0.2),
                 .open_failure = some(trouble / 2),
+                .hang = some(trouble / 4),
                 .capacity_bytes = sim_chance(0.3 * (trouble > 0)) ? sim_below(8 * LIMIT_SEGMENT_BYTES_MIN) : 0,
+                .renames_blindly = sim_chance(0.3),
         };
 }
 
@@ -628,7 +630,8 @@ static void world_heal(void)
         sim_note("healing at %llu ms, %u events", (unsigned long long)(sim_now_ns() / CLOCK_NS_PER_MS),
                  world.events_count);
         world.faults_off = true;
-        sim_disk_faults = (struct sim_disk_faults){.short_write = sim_disk_faults.short_write};
+        sim_disk_faults = (struct sim_disk_faults){.short_write = sim_disk_faults.short_write,
+                                                   .renames_blindly = sim_disk_faults.renames_blindly};
         for (uint32_t i = 0; i < sim_endpoints_count; i++) {
                 sim_endpoints[i].dead = false;
                 sim_endpoints[i].faults = (struct sim_request_faults){0};

@@ -37,6 +37,22 @@ def wait_for(what, condition, seconds=20.0, interval=0.02):
         time.sleep(interval)
 
 
+def longest_gap(seconds, count):
+    """The longest time in which count() did not grow."""
+    started = last = time.monotonic()
+    worst, known = 0.0, count()
+    while time.monotonic() - started < seconds:
+        now = count()
+        if now != known:
+            worst, last, known = max(worst, time.monotonic() - last), time.monotonic(), now
+        time.sleep(0.01)
+    return max(worst, time.monotonic() - last)
+
+
+def file_size(path):
+    return os.path.getsize(path) if os.path.exists(path) else 0
+
+
 def cpu_seconds(pid):
     """User and system time of a process and all its threads."""
     with open("/proc/%d/stat" % pid) as stat:

@@ -17,24 +17,68 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static unsigned syncs;
-int __real_disk_sync(int fd);
-int __wrap_disk_sync(int fd);
-int __wrap_disk_sync(int fd)
-{
-        syncs++;
-        return __real_disk_sync(fd);
-}
-
 static char directory[64];
 static char path[96];
 static struct io_loop *loop;
+
+/* The operations on files, by the linker's --wrap: the one of number `fails_at` (from 1; 0: none) fails with EBADF, and
+ * one may not know how to rename without replacing. */
+static unsigned operations, fails_at, syncs;
+static bool renames_blindly;
+static int pipe_ends[2];
+
+static bool fails_now(void)
+{
+        return ++operations == fails_at;
+}
+
+#define WRAP(name, parameters, arguments)               \
+        void __real_##name parameters;                  \
+        void __wrap_##name parameters;                  \
+        void __wrap_##name parameters                   \
+        {                                               \
+                if (fails_now())                        \
+                        io_sync_directory(own, op, -1); \
+                else                                    \
+                        __real_##name arguments;        \
+        }
+WRAP(io_open, (struct io_loop * own, struct io_op *op, const char *name, int flags, mode_t mode),
+     (own, op, name, flags, mode))
+WRAP(io_stat, (struct io_loop * own, struct io_op *op, int fd, struct statx *status), (own, op, fd, status))
+WRAP(io_stat_path, (struct io_loop * own, struct io_op *op, const char *name, struct statx *status),
+     (own, op, name, status))
+WRAP(io_truncate, (struct io_loop * own, struct io_op *op, int fd, uint64_t bytes), (own, op, fd, bytes))
+WRAP(io_read, (struct io_loop * own, struct io_op *op, int fd, void *to, size_t bytes, uint64_t offset),
+     (own, op, fd, to, bytes, offset))
+WRAP(io_write, (struct io_loop * own, struct io_op *op, int fd, const void *from, size_t bytes, uint64_t offset),
+     (own, op, fd, from, bytes, offset))
+
+void __real_io_fdatasync(struct io_loop *own, struct io_op *op, int fd);
+void __wrap_io_fdatasync(struct io_loop *own, struct io_op *op, int fd);
+void __wrap_io_fdatasync(struct io_loop *own, struct io_op *op, int fd)
+{
+        syncs++;
+        __real_io_fdatasync(own, op, fails_now() ? -1 : fd);
+}
+
+void __real_io_rename(struct io_loop *own, struct io_op *op, const char *from, const char *to, bool replace);
+void __wrap_io_rename(struct io_loop *own, struct io_op *op, const char *from, const char *to, bool replace);
+void __wrap_io_rename(struct io_loop *own, struct io_op *op, const char *from, const char *to, bool replace)
+{
+        if (fails_now())
+                io_sync_directory(own, op, -1);
+        else if (renames_blindly && !replace)
+                io_sync_directory(own, op, pipe_ends[0]); /* EINVAL */
+        else
+                __real_io_rename(own, op, from, to, replace);
+}
 
 static void start(void)
 {
         struct err err = {0};
         (void)snprintf(directory, sizeof(directory), "/tmp/sendring-file-XXXXXX");
         cr_assert_not_null(mkdtemp(directory));
+        cr_assert_eq(pipe(pipe_ends), 0);
         (void)snprintf(path, sizeof(path), "%s/events.ndjson", directory);
         cr_assert_eq(io_loop_create(&(struct io_options){.entries = 16}, &loop, &err), ERR_OK, "%s", err.text);
 }
@@ -119,6 +163,13 @@ static enum err_code write_lines(struct file_sink *sink, struct slice lines)
                 (void)io_loop_turn(loop, CLOCK_NS_PER_S);
         cr_assert_eq(answer.calls, calls + 1);
         return answer.code;
+}
+
+static void rotate_if_due(struct file_sink *sink)
+{
+        file_sink_rotate_if_due(sink);
+        while (file_sink_is_busy(sink))
+                (void)io_loop_turn(loop, CLOCK_NS_PER_S);
 }
 
 static void write_ok(struct file_sink *sink, const char *lines)
@@ -325,10 +376,10 @@ Test(file_sink, rotates_by_size_at_the_exact_border)
 Test(file_sink, rotates_by_age)
 {
         struct file_sink *sink = open_ok(0, 1, false);
-        file_sink_rotate_if_due(sink);
+        rotate_if_due(sink);
         write_ok(sink, "{\"a\":1}\n");
         write_ok(sink, "{\"a\":2}\n");
-        file_sink_rotate_if_due(sink);
+        rotate_if_due(sink);
         cr_assert_eq(list(NULL), 1);
         clock_sleep_ns(1100 * CLOCK_NS_PER_MS);
         write_ok(sink, "{\"a\":3}\n");
@@ -337,10 +388,10 @@ Test(file_sink, rotates_by_age)
         holds(rotated[0], "{\"a\":1}\n{\"a\":2}\n");
         holds(path, "{\"a\":3}\n");
         clock_sleep_ns(1100 * CLOCK_NS_PER_MS);
-        file_sink_rotate_if_due(sink);
+        rotate_if_due(sink);
         holds(path, "");
         clock_sleep_ns(1100 * CLOCK_NS_PER_MS);
-        file_sink_rotate_if_due(sink); /* an empty file stays */
+        rotate_if_due(sink); /* an empty file stays */
         list_rotated();
         cr_assert_eq(rotated_count, 2);
         file_sink_close(sink);
@@ -352,6 +403,49 @@ Test(file_sink, rotates_by_age)
         sink = open_ok(0, 1, false);
         write_ok(sink, "{\"a\":5}\n");
         holds(path, "{\"a\":5}\n");
+        file_sink_close(sink);
+}
+
+Test(file_sink, lines_that_come_during_a_rotation_wait_for_it)
+{
+        struct file_sink *sink = open_ok(0, 1, false);
+        write_ok(sink, "{\"a\":1}\n");
+        clock_sleep_ns(1100 * CLOCK_NS_PER_MS);
+        file_sink_rotate_if_due(sink);
+        cr_assert(file_sink_is_busy(sink));
+        write_ok(sink, "{\"a\":2}\n");
+        list_rotated();
+        cr_assert_eq(rotated_count, 1);
+        holds(rotated[0], "{\"a\":1}\n");
+        holds(path, "{\"a\":2}\n");
+        file_sink_close(sink);
+}
+
+Test(file_sink, rotates_where_renaming_always_replaces)
+{
+        renames_blindly = true;
+        struct file_sink *sink = open_ok(4, 0, true);
+        for (int i = 0; i < 5; i++) /* several in a second: names that are taken are left alone */
+                write_ok(sink, "{}\n");
+        list_rotated();
+        cr_assert_eq(rotated_count, 4);
+        for (size_t i = 0; i < rotated_count; i++)
+                holds(rotated[i], "{}\n");
+        holds(path, "{}\n");
+        file_sink_close(sink);
+}
+
+Test(file_sink, stops_by_closing_the_file)
+{
+        struct file_sink *sink = open_ok(0, 1, false), *other;
+        write_ok(sink, "{}\n");
+        clock_sleep_ns(1100 * CLOCK_NS_PER_MS);
+        file_sink_rotate_if_due(sink);
+        while (!file_sink_stop(sink))
+                (void)io_loop_turn(loop, CLOCK_NS_PER_S);
+        cr_assert_eq(list(NULL), 2);
+        other = open_ok(0, 0, false); /* the lock is gone */
+        file_sink_close(other);
         file_sink_close(sink);
 }
 
@@ -449,6 +543,62 @@ Test(file_sink, half_written_batch_is_cut_back)
                 file_sink_close(sink);
                 cr_assert_eq(remove(path), 0);
         }
+}
+
+static char all[1 << 16];
+
+static void add_content(const char *name)
+{
+        size_t used = strlen(all);
+        (void)content(name, all + used, sizeof(all) - used);
+}
+
+static void append_torn(const char *name)
+{
+        int fd = open(name, O_WRONLY | O_APPEND);
+        cr_assert_geq(fd, 0);
+        cr_assert_eq(write(fd, "{\"torn", 6), 6);
+        cr_assert_eq(close(fd), 0);
+}
+
+/* What fails once is made good: each line is there once, whole, whichever operation it was. */
+Test(file_sink, any_operation_may_fail_once)
+{
+        unsigned failed = 0;
+        for (unsigned nth = 1; nth == 1 || operations >= fails_at; nth++) {
+                struct file_sink *sink = NULL;
+                struct file_sink_options options = {.path = path, .rotate_bytes = 24, .sync = true};
+                struct err err = {0};
+                put(path, "{\"a\":0}\n{\"torn", 14);
+                operations = 0;
+                fails_at = nth;
+                while (file_sink_open(loop, &options, &sink, &err) != ERR_OK)
+                        cr_assert_eq(err.sys_errno, EBADF, "%s", err.text);
+                for (int i = 1; i < 7; i++) {
+                        char line[16];
+                        (void)snprintf(line, sizeof(line), "{\"a\":%d}\n", i);
+                        while (write_lines(sink, slice_of_text(line)) != ERR_OK) {
+                                cr_assert_eq(answer.why.sys_errno, EBADF, "%s", answer.why.text);
+                                failed++;
+                        }
+                        if (i == 4)
+                                append_torn(path); /* another hand */
+                }
+                file_sink_close(sink);
+                all[0] = '\0';
+                (void)list(add_content);
+                for (int i = 0; i < 7; i++) {
+                        char line[16];
+                        (void)snprintf(line, sizeof(line), "{\"a\":%d}\n", i);
+                        const char *at = strstr(all, line);
+                        cr_assert(at != NULL && strstr(at + 1, line) == NULL, "operation %u failed: line %d in %s", nth,
+                                  i, all);
+                }
+                cr_assert_eq(strlen(all), 7 * 8, "operation %u failed: %s", nth, all);
+                (void)list(remove_one);
+        }
+        cr_assert_gt(failed, 20);
+        cr_assert_gt(operations, 40, "%u", operations);
 }
 
 Test(file_sink, full_disk_is_told_and_cut_back)

@@ -12,9 +12,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -187,6 +190,79 @@ Test(io, write_and_fdatasync_reach_the_file, .timeout = 20)
         io_write(loop, &writes.op, fd, "x", 1, 0);
         test_until(loop, &writes, 2);
         cr_assert_eq(writes.result, -EBADF);
+        io_loop_free(loop);
+}
+
+/* As the calls of these names. */
+Test(io, files_are_opened_looked_at_renamed_and_closed, .timeout = 20)
+{
+        struct io_loop *loop = test_loop(8);
+        struct test_op op = {.op.done = test_op_done};
+        struct statx status;
+        char directory[] = "/tmp/sendring-io-XXXXXX", one[64], two[64], text[8] = "";
+        cr_assert_not_null(mkdtemp(directory));
+        (void)snprintf(one, sizeof(one), "%s/one", directory);
+        (void)snprintf(two, sizeof(two), "%s/two", directory);
+
+        io_stat_path(loop, &op.op, one, &status);
+        test_until(loop, &op, 1);
+        cr_assert_eq(op.result, -ENOENT);
+        io_open(loop, &op.op, one, O_RDWR | O_CREAT | O_EXCL, 0640);
+        test_until(loop, &op, 2);
+        cr_assert_geq(op.result, 0);
+        const int fd = op.result;
+        cr_assert_eq(fcntl(fd, F_GETFD), FD_CLOEXEC);
+        cr_assert_eq(write(fd, "0123456789", 10), 10);
+        io_open(loop, &op.op, one, O_RDWR | O_CREAT | O_EXCL, 0640);
+        test_until(loop, &op, 3);
+        cr_assert_eq(op.result, -EEXIST);
+
+        io_truncate(loop, &op.op, fd, 6);
+        test_until(loop, &op, 4);
+        cr_assert_eq(op.result, 0);
+        io_read(loop, &op.op, fd, text, 7, 2);
+        test_until(loop, &op, 5);
+        cr_assert_eq(op.result, 4);
+        cr_assert_str_eq(text, "2345");
+
+        struct stat expected;
+        cr_assert_eq(fstat(fd, &expected), 0);
+        for (int by_path = 0; by_path < 2; by_path++) {
+                status = (struct statx){0};
+                if (by_path == 1)
+                        io_stat_path(loop, &op.op, one, &status);
+                else
+                        io_stat(loop, &op.op, fd, &status);
+                test_until(loop, &op, 6 + (unsigned)by_path);
+                cr_assert_eq(op.result, 0);
+                cr_assert_eq(status.stx_size, 6);
+                cr_assert_eq(status.stx_ino, expected.st_ino);
+                cr_assert_eq(status.stx_mode, expected.st_mode);
+                cr_assert_eq(makedev(status.stx_dev_major, status.stx_dev_minor), expected.st_dev);
+        }
+
+        cr_assert_eq(symlink("one", two), 0);
+        io_rename(loop, &op.op, one, two, false);
+        test_until(loop, &op, 8);
+        cr_assert_eq(op.result, -EEXIST);
+        io_stat_path(loop, &op.op, two, &status);
+        test_until(loop, &op, 9);
+        cr_assert_eq(op.result, 0);
+        cr_assert(S_ISLNK(status.stx_mode), "of the link itself");
+        io_rename(loop, &op.op, one, two, true);
+        test_until(loop, &op, 10);
+        cr_assert_eq(op.result, 0);
+        cr_assert_eq(access(one, F_OK), -1);
+
+        io_close(loop, &op.op, fd);
+        test_until(loop, &op, 11);
+        cr_assert_eq(op.result, 0);
+        cr_assert_eq(fcntl(fd, F_GETFD), -1);
+        io_truncate(loop, &op.op, fd, 0);
+        test_until(loop, &op, 12);
+        cr_assert_eq(op.result, -EBADF);
+        (void)unlink(two);
+        (void)rmdir(directory);
         io_loop_free(loop);
 }
 

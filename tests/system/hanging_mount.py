@@ -1,0 +1,123 @@
+"""A file destination on a mount whose server goes away: whichever operation hangs there, the other destinations of its worker go on, also
+beside more hanging files than the kernel has threads by itself. When the server is back all is delivered. Needs to mount file systems:
+skipped where that is not allowed."""
+import json
+import os
+import subprocess
+import time
+
+import system
+from hang_fs import HangingFileSystem, exchange
+from harness import file_size, longest_gap
+
+PATIENCE = 1.2    # seconds; an operation that the worker waits for keeps it for two
+RATE = 1500       # events a second
+MANY = 16         # files; four threads a core are the kernel's own limit
+OPERATIONS = ["lookup", "getattr", "open", "read", "rename", "create", "write", "fsync", "fsyncdir", "flush", "opendir"]
+
+
+def add_files(stack, paths_of_set):
+    """To each set, besides what it has; `paths_of_set` of the set's number."""
+    with open(stack.sets_file) as sets:
+        head, *rest = sets.read().split("  EventDestinations:\n")
+    for number, behind in enumerate(rest):
+        head += "  EventDestinations:\n" + "".join(
+            "  - EventDestinationName: more-%d\n    EventDestination:\n      Enabled: true\n      MatchingEventTypes: [SEND]\n"
+            "      Sendring:\n        FileDestination: {Path: %s, RotateBytes: 3MiB}\n" % (at, path)
+            for at, path in enumerate(paths_of_set(number))) + behind
+    with open(stack.sets_file, "w") as sets:
+        sets.write(head)
+
+
+def load(stack, seconds):
+    return subprocess.Popen(stack.loadgen_arguments(stack.path("load.json"), "--producers", "1", "--events", str(RATE * seconds), "--rate",
+                                                    str(RATE), "--mix", "send"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def lines_of(directory, begin):
+    """Of a file and those that it was; each is a whole JSON object."""
+    count = 0
+    for name in os.listdir(directory):
+        if name.startswith(begin):
+            with open(os.path.join(directory, name)) as lines:
+                count += sum(isinstance(json.loads(line), dict) for line in lines)
+    return count
+
+
+def delivered(stack, path):
+    return sum(row["delivered"] for row in stack.ledger()["targets"] if row["target"].endswith(path))
+
+
+def every_operation_may_hang(build, directory, mount):
+    path = os.path.join(directory, "events.ndjson")
+    with system.Stack(build, name="mount") as stack:
+        stack.start_sink()
+        stack.write_configuration(event_ids=True, settings="journal.durability: host")
+        add_files(stack, lambda _: [path])
+        stack.start_router()
+        producer = load(stack, 4 * len(OPERATIONS))
+        worst = {}
+        for operation in OPERATIONS:
+            time.sleep(0.7)  # for what has waited
+            system.wait_for("the file to grow", lambda: file_size(path) > 0, 20)
+            other = "%s.%s" % (path, operation)
+            if operation in ("open", "read"):
+                with open(other, "w") as out:
+                    out.write("{}\n")
+            mount.hang(operation)
+            if operation in ("open", "read"):
+                exchange(path, other)
+            system.check("an operation hangs: " + operation, mount.wait_hung(20), True)
+            worst[operation] = longest_gap(2, lambda: json.loads(stack.tell_sink("stats"))["events"])
+            system.check("longest time without a request at Firehose", round(worst[operation], 2), lambda gap: gap < PATIENCE)
+            mount.go_on()
+        producer.kill()
+        producer.wait()
+        stack.wait_drained(60)
+        stack.check_ledger()
+        system.check("lines in the files, those that another hand has made among them", lines_of(directory, "events.ndjson"),
+                     delivered(stack, path) + 2)
+        print("longest time without a request at the other destination, while one operation on the file hung: %.2f s (%s)" % max(
+            (gap, operation) for operation, gap in worst.items()))
+
+
+def many_files_may_hang(build, directory, mount):
+    with system.Stack(build, name="mounts") as stack:
+        stack.start_sink()
+        stack.write_configuration(event_ids=True, file_destination=True, settings="journal.durability: host")
+        add_files(stack, lambda number: [os.path.join(directory, "many-%d.ndjson" % at) for at in (2 * number, 2 * number + 1)])
+        stack.start_router()
+        producer = load(stack, 6)
+        system.wait_for("the files", lambda: len([name for name in os.listdir(directory) if name.startswith("many")]) >= MANY, 20)
+        mount.hang("anything")
+        system.check("it hangs", mount.wait_hung(20), True)
+        time.sleep(0.5)
+        gap = longest_gap(3, lambda: file_size(stack.path("events.ndjson")))
+        system.check("longest time without a line in the file on another disk, beside %d that hang" % MANY, round(gap, 2),
+                     lambda gap: gap < PATIENCE)
+        mount.go_on()
+        producer.wait()
+        stack.wait_drained(60)
+        stack.check_ledger()
+        for number in range(MANY):
+            stem = "many-%d.ndjson" % number
+            system.check("lines in %s" % stem, lines_of(directory, stem), delivered(stack, os.path.join(directory, stem)))
+        print("longest time without a line in the file on another disk, while %d files hung: %.2f s" % (MANY, gap))
+
+
+def main(build, _quick):
+    for part in (every_operation_may_hang, many_files_may_hang):
+        with system.Stack(build, name="mountpoint") as place:
+            os.mkdir(place.path("mount"))
+            try:
+                mount = HangingFileSystem(place.path("mount")).__enter__()
+            except OSError as error:
+                system.skipped("hanging_mount", "mounting file systems is not allowed here: %s" % error)
+                return
+            try:
+                part(build, place.path("mount"), mount)
+            finally:
+                mount.__exit__(None, None, None)
+
+
+system.run(main)
