@@ -25,20 +25,32 @@
 
 struct file_sink;
 
+/* Files whose opening hangs: the kernel has their memory, and file_sink_open() goes on with them. Zero-initialise it.
+ * One thread at a time. */
+struct file_sink_openings {
+        struct file_sink *first;
+};
+
 struct file_sink_options {
         const char *path;
         uint64_t rotate_bytes;   /* 0: never by size; else a file is rotated before it would grow beyond (a single write
                                     larger than that gets a file of its own) */
         uint32_t rotate_seconds; /* 0: never by age, which counts from the file's creation */
         bool sync;               /* fdatasync before `done` */
+        struct file_sink_openings *openings; /* NULL: file_sink_open() waits for as long as it takes */
 };
 
 /* Opens or creates; repairs a torn tail. ERR_CONFIG (no regular file, a symbolic link, no file of lines), ERR_LOCKED,
  * ERR_PERMISSION, ERR_SYSTEM with a sentence. Blocks (up to a second for the lock of a predecessor that was just
- * killed; on a file system that hangs for as long as that does): control thread. `loop` is only kept for the writes.
- * `options->path` is copied. */
+ * killed; up to two for a file system that hangs, but not once more while that does): control thread. `loop` is only
+ * kept for the writes. `options->path` is copied.
+ *
+ * ERR_TIMEOUT  the file system does not answer. What was asked of it cannot be taken back: it is kept in `openings`,
+ *              and the next call for the path goes on with it, without waiting for the answer that is still missing. */
 enum err_code file_sink_open(struct io_loop *loop, const struct file_sink_options *options, struct file_sink **ret_sink,
                              struct err *reterr);
+/* Whatever still hangs is left to the kernel, memory and descriptor: at the end of the process. */
+void file_sink_openings_release(struct file_sink_openings *openings);
 /* What one takes of the heap, for the budget. */
 size_t file_sink_memory_bytes(void);
 /* Appends whole lines (not empty, newline at the end: asserted); they must stay untouched until `done`, which comes on

@@ -35,6 +35,7 @@ static enum err_code target_file_create(struct egress_target *target, struct err
                 .rotate_bytes = target->spec.rotate_bytes,
                 .rotate_seconds = target->spec.rotate_seconds,
                 .sync = target->worker->options.settings->journal.durability_host,
+                .openings = &target->worker->file_openings,
         };
         if (options.path == NULL)
                 return err_set(reterr, ERR_MEMORY, "out of memory");

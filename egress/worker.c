@@ -141,6 +141,7 @@ void egress_worker_free(struct egress_worker *worker)
         if (worker->signer != NULL)
                 sigv4_signer_free(worker->signer);
         dead_letters_free(worker->dead_letters);
+        file_sink_openings_release(&worker->file_openings);
         free(worker->inbox);
         free(worker->feeds);
         free(worker->json);

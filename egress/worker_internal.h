@@ -156,6 +156,7 @@ struct egress_worker {
         bool probing; /* in this tick parked targets are probed */
         _Atomic bool probe_wanted;
         struct log_gate read_gate;
+        struct file_sink_openings file_openings; /* the control thread's */
         struct dead_letters *dead_letters;
         struct egress_target *letter_target; /* whose letter is being written, and at which place; NULL: nobody's */
         uint32_t letter_shard;

@@ -54,7 +54,8 @@ static struct counters_target_row *router_free_row(struct router *router)
 /* What becomes of a target that cannot be opened. */
 enum router_unopened {
         ROUTER_UNOPENED_FAILS,    /* a reload */
-        ROUTER_UNOPENED_MAY_WAIT, /* a start: one that the disk has no room for is there all the same, opened later */
+        ROUTER_UNOPENED_MAY_WAIT, /* a start: one whose disk has no room, or hangs, is there all the same, opened later
+                                   */
         ROUTER_UNOPENED_WAITS,    /* one of an earlier plan, whatever the reason: its events are there already */
 };
 
@@ -152,7 +153,7 @@ static enum err_code router_open_target(struct router *router, const struct rule
                 code = err_set(reterr, ERR_MEMORY, "out of memory for delivery targets");
         else
                 code = router_make_target(router, &fresh, spec, reterr);
-        const bool disk = code == ERR_DISK_FULL || code == ERR_SYSTEM;
+        const bool disk = code == ERR_DISK_FULL || code == ERR_SYSTEM || code == ERR_TIMEOUT;
         if (fresh.row != NULL && fresh.key != NULL &&
             (unopened == ROUTER_UNOPENED_WAITS ? code != ERR_OK : disk && unopened != ROUTER_UNOPENED_FAILS)) {
                 router_target_waits(router, &fresh, reterr);

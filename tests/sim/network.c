@@ -73,6 +73,7 @@ struct sim_socket {
 };
 
 struct io_loop {
+        bool aside; /* its thread waits for it, and does nothing else with it meanwhile: no worker's */
         struct io_op *posted, **posted_last;
 };
 
@@ -99,6 +100,7 @@ enum err_code io_loop_create(const struct io_options *options, struct io_loop **
         struct io_loop *loop = calloc(1, sizeof(*loop));
         if (loop == NULL)
                 return err_set(reterr, ERR_MEMORY, "out of memory for a loop");
+        loop->aside = sleeps;
         loop->posted_last = &loop->posted;
         *ret_loop = loop;
         return ERR_OK;
@@ -492,14 +494,14 @@ static bool op_ended(struct sim_op *line, int32_t *ret_result)
         return false;
 }
 
-/* `loop` NULL: of any. */
+/* `loop` NULL: of the workers'. */
 static uint64_t ops_next_ns(const struct io_loop *loop)
 {
         uint64_t next_ns = UINT64_MAX;
         for (uint32_t i = 0; i < SIM_OPS_MAX; i++) {
                 const struct sim_op *line = &ops[i];
                 uint64_t due_ns = line->due_ns;
-                if (line->kind == SIM_NONE || (loop != NULL && line->loop != loop))
+                if (line->kind == SIM_NONE || (loop != NULL ? line->loop != loop : line->loop->aside))
                         continue;
                 if (line->cancelled)
                         return sim_now_ns();
@@ -539,9 +541,8 @@ uint32_t io_loop_turn(struct io_loop *loop, uint64_t timeout_ns)
 {
         uint64_t now_ns = sim_now_ns();
         const uint64_t until_ns = timeout_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + timeout_ns;
-        if (timeout_ns != IO_FOREVER)
-                wish_ns = until_ns; /* else whoever turns it does nothing but wait */
-        if ((sleeps || timeout_ns == IO_FOREVER) && timeout_ns > 0 && loop->posted == NULL) {
+        wish_ns = until_ns;
+        if (sleeps && timeout_ns > 0 && loop->posted == NULL) {
                 uint64_t next_ns = ops_next_ns(loop);
                 sim_clock_set(next_ns < until_ns ? next_ns : until_ns);
         }

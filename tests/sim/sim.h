@@ -98,13 +98,14 @@ uint64_t sim_file_replace_failures(void); /* so far */
 
 /* ---- network.c */
 
-/* When the next operation, of any loop, could end or byte arrive; UINT64_MAX: nothing is on its way. */
+/* When the next operation could end or byte arrive; UINT64_MAX: nothing is on its way. */
 uint64_t sim_network_next_ns(void);
 /* What the last turn of a loop was willing to sleep until. */
 uint64_t sim_network_wish_ns(void);
 /* The process is gone: operations end unseen, some of them done; connections are reset. */
 void sim_network_process_ended(void);
-/* A turn that may sleep lets the clock go on by itself; one that may sleep for ever does anyway. */
+/* A turn that may sleep lets the clock go on by itself, and a loop that is made is one of a thread that waits for it.
+ */
 void sim_network_sleeps(bool sleeps);
 
 /* ---- endpoints.c */

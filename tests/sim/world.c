@@ -151,8 +151,10 @@ static void world_start(void *unused)
         };
         world.start_code = egress_worker_create(&worker_options, &world.worker, &err);
         router->workers[0] = world.worker;
+        sim_network_sleeps(true); /* for a file to be opened */
         if (world.start_code == ERR_OK)
                 world.start_code = world_open_targets(router, &err);
+        sim_network_sleeps(false);
         if (world.start_code != ERR_OK)
                 goto out;
         const struct shard_class open_class = {
@@ -240,7 +242,9 @@ static void world_try_start(void)
         world.result.starts++;
         if (!world.faults_off && sim_chance(world.kill_chance * 4))
                 blocks_until = 1 + sim_below(sim_chance(0.5) ? 3000 : 60000);
-        if (sim_run(world_start, NULL, blocks_until)) {
+        const bool killed = sim_run(world_start, NULL, blocks_until);
+        sim_network_sleeps(false);
+        if (killed) {
                 world_kill();
                 return;
         }
@@ -299,6 +303,7 @@ static void turn_control(void *unused)
         struct router *router = &world.router;
         uint64_t reloads = counter_get(router->own_counters, COUNTER_control_reloads);
         (void)unused;
+        sim_network_sleeps(true); /* for a file to be opened */
         if (router->reload_wanted)
                 router_reload(router);
         if (counter_get(router->own_counters, COUNTER_control_reloads) != reloads) {

@@ -1,5 +1,5 @@
 """A file destination on a mount whose server goes away: whichever operation hangs there, the other destinations of its worker go on, also
-beside more hanging files than the kernel has threads by itself. When the server is back all is delivered. Needs to mount file systems:
+beside more hanging files than the kernel has threads by itself, and a router starts. When the server is back all is delivered. Needs to mount file systems:
 skipped where that is not allowed."""
 import json
 import os
@@ -105,8 +105,33 @@ def many_files_may_hang(build, directory, mount):
         print("longest time without a line in the file on another disk, while %d files hung: %.2f s" % (MANY, gap))
 
 
+def starts_while_it_hangs(build, directory, mount):
+    """Its target waits; all others are served."""
+    path = os.path.join(directory, "start.ndjson")
+    with system.Stack(build, name="mounted") as stack:
+        stack.start_sink()
+        stack.write_configuration(event_ids=True, settings="journal.durability: host")
+        add_files(stack, lambda number: [path if number < 4 else path + "-other"])
+        mount.hang("anything")
+        begun = time.monotonic()
+        stack.start_router()
+        system.check("seconds that the start took", round(time.monotonic() - begun, 1), lambda seconds: seconds < 8)
+        system.check("it hangs", mount.wait_hung(1), True)
+        system.check("the log says so", "a target cannot be opened" in stack.log("router"), True)
+        events = RATE * 2
+        load(stack, 2).wait()
+        system.wait_for("Firehose to have all", lambda: stack.sink_events() == events, 20)
+        waiting = sum(row["waiting"] for row in stack.ledger()["targets"])
+        system.check("events that wait for the files", waiting, events)
+        mount.go_on()
+        stack.wait_drained(60)
+        stack.check_ledger()
+        system.check("lines in the files", lines_of(directory, "start.ndjson"), events)
+        print("started in %.1f s while two files hung" % (time.monotonic() - begun))
+
+
 def main(build, _quick):
-    for part in (every_operation_may_hang, many_files_may_hang):
+    for part in (starts_while_it_hangs, every_operation_may_hang, many_files_may_hang):
         with system.Stack(build, name="mountpoint") as place:
             os.mkdir(place.path("mount"))
             try:

@@ -44,7 +44,6 @@ static bool fails_now(void)
         }
 WRAP(io_open, (struct io_loop * own, struct io_op *op, const char *name, int flags, mode_t mode),
      (own, op, name, flags, mode))
-WRAP(io_stat, (struct io_loop * own, struct io_op *op, int fd, struct statx *status), (own, op, fd, status))
 WRAP(io_stat_path, (struct io_loop * own, struct io_op *op, const char *name, struct statx *status),
      (own, op, name, status))
 WRAP(io_truncate, (struct io_loop * own, struct io_op *op, int fd, uint64_t bytes), (own, op, fd, bytes))
@@ -52,6 +51,39 @@ WRAP(io_read, (struct io_loop * own, struct io_op *op, int fd, void *to, size_t 
      (own, op, fd, to, bytes, offset))
 WRAP(io_write, (struct io_loop * own, struct io_op *op, int fd, const void *from, size_t bytes, uint64_t offset),
      (own, op, fd, from, bytes, offset))
+
+/* One that hangs until it is let go on. */
+static struct {
+        bool hangs;
+        unsigned count;
+        struct io_loop *loop;
+        struct io_op *op;
+        int fd;
+        struct statx *status;
+} hanging;
+
+void __real_io_stat(struct io_loop *own, struct io_op *op, int fd, struct statx *status);
+void __wrap_io_stat(struct io_loop *own, struct io_op *op, int fd, struct statx *status);
+void __wrap_io_stat(struct io_loop *own, struct io_op *op, int fd, struct statx *status)
+{
+        if (hanging.hangs) {
+                hanging.count++;
+                hanging.loop = own;
+                hanging.op = op;
+                hanging.fd = fd;
+                hanging.status = status;
+        } else if (fails_now()) {
+                io_sync_directory(own, op, -1);
+        } else {
+                __real_io_stat(own, op, fd, status);
+        }
+}
+
+static void go_on(void)
+{
+        hanging.hangs = false;
+        __real_io_stat(hanging.loop, hanging.op, hanging.fd, hanging.status);
+}
 
 void __real_io_fdatasync(struct io_loop *own, struct io_op *op, int fd);
 void __wrap_io_fdatasync(struct io_loop *own, struct io_op *op, int fd);
@@ -297,6 +329,61 @@ Test(file_sink, files_of_others_are_left_alone)
         cr_assert_eq(open_fails("No such file"), ERR_CONFIG);
         path[0] = '\0';
         cr_assert_eq(open_fails("empty or too long"), ERR_CONFIG);
+}
+
+static void opening_hangs(const struct file_sink_options *options, uint64_t least_ns, uint64_t most_ns)
+{
+        struct file_sink *sink = NULL;
+        struct err err = {0};
+        uint64_t begun_ns = clock_monotonic_ns();
+        cr_assert_eq(file_sink_open(loop, options, &sink, &err), ERR_TIMEOUT);
+        uint64_t took_ns = clock_monotonic_ns() - begun_ns;
+        cr_assert_not_null(strstr(err.text, "does not answer"), "%s", err.text);
+        cr_assert(took_ns >= least_ns && took_ns < most_ns, "%llu ns", (unsigned long long)took_ns);
+        cr_assert_null(sink);
+}
+
+Test(file_sink, an_opening_that_hangs_holds_its_thread_once)
+{
+        struct file_sink_openings openings = {0};
+        struct file_sink_options options = {.path = path, .openings = &openings}, other = options;
+        struct file_sink *sink = NULL;
+        struct err err = {0};
+        char other_path[128];
+        (void)snprintf(other_path, sizeof(other_path), "%s/other", directory);
+        other.path = other_path;
+
+        hanging.hangs = true;
+        opening_hangs(&options, CLOCK_NS_PER_S, 10 * CLOCK_NS_PER_S);
+        opening_hangs(&options, 0, CLOCK_NS_PER_S);
+        cr_assert_eq(hanging.count, 1, "asked once");
+        hanging.hangs = false; /* for the others */
+        cr_assert_eq(file_sink_open(loop, &other, &sink, &err), ERR_OK, "%s", err.text);
+        file_sink_close(sink);
+
+        go_on();
+        while (file_sink_open(loop, &options, &sink, &err) == ERR_TIMEOUT)
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        cr_assert_null(openings.first);
+        write_ok(sink, "{}\n");
+        holds(path, "{}\n");
+        file_sink_close(sink);
+}
+
+Test(file_sink, openings_that_have_ended_are_closed_at_the_end)
+{
+        struct file_sink_openings openings = {0};
+        struct file_sink_options options = {.path = path, .openings = &openings};
+        hanging.hangs = true;
+        opening_hangs(&options, 0, 10 * CLOCK_NS_PER_S);
+        go_on();
+        for (int turns = 0; turns < 100 && openings.first != NULL; turns++) {
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+                (void)io_loop_turn(hanging.loop, 0);
+        }
+        file_sink_openings_release(&openings);
+        cr_assert_null(openings.first);
+        file_sink_close(open_ok(0, 0, false)); /* the lock is gone */
 }
 
 Test(file_sink, second_writer_is_kept_away)
