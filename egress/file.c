@@ -1,113 +1,20 @@
 /* A state machine: a task (open, write, rotate) goes from step to step, each of which is one operation of the io loop.
  * file_sink_ask() begins the operation of a step, file_sink_answered() gives what came of it to the step's function,
  * and that says which step follows. What is to be closed is closed before. */
-#include "egress/file.h"
-
+#include "base/file.h"
 #include "base/assert.h"
 #include "base/clock.h"
-#include "base/file.h"
-#include "base/limits.h"
-#include "egress/file_end.h"
+#include "egress/file_internal.h"
 #include "io/disk.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#define FILE_SINK_SUFFIX_BYTES_MAX 32u   /* ".20260102T030405Z-999" and the NUL */
-#define FILE_SINK_NAMES_MAX        1000u /* rotated files of one second */
-#define FILE_SINK_OPENS_MAX        8u    /* another hand may replace the file while we open it */
-#define FILE_SINK_LOCK_NAP_NS      (10 * CLOCK_NS_PER_MS)
-#define FILE_SINK_LOCK_NAPS_MAX    100u
-#define FILE_SINK_OPEN_NS          (2 * CLOCK_NS_PER_S)    /* for a file system to answer */
-#define FILE_SINK_OPEN_BESIDE_NS   (100 * CLOCK_NS_PER_MS) /* where another one has not, most likely the same */
-
-enum file_sink_task {
-        FILE_SINK_IDLE,
-        FILE_SINK_OPENS,
-        FILE_SINK_ROTATES, /* a file that is old; lines that come meanwhile wait for it */
-        FILE_SINK_WRITES,
-        FILE_SINK_CLOSES,
-};
-
-enum file_sink_step {
-        FILE_SINK_ENDING, /* no operation: the task is over */
-        /* Is PATH still our file, and does it end where we left it? */
-        FILE_SINK_CUTTING_BACK, /* the bytes of a write that has failed */
-        FILE_SINK_LOOKING,
-        /* PATH is opened, or created. */
-        FILE_SINK_OPENING,
-        FILE_SINK_KNOWING,    /* what was opened */
-        FILE_SINK_CONFIRMING, /* that it still is PATH */
-        FILE_SINK_READING,    /* where it ends */
-        FILE_SINK_CUTTING,    /* what is torn */
-        /* Rotation: PATH gets another name, or that file its old one back. */
-        FILE_SINK_RENAMING,
-        FILE_SINK_LOOKING_AHEAD, /* for a file of the new name, where the file system cannot rename without replacing */
-        FILE_SINK_REPLACING,     /* there is none */
-        /* What a file that was opened or made owes before lines are written to it. */
-        FILE_SINK_OPENING_DIRECTORY,
-        FILE_SINK_NAMING,    /* the directory is synced */
-        FILE_SINK_REREADING, /* what an earlier process left in the air is written again */
-        FILE_SINK_REWRITING,
-        FILE_SINK_SETTLING, /* the file is synced, as it was when it was opened */
-        /* The lines. */
-        FILE_SINK_WRITING,
-        FILE_SINK_SYNCING,
-};
-
-struct file_sink_identity {
-        uint32_t device_major, device_minor;
-        uint64_t inode;
-};
-
-struct file_sink {
-        struct io_op op; /* first: done callbacks get the sink from it */
-        struct io_loop *loop;
-        struct file_sink *next; /* in file_sink_openings */
-        struct file_sink_options options;
-        enum file_sink_task task;
-        enum file_sink_step step;
-        int fd;                             /* -1: to be opened by the next write */
-        struct file_sink_identity identity; /* of fd */
-        uint64_t end;                       /* all before it are acknowledged whole lines */
-        bool cut_back;                      /* a failed write left bytes behind `end` that could not be cut off yet */
-        /* What must be done before anything more is acknowledged; see file_sink_next(). */
-        bool name_owed, rewrite_owed, sync_owed;
-        uint64_t rewritten; /* up to here */
-        uint32_t reread_bytes;
-        int64_t created_ms; /* of the file */
-        struct slice lines; /* to be written, or in flight */
-        size_t lines_written;
-        void (*done)(void *context, enum err_code code, const struct err *why);
-        void *context;
-        struct err why; /* with ERR_OK: nothing has failed yet */
-
-        /* The task. */
-        int drop_fd;  /* is closed before the next step; -1: none */
-        int fresh_fd; /* opened, and not yet the sink's; -1: none */
-        struct file_sink_identity fresh_identity;
-        struct statx status;
-        uint32_t opens;
-        struct file_end found;
-        bool rotated;  /* once a task, or it was tried */
-        bool creating; /* PATH was renamed: a new file, and nobody else's */
-        bool renames_back;
-        uint32_t name_number;
-        int64_t name_ms;
-
-        struct file_sink_stats stats;
-        char path[PATH_MAX];
-        char directory[PATH_MAX]; /* of path */
-        char rotated_path[PATH_MAX];
-        uint8_t piece[FILE_END_PIECE_BYTES]; /* of the file */
-};
-
-_Static_assert(offsetof(struct file_sink, op) == 0, "the op's address is the sink's");
+#define FILE_SINK_NAMES_MAX 1000u /* rotated files of one second */
+#define FILE_SINK_OPENS_MAX 8u    /* another hand may replace the file while we open it */
 
 static void file_sink_ask(struct file_sink *sink);
 
@@ -539,7 +446,7 @@ static void file_sink_synced(struct file_sink *sink, int32_t result)
 
 /* ---------------------------------------------------------------------------------------------- the machine */
 
-static void file_sink_begin(struct file_sink *sink, enum file_sink_task task)
+void file_sink_begin(struct file_sink *sink, enum file_sink_task task)
 {
         sink->task = task;
         sink->why = (struct err){0};
@@ -704,115 +611,17 @@ static void file_sink_answered(struct io_op *op, int32_t result, bool more)
 
 /* ---------------------------------------------------------------------------------------------- egress/file.h */
 
+void file_sink_init(struct file_sink *sink, const char *path)
+{
+        sink->op.done = file_sink_answered;
+        sink->fd = sink->drop_fd = sink->fresh_fd = -1;
+        (void)snprintf(sink->path, sizeof(sink->path), "%s", path); /* it fits */
+        (void)file_directory_of(sink->path, sink->directory);       /* it fits: the path does */
+}
+
 size_t file_sink_memory_bytes(void)
 {
         return sizeof(struct file_sink);
-}
-
-/* Takes out the one that hangs; NULL: that file is not among them. */
-static struct file_sink *file_sink_take_opening(struct file_sink_openings *openings, const char *path)
-{
-        for (struct file_sink **link = &openings->first; *link != NULL; link = &(*link)->next) {
-                struct file_sink *sink = *link;
-                if (strcmp(sink->path, path) != 0)
-                        continue;
-                *link = sink->next;
-                return sink;
-        }
-        return NULL;
-}
-
-/* A sink that begins to open its file, on a loop of this thread. */
-static enum err_code file_sink_create(const struct file_sink_options *options, struct file_sink **ret_sink,
-                                      struct err *reterr)
-{
-        static const struct io_options loop_options = {.entries = 4};
-        const size_t len = strlen(options->path);
-        if (len == 0 || len + FILE_SINK_SUFFIX_BYTES_MAX > PATH_MAX)
-                return err_set(reterr, ERR_CONFIG, "the path of the file destination is empty or too long");
-        struct file_sink *sink = calloc(1, sizeof(*sink));
-        if (sink == NULL)
-                return err_set(reterr, ERR_MEMORY, "out of memory opening %s", options->path);
-        enum err_code code = io_loop_create(&loop_options, &sink->loop, reterr);
-        if (code != ERR_OK) {
-                free(sink);
-                return code;
-        }
-        sink->op.done = file_sink_answered;
-        sink->fd = sink->drop_fd = sink->fresh_fd = -1;
-        memcpy(sink->path, options->path, len + 1);
-        (void)file_directory_of(sink->path, sink->directory); /* it fits: the path does */
-        sink->options = *options;
-        file_sink_begin(sink, FILE_SINK_OPENS);
-        *ret_sink = sink;
-        return ERR_OK;
-}
-
-/* ERR_TIMEOUT: the file system has not answered by then. */
-static enum err_code file_sink_open_until(struct file_sink *sink, uint64_t until_ns)
-{
-        /* The kernel tears down the io_uring of a killed process some time after its death, and with it the last hold
-         * on the file and its lock: a restarted router must not take that for a second one. */
-        for (unsigned naps = 0;; naps++) {
-                while (file_sink_is_busy(sink)) {
-                        uint64_t now_ns = clock_monotonic_ns();
-                        if (now_ns >= until_ns)
-                                return ERR_TIMEOUT;
-                        (void)io_loop_turn(sink->loop, until_ns == UINT64_MAX ? IO_FOREVER : until_ns - now_ns);
-                }
-                if (sink->why.code != ERR_LOCKED || naps == FILE_SINK_LOCK_NAPS_MAX)
-                        return sink->why.code;
-                clock_sleep_ns(FILE_SINK_LOCK_NAP_NS);
-                file_sink_begin(sink, FILE_SINK_OPENS);
-        }
-}
-
-enum err_code file_sink_open(struct io_loop *loop, const struct file_sink_options *options, struct file_sink **ret_sink,
-                             struct err *reterr)
-{
-        struct file_sink_openings *openings = options->openings;
-        struct file_sink *sink = openings == NULL ? NULL : file_sink_take_opening(openings, options->path);
-        uint64_t patience_ns = FILE_SINK_OPEN_NS;
-        if (openings != NULL && openings->first != NULL)
-                patience_ns = FILE_SINK_OPEN_BESIDE_NS;
-        enum err_code code = ERR_OK;
-        if (sink == NULL)
-                code = file_sink_create(options, &sink, reterr);
-        else if (io_loop_turn(sink->loop, 0) == 0)
-                patience_ns = 0;
-        if (code != ERR_OK)
-                return code;
-        sink->options = *options;
-        sink->options.path = sink->path;
-        code = file_sink_open_until(sink, openings == NULL ? UINT64_MAX : clock_monotonic_ns() + patience_ns);
-        if (code == ERR_TIMEOUT) {
-                sink->next = openings->first;
-                openings->first = sink;
-                return err_set(reterr, code, "cannot open %s yet: its file system does not answer", sink->path);
-        }
-        io_loop_free(sink->loop);
-        sink->loop = loop;
-        if (code == ERR_OK) {
-                *ret_sink = sink;
-                return ERR_OK;
-        }
-        if (reterr != NULL)
-                *reterr = sink->why;
-        file_sink_close(sink);
-        return code;
-}
-
-void file_sink_openings_release(struct file_sink_openings *openings)
-{
-        while (openings->first != NULL) {
-                struct file_sink *sink = openings->first;
-                openings->first = sink->next;
-                (void)io_loop_turn(sink->loop, 0); /* it may have ended since */
-                if (file_sink_is_busy(sink))
-                        continue;
-                io_loop_free(sink->loop);
-                file_sink_close(sink);
-        }
 }
 
 enum err_code file_sink_write(struct file_sink *sink, struct slice lines,
