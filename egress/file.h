@@ -83,8 +83,9 @@ struct file_sink_stats {
         uint64_t repaired_bytes; /* torn tails cut off */
 };
 void file_sink_get_stats(const struct file_sink *sink, struct file_sink_stats *ret_stats);
-/* Not while busy (asserted): turn the loop until it is not. A file that is not closed yet is, by a call that may block.
- * NULL is allowed. */
+/* Not while busy (asserted): turn the loop until it is not. A file that is not closed yet is, by a call that may block;
+ * its lock may stay until the loop is turned again, since the kernel holds what an operation was about until then. NULL
+ * is allowed. */
 void file_sink_close(struct file_sink *sink);
 
 #endif

@@ -158,6 +158,13 @@ static struct file_sink *open_ok(uint64_t rotate_bytes, uint32_t rotate_seconds,
         return sink;
 }
 
+static void close_sink(struct file_sink *sink)
+{
+        while (!file_sink_stop(sink))
+                (void)io_loop_turn(loop, CLOCK_NS_PER_S);
+        file_sink_close(sink);
+}
+
 static enum err_code open_fails(const char *sentence)
 {
         struct file_sink_options options = {.path = path};
@@ -246,7 +253,7 @@ Test(file_sink, appends_lines_and_goes_on_after_reopening)
                 struct file_sink_stats stats;
                 file_sink_get_stats(sink, &stats);
                 cr_assert_eq(stats.bytes_written, 24);
-                file_sink_close(sink);
+                close_sink(sink);
         }
         holds(path, "{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n");
         struct stat status;
@@ -294,7 +301,7 @@ Test(file_sink, torn_tail_is_cut_off_at_open)
                 char expected[64];
                 (void)snprintf(expected, sizeof(expected), "%s{\"b\":1}\n", cases[i].whole);
                 holds(path, expected);
-                file_sink_close(sink);
+                close_sink(sink);
         }
 }
 
@@ -359,7 +366,7 @@ Test(file_sink, an_opening_that_hangs_holds_its_thread_once)
         cr_assert_eq(hanging.count, 1, "asked once");
         hanging.hangs = false; /* for the others */
         cr_assert_eq(file_sink_open(loop, &other, &sink, &err), ERR_OK, "%s", err.text);
-        file_sink_close(sink);
+        close_sink(sink);
 
         go_on();
         while (file_sink_open(loop, &options, &sink, &err) == ERR_TIMEOUT)
@@ -367,7 +374,7 @@ Test(file_sink, an_opening_that_hangs_holds_its_thread_once)
         cr_assert_null(openings.first);
         write_ok(sink, "{}\n");
         holds(path, "{}\n");
-        file_sink_close(sink);
+        close_sink(sink);
 }
 
 Test(file_sink, openings_that_have_ended_are_closed_at_the_end)
@@ -383,7 +390,7 @@ Test(file_sink, openings_that_have_ended_are_closed_at_the_end)
         }
         file_sink_openings_release(&openings);
         cr_assert_null(openings.first);
-        file_sink_close(open_ok(0, 0, false)); /* the lock is gone */
+        close_sink(open_ok(0, 0, false)); /* the lock is gone */
 }
 
 Test(file_sink, second_writer_is_kept_away)
@@ -391,9 +398,9 @@ Test(file_sink, second_writer_is_kept_away)
         struct file_sink *sink = open_ok(0, 0, false);
         cr_assert_eq(open_fails("in use by another process"), ERR_LOCKED);
         write_ok(sink, "{}\n");
-        file_sink_close(sink);
+        close_sink(sink);
         sink = open_ok(0, 0, false);
-        file_sink_close(sink);
+        close_sink(sink);
 }
 
 /* ---------------------------------------------------------------------------------------------- rotation */
@@ -457,7 +464,7 @@ Test(file_sink, rotates_by_size_at_the_exact_border)
         cr_assert_eq(stats.rotation_failures, 0);
         /* The new file is locked as the first was. */
         cr_assert_eq(open_fails("in use by another process"), ERR_LOCKED);
-        file_sink_close(sink);
+        close_sink(sink);
 }
 
 Test(file_sink, rotates_by_age)
@@ -481,16 +488,16 @@ Test(file_sink, rotates_by_age)
         rotate_if_due(sink); /* an empty file stays */
         list_rotated();
         cr_assert_eq(rotated_count, 2);
-        file_sink_close(sink);
+        close_sink(sink);
         /* Age counts from the file's creation, over a restart. */
         sink = open_ok(0, 1, false);
         write_ok(sink, "{\"a\":4}\n");
-        file_sink_close(sink);
+        close_sink(sink);
         clock_sleep_ns(1100 * CLOCK_NS_PER_MS);
         sink = open_ok(0, 1, false);
         write_ok(sink, "{\"a\":5}\n");
         holds(path, "{\"a\":5}\n");
-        file_sink_close(sink);
+        close_sink(sink);
 }
 
 Test(file_sink, lines_that_come_during_a_rotation_wait_for_it)
@@ -505,7 +512,7 @@ Test(file_sink, lines_that_come_during_a_rotation_wait_for_it)
         cr_assert_eq(rotated_count, 1);
         holds(rotated[0], "{\"a\":1}\n");
         holds(path, "{\"a\":2}\n");
-        file_sink_close(sink);
+        close_sink(sink);
 }
 
 Test(file_sink, rotates_where_renaming_always_replaces)
@@ -519,7 +526,7 @@ Test(file_sink, rotates_where_renaming_always_replaces)
         for (size_t i = 0; i < rotated_count; i++)
                 holds(rotated[i], "{}\n");
         holds(path, "{}\n");
-        file_sink_close(sink);
+        close_sink(sink);
 }
 
 Test(file_sink, stops_by_closing_the_file)
@@ -532,7 +539,7 @@ Test(file_sink, stops_by_closing_the_file)
                 (void)io_loop_turn(loop, CLOCK_NS_PER_S);
         cr_assert_eq(list(NULL), 2);
         other = open_ok(0, 0, false); /* the lock is gone */
-        file_sink_close(other);
+        close_sink(other);
         file_sink_close(sink);
 }
 
@@ -558,7 +565,7 @@ Test(file_sink, failed_rotation_goes_on_with_the_old_file)
         write_ok(sink, "{}\n");
         cr_assert_eq(list(NULL), 2);
         holds(path, "{}\n");
-        file_sink_close(sink);
+        close_sink(sink);
 }
 
 Test(file_sink, follows_what_others_do_with_the_file)
@@ -589,7 +596,7 @@ Test(file_sink, follows_what_others_do_with_the_file)
         cr_assert_eq(rmdir(path), 0);
         write_ok(sink, "{\"a\":6}\n");
         holds(path, "{\"a\":6}\n");
-        file_sink_close(sink);
+        close_sink(sink);
 }
 
 /* ---------------------------------------------------------------------------------------------- failures */
@@ -627,7 +634,7 @@ Test(file_sink, half_written_batch_is_cut_back)
                 static char text[300000];
                 cr_assert_eq(content(path, text, sizeof(text)), 8 + 2000 * 100);
                 cr_assert_eq(memcmp(text + 8, batch, 2000 * 100), 0);
-                file_sink_close(sink);
+                close_sink(sink);
                 cr_assert_eq(remove(path), 0);
         }
 }
@@ -671,7 +678,7 @@ Test(file_sink, any_operation_may_fail_once)
                         if (i == 4)
                                 append_torn(path); /* another hand */
                 }
-                file_sink_close(sink);
+                close_sink(sink);
                 all[0] = '\0';
                 (void)list(add_content);
                 for (int i = 0; i < 7; i++) {
@@ -704,7 +711,7 @@ Test(file_sink, full_disk_is_told_and_cut_back)
         cr_assert_eq(write_lines(sink, make_batch('z', 1000)), ERR_OK);
         cr_assert_eq(stat(path, &status), 0);
         cr_assert_eq(status.st_size, 200000);
-        file_sink_close(sink);
+        close_sink(sink);
         cr_assert_eq(remove(path), 0);
         cr_assert_eq(umount(directory), 0);
 }
@@ -773,7 +780,7 @@ Test(file_sink, killed_writers_leave_whole_lines_only)
                 cr_assert(WIFSIGNALED(status), "the writer failed with %d", WEXITSTATUS(status));
         }
         struct file_sink *sink = open_ok(0, 0, false);
-        file_sink_close(sink);
+        close_sink(sink);
         (void)list(check_file);
         cr_assert_gt(lines_seen, 1000);
 }

@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
@@ -263,6 +264,44 @@ Test(io, files_are_opened_looked_at_renamed_and_closed, .timeout = 20)
         cr_assert_eq(op.result, -EBADF);
         (void)unlink(two);
         (void)rmdir(directory);
+        io_loop_free(loop);
+}
+
+/* A kernel before 6.9, which has no such operation. */
+static bool kernel_is_old;
+struct io_uring_probe *__real_io_uring_get_probe_ring(struct io_uring *ring);
+struct io_uring_probe *__wrap_io_uring_get_probe_ring(struct io_uring *ring);
+struct io_uring_probe *__wrap_io_uring_get_probe_ring(struct io_uring *ring)
+{
+        struct io_uring_probe *probe = __real_io_uring_get_probe_ring(ring);
+        if (kernel_is_old && probe != NULL && probe->last_op > 54)
+                probe->last_op = 54;
+        return probe;
+}
+
+Test(io, files_are_cut_on_old_kernels_too, .timeout = 20)
+{
+        kernel_is_old = true;
+        struct io_loop *loop = test_loop(8);
+        struct test_op op = {.op.done = test_op_done};
+        char path[] = "/tmp/sendring-io-XXXXXX";
+        struct stat status;
+        int fd = mkstemp(path);
+        cr_assert_eq(write(fd, "0123456789", 10), 10);
+        io_truncate(loop, &op.op, fd, 4);
+        cr_assert_eq(op.calls, 0, "done must come from a turn");
+        test_until(loop, &op, 1);
+        cr_assert_eq(op.result, 0);
+        cr_assert_eq(fstat(fd, &status), 0);
+        cr_assert_eq(status.st_size, 4);
+        (void)close(fd);
+        io_truncate(loop, &op.op, fd, 4);
+        test_until(loop, &op, 2);
+        cr_assert_eq(op.result, -EBADF);
+        io_post(loop, &op.op);
+        test_until(loop, &op, 3);
+        cr_assert_eq(op.result, 0, "of the post, not of what the op did before");
+        (void)unlink(path);
         io_loop_free(loop);
 }
 
