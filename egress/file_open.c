@@ -84,7 +84,7 @@ enum err_code file_sink_open(struct io_loop *loop, const struct file_sink_option
         sink->options = *options;
         sink->options.path = sink->path;
         code = file_sink_open_until(sink, openings == NULL ? UINT64_MAX : clock_monotonic_ns() + patience_ns);
-        if (code == ERR_TIMEOUT) {
+        if (openings != NULL && code == ERR_TIMEOUT) {
                 sink->next = openings->first;
                 openings->first = sink;
                 return err_set(reterr, code, "cannot open %s yet: its file system does not answer", sink->path);
