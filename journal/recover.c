@@ -358,6 +358,17 @@ static enum err_code recover_record(struct recover *recover, uint64_t position,
         return ERR_OK;
 }
 
+/* The numbers that a gap covers were counted by the open that wrote it; those of damage in front of it were not. */
+static uint64_t recover_lost_before_gap(const struct recover *recover, uint64_t offset, uint64_t sequence)
+{
+        const struct recover_hole *hole = recover->holes_count == 0 ? NULL : &recover->holes[recover->holes_count - 1];
+        if (hole == NULL || hole->end != offset)
+                return 0;
+        const uint64_t records_max = (hole->end - hole->offset) / JOURNAL_ALIGN_BYTES;
+        const uint64_t missing = sequence - recover->expected;
+        return missing < records_max ? missing : records_max;
+}
+
 /* Walks segment `index`, whose bytes are loaded. */
 static enum err_code recover_scan(struct recover *recover, size_t index)
 {
@@ -397,9 +408,9 @@ static enum err_code recover_scan(struct recover *recover, size_t index)
                                 break;
                 }
                 bool gap = (journal_header_flags(&header) & JOURNAL_FLAG_GAP) != 0;
-                /* The numbers that a gap covers were counted by the open that wrote it. */
-                if (!gap && recover->expected != 0)
-                        lost += header.sequence - recover->expected;
+                if (recover->expected != 0)
+                        lost += gap ? recover_lost_before_gap(recover, offset, header.sequence)
+                                    : header.sequence - recover->expected;
                 if (gap)
                         recover_pass_gap(recover, index, offset, offset + journal_record_bytes(header.payload_bytes),
                                          header.sequence);

@@ -296,43 +296,97 @@ Test(journal_losses, they_are_lost_also_when_their_segments_are_gone)
         journal_close(journal);
 }
 
-/* Cursors at the end of what is gone, which have settled all of that, and losses behind them. */
-static void lose_behind_the_beginning(uint64_t sequences_without_record)
+static void damage_record(uint64_t sequence)
 {
+        char path[400];
+        const uint64_t position = walk.position[sequence];
+        (void)snprintf(path, sizeof(path), "%s/%016llx.segment", directory, (unsigned long long)(position / MIB));
+        int fd = open(path, O_WRONLY | O_CLOEXEC);
+        cr_assert_geq(fd, 0);
+        cr_assert_eq(pwrite(fd, "damage", 6, (off_t)(position % MIB) + 8), 6);
+        (void)close(fd);
+        walk.position[sequence] = 0;
+}
+
+static uint64_t first_of_segment(uint64_t segment)
+{
+        uint64_t sequence = 1;
+        while (walk.position[sequence] / MIB < segment)
+                sequence++;
+        return sequence;
+}
+
+static void cut_behind(void)
+{
+        const uint64_t bytes = 128 * 4096;
+        const uint64_t next = first_of_segment(3);
+        uint64_t sequence = next - 1;
+        cut_segment(2, (off_t)bytes);
+        for (uint64_t end = 3 * MIB; end > 2 * MIB + bytes; sequence--) {
+                end = walk.position[sequence];
+                walk.position[sequence] = 0;
+        }
+}
+
+/* The last records of a segment, and not the gap behind them, which has the number of the next one. */
+static void damage_before_a_gap(void)
+{
+        const uint64_t next = first_of_segment(3);
+        for (uint64_t sequence = next - 4; sequence < next; sequence++)
+                damage_record(sequence);
+}
+
+/* Cursors at the end of what is gone, which have settled all of that, and losses behind them. */
+static void lose_behind_the_beginning(uint64_t sequences_without_record, void (*damage)(void))
+{
+        struct journal_recovery recovery;
         struct journal *journal = must_open(NULL);
         append(journal, 1, RECORDS);
         walk_all(journal);
-        uint64_t next = 1;
-        while (walk.position[next] / MIB < 1)
-                next++;
+        const uint64_t next = first_of_segment(1);
         for (uint16_t target = 0; target < TARGETS; target++)
                 journal_target_advance(journal, target, MIB, next - sequences_without_record,
                                        &(struct journal_settled){.delivered = routed(1, next, target, false)});
         journal_trim(journal);
         cr_assert_gt(journal_oldest_position(journal), MIB);
         journal_close(journal);
-        cut_segment(2, 128 * 4096);
-        journal = must_open(NULL);
+        damage();
+        journal = must_open(&recovery);
+        cr_assert_eq(recovery.lost_records, routed(next, RECORDS, 0, true) + sequences_without_record);
         for (uint16_t target = 0; target < TARGETS; target++) {
                 struct journal_target_state state;
                 cr_assert(journal_target_get(journal, target, &state));
                 cr_assert_eq(state.delivered, routed(1, next, target, false));
+                cr_assert_eq(state.lost, routed(next, RECORDS, target, true));
                 cr_assert_gt(state.lost, 0);
                 must_balance(journal, target, state.lost);
         }
+        journal_close(journal);
+        journal = must_open(&recovery);
+        cr_assert_eq(recovery.lost_records, 0, "they were counted");
         journal_close(journal);
 }
 
 Test(journal_losses, what_is_lost_behind_the_beginning_of_the_log_is_not_delivered)
 {
-        lose_behind_the_beginning(0);
+        lose_behind_the_beginning(0, cut_behind);
 }
 
 /* A segment that is given up before anything stands in it takes a sequence along: a cursor before it has missed none.
  */
 Test(journal_losses, nor_where_sequences_had_no_record)
 {
-        lose_behind_the_beginning(1);
+        lose_behind_the_beginning(1, cut_behind);
+}
+
+Test(journal_losses, nor_what_stood_before_a_gap)
+{
+        lose_behind_the_beginning(0, damage_before_a_gap);
+}
+
+Test(journal_losses, nor_both)
+{
+        lose_behind_the_beginning(1, damage_before_a_gap);
 }
 
 /* A segment of which nothing is left is no segment for who reads beside us. */
@@ -362,16 +416,8 @@ Test(journal_losses, hundreds_of_damaged_records_are_counted)
         struct journal *journal = must_open(NULL);
         append(journal, 1, RECORDS);
         walk_all(journal);
-        for (uint64_t sequence = 10; sequence < 710; sequence += 2) {
-                char path[400];
-                const uint64_t position = walk.position[sequence];
-                (void)snprintf(path, sizeof(path), "%s/%016llx.segment", directory,
-                               (unsigned long long)(position / MIB));
-                int fd = open(path, O_WRONLY | O_CLOEXEC);
-                cr_assert_geq(fd, 0);
-                cr_assert_eq(pwrite(fd, "damage", 6, (off_t)(position % MIB) + 8), 6);
-                (void)close(fd);
-        }
+        for (uint64_t sequence = 10; sequence < 710; sequence += 2)
+                damage_record(sequence);
         cr_assert_eq(journal_maintain(journal, NULL), ERR_OK); /* what is cold is unmapped, and read with suspicion */
         walk_all(journal);
         for (uint16_t target = 0; target < TARGETS; target++) {
