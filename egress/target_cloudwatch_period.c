@@ -41,18 +41,21 @@ void cloudwatch_count_events(struct egress_target *target, const struct cloudwat
 
 /* ---------------------------------------------------------------------------------------------- at start */
 
-/* A power cut may take records that the period has counted, and others are journalled in their place. */
+/* A power cut may take records that the period has counted, and others are journalled in their place; a disk may have
+ * lost some. */
 static bool cloudwatch_counted_these(const struct egress_target *target, uint32_t shard,
                                      const struct outbox_place *place)
 {
+        struct journal *journal = target->worker->options.journals[shard];
         const struct journal_settled *settled = &place->settled;
+        struct journal_target_state state;
         uint64_t count = 0;
-        enum err_code code =
-                journal_target_count_before(target->worker->options.journals[shard], target->numbers[shard],
-                                            place->end_position, &count, NULL, NULL);
-        /* Where it cannot be counted now, the period is believed: a kill leaves the log as it was. */
-        return code != ERR_OK ||
-               count == settled->delivered + settled->dead_lettered + settled->shed + settled->expired;
+        if (journal_target_count_before(journal, target->numbers[shard], place->end_position, &count, NULL, NULL) ==
+            ERR_OK)
+                return count == settled->delivered + settled->dead_lettered + settled->shed + settled->expired;
+        /* Where it cannot be counted now, the period is believed: a kill leaves the log as it was. Not where the
+         * journal's books have lost events: those would be delivered as well. */
+        return journal_target_get(journal, target->numbers[shard], &state) && state.lost == 0;
 }
 
 /* Does the period begin where the cursors stand? *ret_moved: how many of its cursors have moved already. */

@@ -7,6 +7,20 @@
 #include "tests/support/cloudwatch_rig.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
+
+static _Atomic bool counting_fails;
+enum err_code __real_journal_target_count_before(struct journal *journal, uint16_t number, uint64_t position,
+                                                 uint64_t *ret_count, uint64_t *ret_sequence, struct err *reterr);
+enum err_code __wrap_journal_target_count_before(struct journal *journal, uint16_t number, uint64_t position,
+                                                 uint64_t *ret_count, uint64_t *ret_sequence, struct err *reterr);
+enum err_code __wrap_journal_target_count_before(struct journal *journal, uint16_t number, uint64_t position,
+                                                 uint64_t *ret_count, uint64_t *ret_sequence, struct err *reterr)
+{
+        if (atomic_load(&counting_fails))
+                return err_set_errno(reterr, ERR_SYSTEM, EIO, "cannot read");
+        return __real_journal_target_count_before(journal, number, position, ret_count, ret_sequence, reterr);
+}
 
 /* With the series file, which comes and goes with it. */
 static bool outbox_file_is_there(void)
@@ -385,6 +399,50 @@ Test(target_cloudwatch, a_damaged_outbox_is_counted_again, .timeout = 90)
 Test(target_cloudwatch, an_outbox_of_another_version_is_counted_again, .timeout = 90)
 {
         check_counted_again(8);
+}
+
+/* The first record that was published. */
+static void damage_record(void)
+{
+        char path[400];
+        (void)snprintf(path, sizeof(path), "%s/0/0000000000000000.segment", rig.directory);
+        int fd = open(path, O_WRONLY);
+        cr_assert_geq(fd, 0);
+        cr_assert_eq(pwrite(fd, "damage", 6, 4096 + 8), 6);
+        (void)close(fd);
+}
+
+/* A closed period, whose records the next start cannot count. */
+static void check_uncounted(bool lost)
+{
+        rig_begin();
+        rig.settings.egress.request_timeout_ms = 60000;
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_SILENT);
+        rig_open();
+        wait_for_boundary();
+        publish_sets(0, 100);
+        wait_requests(1);
+        if (lost)
+                damage_record();
+        atomic_store(&counting_fails, true);
+        kill_and_restart();
+        cr_assert(egress_rig_wait_delivered(&rig, target, lost ? 99 : 100, 20000));
+        clock_sleep_ns(600 * CLOCK_NS_PER_MS); /* the tick tells */
+        cr_assert_eq(counter(COUNTER_cloudwatch_recounted), lost);
+        cr_assert_eq(egress_rig_state(&rig, 0, target).lost, lost);
+        check_sums(lost ? -1 : 0);
+        check_balanced();
+        rig_end();
+}
+
+Test(target_cloudwatch, a_period_that_cannot_be_compared_with_the_log_is_believed, .timeout = 90)
+{
+        check_uncounted(false);
+}
+
+Test(target_cloudwatch, but_not_where_events_were_lost, .timeout = 90)
+{
+        check_uncounted(true);
 }
 
 Test(target_cloudwatch, an_outbox_that_does_not_begin_at_the_cursor_is_counted_again, .timeout = 90)
