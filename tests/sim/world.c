@@ -223,7 +223,8 @@ static void world_power_cut(void)
                 world_lane_open(i); /* the producers start anew, too */
 }
 
-/* A targets file that is not what it was; its copy is. */
+/* A targets file that is not what it was; its copy is. Where the last router also lost a written page of that log, the
+ * copy is older than what stood there, and nobody knows any more that it was published. */
 static void world_damage(void)
 {
         uint32_t log = (uint32_t)sim_below(world.logs_count);
@@ -232,6 +233,11 @@ static void world_damage(void)
                 return;
         sim_note("the targets file of log %u is damaged", log);
         world.result.damaged++;
+        if (world.written_lost_ns[log] < world.started_ns)
+                return;
+        world.forgets = true;
+        for (uint32_t id = 0; id < world.events_count; id++)
+                world.events[id].excused |= world_may_be_lost(&world.events[id]);
 }
 
 static void world_try_start(void)
@@ -258,6 +264,7 @@ static void world_try_start(void)
                 return;
         }
         world.running = true;
+        world.started_ns = sim_now_ns();
         for (uint32_t i = 0; i < world.lanes_count; i++) {
                 world_lane_adopt(i);
                 SIM_CHECK(shard_give_lane(world.shard, world.lanes[i].lane));

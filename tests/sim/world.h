@@ -78,6 +78,8 @@ struct world {
         uint32_t plan_loaded;
         bool faults_off;
         uint64_t start_at_ns;
+        uint64_t started_ns; /* the last router that came up */
+        bool forgets;        /* a lost page, and the targets file that would have told how much stood in it */
         uint64_t written_lost_ns[WORLD_LOGS_MAX]; /* when a written page of the log was lost last */
         uint64_t file_settled; /* power cuts without durability host: what had come to the file before */
         struct sim_result result;
