@@ -669,7 +669,7 @@ Test(file_sink, any_operation_may_fail_once)
                 while (file_sink_open(loop, &options, &sink, &err) != ERR_OK)
                         cr_assert_eq(err.sys_errno, EBADF, "%s", err.text);
                 for (int i = 1; i < 7; i++) {
-                        char line[16];
+                        char line[32];
                         (void)snprintf(line, sizeof(line), "{\"a\":%d}\n", i);
                         while (write_lines(sink, slice_of_text(line)) != ERR_OK) {
                                 cr_assert_eq(answer.why.sys_errno, EBADF, "%s", answer.why.text);
@@ -682,7 +682,7 @@ Test(file_sink, any_operation_may_fail_once)
                 all[0] = '\0';
                 (void)list(add_content);
                 for (int i = 0; i < 7; i++) {
-                        char line[16];
+                        char line[32];
                         (void)snprintf(line, sizeof(line), "{\"a\":%d}\n", i);
                         const char *at = strstr(all, line);
                         cr_assert(at != NULL && strstr(at + 1, line) == NULL, "operation %u failed: line %d in %s", nth,
