@@ -1,6 +1,7 @@
 #include "egress/cloudwatch.h"
 
 #include "base/assert.h"
+#include "base/vector.h"
 #include "codecs/codec.h"
 
 #include <isa-l/igzip_lib.h>
@@ -345,7 +346,9 @@ size_t cloudwatch_gzip_run(struct cloudwatch_gzip *gzip, struct slice body, uint
         stream->avail_in = (uint32_t)body.len;
         stream->next_out = out;
         stream->avail_out = out_bytes_max > UINT32_MAX ? UINT32_MAX : (uint32_t)out_bytes_max;
-        return isal_deflate_stateless(stream) == COMP_OK ? stream->total_out : 0;
+        int failed = isal_deflate_stateless(stream);
+        vector_clear_uppers();
+        return failed == COMP_OK ? stream->total_out : 0;
 }
 
 /* ---------------------------------------------------------------------------------------------- answers */

@@ -1,6 +1,7 @@
 /* The lines and names of dead letters, for both sides. egress/dead_letters.c appends them. */
 #include "egress/dead_letter.h"
 
+#include "base/vector.h"
 #include "codecs/codec.h"
 
 #include <inttypes.h>
@@ -89,6 +90,7 @@ static bool dead_letter_is_whole(struct slice line, uint32_t *ret_crc)
                 return false;
         /* ISA-L takes no const pointer and an int; a line is shorter. */
         *ret_crc = crc32_iscsi((unsigned char *)(uintptr_t)line.ptr, (int)(line.len - LINE_TAIL_BYTES), 0);
+        vector_clear_uppers();
         return *ret_crc == (uint32_t)crc;
 }
 

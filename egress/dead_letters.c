@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/vector.h"
 #include "codecs/codec.h"
 #include "egress/dead_letter.h"
 #include "io/disk.h"
@@ -315,6 +316,7 @@ static void letters_compose(struct dead_letters *letters, const struct dead_lett
         at += codec_base64_finish(&state, at);
         *at++ = '"';
         uint32_t crc = crc32_iscsi(letters->line, (int)(at - letters->line), 0); /* far below 2 GiB */
+        vector_clear_uppers();
         at += snprintf((char *)at, LETTERS_TAIL_BYTES, ",\"crc32c\":\"%08" PRIx32 "\"}\n", crc);
         letters->line_bytes = (size_t)(at - letters->line);
         letters->line_written = 0;

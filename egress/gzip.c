@@ -1,6 +1,7 @@
 #include "egress/gzip.h"
 
 #include "base/assert.h"
+#include "base/vector.h"
 
 #include <isa-l/crc.h>
 #include <isa-l/igzip_lib.h>
@@ -78,6 +79,7 @@ struct slice gzip_writer_flush(struct gzip_writer *writer)
         if (writer->waiting == 0)
                 return SLICE_EMPTY;
         writer->crc = crc32_gzip_refl(writer->crc, writer->piece, writer->waiting);
+        vector_clear_uppers();
         writer->bytes += (uint32_t)writer->waiting;
         stream->next_in = writer->piece;
         stream->avail_in = (uint32_t)writer->waiting;
@@ -90,6 +92,7 @@ struct slice gzip_writer_flush(struct gzip_writer *writer)
                 ASSERT(failed == COMP_OK); /* it fails for parameters only */
                 bytes += stored_bytes + GZIP_SPARE_BYTES - stream->avail_out;
         } while (stream->avail_out == 0);
+        vector_clear_uppers();
         ASSERT(stream->avail_in == 0);
         struct slice result = bytes <= stored_bytes ? slice_of(writer->out, bytes) : gzip_store(writer);
         writer->waiting = 0;

@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/vector.h"
 #include "io/disk.h"
 
 #include <errno.h>
@@ -110,7 +111,9 @@ struct outbox {
 static uint32_t outbox_crc(uint32_t seed, const void *bytes, size_t len)
 {
         /* ISA-L takes no const pointer and an int; a body has at most a megabyte. */
-        return crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)len, seed);
+        uint32_t crc = crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)len, seed);
+        vector_clear_uppers();
+        return crc;
 }
 
 static uint32_t outbox_header_crc(const struct outbox_header *header)

@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "base/random.h"
+#include "base/vector.h"
 #include "egress/outbox.h"
 #include "io/disk.h"
 
@@ -61,7 +62,9 @@ struct series {
 static uint32_t series_crc(uint32_t seed, const void *bytes, size_t len)
 {
         /* ISA-L takes no const pointer and an int. */
-        return crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)len, seed);
+        uint32_t crc = crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)len, seed);
+        vector_clear_uppers();
+        return crc;
 }
 
 static uint32_t series_record_crc(const struct series *series, const struct series_record *record)

@@ -3,6 +3,7 @@
 #define SENDRING_JOURNAL_JOURNAL_INTERNAL_H
 
 #include "base/assert.h"
+#include "base/vector.h"
 #include "io/disk.h"
 #include "journal/journal.h"
 
@@ -165,7 +166,9 @@ static inline uint64_t journal_segment_data_end(const struct journal_segment *se
 static inline uint32_t journal_crc(uint32_t seed, const void *bytes, size_t len)
 {
         /* ISA-L takes no const pointer and an int; nothing here is longer than a segment's largest record. */
-        return crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)len, seed);
+        uint32_t crc = crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)len, seed);
+        vector_clear_uppers();
+        return crc;
 }
 
 static inline uint64_t journal_record_bytes(uint64_t payload_bytes)

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/limits.h"
+#include "base/vector.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +16,9 @@
 static uint32_t capture_crc(uint32_t seed, const void *bytes, size_t len)
 {
         /* ISA-L takes no const pointer and an int; no event is longer. */
-        return crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)len, seed);
+        uint32_t crc = crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)len, seed);
+        vector_clear_uppers();
+        return crc;
 }
 
 static uint32_t capture_header_crc(const struct loadgen_capture_header *header)

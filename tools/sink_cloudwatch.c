@@ -1,6 +1,7 @@
 #include "tools/sink_cloudwatch.h"
 
 #include "base/limits.h"
+#include "base/vector.h"
 #include "codecs/codec.h"
 
 #include <isa-l/igzip_lib.h>
@@ -518,6 +519,7 @@ static bool cloudwatch_unzip(struct sink_cloudwatch *cloudwatch, struct slice bo
         inflate->next_out = cloudwatch->plain;
         inflate->avail_out = sizeof(cloudwatch->plain);
         int result = isal_inflate(inflate);
+        vector_clear_uppers();
         *ret_plain = slice_of(cloudwatch->plain, inflate->total_out);
         return result == ISAL_DECOMP_OK && (inflate->block_state == ISAL_BLOCK_FINISH || inflate->avail_out == 0);
 }

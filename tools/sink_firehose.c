@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "base/random.h"
+#include "base/vector.h"
 #include "codecs/codec.h"
 
 #include <isa-l/igzip_lib.h>
@@ -380,7 +381,9 @@ bool sink_firehose_unpack(struct sink_firehose *firehose, struct slice record, s
                 inflate->avail_in = (uint32_t)record.len;
                 inflate->next_out = firehose->gunzip->lines + bytes;
                 inflate->avail_out = (uint32_t)(SINK_UNPACKED_BYTES_MAX - bytes);
-                if (isal_inflate(inflate) != ISAL_DECOMP_OK || inflate->block_state != ISAL_BLOCK_FINISH)
+                int result = isal_inflate(inflate);
+                vector_clear_uppers();
+                if (result != ISAL_DECOMP_OK || inflate->block_state != ISAL_BLOCK_FINISH)
                         return false;
                 bytes += inflate->total_out;
                 record = slice_of(inflate->next_in, inflate->avail_in);
