@@ -391,6 +391,7 @@ struct journal_writer {
         uint64_t offset;      /* where the next record goes */
         uint64_t data_end;    /* of the current segment; 0 while there is none */
         uint64_t kept_offset; /* what lies before it is not taken back: journal_keep() */
+        uint64_t prefetched;  /* the lines before it were asked for */
         uint64_t base_position;
         uint64_t sequence; /* of the next record */
         uint64_t last_position;
