@@ -8,7 +8,7 @@ static enum codec_simd simd_detect(void)
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi"))
                 return CODEC_SIMD_AVX512;
-        if (__builtin_cpu_supports("avx2"))
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2"))
                 return CODEC_SIMD_AVX2;
 #endif
         return CODEC_SIMD_NONE;

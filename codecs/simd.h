@@ -15,8 +15,8 @@
 
 enum codec_simd {
         CODEC_SIMD_UNKNOWN = 0,
-        CODEC_SIMD_NONE = 1, /* what every machine of the architecture has */
-        CODEC_SIMD_AVX2 = 2,
+        CODEC_SIMD_NONE = 1,   /* what every machine of the architecture has */
+        CODEC_SIMD_AVX2 = 2,   /* and BMI2: from Haswell and Excavator on */
         CODEC_SIMD_AVX512 = 3, /* F, BW, VL, VBMI: from Ice Lake and Zen 4 on */
 };
 

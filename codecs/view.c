@@ -18,8 +18,6 @@ struct decoder {
         uint32_t topics;        /* so far */
         uint32_t extra_members; /* so far, all levels */
         struct slice text;      /* the last text read */
-        struct slice message_id;
-        int64_t timestamp_ms;
 };
 
 /* ---------------------------------------------------------------------------------------------- failure */
@@ -206,7 +204,7 @@ static const uint8_t *decode_texts(struct decoder *decoder, const uint8_t *at, b
 }
 
 /* Array of texts in twos. */
-static const uint8_t *decode_pairs_count(struct decoder *decoder, const uint8_t *at, uint32_t *ret_count)
+static inline const uint8_t *decode_pairs_count(struct decoder *decoder, const uint8_t *at, uint32_t *ret_count)
 {
         const uint8_t *next = decode_array_count(decoder, at, 2 * LIMIT_LIST_ITEMS_MAX, ret_count);
         if (next != NULL && *ret_count % 2 != 0)
@@ -268,8 +266,8 @@ static __attribute__((noinline, cold)) const uint8_t *decode_tag_bad(struct deco
 #define TAG_PLAIN_BYTES_MAX (2 * (2 + 16))
 
 /* Steps over tags while they are short and good, as nearly all are; the others are looked at one by one. */
-static __attribute__((target("avx2,bmi"))) const uint8_t *decode_tags_plain(const struct decoder *decoder,
-                                                                            const uint8_t *at, uint32_t *count)
+static __attribute__((target("avx2,bmi2"))) const uint8_t *decode_tags_plain(const struct decoder *decoder,
+                                                                             const uint8_t *at, uint32_t *count)
 {
         const uint8_t *end = decoder->end;
         uint32_t left = *count;
@@ -284,8 +282,8 @@ static __attribute__((target("avx2,bmi"))) const uint8_t *decode_tags_plain(cons
                 __m128i name_bytes = _mm_loadu_si128((const __m128i *)(const void *)(at + 2));
                 __m128i value_bytes = _mm_loadu_si128((const __m128i *)(const void *)(value + 2));
                 uint32_t bad = (uint32_t)_mm256_movemask_epi8(codec_tag_bad(_mm256_set_m128i(value_bytes, name_bytes)));
-                /* The first bad byte must lie behind each text; bit 16 ends the search in the value. */
-                if (__builtin_expect(_tzcnt_u32(bad) < name_len || _tzcnt_u32(bad >> 16 | 1u << 16) < value_len, 0))
+                /* What lies behind each text may be bad. */
+                if (__builtin_expect((_bzhi_u32(bad, name_len) | _bzhi_u32(bad >> 16, value_len)) != 0, 0))
                         break;
                 at = value + 2 + value_len;
                 left -= 2;
@@ -525,61 +523,74 @@ static __attribute__((noinline, cold)) const uint8_t *decode_fail_missing(struct
         return decode_fail_in(decoder, schema, (unsigned)__builtin_ctz(missing));
 }
 
-/* Members that are texts of 1 to 255 bytes in the one form that libsendring writes, from `at` on: steps over them while
- * they come in order, and leaves anything else to decode_map(). */
-static inline const uint8_t *decode_map_texts(const struct decoder *decoder, const uint8_t *at,
-                                              const struct codec_schema *schema, uint32_t *count, unsigned *last,
-                                              uint32_t *seen)
+/* A member of the forms that libsendring writes most, text of 1 to 255 bytes and number of 64 bits: returns what is
+ * behind it, or NULL for decode_member() to look at. `at` is at its key, `left` bytes are there. */
+static inline const uint8_t *decode_member_plain(const uint8_t *at, size_t left, const struct codec_member *member)
 {
-        while (*count > 0 && decode_left(decoder, at) >= 3) {
-                unsigned key = at[0];
+        if (__builtin_expect(left < 3, 0))
+                return NULL;
+        if (member->kind == CODEC_KIND_TEXT) {
                 size_t len = at[2];
-                if (key <= *last || key >= schema->keys_end || schema->members[key].kind != CODEC_KIND_TEXT ||
-                    at[1] != 0xd9 || len - 1 >= decode_left(decoder, at) - 3) /* 0 - 1 is too much as well */
-                        break;
-                *last = key;
-                *seen |= 1u << key;
-                *count -= 1;
-                at += 3 + len;
+                /* 0 - 1 is too much as well. */
+                return __builtin_expect(at[1] == 0xd9 && len - 1 < left - 3, 1) ? at + 3 + len : NULL;
         }
-        return at;
+        if (member->kind == CODEC_KIND_TIME || member->kind == CODEC_KIND_COUNT)
+                return at[1] == 0xcf && left >= 10 && codec_load_be64(at + 2) <= (uint64_t)CODEC_TIME_MS_MAX ? at + 10
+                                                                                                             : NULL;
+        return NULL;
 }
 
-static const uint8_t *decode_map(struct decoder *decoder, const uint8_t *at, const struct codec_schema *schema)
+/* Not a key that the schema may have now: unknown members, or an error. */
+static __attribute__((noinline)) const uint8_t *decode_map_end(struct decoder *decoder, const uint8_t *at,
+                                                               const struct codec_schema *schema, uint32_t count,
+                                                               unsigned last)
+{
+        if (decode_left(decoder, at) == 0)
+                return decode_fail(decoder, at, ERR_SYNTAX, "the event ends inside a map");
+        unsigned key = at[0];
+        if (key < 0x80)
+                return decode_fail(decoder, at, key == last && last != 0 ? ERR_DUPLICATE : ERR_NAME,
+                                   key <= last ? "integer keys must be in ascending order, each once"
+                                               : "unknown integer key");
+        if (!schema->extra)
+                return decode_fail(decoder, at, ERR_NAME, "this map takes only the documented integer keys");
+        return decode_extra(decoder, at, count, schema);
+}
+
+/* Where `values` is given, values[key] becomes where the value of each member begins. */
+static inline __attribute__((always_inline)) const uint8_t *decode_map_values(struct decoder *decoder,
+                                                                              const uint8_t *at,
+                                                                              const struct codec_schema *schema,
+                                                                              const uint8_t **values)
 {
         uint32_t count_given = 0, seen = 0;
         const uint8_t *map = at;
         at = decode_map_count(decoder, at, &count_given);
         if (at == NULL)
                 return NULL;
-        uint32_t count = count_given;
+        const unsigned keys_end = schema->keys_end;
         unsigned last = 0;
-        for (;;) {
-                at = decode_map_texts(decoder, at, schema, &count, &last, &seen);
-                if (count == 0)
+        for (uint32_t count = count_given; count > 0; count--) {
+                size_t left = decode_left(decoder, at);
+                unsigned key = left > 0 ? at[0] : 0;
+                if (__builtin_expect(key <= last || key >= keys_end, 0)) {
+                        at = decode_map_end(decoder, at, schema, count, last);
+                        if (at == NULL)
+                                return NULL;
                         break;
-                if (decode_left(decoder, at) == 0)
-                        return decode_fail(decoder, at, ERR_SYNTAX, "the event ends inside a map");
-                unsigned key = at[0];
-                if (key >= 0x80)
-                        break;
-                if (__builtin_expect(key <= last || key >= schema->keys_end, 0))
-                        return decode_fail(decoder, at, key == last && last != 0 ? ERR_DUPLICATE : ERR_NAME,
-                                           key <= last ? "integer keys must be in ascending order, each once"
-                                                       : "unknown integer key");
+                }
+                const struct codec_member *member = &schema->members[key];
+                const uint8_t *next = decode_member_plain(at, left, member);
+                if (next == NULL) {
+                        next = decode_member(decoder, at + 1, member);
+                        if (__builtin_expect(next == NULL, 0))
+                                return decode_fail_in(decoder, schema, key);
+                }
+                if (values != NULL)
+                        values[key] = at + 1;
                 last = key;
                 seen |= 1u << key;
-                count--;
-                at = decode_member(decoder, at + 1, &schema->members[key]);
-                if (__builtin_expect(at == NULL, 0))
-                        return decode_fail_in(decoder, schema, key);
-        }
-        if (__builtin_expect(count > 0, 0)) {
-                if (!schema->extra)
-                        return decode_fail(decoder, at, ERR_NAME, "this map takes only the documented integer keys");
-                at = decode_extra(decoder, at, count, schema);
-                if (at == NULL)
-                        return NULL;
+                at = next;
         }
         uint32_t missing = schema->required_mask & ~seen;
         if (__builtin_expect(missing != 0, 0))
@@ -587,26 +598,76 @@ static const uint8_t *decode_map(struct decoder *decoder, const uint8_t *at, con
         return at;
 }
 
+static __attribute__((noinline)) const uint8_t *decode_map(struct decoder *decoder, const uint8_t *at,
+                                                           const struct codec_schema *schema)
+{
+        return decode_map_values(decoder, at, schema, NULL);
+}
+
 /* ---------------------------------------------------------------------------------------------- event */
 
-/* Fetches what the router needs of `mail`, which was validated just now. */
-static bool decode_mail_facts(struct decoder *decoder, struct codec_view *view)
+/* mail, and what the router needs of it. */
+static const uint8_t *decode_mail(struct decoder *decoder, const uint8_t *at, struct codec_view *view)
 {
-        const uint8_t *at = view->mail.ptr;
-        uint32_t count = codec_trusted_count(&at);
-        for (; count > 0 && *at <= CODEC_MAIL_MESSAGE_ID; count--) {
-                uint8_t key = *at++;
-                if (key == CODEC_MAIL_TIMESTAMP) {
-                        view->timestamp_ms = (int64_t)codec_trusted_uint(&at);
-                } else {
-                        view->message_id = codec_trusted_text(&at); /* the last of them is the id */
-                }
+        const uint8_t *values[CODEC_SCHEMA_KEYS_MAX] = {NULL};
+        const uint8_t *next = decode_map_values(decoder, at, &codec_schema_mail, values);
+        if (next == NULL)
+                return NULL;
+        /* Both are required. */
+        ASSERT(values[CODEC_MAIL_TIMESTAMP] != NULL);
+        ASSERT(values[CODEC_MAIL_MESSAGE_ID] != NULL);
+        view->timestamp_ms = (int64_t)codec_trusted_uint(&values[CODEC_MAIL_TIMESTAMP]);
+        view->message_id = codec_trusted_text(&values[CODEC_MAIL_MESSAGE_ID]);
+        if (view->message_id.len > CODEC_MESSAGE_ID_BYTES_MAX)
+                return decode_fail(decoder, view->message_id.ptr, ERR_RANGE, "mail.messageId is too long");
+        view->mail = slice_of(at, (size_t)(next - at));
+        return next;
+}
+
+static __attribute__((noinline, cold)) const uint8_t *decode_fail_order(struct decoder *decoder, const uint8_t *at,
+                                                                        unsigned next)
+{
+        return decode_fail(decoder, at, at[0] + 1u == next ? ERR_DUPLICATE : ERR_NAME,
+                           "integer keys must be in ascending order, each once, version and type first");
+}
+
+static __attribute__((noinline, cold)) const uint8_t *decode_fail_top_missing(struct decoder *decoder,
+                                                                              const uint8_t *at)
+{
+        return decode_fail(decoder, at, ERR_MISSING, "version, type and mail are required");
+}
+
+/* Why what begins at `at` is not version and type. */
+static __attribute__((noinline, cold)) const uint8_t *decode_fail_head(struct decoder *decoder, const uint8_t *at,
+                                                                       uint32_t count)
+{
+        for (unsigned key = CODEC_TOP_VERSION;; key++, count--) {
+                if (count > 0 && decode_left(decoder, at) == 0)
+                        return decode_fail(decoder, at, ERR_SYNTAX, "the event ends inside its map");
+                if (count == 0 || at[0] >= 0x80)
+                        return decode_fail_top_missing(decoder, at);
+                if (at[0] != key)
+                        return decode_fail_order(decoder, at, key);
+                at++;
+                if (key == CODEC_TOP_TYPE)
+                        return decode_fail(decoder, at, ERR_TYPE, "the event type must be 1 to 10");
+                if (decode_left(decoder, at) < 1 || at[0] != CODEC_EVENT_VERSION)
+                        return decode_fail(decoder, at, ERR_VERSION, "the format version must be 1");
+                at++;
         }
-        if (view->message_id.len > CODEC_MESSAGE_ID_BYTES_MAX) {
-                (void)decode_fail(decoder, view->message_id.ptr, ERR_RANGE, "mail.messageId is too long");
-                return false;
-        }
-        return true;
+}
+
+/* Version and type, the first two of `count` members. */
+static inline const uint8_t *decode_head(struct decoder *decoder, const uint8_t *at, uint32_t count,
+                                         struct codec_view *view)
+{
+        if (__builtin_expect(count < 2 || decode_left(decoder, at) < 4 || at[0] != CODEC_TOP_VERSION ||
+                                     at[1] != CODEC_EVENT_VERSION || at[2] != CODEC_TOP_TYPE || at[3] < SENDRING_SEND ||
+                                     at[3] > SENDRING_CLICK,
+                             0))
+                return decode_fail_head(decoder, at, count);
+        view->type = (enum sendring_event_type)at[3];
+        return at + 4;
 }
 
 static const uint8_t *decode_top_member(struct decoder *decoder, const uint8_t *at, unsigned key,
@@ -614,15 +675,6 @@ static const uint8_t *decode_top_member(struct decoder *decoder, const uint8_t *
 {
         const uint8_t *value = at;
         switch (key) {
-        case CODEC_TOP_VERSION:
-                if (decode_left(decoder, at) < 1 || at[0] != CODEC_EVENT_VERSION)
-                        return decode_fail(decoder, at, ERR_VERSION, "the format version must be 1");
-                return at + 1;
-        case CODEC_TOP_TYPE:
-                if (decode_left(decoder, at) < 1 || at[0] < SENDRING_SEND || at[0] > SENDRING_CLICK)
-                        return decode_fail(decoder, at, ERR_TYPE, "the event type must be 1 to 10");
-                view->type = (enum sendring_event_type)at[0];
-                return at + 1;
         case CODEC_TOP_CONFIGURATION_SET:
                 at = decode_text(decoder, at);
                 if (at == NULL)
@@ -642,11 +694,7 @@ static const uint8_t *decode_top_member(struct decoder *decoder, const uint8_t *
                         view->session = slice_of(value, (size_t)(at - value));
                 return at;
         case CODEC_TOP_MAIL:
-                at = decode_map(decoder, at, &codec_schema_mail);
-                if (at == NULL)
-                        return NULL;
-                view->mail = slice_of(value, (size_t)(at - value));
-                return decode_mail_facts(decoder, view) ? at : NULL;
+                return decode_mail(decoder, at, view);
         case CODEC_TOP_OBJECT:
                 at = decode_map(decoder, at, &codec_types[view->type].schema);
                 if (at != NULL)
@@ -675,8 +723,11 @@ enum err_code codec_view_decode(struct slice event, struct codec_view *ret_view,
         const uint8_t *at = decode_map_count(&decoder, event.ptr, &count);
         if (at == NULL)
                 return decoder.code;
-        unsigned next = 0, seen = 0;
-        for (; count > 0; count--) {
+        at = decode_head(&decoder, at, count, &view);
+        if (at == NULL)
+                return decoder.code;
+        unsigned next = CODEC_TOP_TYPE + 1;
+        for (count -= 2; count > 0; count--) {
                 if (decode_left(&decoder, at) == 0) {
                         (void)decode_fail(&decoder, at, ERR_SYNTAX, "the event ends inside its map");
                         return decoder.code;
@@ -684,23 +735,20 @@ enum err_code codec_view_decode(struct slice event, struct codec_view *ret_view,
                 unsigned key = at[0];
                 if (key >= 0x80)
                         break;
-                if (key < next || (key != next && next <= CODEC_TOP_TYPE)) {
-                        (void)decode_fail(&decoder, at, key + 1 == next ? ERR_DUPLICATE : ERR_NAME,
-                                          "integer keys must be in ascending order, each once, version and type first");
+                if (key < next) {
+                        (void)decode_fail_order(&decoder, at, next);
                         return decoder.code;
                 }
                 at = decode_top_member(&decoder, at + 1, key, &view);
                 if (at == NULL)
                         return decoder.code;
-                seen |= 1u << key;
                 next = key + 1;
         }
-        if ((seen & (1u << CODEC_TOP_VERSION)) == 0 || (seen & (1u << CODEC_TOP_TYPE)) == 0 ||
-            (seen & (1u << CODEC_TOP_MAIL)) == 0) {
-                (void)decode_fail(&decoder, at, ERR_MISSING, "version, type and mail are required");
+        if (view.mail.len == 0) {
+                (void)decode_fail_top_missing(&decoder, at);
                 return decoder.code;
         }
-        if ((seen & (1u << CODEC_TOP_OBJECT)) == 0) {
+        if (view.object.len == 0) {
                 const struct codec_schema *schema = &codec_types[view.type].schema;
                 if (schema->required_mask != 0) {
                         (void)decode_fail_missing(&decoder, at, schema, schema->required_mask);
