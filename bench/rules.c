@@ -19,6 +19,7 @@
 #include "rules/rules.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "base/vector.h"
 #include "bench/figures.h"
 #include "tests/support/codec_events.h"
 
@@ -182,6 +183,7 @@ static double bench_event_ns(const struct rules_plan *plan, const struct bench_q
                 struct codec_view view;
                 memcpy(copy, event.ptr, event.len);
                 *hash += crc32_iscsi(copy, (int)event.len, 0);
+                vector_clear_uppers();
                 if (plan == NULL)
                         continue;
                 if (codec_view_decode(slice_of(copy, event.len), &view, NULL) != ERR_OK)
