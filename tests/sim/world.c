@@ -616,9 +616,10 @@ static void world_trouble(void)
         }
 }
 
+/* And every target is open again, which repairs what a power cut has left of a file. */
 static bool world_is_drained(void)
 {
-        if (!world.running)
+        if (!world.running || world_target_waits())
                 return false;
         for (uint32_t i = 0; i < world.lanes_count; i++)
                 if (ring_lane_position(world.lanes[i].lane) != world.lanes[i].producer.head)
