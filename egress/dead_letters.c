@@ -7,8 +7,8 @@
  * the first two where a file was opened or made since they were done last. */
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/crc32c.h"
 #include "base/file.h"
-#include "base/vector.h"
 #include "codecs/codec.h"
 #include "egress/dead_letter.h"
 #include "io/disk.h"
@@ -16,7 +16,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <isa-l/crc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -315,8 +314,7 @@ static void letters_compose(struct dead_letters *letters, const struct dead_lett
         at += codec_base64_append(&state, letter->msgpack, at);
         at += codec_base64_finish(&state, at);
         *at++ = '"';
-        uint32_t crc = crc32_iscsi(letters->line, (int)(at - letters->line), 0); /* far below 2 GiB */
-        vector_clear_uppers();
+        uint32_t crc = crc32c(0, letters->line, (size_t)(at - letters->line));
         at += snprintf((char *)at, LETTERS_TAIL_BYTES, ",\"crc32c\":\"%08" PRIx32 "\"}\n", crc);
         letters->line_bytes = (size_t)(at - letters->line);
         letters->line_written = 0;

@@ -2,14 +2,13 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/crc32c.h"
 #include "base/file.h"
-#include "base/vector.h"
 #include "io/disk.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <isa-l/crc.h>
 #include <limits.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -108,20 +107,12 @@ struct outbox {
         bool pages_doubted;           /* a sync may have failed: the kernel may take pages for written which are not */
 };
 
-static uint32_t outbox_crc(uint32_t seed, const void *bytes, size_t len)
-{
-        /* ISA-L takes no const pointer and an int; a body has at most a megabyte. */
-        uint32_t crc = crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)len, seed);
-        vector_clear_uppers();
-        return crc;
-}
-
 static uint32_t outbox_header_crc(const struct outbox_header *header)
 {
-        uint32_t crc = outbox_crc(OUTBOX_CRC_SEED, header, offsetof(struct outbox_header, crc));
-        crc = outbox_crc(crc, &header->closed_ms, sizeof(header->closed_ms));
-        crc = outbox_crc(crc, header->places, sizeof(header->places));
-        return outbox_crc(crc, header->chunks, header->chunks_count * sizeof(header->chunks[0]));
+        uint32_t crc = crc32c(OUTBOX_CRC_SEED, header, offsetof(struct outbox_header, crc));
+        crc = crc32c(crc, &header->closed_ms, sizeof(header->closed_ms));
+        crc = crc32c(crc, header->places, sizeof(header->places));
+        return crc32c(crc, header->chunks, header->chunks_count * sizeof(header->chunks[0]));
 }
 
 static uint64_t outbox_align(uint64_t bytes)
@@ -228,7 +219,7 @@ static const char *outbox_judge(const struct outbox *outbox, uint64_t found_byte
                 const struct outbox_chunk *chunk = &header->chunks[i];
                 if (chunk->offset != end || chunk->bytes == 0 || chunk->bytes > found_bytes ||
                     chunk->offset > found_bytes - chunk->bytes ||
-                    chunk->crc != outbox_crc(OUTBOX_CRC_SEED, outbox->bytes + chunk->offset, chunk->bytes))
+                    chunk->crc != crc32c(OUTBOX_CRC_SEED, outbox->bytes + chunk->offset, chunk->bytes))
                         return "a body fails the check";
                 end = outbox_align(chunk->offset + chunk->bytes);
         }
@@ -378,7 +369,7 @@ void outbox_add(struct outbox *outbox, size_t body_bytes, uint32_t data, uint64_
         header->chunks[header->chunks_count++] = (struct outbox_chunk){
                 .offset = outbox->end,
                 .bytes = (uint32_t)body_bytes,
-                .crc = outbox_crc(OUTBOX_CRC_SEED, outbox->bytes + outbox->end, body_bytes),
+                .crc = crc32c(OUTBOX_CRC_SEED, outbox->bytes + outbox->end, body_bytes),
                 .data = data,
                 .counts = counts < UINT32_MAX ? (uint32_t)counts : UINT32_MAX,
                 .oldest_ms = oldest_ms,
@@ -489,7 +480,7 @@ bool outbox_next_is_whole(const struct outbox *outbox)
         if (!outbox_has_lost_pages(outbox))
                 return true;
         const struct outbox_chunk *chunk = &outbox->header->chunks[outbox_acknowledged(outbox)];
-        return chunk->crc == outbox_crc(OUTBOX_CRC_SEED, outbox->bytes + chunk->offset, chunk->bytes);
+        return chunk->crc == crc32c(OUTBOX_CRC_SEED, outbox->bytes + chunk->offset, chunk->bytes);
 }
 
 /* Release, for the store's place among the others: what the next process finds is what was true. */

@@ -1,15 +1,14 @@
 #include "egress/series.h"
 
 #include "base/assert.h"
+#include "base/crc32c.h"
 #include "base/random.h"
-#include "base/vector.h"
 #include "egress/outbox.h"
 #include "io/disk.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <isa-l/crc.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,17 +58,9 @@ struct series {
         struct series_half halves[2]; /* even hours, odd hours */
 };
 
-static uint32_t series_crc(uint32_t seed, const void *bytes, size_t len)
-{
-        /* ISA-L takes no const pointer and an int. */
-        uint32_t crc = crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)len, seed);
-        vector_clear_uppers();
-        return crc;
-}
-
 static uint32_t series_record_crc(const struct series *series, const struct series_record *record)
 {
-        return series_crc(series->header->crc, record, offsetof(struct series_record, crc));
+        return crc32c(series->header->crc, record, offsetof(struct series_record, crc));
 }
 
 uint64_t series_budget_bytes(uint32_t records_max)
@@ -113,7 +104,7 @@ static const char *series_judge(const struct series_header *header, const struct
 {
         if (header->magic != SERIES_MAGIC || header->version != SERIES_VERSION)
                 return "it is of another version, or no series file";
-        if (header->crc != series_crc(SERIES_CRC_SEED, header, offsetof(struct series_header, crc)))
+        if (header->crc != crc32c(SERIES_CRC_SEED, header, offsetof(struct series_header, crc)))
                 return "its header fails the check";
         if (header->key_hash != options->key_hash)
                 return "it belongs to another target";
@@ -134,7 +125,7 @@ static void series_begin_anew(struct series *series, const struct series_options
                 .key_hash = options->key_hash,
                 .seed = random_u64(&random),
         };
-        series->header->crc = series_crc(SERIES_CRC_SEED, series->header, offsetof(struct series_header, crc));
+        series->header->crc = crc32c(SERIES_CRC_SEED, series->header, offsetof(struct series_header, crc));
 }
 
 static bool series_record_counts(const struct series *series, const struct series_record *record, uint32_t parity,

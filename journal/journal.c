@@ -213,14 +213,14 @@ static __attribute__((target("sse4.2"))) uint32_t journal_header_crc_sse42(uint3
 }
 #endif
 
-/* As journal_crc(), whose folding by carry-less products pays for longer texts than the 60 bytes of a header. */
+/* As crc32c(), whose folding by carry-less products pays for longer texts than the 60 bytes of a header. */
 static inline uint32_t journal_header_crc(uint32_t seed, const struct journal_record_header *header)
 {
 #if defined(__x86_64__)
         if (__builtin_expect(__builtin_cpu_supports("sse4.2"), 1))
                 return journal_header_crc_sse42(seed, header);
 #endif
-        return journal_crc(seed, &header->payload_bytes, sizeof(*header) - sizeof(header->crc));
+        return crc32c(seed, &header->payload_bytes, sizeof(*header) - sizeof(header->crc));
 }
 
 /* A record's share in what the next publish persists. */
@@ -418,7 +418,7 @@ void journal_commit(struct journal *journal, const struct journal_entry *entry, 
                 header.routes[i] = entry->routes[i];
         struct journal_record_header *to = journal_writer_header(writer);
         const uint8_t *payload = (const uint8_t *)to + sizeof(*to);
-        header.crc = journal_crc(journal_header_crc(writer->seed, &header), payload, payload_bytes);
+        header.crc = crc32c(journal_header_crc(writer->seed, &header), payload, payload_bytes);
         journal_header_store(to, &header);
         JOURNAL_STEP("record-committed");
         journal_writer_count(journal, entry);

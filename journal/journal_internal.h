@@ -3,11 +3,10 @@
 #define SENDRING_JOURNAL_JOURNAL_INTERNAL_H
 
 #include "base/assert.h"
-#include "base/vector.h"
+#include "base/crc32c.h"
 #include "io/disk.h"
 #include "journal/journal.h"
 
-#include <isa-l/crc.h>
 #include <pthread.h>
 #include <stdalign.h>
 #include <stdatomic.h>
@@ -161,14 +160,6 @@ struct journal_segment {
 static inline uint64_t journal_segment_data_end(const struct journal_segment *segment)
 {
         return segment->size_bytes - JOURNAL_PAGE_BYTES;
-}
-
-static inline uint32_t journal_crc(uint32_t seed, const void *bytes, size_t len)
-{
-        /* ISA-L takes no const pointer and an int; nothing here is longer than a segment's largest record. */
-        uint32_t crc = crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)len, seed);
-        vector_clear_uppers();
-        return crc;
 }
 
 static inline uint64_t journal_record_bytes(uint64_t payload_bytes)

@@ -119,7 +119,7 @@ static uint32_t quarantine_mark(struct recover *recover, const char *name, uint6
         if (disk_stat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
             recover_read(recover, fd, page, sizeof(page), 0) == ERR_OK) {
                 *ret_bytes = (uint64_t)status.st_size;
-                mark = journal_crc(journal_crc(0, page, sizeof(page)), ret_bytes, sizeof(*ret_bytes));
+                mark = crc32c(crc32c(0, page, sizeof(page)), ret_bytes, sizeof(*ret_bytes));
         }
         (void)disk_close(fd); /* read only */
         return mark;

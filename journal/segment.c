@@ -26,7 +26,7 @@ bool journal_record_is_whole(const uint8_t *at, uint64_t room_bytes, uint32_t se
         if (journal_header_routes_count(&header) > LIMIT_ROUTES_PER_EVENT_MAX)
                 return false;
         size_t checked_bytes = sizeof(header) - sizeof(header.crc) + (gap ? 0 : header.payload_bytes);
-        if (journal_crc(seed, at + sizeof(header.crc), checked_bytes) != header.crc)
+        if (crc32c(seed, at + sizeof(header.crc), checked_bytes) != header.crc)
                 return false;
         *ret_header = header;
         return true;
@@ -41,7 +41,7 @@ void journal_gap_fill(struct journal_record_header *header, uint64_t span_bytes,
                 .sequence = next_sequence,
                 .facts = (uint64_t)JOURNAL_FLAG_GAP << JOURNAL_FACTS_FLAGS_SHIFT,
         };
-        header->crc = journal_crc(seed, &header->payload_bytes, sizeof(*header) - sizeof(header->crc));
+        header->crc = crc32c(seed, &header->payload_bytes, sizeof(*header) - sizeof(header->crc));
 }
 
 void journal_entry_of_header(const struct journal_record_header *header, struct journal_entry *ret_entry)
@@ -82,13 +82,13 @@ void journal_segment_header_fill(struct journal_segment_header *header, uint64_t
                 .base_position = base_position,
                 .segment_bytes = segment_bytes,
         };
-        header->crc = journal_crc(0, header, offsetof(struct journal_segment_header, crc));
+        header->crc = crc32c(0, header, offsetof(struct journal_segment_header, crc));
 }
 
 enum err_code journal_segment_header_check(const struct journal_segment_header *header, uint64_t file_number)
 {
         if (header->magic != JOURNAL_SEGMENT_MAGIC ||
-            header->crc != journal_crc(0, header, offsetof(struct journal_segment_header, crc)))
+            header->crc != crc32c(0, header, offsetof(struct journal_segment_header, crc)))
                 return ERR_CORRUPT;
         if (header->version != JOURNAL_VERSION)
                 return ERR_VERSION;
@@ -103,7 +103,7 @@ enum err_code journal_segment_header_check(const struct journal_segment_header *
 uint32_t journal_start_block_crc(uint32_t seed, uint64_t base_position, uint64_t base_sequence)
 {
         const uint64_t words[2] = {base_position, base_sequence};
-        return journal_crc(seed, words, sizeof(words));
+        return crc32c(seed, words, sizeof(words));
 }
 
 /* Word by word, so that the steps of a kill are the ones that the drawing speaks of. */

@@ -12,17 +12,17 @@
 
 uint32_t journal_owner_slot_crc(const struct journal_owner_slot *slot)
 {
-        uint32_t crc = journal_crc(JOURNAL_OWNER_SEED, slot, offsetof(struct journal_owner_slot, crc));
+        uint32_t crc = crc32c(JOURNAL_OWNER_SEED, slot, offsetof(struct journal_owner_slot, crc));
         if (slot->lost_records == 0 && slot->lost == 0)
                 return crc; /* as in files of before there were these */
-        return journal_crc(crc, &slot->lost_records, sizeof(slot->lost_records) + sizeof(slot->lost));
+        return crc32c(crc, &slot->lost_records, sizeof(slot->lost_records) + sizeof(slot->lost));
 }
 
 uint32_t journal_shard_slot_crc(const struct journal_shard_slot *slot)
 {
-        uint32_t crc = journal_crc(JOURNAL_SHARD_SEED, slot, offsetof(struct journal_shard_slot, crc));
+        uint32_t crc = crc32c(JOURNAL_SHARD_SEED, slot, offsetof(struct journal_shard_slot, crc));
         /* Files of before there was a `lost` have 0 there. */
-        return slot->lost == 0 ? crc : journal_crc(crc, &slot->lost, sizeof(slot->lost));
+        return slot->lost == 0 ? crc : crc32c(crc, &slot->lost, sizeof(slot->lost));
 }
 
 /* A slot is written by release stores behind the release store of `active` that made the other one good, and read by
@@ -171,8 +171,8 @@ struct journal_targets_header *journal_targets_head(const struct journal_targets
 
 uint32_t journal_identity_crc(const struct journal_target_entry *entry)
 {
-        uint32_t crc = journal_crc(JOURNAL_VERSION, &entry->number, sizeof(entry->number) + sizeof(entry->key_bytes));
-        return journal_crc(crc, entry->key, entry->key_bytes);
+        uint32_t crc = crc32c(JOURNAL_VERSION, &entry->number, sizeof(entry->number) + sizeof(entry->key_bytes));
+        return crc32c(crc, entry->key, entry->key_bytes);
 }
 
 bool journal_identity_is_right(const struct journal_target_entry *entry, uint32_t number)

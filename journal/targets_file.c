@@ -38,7 +38,7 @@ static void journal_targets_header_fill(struct journal_targets_header *header)
         header->magic = JOURNAL_TARGETS_MAGIC;
         header->version = JOURNAL_VERSION;
         header->entry_bytes = sizeof(struct journal_target_entry);
-        header->crc = journal_crc(0, header, offsetof(struct journal_targets_header, crc));
+        header->crc = crc32c(0, header, offsetof(struct journal_targets_header, crc));
 }
 
 static enum err_code journal_copy_write(struct journal *journal, const void *from, uint64_t bytes, uint64_t offset,
@@ -365,7 +365,7 @@ static bool journal_header_is_right(const uint8_t *map)
 {
         const struct journal_targets_header *header = (const struct journal_targets_header *)(const void *)map;
         return header->magic == JOURNAL_TARGETS_MAGIC &&
-               header->crc == journal_crc(0, header, offsetof(struct journal_targets_header, crc));
+               header->crc == crc32c(0, header, offsetof(struct journal_targets_header, crc));
 }
 
 static bool journal_targets_header_is_right(const struct journal_targets *targets)

@@ -1,38 +1,29 @@
 #include "tools/loadgen_capture.h"
 
+#include "base/crc32c.h"
 #include "base/file.h"
 #include "base/limits.h"
-#include "base/vector.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <isa-l/crc.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static uint32_t capture_crc(uint32_t seed, const void *bytes, size_t len)
-{
-        /* ISA-L takes no const pointer and an int; no event is longer. */
-        uint32_t crc = crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)len, seed);
-        vector_clear_uppers();
-        return crc;
-}
-
 static uint32_t capture_header_crc(const struct loadgen_capture_header *header)
 {
         const size_t behind = offsetof(struct loadgen_capture_header, events);
-        uint32_t crc = capture_crc(0, header, offsetof(struct loadgen_capture_header, crc));
-        return capture_crc(crc, (const uint8_t *)header + behind, sizeof(*header) - behind);
+        uint32_t crc = crc32c(0, header, offsetof(struct loadgen_capture_header, crc));
+        return crc32c(crc, (const uint8_t *)header + behind, sizeof(*header) - behind);
 }
 
 static uint32_t capture_record_crc(const struct loadgen_capture_record_header *header, const uint8_t *event)
 {
-        uint32_t crc = capture_crc(0, &header->event_bytes, sizeof(header->event_bytes));
-        crc = capture_crc(crc, &header->accepted_ms, sizeof(header->accepted_ms));
-        return capture_crc(crc, event, header->event_bytes);
+        uint32_t crc = crc32c(0, &header->event_bytes, sizeof(header->event_bytes));
+        crc = crc32c(crc, &header->accepted_ms, sizeof(header->accepted_ms));
+        return crc32c(crc, event, header->event_bytes);
 }
 
 static uint64_t capture_padding(uint64_t bytes)

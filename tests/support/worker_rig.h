@@ -24,6 +24,15 @@ static inline void peer_begin(void)
                        "http://127.0.0.1:%u", peer.http.port);
 }
 
+/* A worker that runs, with a packed stream "mail". */
+static inline uint32_t rig_open_stream(void)
+{
+        egress_rig_open(&rig);
+        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
+        egress_rig_run(&rig);
+        return target;
+}
+
 static inline void rig_end(void)
 {
         egress_rig_stop(&rig, 1000);

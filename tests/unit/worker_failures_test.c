@@ -68,9 +68,7 @@ Test(worker_failures, a_skewed_clock_is_learnt_and_the_request_signed_at_once, .
         peer_begin();
         struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
         firehose_peer_script(stream, FIREHOSE_PEER_SKEW);
-        egress_rig_open(&rig);
-        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
-        egress_rig_run(&rig);
+        uint32_t target = rig_open_stream();
         publish_many(0, 0, 10, 100, target);
         cr_assert(egress_rig_wait_delivered(&rig, target, 10, 40000));
         cr_assert_eq(stream->requests, 2);
@@ -90,9 +88,7 @@ Test(worker_failures, a_clock_that_is_set_right_is_unlearnt, .timeout = 90)
         firehose_peer_script(stream, FIREHOSE_PEER_SKEW);
         firehose_peer_script(stream, FIREHOSE_PEER_ACCEPT);
         firehose_peer_script(stream, FIREHOSE_PEER_SKEW_GONE);
-        egress_rig_open(&rig);
-        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
-        egress_rig_run(&rig);
+        uint32_t target = rig_open_stream();
         publish_many(0, 0, 10, 100, target);
         cr_assert(egress_rig_wait_delivered(&rig, target, 10, 40000));
         publish_many(0, 10, 20, 100, target);
@@ -134,9 +130,7 @@ Test(worker_failures, a_parked_target_is_probed_when_somebody_has_acted, .timeou
         struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
         firehose_peer_script(stream, FIREHOSE_PEER_NOT_FOUND);
         firehose_peer_script(stream, FIREHOSE_PEER_NOT_FOUND);
-        egress_rig_open(&rig);
-        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
-        egress_rig_run(&rig);
+        uint32_t target = rig_open_stream();
         publish_many(0, 0, 10, 100, target);
         uint32_t status = COUNTERS_TARGET_PARKED;
         cr_assert(wait_until(status_is, &status, 5000));
@@ -227,9 +221,7 @@ Test(worker_failures, a_key_that_nobody_knows_parks_when_no_other_comes, .timeou
         peer_begin();
         struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
         atomic_store(&stream->always, FIREHOSE_PEER_UNKNOWN_KEY);
-        egress_rig_open(&rig);
-        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
-        egress_rig_run(&rig);
+        uint32_t target = rig_open_stream();
         publish_many(0, 0, 10, 100, target);
         uint32_t status = COUNTERS_TARGET_RETRYING;
         cr_assert(wait_until(status_is, &status, 5000));
@@ -259,9 +251,7 @@ Test(worker_failures, the_wish_of_a_service_is_bounded, .timeout = 90)
         struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
         firehose_peer_script(stream, FIREHOSE_PEER_REFUSE_LATER);
         firehose_peer_script(stream, FIREHOSE_PEER_HOUR);
-        egress_rig_open(&rig);
-        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
-        egress_rig_run(&rig);
+        uint32_t target = rig_open_stream();
         publish_many(0, 0, 10, 100, target);
         cr_assert(egress_rig_wait_delivered(&rig, target, 10, 40000));
         uint64_t partly_ns = stream->request_ns[1] - stream->request_ns[0];
@@ -300,9 +290,7 @@ Test(worker_failures, credentials_that_are_replaced_are_used_at_once, .timeout =
         peer_begin();
         struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
         firehose_peer_script(stream, FIREHOSE_PEER_EXPIRED_TOKEN);
-        egress_rig_open(&rig);
-        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
-        egress_rig_run(&rig);
+        uint32_t target = rig_open_stream();
         publish_many(0, 0, 10, 100, target);
         uint32_t status = COUNTERS_TARGET_RETRYING;
         cr_assert(wait_until(status_is, &status, 5000));
@@ -326,9 +314,7 @@ Test(worker_failures, what_gathers_while_a_target_waits_goes_out_together, .time
         peer_begin();
         struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
         firehose_peer_script(stream, FIREHOSE_PEER_RETRY_AFTER);
-        egress_rig_open(&rig);
-        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
-        egress_rig_run(&rig);
+        uint32_t target = rig_open_stream();
         for (uint32_t id = 0; id < 40; id++) {
                 egress_rig_publish(&rig, 0, id, 100, target);
                 clock_sleep_ns(10 * CLOCK_NS_PER_MS);
@@ -376,9 +362,7 @@ Test(worker_failures, a_service_that_asks_for_time_gets_it, .timeout = 90)
         peer_begin();
         struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
         firehose_peer_script(stream, FIREHOSE_PEER_RETRY_AFTER);
-        egress_rig_open(&rig);
-        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
-        egress_rig_run(&rig);
+        uint32_t target = rig_open_stream();
         publish_many(0, 0, 10, 100, target);
         cr_assert(egress_rig_wait_delivered(&rig, target, 10, 40000));
         cr_assert_geq(stream->request_ns[1] - stream->request_ns[0], 950 * CLOCK_NS_PER_MS);

@@ -116,9 +116,7 @@ Test(worker, firehose_gets_every_event_once_in_order, .timeout = 90)
         rig.settings.egress.in_flight_max = 1;
         peer_begin();
         struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
-        egress_rig_open(&rig);
-        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
-        egress_rig_run(&rig);
+        uint32_t target = rig_open_stream();
         publish_many(0, 0, 5000, 600, target);
         cr_assert(egress_rig_wait_delivered(&rig, target, 5000, 40000));
         check_sequence(stream->ids, firehose_peer_count(&peer, stream), 5000);
@@ -132,9 +130,7 @@ Test(worker, a_lagging_target_catches_up_and_takes_live_again, .timeout = 90)
         peer_begin();
         struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
         atomic_store(&stream->delay_ms, 50);
-        egress_rig_open(&rig);
-        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
-        egress_rig_run(&rig);
+        uint32_t target = rig_open_stream();
         publish_many(0, 0, 30000, 600, target); /* 20 MB of bodies: more than five batches hold */
         cr_assert(egress_rig_wait_delivered(&rig, target, 30000, 40000));
         cr_assert_gt(counter(COUNTER_egress_lagging_reads), 1000);
@@ -299,9 +295,7 @@ Test(worker, the_largest_event_that_grows_most_is_delivered, .timeout = 90)
         rig_begin();
         peer_begin();
         struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
-        egress_rig_open(&rig);
-        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
-        egress_rig_run(&rig);
+        uint32_t target = rig_open_stream();
         for (uint32_t id = 0; id < 3; id++) {
                 size_t bytes = egress_rig_encode(id, 0, rig.event, sizeof(rig.event));
                 size_t left = sizeof(rig.event) - bytes - 7;
@@ -329,9 +323,7 @@ Test(worker, an_event_that_fits_no_request_goes_to_the_dead_letter_file, .timeou
         rig.settings.egress.batch_bytes_max = GROWING_BODY_BYTES;
         peer_begin();
         struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
-        egress_rig_open(&rig);
-        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
-        egress_rig_run(&rig);
+        uint32_t target = rig_open_stream();
         for (uint32_t id = 0; id < 10; id++) {
                 size_t bytes = id == 5 ? encode_growing(id, rig.event, sizeof(rig.event))
                                        : egress_rig_encode(id, 100, rig.event, sizeof(rig.event));
@@ -520,9 +512,7 @@ Test(worker, the_deadline_of_a_stop_keeps_the_rest, .timeout = 90)
         peer_begin();
         struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
         atomic_store(&stream->always, FIREHOSE_PEER_SILENT);
-        egress_rig_open(&rig);
-        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
-        egress_rig_run(&rig);
+        uint32_t target = rig_open_stream();
         publish_many(0, 0, 100, 100, target);
         clock_sleep_ns(100 * CLOCK_NS_PER_MS);
         uint64_t begun_ns = clock_monotonic_ns();
@@ -570,9 +560,7 @@ Test(worker, a_removal_is_taken_back_or_comes_to_its_end, .timeout = 90)
         peer_begin();
         struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
         atomic_store(&stream->always, FIREHOSE_PEER_503);
-        egress_rig_open(&rig);
-        uint32_t target = egress_rig_add_firehose(&rig, "mail", true, 0);
-        egress_rig_run(&rig);
+        uint32_t target = rig_open_stream();
         publish_many(0, 0, 100, 100, target);
         cr_assert(egress_worker_remove_target(rig.workers[0], rig.targets[target].target));
         uint32_t status = COUNTERS_TARGET_REMOVED;
