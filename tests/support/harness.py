@@ -54,10 +54,8 @@ def file_size(path):
 
 
 def cpu_seconds(pid):
-    """User and system time of a process and all its threads."""
-    with open("/proc/%d/stat" % pid) as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """User and system time of a process and all its threads, to the nanosecond: the kernel's clock of each."""
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def status_kib(pid, field):
