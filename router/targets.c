@@ -121,9 +121,7 @@ static enum err_code router_open_target(struct router *router, const struct rule
 {
         struct router_target *own = router_find_target(router, spec->key);
         if (own != NULL) {
-                if (own->target != NULL)
-                        egress_target_set_rates(own->target, &spec->rates);
-                else if (router_make_target(router, own, spec, reterr) != ERR_OK)
+                if (own->target == NULL && router_make_target(router, own, spec, reterr) != ERR_OK)
                         router_target_waits(router, own, reterr);
                 *ret_target = own;
                 return ERR_OK;
@@ -278,6 +276,17 @@ static void router_keep_plan(struct router *router, struct slice text)
                         router->targets[i].kept = router_kept_newest(router);
 }
 
+/* As the plan says that is in force now: a target may have been made for one that was refused. */
+static void router_set_rates(struct router *router, const struct rules_plan *plan)
+{
+        for (uint32_t i = 0; i < rules_plan_targets_count(plan); i++) {
+                const struct rules_target *spec = rules_plan_target(plan, i);
+                struct router_target *own = router_find_target(router, spec->key);
+                if (own != NULL && own->target != NULL)
+                        egress_target_set_rates(own->target, &spec->rates);
+        }
+}
+
 /* Reads configuration-sets.yaml and opens its targets. Findings go to stderr. */
 enum err_code router_load_plan(struct router *router, struct shard_plan **ret_plan, struct err *reterr)
 {
@@ -336,8 +345,11 @@ out:
         }
         if (code != ERR_OK) {
                 router_plan_free(plan);
+                if (router->plan != NULL)
+                        router_set_rates(router, router->plan->plan);
                 return code;
         }
+        router_set_rates(router, plan->plan);
         *ret_plan = plan;
         return ERR_OK;
 }

@@ -42,6 +42,8 @@ static char sets_path[400];
 /* The second log is that of Opens, which are shed. */
 static const struct egress_log logs[] = {{.id = 0}, {.id = 144, .type = SENDRING_OPEN}};
 static uint32_t logs_count = 1;
+static unsigned
+        stream_rate; /* a stream with so many records a second is in the sets that are written next; 0: none is */
 
 static void write_sets(bool counted)
 {
@@ -53,6 +55,14 @@ static void write_sets(bool counted)
                       "      MatchingEventTypes: [SEND]\n      Sendring:\n        FileDestination:\n"
                       "          Path: %s/events.ndjson\n",
                       rig.directory);
+        if (stream_rate != 0)
+                (void)fprintf(
+                        out,
+                        "  - EventDestinationName: stream\n    EventDestination:\n      Enabled: true\n"
+                        "      MatchingEventTypes: [SEND]\n      KinesisFirehoseDestination:\n"
+                        "        DeliveryStreamArn: arn:aws:firehose:us-east-1:123456789012:deliverystream/stream\n"
+                        "      Sendring: {Rate: {Records: %u}}\n",
+                        stream_rate);
         if (counted)
                 (void)fprintf(out, "  - EventDestinationName: metrics\n    EventDestination:\n      Enabled: true\n"
                                    "      MatchingEventTypes: [SEND]\n      CloudWatchDestination:\n"
@@ -76,6 +86,8 @@ static void start(bool counted, bool full)
         struct err err = {.text = ""};
         egress_rig_defaults(&rig);
         (void)snprintf(rig.settings.egress.cloudwatch.url, sizeof(rig.settings.egress.cloudwatch.url),
+                       "http://127.0.0.1:1");
+        (void)snprintf(rig.settings.egress.firehose.url, sizeof(rig.settings.egress.firehose.url),
                        "http://127.0.0.1:1");
         rig.shards_count = logs_count;
         rig.logs = logs_count > 1 ? logs : NULL;
@@ -268,6 +280,36 @@ Test(router_targets, a_reload_with_one_that_cannot_be_opened_is_refused, .timeou
         cr_assert_neq(router_load_plan(&router, &plan, &err), ERR_OK);
         cr_assert(strstr(err.text, "cloudwatch") != NULL, "%s", err.text);
         cr_assert_null(counting());
+        end();
+        egress_rig_remove(&rig);
+}
+
+static uint32_t rate_of_stream(void)
+{
+        for (uint32_t i = 0; i < router.targets_count; i++)
+                if (strncmp(router.targets[i].key, "firehose", strlen("firehose")) == 0)
+                        return (uint32_t)atomic_load(&router.targets[i].row->rate_records);
+        return UINT32_MAX; /* there is none */
+}
+
+/* What stands before the one that cannot be opened is as before, too. */
+Test(router_targets, a_refused_reload_changes_no_rate, .timeout = 60)
+{
+        journal_files_make(rig.directory);
+        stream_rate = 1000;
+        start(false, true);
+        cr_assert_eq(rate_of_stream(), 1000);
+        stream_rate = 5;
+        write_sets(true);
+        router_reload(&router);
+        cr_assert_eq(counter_get(&block, COUNTER_control_reloads_refused), 1);
+        cr_assert_eq(rate_of_stream(), 1000);
+
+        write_sets(false);
+        router_reload(&router);
+        cr_assert_eq(counter_get(&block, COUNTER_control_reloads), 1);
+        cr_assert_eq(rate_of_stream(), 5);
+        stream_rate = 0;
         end();
         egress_rig_remove(&rig);
 }
