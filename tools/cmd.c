@@ -1,8 +1,23 @@
 /* What the subcommands share. */
 #include "tools/cmd.h"
 
+#include "base/err.h"
+
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
+
+const char *cmd_advice(const struct err *err)
+{
+        return err->code == ERR_PERMISSION ? ": only root and the daemon's own user may" : "";
+}
+
+int cmd_unread_status(const struct err *err)
+{
+        bool unknown =
+                err->code == ERR_PERMISSION || (err_class(err->code) == ERR_CLASS_SYSTEM && err->sys_errno != ENOENT);
+        return unknown ? CMD_EXIT_IO : CMD_EXIT_UNAVAILABLE;
+}
 
 int cmd_option_refused(const char *command, int result, const struct option *options, char **argv)
 {

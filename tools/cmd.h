@@ -48,6 +48,14 @@ void cmd_print_json_text(const char *text, size_t text_bytes);
 bool cmd_parse_time(const char *text, int64_t now_ms, int64_t *ret_ms);
 #define CMD_TIME_HELP "RFC 3339 as 2026-11-27T08:00:00Z, so long ago as -2h, or milliseconds since 1970"
 
+struct err;
+
+/* What to do about it, to be printed behind its text; often "". */
+const char *cmd_advice(const struct err *err);
+/* The status for what could not be read: CMD_EXIT_UNAVAILABLE where nothing is there, CMD_EXIT_IO where that cannot be
+ * told, or it is there. */
+int cmd_unread_status(const struct err *err);
+
 struct option;
 
 /* Says in one line what is wrong with the option that getopt_long() has just returned '?' or ':' for, and returns

@@ -7,6 +7,7 @@
 #include "router/router.h"
 #include "rules/rules.h"
 #include "tools/cmd.h"
+#include "tools/journal_log.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -61,7 +62,7 @@ static const char decode_help[] =
         "  --follow             journal: go on as events arrive\n"
         "\n"
         "Exit status: 0 all well; 1 something was malformed (named on standard error), the rest is printed; 64 usage;\n"
-        "69 no journal; 74 a file cannot be read; 78 configuration.\n";
+        "69 no journal; 74 a file or the journal cannot be read; 78 configuration.\n";
 
 /* The end of one printed line. False: enough. */
 static bool decode_printed(struct decode *decode)
@@ -387,7 +388,8 @@ static enum err_code decode_shard(struct decode *decode, struct decode_shard *sh
         return code;
 }
 
-static uint32_t decode_find_shards(const struct decode *decode, struct decode_shard *shards)
+/* How many there are; of none *ret_why says more where that cannot be told. */
+static uint32_t decode_find_shards(const struct decode *decode, struct decode_shard *shards, struct err *ret_why)
 {
         uint32_t count = 0;
         struct stat status;
@@ -406,8 +408,14 @@ static uint32_t decode_find_shards(const struct decode *decode, struct decode_sh
                 shard->number = i / RULES_EVENT_TYPES_END;
                 int used = snprintf(shard->directory, sizeof(shard->directory), "%s/%u%s%s", journal, shard->number,
                                     type == 0 ? "" : ".", type == 0 ? "" : rules_event_class_name(type));
-                if (used >= 0 && (size_t)used < sizeof(shard->directory) && stat(shard->directory, &status) == 0)
+                if (used < 0 || (size_t)used >= sizeof(shard->directory))
+                        continue;
+                struct err err = {.text = ""};
+                enum err_code code = journal_log_look(shard->directory, &err);
+                if (code == ERR_OK)
                         count++;
+                else if (code != ERR_NOT_FOUND && ret_why->code == ERR_OK)
+                        *ret_why = err; /* the others are no better */
         }
         return count;
 }
@@ -417,10 +425,14 @@ static int decode_journal(struct decode *decode)
         struct decode_shard *shards = calloc(LIMIT_LOGS_MAX + 1, sizeof(*shards));
         if (shards == NULL)
                 return CMD_EXIT_IO;
-        uint32_t count = decode_find_shards(decode, shards);
+        struct err why = {.text = ""};
+        uint32_t count = decode_find_shards(decode, shards, &why);
         int status = CMD_EXIT_OK;
-        if (count == 0) {
-                (void)fprintf(stderr, "sendring decode: there is no journal in %s\n",
+        if (count == 0 && why.code != ERR_OK) {
+                (void)fprintf(stderr, "sendring decode: %s%s\n", why.text, cmd_advice(&why));
+                status = cmd_unread_status(&why);
+        } else if (count == 0) {
+                (void)fprintf(stderr, "sendring decode: there is no journal in %s: has a daemon run with it?\n",
                               decode->journal_path != NULL ? decode->journal_path : decode->settings.journal.directory);
                 status = CMD_EXIT_UNAVAILABLE;
         }
@@ -437,8 +449,8 @@ static int decode_journal(struct decode *decode)
                         if (moved && failures++ < DECODE_OPEN_TRIES) {
                                 again = true;
                         } else if (code != ERR_OK) {
-                                (void)fprintf(stderr, "sendring decode: %s\n", err.text);
-                                status = CMD_EXIT_UNAVAILABLE;
+                                (void)fprintf(stderr, "sendring decode: %s%s\n", err.text, cmd_advice(&err));
+                                status = cmd_unread_status(&err);
                         } else {
                                 failures = 0;
                         }

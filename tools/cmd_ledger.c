@@ -51,8 +51,8 @@ static void ledger_usage(void)
                      "  -j, --json           one JSON object\n"
                      "  -h, --help           this text\n\n"
                      "Exit status: 0 when every line balances, 1 when one does not, or the books are incomplete,\n"
-                     "64 for a mistake in the command line, 69 without a journal, 78 for a mistake in the\n"
-                     "settings.\n");
+                     "64 for a mistake in the command line, 69 without a journal, 74 when it cannot be read,\n"
+                     "78 for a mistake in the settings.\n");
 }
 
 /* What does not add up, for a person. */
@@ -252,7 +252,9 @@ static int ledger_read_all(struct ledger *ledger, const struct rules_settings *s
                 found += ledger_has(directories[i]);
         }
         if (found == 0) {
-                (void)fprintf(stderr, "sendring ledger: there is no journal in %s\n", settings->journal.directory);
+                (void)fprintf(stderr,
+                              "sendring ledger: there is no journal in %s: has a daemon run with these settings?\n",
+                              settings->journal.directory);
                 return CMD_EXIT_UNAVAILABLE;
         }
         for (uint32_t i = 0; i < logs_count; i++) {
@@ -269,9 +271,9 @@ static int ledger_read_all(struct ledger *ledger, const struct rules_settings *s
                 enum err_code code = ledger_read(ledger, directories[i], logs[i].type, &err);
                 if (code == ERR_OK)
                         continue;
-                (void)fprintf(stderr, "sendring ledger: %s\n", err.text);
+                (void)fprintf(stderr, "sendring ledger: %s%s\n", err.text, cmd_advice(&err));
                 if (code != ERR_CORRUPT)
-                        return CMD_EXIT_UNAVAILABLE;
+                        return cmd_unread_status(&err);
                 ledger->complete = false; /* the others are told all the same */
         }
         return CMD_EXIT_OK;

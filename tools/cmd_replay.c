@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define REPLAY_FILTERS_MAX 16u
 #define REPLAY_TELL_NS     (2 * CLOCK_NS_PER_S)
@@ -47,7 +46,8 @@ static const char replay_help[] =
         "Stopped, it says how to go on. Killed, it says where it was each 2 s: from there on, at least once.\n"
         "\n"
         "Exit status: 0 all well; 1 stopped, or something was damaged, too big, or recycled before it was read, or no\n"
-        "set in force has the destination; 64 usage; 69 no daemon or no journal; 78 configuration.\n";
+        "set in force has the destination; 64 usage; 69 no daemon or no journal; 74 the journal cannot be read; 78\n"
+        "configuration.\n";
 
 struct replay_tag {
         struct slice text, value;
@@ -329,14 +329,16 @@ static void replay_print(const struct replay *replay, bool whole)
                 printf("%" PRIu64 " records were recycled before they were read\n", counts->recycled);
 }
 
-/* Whether the journal has this log, and where. */
-static bool replay_has_log(const struct replay *replay, uint32_t number, char directory[PATH_MAX])
+/* Whether the journal has this log, and where. ERR_NOT_FOUND: it has not; others: that cannot be told. */
+static enum err_code replay_look(const struct replay *replay, uint32_t number, char directory[PATH_MAX],
+                                 struct err *reterr)
 {
-        struct stat there;
         struct router_journal wanted = {.shard = number / RULES_EVENT_TYPES_END,
                                         .type = number % RULES_EVENT_TYPES_END};
-        return router_log_directory(&replay->republish.settings, &wanted, directory, PATH_MAX) &&
-               stat(directory, &there) == 0;
+        if (!router_log_directory(&replay->republish.settings, &wanted, directory, PATH_MAX))
+                return err_set(reterr, ERR_NOT_FOUND, "the path %s is too long",
+                               replay->republish.settings.journal.directory);
+        return journal_log_look(directory, reterr);
 }
 
 /* Before anything is published. */
@@ -344,14 +346,22 @@ static int replay_check_places(const struct replay *replay)
 {
         char directory[PATH_MAX], name[64];
         uint32_t logs = 0;
-        for (uint32_t number = 0; number < REPLAY_LOGS; number++)
-                logs += replay_has_log(replay, number, directory);
+        for (uint32_t number = 0; number < REPLAY_LOGS; number++) {
+                struct err err = {.text = ""};
+                enum err_code code = replay_look(replay, number, directory, &err);
+                if (code != ERR_OK && code != ERR_NOT_FOUND) {
+                        (void)fprintf(stderr, "sendring replay: %s%s\n", err.text, cmd_advice(&err));
+                        return cmd_unread_status(&err);
+                }
+                logs += code == ERR_OK;
+        }
         if (logs == 0) {
-                (void)fprintf(stderr, "sendring replay: there is no journal in %s\n",
+                (void)fprintf(stderr,
+                              "sendring replay: there is no journal in %s: has a daemon run with these settings?\n",
                               replay->republish.settings.journal.directory);
                 return CMD_EXIT_UNAVAILABLE;
         }
-        if (!replay->after_given || replay_has_log(replay, replay->after.log, directory))
+        if (!replay->after_given || replay_look(replay, replay->after.log, directory, NULL) == ERR_OK)
                 return CMD_EXIT_OK;
         (void)fprintf(stderr,
                       "sendring replay: --after: there is no log %s in %s: give the place that the earlier run said\n",
@@ -383,7 +393,7 @@ static int replay_run(struct replay *replay)
         replay->place = replay->flushed = replay->after;
         for (uint32_t number = 0; number < REPLAY_LOGS && code == ERR_OK; number++) {
                 char directory[PATH_MAX];
-                if (number >= replay->after.log && replay_has_log(replay, number, directory))
+                if (number >= replay->after.log && replay_look(replay, number, directory, NULL) == ERR_OK)
                         code = replay_log(replay, number, directory, &err);
         }
         if (replay->after_unknown) {
@@ -402,9 +412,10 @@ static int replay_run(struct replay *replay)
         replay_print(replay, code == ERR_OK && flushed);
         if (code != ERR_OK || !flushed) {
                 bool stopped = republish_stop != 0;
-                (void)fprintf(stderr, "sendring replay: %s\n", code != ERR_OK ? err.text : flush_err.text);
+                const struct err *why = code != ERR_OK ? &err : &flush_err;
+                (void)fprintf(stderr, "sendring replay: %s%s\n", why->text, cmd_advice(why));
                 replay_print_rest(replay);
-                return stopped ? CMD_EXIT_FAILED : CMD_EXIT_UNAVAILABLE;
+                return stopped ? CMD_EXIT_FAILED : cmd_unread_status(why);
         }
         const struct replay_counts *counts = &replay->counts;
         return counts->too_big + counts->damaged + counts->recycled > 0 ? CMD_EXIT_FAILED : CMD_EXIT_OK;

@@ -23,7 +23,8 @@ static void stat_usage(void)
                 "  -a, --all            counters that are 0 as well\n"
                 "  -h, --help           this text\n\n"
                 "Exit status: 0; 69 when no daemon runs with these settings (the numbers are those of the last one, "
-                "if any).\n");
+                "if any);\n"
+                "74 when its counters cannot be read.\n");
 }
 
 static uint64_t stat_value(const struct counters *counters, enum counter counter)
@@ -293,7 +294,10 @@ int cmd_stat(int argc, char **argv)
         for (;;) {
                 if (!router_counters_path(&settings, path, sizeof(path)) ||
                     counters_attach(path, &counters, &err) != ERR_OK) {
-                        (void)fprintf(stderr, "sendring stat: %s: has a daemon run with these settings?\n", err.text);
+                        status = cmd_unread_status(&err);
+                        (void)fprintf(stderr, "sendring stat: %s%s\n", err.text,
+                                      status == CMD_EXIT_IO ? cmd_advice(&err)
+                                                            : ": has a daemon run with these settings?");
                         break;
                 }
                 uint64_t now_ns = clock_monotonic_ns();

@@ -141,8 +141,11 @@ static int cost_moment_now(const struct rules_settings *settings, const struct r
         }
         if (code == ERR_OK)
                 return CMD_EXIT_OK;
-        (void)fprintf(stderr, "sendring cost: %s: --measure wants a daemon that runs with these settings\n", err.text);
-        return CMD_EXIT_UNAVAILABLE;
+        int status = cmd_unread_status(&err);
+        (void)fprintf(stderr, "sendring cost: %s%s\n", err.text,
+                      status == CMD_EXIT_IO ? cmd_advice(&err)
+                                            : ": --measure wants a daemon that runs with these settings");
+        return status;
 }
 
 /* What the first moment had is taken off. */

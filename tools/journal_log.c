@@ -1,5 +1,8 @@
 #include "tools/journal_log.h"
 
+#include <errno.h>
+#include <sys/stat.h>
+
 /* A log that is recycled faster than it is read is given up after so many fresh views without a record. */
 #define JOURNAL_LOG_OPEN_TRIES 50u
 
@@ -19,6 +22,16 @@ static enum err_code journal_log_renew(struct journal_log *log, struct err *rete
         if (log->position < oldest)
                 log->position = oldest;
         return ERR_OK;
+}
+
+enum err_code journal_log_look(const char *directory, struct err *reterr)
+{
+        struct stat there;
+        if (stat(directory, &there) == 0)
+                return ERR_OK;
+        if (errno == ENOENT)
+                return err_set(reterr, ERR_NOT_FOUND, "there is no %s", directory);
+        return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot look for the journal %s", directory);
 }
 
 enum err_code journal_log_open(struct journal_log *log, const char *directory, struct err *reterr)

@@ -17,6 +17,9 @@ struct journal_log {
         bool behind_recycled; /* a fresh view was needed since the last record */
 };
 
+/* Whether a log's folder is there. ERR_NOT_FOUND: it is not; ERR_PERMISSION, ERR_SYSTEM: that cannot be told. */
+enum err_code journal_log_look(const char *directory, struct err *reterr);
+
 enum err_code journal_log_open(struct journal_log *log, const char *directory, struct err *reterr);
 void journal_log_close(struct journal_log *log);
 /* The next record; its payload is valid until the next call. ERR_EMPTY: there are no more. ERR_CORRUPT: it is damaged
