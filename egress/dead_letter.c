@@ -249,6 +249,11 @@ bool dead_letter_event(const struct dead_letter *letter, uint8_t *out, struct sl
 
 /* ---------------------------------------------------------------------------------------------- settled */
 
+uint32_t dead_letter_damaged_crc(struct slice line)
+{
+        return crc32c(0, line.ptr, line.len);
+}
+
 /* `{"offset":1532,"crc32c":"89abcdef","what":"replayed"` and then whatever else there is. */
 bool dead_letter_settled_parse(struct slice line, struct dead_letter_settled *ret_settled)
 {

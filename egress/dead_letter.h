@@ -9,7 +9,7 @@
  *
  *     file                        daemon                        tools
  *     the worker's newest .ndjson appends; cuts off a torn line  read
- *     its older ones              never touches them again      read; removed when every letter is settled
+ *     its older ones              never touches them again      read; removed when every line is settled
  *     .settled                    never looks at them           append under the lock; removed after the letters' file
  *
  * Numbers only grow, and the newest file is never removed: so a file that was older once stays so. A line ends with the
@@ -107,12 +107,14 @@ bool dead_letter_event(const struct dead_letter *letter, uint8_t *out, struct sl
 bool dead_letter_file_parse(struct slice name, struct slice suffix, uint32_t *ret_worker, uint64_t *ret_number);
 void dead_letter_file_write(uint32_t worker, uint64_t number, const char *suffix, char out[64]);
 
-/* One line of a .settled file, without its newline: which letter, by the checksum as well, and what became of it. */
+/* One line of a .settled file, without its newline: which letter, by the checksum as well, and what became of it. A
+ * line that is no letter can be dropped, too: its checksum is that of all of it. */
 struct dead_letter_settled {
         uint64_t offset;
         uint32_t crc;
         bool dropped; /* else replayed */
 };
+uint32_t dead_letter_damaged_crc(struct slice line);
 bool dead_letter_settled_parse(struct slice line, struct dead_letter_settled *ret_settled);
 /* With the newline. Returns its bytes. */
 #define DEAD_LETTER_SETTLED_BYTES_MAX 160u

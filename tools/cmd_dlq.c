@@ -6,9 +6,9 @@
 #include "tools/dlq_store.h"
 #include "tools/republish.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +25,7 @@ static const char dlq_help[] =
         "usage: sendring dlq list [FILTERS] [--json]\n"
         "       sendring dlq show ID... [--json]\n"
         "       sendring dlq replay ID... | --all | FILTERS [--destination DESTINATION] [--rate N]\n"
-        "       sendring dlq drop ID... | --all | FILTERS [--yes]\n"
+        "       sendring dlq drop ID... | --all | FILTERS | --damaged [--yes]\n"
         "\n"
         "Dead letters: events that a destination can never take, kept with the cause.\n"
         "  list    id, time, destination, type and cause of each\n"
@@ -38,6 +38,7 @@ static const char dlq_help[] =
         "\n"
         "  -s, --settings FILE           the daemon's settings (default /etc/sendring/sendring.yaml)\n"
         "      --all                     every dead letter\n"
+        "      --damaged                 drop: the lines that are damaged, and no dead letters any more\n"
         "      --refused-by DESTINATION  filter: the event destination's name, or the target as sendring ledger prints "
         "it\n"
         "      --type TYPE               filter: Bounce, RENDERING_FAILURE ...\n"
@@ -51,15 +52,15 @@ static const char dlq_help[] =
         "  -h, --help                    this text\n"
         "\n"
         "Exit status: 0 all well; 1 an ID is not there, one could not be replayed, a line is damaged, or no set in\n"
-        "force has the destination; 64 usage; 69 no daemon, or another sendring dlq is at work; 74 a file cannot be\n"
-        "read or written; 78 configuration.\n";
+        "force has the destination; 64 usage; 69 no daemon, none has run, or another sendring dlq is at work; 74 a\n"
+        "file cannot be read or written; 78 configuration.\n";
 
 enum dlq_verb { DLQ_LIST, DLQ_SHOW, DLQ_REPLAY, DLQ_DROP };
 
 struct dlq {
         enum dlq_verb verb;
         const char *settings_path;
-        bool all, json, yes;
+        bool all, json, yes, damaged;
         struct slice refused_by, destination, set;
         enum sendring_event_type type; /* 0: any */
         bool has_since;
@@ -72,6 +73,8 @@ struct dlq {
         struct dlq_store *store;
         struct republish republish;
         uint64_t chosen, replayed, dropped, failed, counted;
+        uint64_t damaged_bytes;
+        bool whole; /* all that is there was looked at */
         struct dlq_mark marks[DLQ_BATCH];
         size_t marks_count;
         uint64_t batch_ns; /* when the first of them was published */
@@ -121,6 +124,12 @@ static void dlq_print_member(const char *name, struct slice text, bool or_null)
                 cmd_print_json_text((const char *)text.ptr, text.len);
 }
 
+/* Whether there is anybody to print for. */
+static bool dlq_prints_on(void)
+{
+        return republish_stop == 0 && ferror(stdout) == 0;
+}
+
 static bool dlq_list_one(void *context, const struct dead_letter *letter, struct slice line)
 {
         struct dlq *dlq = context;
@@ -148,7 +157,53 @@ static bool dlq_list_one(void *context, const struct dead_letter *letter, struct
                        SLICE_PRINTF(dlq_destination_of(letter)), type, SLICE_PRINTF(letter->cause));
         }
         dlq->chosen++;
-        return ferror(stdout) == 0;
+        return dlq_prints_on();
+}
+
+static bool dlq_is_json(struct slice line)
+{
+        struct codec_json_reader reader;
+        enum codec_json_token token;
+        codec_json_reader_init(&reader, line);
+        do
+                token = codec_json_next(&reader);
+        while (token != CODEC_JSON_END && token != CODEC_JSON_ERROR);
+        return token == CODEC_JSON_END;
+}
+
+/* Prints the line in an indented form, without what is for machines. Numbers and texts as they stand: read into values
+ * and written again, they would be others. */
+static void dlq_print_line(struct slice line)
+{
+        struct codec_json_reader reader;
+        bool first = true, behind_key = true; /* nothing is to be parted from what begins it all */
+        codec_json_reader_init(&reader, line);
+        for (;;) {
+                enum codec_json_token token = codec_json_next(&reader);
+                bool opens = token == CODEC_JSON_OBJECT_BEGIN || token == CODEC_JSON_ARRAY_BEGIN;
+                bool closes = token == CODEC_JSON_OBJECT_END || token == CODEC_JSON_ARRAY_END;
+                bool quoted = token == CODEC_JSON_KEY || token == CODEC_JSON_STRING;
+                if (token == CODEC_JSON_END || token == CODEC_JSON_ERROR)
+                        break; /* dlq_is_json() */
+                if (token == CODEC_JSON_KEY && reader.depth == 1 &&
+                    (slice_equal(reader.value, SLICE("msgpack")) || slice_equal(reader.value, SLICE("crc32c")))) {
+                        (void)codec_json_skip(&reader); /* as above */
+                        continue;
+                }
+                if (!behind_key && !(closes && first))
+                        printf("%s\n%*s", closes || first ? "" : ",", (int)(2 * (reader.depth - (opens ? 1 : 0))), "");
+                if (quoted)
+                        printf("\"%.*s\"%s", SLICE_PRINTF(reader.value), token == CODEC_JSON_KEY ? ": " : "");
+                else if (token == CODEC_JSON_NUMBER)
+                        printf("%.*s", SLICE_PRINTF(reader.value));
+                else if (opens || closes)
+                        (void)putchar(line.ptr[reader.at - 1]);
+                else
+                        printf("%s", token == CODEC_JSON_NULL ? "null" : token == CODEC_JSON_TRUE ? "true" : "false");
+                first = opens;
+                behind_key = token == CODEC_JSON_KEY;
+        }
+        (void)putchar('\n');
 }
 
 static bool dlq_show_one(void *context, const struct dead_letter *letter, struct slice line)
@@ -157,22 +212,19 @@ static bool dlq_show_one(void *context, const struct dead_letter *letter, struct
         if (!dlq_is_chosen(dlq, letter))
                 return true;
         dlq->chosen++;
-        if (dlq->json) {
-                (void)fwrite(line.ptr, 1, line.len, stdout); /* checked once by ferror() */
-                (void)fputc('\n', stdout);
-                return ferror(stdout) == 0;
+        if (!dlq->json && dlq_is_json(line)) {
+                dlq_print_line(line);
+                return dlq_prints_on();
         }
-        json_t *whole = json_loadb((const char *)line.ptr, line.len, JSON_ALLOW_NUL, NULL);
-        (void)json_object_del(whole, "msgpack"); /* it is there: the line was parsed */
-        (void)json_object_del(whole, "crc32c");
-        char *text = json_dumps(whole, JSON_INDENT(2));
-        if (text != NULL)
-                printf("%s\n", text);
-        else
-                dlq->status = CMD_EXIT_IO;
-        free(text);
-        json_decref(whole);
-        return ferror(stdout) == 0;
+        if (!dlq->json) {
+                char id[DEAD_LETTER_ID_BYTES_MAX];
+                dead_letter_id_write(&letter->id, id);
+                (void)fprintf(stderr, "%s: its line is no JSON, and shown as it stands\n", id);
+                dlq->failed++;
+        }
+        (void)fwrite(line.ptr, 1, line.len, stdout); /* checked once by ferror() */
+        (void)fputc('\n', stdout);
+        return dlq_prints_on();
 }
 
 /* ---------------------------------------------------------------------------------------------- replay, drop */
@@ -271,18 +323,38 @@ static bool dlq_count_one(void *context, const struct dead_letter *letter, struc
         return true;
 }
 
+static bool dlq_count_damaged(void *context, const struct dlq_mark *mark, uint64_t bytes)
+{
+        struct dlq *dlq = context;
+        (void)mark;
+        dlq->counted++;
+        dlq->damaged_bytes += bytes;
+        return true;
+}
+
+static bool dlq_drop_mark(struct dlq *dlq, const struct dlq_mark *mark)
+{
+        dlq->chosen++;
+        dlq->marks[dlq->marks_count++] = *mark;
+        return dlq->marks_count < DLQ_BATCH || dlq_settle(dlq, true);
+}
+
+static bool dlq_drop_damaged(void *context, const struct dlq_mark *mark, uint64_t bytes)
+{
+        struct dlq *dlq = context;
+        (void)bytes;
+        return dlq->chosen < dlq->counted && republish_stop == 0 && dlq_drop_mark(dlq, mark);
+}
+
 static bool dlq_drop_one(void *context, const struct dead_letter *letter, struct slice line)
 {
         struct dlq *dlq = context;
         (void)line;
         /* Not more than the person was asked about: others may have come since. */
-        if (dlq->chosen == dlq->counted)
+        if (dlq->chosen == dlq->counted || republish_stop != 0)
                 return false;
-        if (!dlq_is_chosen(dlq, letter))
-                return true;
-        dlq->chosen++;
-        dlq->marks[dlq->marks_count++] = (struct dlq_mark){.id = letter->id, .crc = letter->crc};
-        return dlq->marks_count < DLQ_BATCH || dlq_settle(dlq, true);
+        return !dlq_is_chosen(dlq, letter) ||
+               dlq_drop_mark(dlq, &(struct dlq_mark){.id = letter->id, .crc = letter->crc});
 }
 
 /* Asks the person. */
@@ -291,7 +363,11 @@ static bool dlq_confirm(const struct dlq *dlq)
         char answer[16];
         if (dlq->yes || dlq->counted == 0)
                 return true;
-        printf("Drop %" PRIu64 " dead letter%s for good? [y/N] ", dlq->counted, dlq->counted == 1 ? "" : "s");
+        printf("Drop %" PRIu64 " %s%s", dlq->counted, dlq->damaged ? "damaged line" : "dead letter",
+               dlq->counted == 1 ? "" : "s");
+        if (dlq->damaged)
+                printf(", %" PRIu64 " bytes,", dlq->damaged_bytes);
+        printf(" for good? [y/N] ");
         (void)fflush(stdout); /* a question that cannot be read has no answer */
         return fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y');
 }
@@ -300,7 +376,7 @@ static bool dlq_confirm(const struct dlq *dlq)
 
 static int dlq_store_failed(enum err_code code, const struct err *err)
 {
-        (void)fprintf(stderr, "sendring dlq: %s\n", err->text);
+        (void)fprintf(stderr, "sendring dlq: %s%s\n", err->text, cmd_advice(err));
         return code == ERR_LOCKED ? CMD_EXIT_UNAVAILABLE : CMD_EXIT_IO;
 }
 
@@ -324,32 +400,51 @@ static int dlq_carry_out(struct dlq *dlq)
                         (void)dlq_settle(dlq, false); /* what it says is in the status */
                 break;
         case DLQ_DROP:
-                code = dlq_store_each(dlq->store, dlq_count_one, dlq, &err);
+                code = dlq->damaged ? dlq_store_each_damaged(dlq->store, dlq_count_damaged, dlq, &err)
+                                    : dlq_store_each(dlq->store, dlq_count_one, dlq, &err);
                 if (code == ERR_OK && !dlq_confirm(dlq)) {
                         printf("nothing was dropped\n");
                         return CMD_EXIT_FAILED;
                 }
                 if (code == ERR_OK && dlq->counted > 0)
-                        code = dlq_store_each(dlq->store, dlq_drop_one, dlq, &err);
+                        code = dlq->damaged ? dlq_store_each_damaged(dlq->store, dlq_drop_damaged, dlq, &err)
+                                            : dlq_store_each(dlq->store, dlq_drop_one, dlq, &err);
                 if (dlq->status == CMD_EXIT_OK)
                         (void)dlq_settle(dlq, true); /* as above */
                 break;
         }
         if (code != ERR_OK)
                 return dlq_store_failed(code, &err);
+        dlq->whole = dlq->status == CMD_EXIT_OK && dlq_prints_on();
         return dlq->status;
 }
 
 static void dlq_tell(const struct dlq *dlq)
 {
-        if (dlq->verb == DLQ_LIST && !dlq->json)
+        const char *stopped = republish_stop != 0 ? "; stopped: the same command goes on" : "";
+        if (dlq->verb == DLQ_LIST && !dlq->json && dlq->whole)
                 printf("%" PRIu64 " dead letter%s\n", dlq->chosen, dlq->chosen == 1 ? "" : "s");
-        if (dlq->verb == DLQ_REPLAY)
+        if (dlq->verb == DLQ_REPLAY && dlq->republish.attached)
                 printf("replayed %" PRIu64 ", not replayed %" PRIu64 "%s\n", dlq->replayed,
-                       dlq->failed + dlq->marks_count,
-                       republish_stop != 0 ? "; stopped: the same command goes on" : "");
+                       dlq->failed + dlq->marks_count, stopped);
         if (dlq->verb == DLQ_DROP)
-                printf("dropped %" PRIu64 "\n", dlq->dropped);
+                printf("dropped %" PRIu64 "%s%s\n", dlq->dropped,
+                       !dlq->damaged       ? ""
+                       : dlq->dropped == 1 ? " damaged line"
+                                           : " damaged lines",
+                       stopped);
+}
+
+/* What nobody can replay, filter or name. Returns whether it is still there. */
+static bool dlq_tell_damaged(const struct dlq *dlq)
+{
+        uint64_t damaged = dlq_store_damaged(dlq->store) - (dlq->damaged ? dlq->dropped : 0);
+        if (damaged > 0)
+                (void)fprintf(stderr,
+                              "sendring dlq: damaged lines: %" PRIu64 "; they keep their files: save what can be "
+                              "saved, then `sendring dlq drop --damaged`\n",
+                              damaged);
+        return damaged > 0;
 }
 
 static int dlq_run(struct dlq *dlq)
@@ -367,7 +462,12 @@ static int dlq_run(struct dlq *dlq)
                               SLICE_PRINTF(dlq->destination));
                 return CMD_EXIT_FAILED;
         }
-        int used = snprintf(directory, sizeof(directory), "%s/dead-letter", dlq->republish.settings.state_directory);
+        const char *state = dlq->republish.settings.state_directory;
+        if (access(state, F_OK) < 0 && errno == ENOENT) {
+                (void)fprintf(stderr, "sendring dlq: there is no %s: has a daemon run with these settings?\n", state);
+                return CMD_EXIT_UNAVAILABLE;
+        }
+        int used = snprintf(directory, sizeof(directory), "%s/dead-letter", state);
         if (used < 0 || (size_t)used >= sizeof(directory))
                 return CMD_EXIT_CONFIG;
         enum err_code code = dlq_store_open(directory, writing, &dlq->store, &err);
@@ -375,10 +475,13 @@ static int dlq_run(struct dlq *dlq)
                 return dlq_store_failed(code, &err);
         republish_catch_signals();
         status = dlq_carry_out(dlq);
-        if (writing && dlq->replayed + dlq->dropped > 0)
+        /* Also what an earlier one has settled, and was killed. */
+        if (writing)
                 dlq_store_sweep(dlq->store);
         dlq_tell(dlq);
-        for (size_t i = 0; i < dlq->ids_count && status != CMD_EXIT_UNAVAILABLE; i++) {
+        bool damaged = dlq_tell_damaged(dlq);
+        /* Of those behind the place where it ended nobody knows. */
+        for (size_t i = 0; i < dlq->ids_count && dlq->whole; i++) {
                 char id[DEAD_LETTER_ID_BYTES_MAX];
                 if (dlq->ids_found[i])
                         continue;
@@ -388,7 +491,7 @@ static int dlq_run(struct dlq *dlq)
         }
         if (fflush(stdout) != 0 || ferror(stdout) != 0)
                 status = CMD_EXIT_IO;
-        if (status == CMD_EXIT_OK && (dlq->failed > 0 || dlq_store_damaged(dlq->store) > 0 || republish_stop != 0))
+        if (status == CMD_EXIT_OK && (dlq->failed > 0 || damaged || republish_stop != 0))
                 status = CMD_EXIT_FAILED;
         return status;
 }
@@ -440,11 +543,16 @@ static int dlq_arguments(struct dlq *dlq, int argc, char **argv)
                 return dlq_usage("IDs, or --all, or filters");
         if (filtered && dlq->all)
                 return dlq_usage("--all, or filters: together they say two things");
+        if (dlq->verb != DLQ_DROP && dlq->damaged)
+                return dlq_usage("--damaged is for drop");
+        if (dlq->damaged && (dlq->all || filtered || dlq->ids_count > 0))
+                return dlq_usage("--damaged stands alone: letters are dropped by IDs, --all, or filters");
         if (dlq->verb == DLQ_LIST && dlq->ids_count > 0)
                 return dlq_usage("list takes filters; `sendring dlq show` shows one");
         if (dlq->verb == DLQ_SHOW && dlq->ids_count == 0)
                 return dlq_usage("show wants the IDs that `sendring dlq list` prints");
-        if ((dlq->verb == DLQ_REPLAY || dlq->verb == DLQ_DROP) && dlq->ids_count == 0 && !filtered && !dlq->all)
+        if ((dlq->verb == DLQ_REPLAY || dlq->verb == DLQ_DROP) && dlq->ids_count == 0 && !filtered && !dlq->all &&
+            !dlq->damaged)
                 return dlq_usage("which ones: IDs, --all, or filters");
         if (dlq->verb == DLQ_DROP && !dlq->yes && isatty(STDIN_FILENO) == 0)
                 return dlq_usage("nobody is there to ask: drop wants --yes");
@@ -463,6 +571,7 @@ int cmd_dlq(int argc, char **argv)
                 {"destination", required_argument, NULL, 'D'},
                 {"rate", required_argument, NULL, 'N'},
                 {"yes", no_argument, NULL, 'Y'},
+                {"damaged", no_argument, NULL, 'X'},
                 {"json", no_argument, NULL, 'j'},
                 {"help", no_argument, NULL, 'h'},
                 {NULL, 0, NULL, 0},
@@ -509,6 +618,9 @@ int cmd_dlq(int argc, char **argv)
                         break;
                 case 'Y':
                         dlq.yes = true;
+                        break;
+                case 'X':
+                        dlq.damaged = true;
                         break;
                 case 'j':
                         dlq.json = true;

@@ -34,6 +34,7 @@ struct dlq_store {
         struct dead_letter_settled *settled; /* of the file in hand, by offset */
         size_t settled_count, settled_room;
         uint64_t damaged;
+        bool damage_told; /* by a walk that came to its end */
 };
 
 /* ---------------------------------------------------------------------------------------------- the folder */
@@ -98,6 +99,26 @@ static enum err_code dlq_list(struct dlq_store *store, struct err *reterr)
         return code;
 }
 
+/* Opens a file of the folder for writing. Root's would lock out the folder's owner, whose daemon and tools they serve:
+ * it is the owner's, also where an earlier root has made it. One with a second name may be anybody's file that the
+ * owner has linked here, and is left alone. */
+static int dlq_open_own(const struct dlq_store *store, const char *name, int flags)
+{
+        struct stat folder, file;
+        int fd = openat(store->fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
+        if (fd < 0 || geteuid() != 0)
+                return fd;
+        bool looked = fstat(store->fd, &folder) == 0 && fstat(fd, &file) == 0;
+        if (looked && (file.st_uid != 0 || folder.st_uid == 0 || file.st_nlink != 1 || !S_ISREG(file.st_mode)))
+                return fd;
+        if (looked && fchown(fd, folder.st_uid, folder.st_gid) == 0)
+                return fd;
+        int sys_errno = errno;
+        (void)close(fd); /* nothing was written */
+        errno = sys_errno;
+        return -1;
+}
+
 enum err_code dlq_store_open(const char *directory, bool writing, struct dlq_store **ret_store, struct err *reterr)
 {
         struct dlq_store *store = calloc(1, sizeof(*store));
@@ -116,7 +137,7 @@ enum err_code dlq_store_open(const char *directory, bool writing, struct dlq_sto
         if (store->fd < 0)
                 goto out;
         if (writing) {
-                store->lock_fd = openat(store->fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+                store->lock_fd = dlq_open_own(store, "lock", 0);
                 if (store->lock_fd < 0)
                         code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot open %s/lock", directory);
                 else if (flock(store->lock_fd, LOCK_EX | LOCK_NB) < 0)
@@ -272,7 +293,7 @@ static enum err_code dlq_walk_load(struct dlq_walk *walk, uint64_t offset, struc
         return dlq_read(walk->store, walk->name, offset, &walk->bytes, &walk->len, reterr);
 }
 
-/* The next line. ERR_EMPTY: that was the last whole one; ERR_CORRUPT and others: it is no letter, and passed over.
+/* The next line. ERR_EMPTY: that was the last whole one; ERR_MEMORY; others: it is no letter, and passed over.
  * *ret_line is a copy that the letter's unescaping leaves alone, the caller's to free. */
 static enum err_code dlq_walk_next(struct dlq_walk *walk, struct dead_letter *ret_letter, uint8_t **ret_line,
                                    size_t *ret_len, struct err *reterr)
@@ -283,12 +304,16 @@ static enum err_code dlq_walk_next(struct dlq_walk *walk, struct dead_letter *re
                 size_t end = slice_find_byte(rest, '\n');
                 if (rest.len == 0)
                         return ERR_EMPTY;
-                if (end < rest.len) {
+                /* What the daemon leaves behind ends with a whole line; only in the newest it may have died in one. */
+                if (end < rest.len || !walk->file->newest) {
                         uint8_t *line = malloc(end + 1);
                         if (line == NULL)
                                 return err_set(reterr, ERR_MEMORY, "out of memory");
                         memcpy(line, rest.ptr, end);
-                        code = dead_letter_parse(walk->bytes + walk->at, end, ret_letter, reterr);
+                        if (end < rest.len)
+                                code = dead_letter_parse(walk->bytes + walk->at, end, ret_letter, reterr);
+                        else
+                                code = err_set(reterr, ERR_CORRUPT, "its end is missing");
                         if (code == ERR_OK && (ret_letter->id.worker != walk->file->worker ||
                                                ret_letter->id.number != walk->file->number ||
                                                ret_letter->id.offset != walk->begin + walk->at))
@@ -300,7 +325,7 @@ static enum err_code dlq_walk_next(struct dlq_walk *walk, struct dead_letter *re
                                 return code;
                         }
                         free(line);
-                } else if (!walk->file->newest || tries == DLQ_TRIES) {
+                } else if (tries == DLQ_TRIES) {
                         /* The daemon died in it, or writes it now. */
                         return ERR_EMPTY;
                 }
@@ -312,10 +337,31 @@ static enum err_code dlq_walk_next(struct dlq_walk *walk, struct dead_letter *re
         }
 }
 
-/* Every letter of one file that is not settled; with `each`, only those that were there when it was listed. *ret_left:
- * those, and lines that are no letters, up to where it stopped. */
-static enum err_code dlq_walk_file(struct dlq_store *store, const struct dlq_file *file, bool tell, dlq_each *each,
-                                   void *context, bool *ret_go, uint64_t *ret_left, struct err *reterr)
+/* Who is told of what is there. Either may be NULL. */
+struct dlq_visitor {
+        dlq_each *each;
+        dlq_each_damaged *damaged;
+        void *context;
+};
+
+/* A line that is no letter. Returns whether to go on. */
+static bool dlq_walk_damaged(struct dlq_walk *walk, const struct dlq_visitor *visitor, const struct dlq_mark *mark,
+                             uint64_t bytes, const struct err *why)
+{
+        struct dlq_store *store = walk->store;
+        if (!store->damage_told) {
+                store->damaged++;
+                (void)fprintf(stderr, "%s/%s: the line at %" PRIu64 ", %" PRIu64 " bytes, is no dead letter: %s\n",
+                              store->directory, walk->name, mark->id.offset, bytes, why->text);
+        }
+        return visitor->damaged == NULL || visitor->damaged(visitor->context, mark, bytes);
+}
+
+/* Every line of one file that is not settled; with a visitor, only those that were there when it was listed. *ret_left:
+ * those, up to where it stopped. */
+static enum err_code dlq_walk_file(struct dlq_store *store, const struct dlq_file *file,
+                                   const struct dlq_visitor *visitor, bool *ret_go, uint64_t *ret_left,
+                                   struct err *reterr)
 {
         struct dlq_walk walk = {.store = store, .file = file};
         dead_letter_file_write(file->worker, file->number, DEAD_LETTER_LETTERS_SUFFIX, walk.name);
@@ -328,25 +374,24 @@ static enum err_code dlq_walk_file(struct dlq_store *store, const struct dlq_fil
                 struct err err = {.text = ""};
                 uint8_t *line = NULL;
                 size_t line_bytes = 0;
-                uint64_t offset = walk.begin + walk.at;
-                if (each != NULL && offset >= file->end)
+                struct dlq_mark mark = {.id = {.worker = file->worker, .number = file->number}};
+                mark.id.offset = walk.begin + walk.at;
+                if (visitor != NULL && mark.id.offset >= file->end)
                         break;
                 enum err_code one = dlq_walk_next(&walk, &letter, &line, &line_bytes, &err);
                 if (one == ERR_EMPTY && line == NULL)
                         break;
                 if (one == ERR_MEMORY) {
                         code = err_set(reterr, one, "out of memory");
-                } else if (one != ERR_OK) {
+                        break;
+                }
+                mark.crc = one == ERR_OK ? letter.crc : dead_letter_damaged_crc(slice_of(line, line_bytes));
+                if (!dlq_is_settled(store, mark.id.offset, mark.crc)) {
                         (*ret_left)++;
-                        if (tell) {
-                                store->damaged++;
-                                (void)fprintf(stderr, "%s/%s: the line at %" PRIu64 " is no dead letter: %s\n",
-                                              store->directory, walk.name, offset, err.text);
-                        }
-                } else if (!dlq_is_settled(store, letter.id.offset, letter.crc)) {
-                        (*ret_left)++;
-                        if (each != NULL)
-                                *ret_go = each(context, &letter, slice_of(line, line_bytes));
+                        if (visitor != NULL && one != ERR_OK)
+                                *ret_go = dlq_walk_damaged(&walk, visitor, &mark, line_bytes, &err);
+                        else if (visitor != NULL && visitor->each != NULL)
+                                *ret_go = visitor->each(visitor->context, &letter, slice_of(line, line_bytes));
                 }
                 free(line);
         }
@@ -354,15 +399,26 @@ static enum err_code dlq_walk_file(struct dlq_store *store, const struct dlq_fil
         return code;
 }
 
-enum err_code dlq_store_each(struct dlq_store *store, dlq_each *each, void *context, struct err *reterr)
+static enum err_code dlq_store_visit(struct dlq_store *store, const struct dlq_visitor *visitor, struct err *reterr)
 {
         enum err_code code = ERR_OK;
         bool go = true;
         for (size_t i = 0; i < store->files_count && code == ERR_OK && go; i++) {
                 uint64_t left;
-                code = dlq_walk_file(store, &store->files[i], true, each, context, &go, &left, reterr);
+                code = dlq_walk_file(store, &store->files[i], visitor, &go, &left, reterr);
         }
+        store->damage_told |= code == ERR_OK && go;
         return code;
+}
+
+enum err_code dlq_store_each(struct dlq_store *store, dlq_each *each, void *context, struct err *reterr)
+{
+        return dlq_store_visit(store, &(struct dlq_visitor){.each = each, .context = context}, reterr);
+}
+
+enum err_code dlq_store_each_damaged(struct dlq_store *store, dlq_each_damaged *each, void *context, struct err *reterr)
+{
+        return dlq_store_visit(store, &(struct dlq_visitor){.damaged = each, .context = context}, reterr);
 }
 
 /* ---------------------------------------------------------------------------------------------- settling */
@@ -395,7 +451,7 @@ static enum err_code dlq_append(struct dlq_store *store, const struct dlq_mark *
                         .offset = marks[i].id.offset, .crc = marks[i].crc, .dropped = dropped};
                 len += dead_letter_settled_write(&settled, &marks[i].id, clock_realtime_ms(), text + len);
         }
-        int fd = openat(store->fd, name, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+        int fd = dlq_open_own(store, name, O_APPEND);
         bool good = fd >= 0 && dlq_cut_torn(fd) && write(fd, text, len) == (ssize_t)len && fdatasync(fd) == 0 &&
                     fsync(store->fd) == 0;
         enum err_code code = good ? ERR_OK
@@ -431,8 +487,7 @@ void dlq_store_sweep(struct dlq_store *store)
                 const struct dlq_file *file = &store->files[i];
                 uint64_t left = 1;
                 bool go = true;
-                if (file->newest || dlq_walk_file(store, file, false, NULL, NULL, &go, &left, &err) != ERR_OK ||
-                    left > 0)
+                if (file->newest || dlq_walk_file(store, file, NULL, &go, &left, &err) != ERR_OK || left > 0)
                         continue;
                 /* The letters first: a kill in between leaves marks without letters, and never letters without. */
                 dead_letter_file_write(file->worker, file->number, DEAD_LETTER_LETTERS_SUFFIX, name);

@@ -297,6 +297,7 @@ def dead_letters(build):
         system.check("replayed to the same stream, it is a new dead letter",
                      (len(again), letters[0]["id"] in [l["id"] for l in again], again[-1]["event_id"] == letters[0]["event_id"]),
                      (8, False, True))
+        stopped_replay(stack)
         done = tool(stack, "dlq", "replay", "--all", "--destination", "archive", wanted=1)
         system.check("the archive takes no bounces", "not replayed 8" in done.stdout, True)
         system.check("and they stay", len(listed(stack)), 8)
@@ -338,6 +339,22 @@ def dead_letters(build):
         tool(stack, "dlq", "drop", "--all", "--yes")
         system.check("nothing is left, without a daemon too", listed(stack), [])
         balanced(stack)
+
+
+def stopped_replay(stack):
+    """Ctrl-C in the middle of some IDs: of those that it did not come to nothing is said, and they are still there."""
+    before = [l["id"] for l in listed(stack)]
+    process = subprocess.Popen([stack.sendring, "dlq", "replay", *before, "--rate", "2", "--settings", stack.settings],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+    time.sleep(1.2)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=30)
+    replayed = int(re.search(r"replayed (\d+), ", out).group(1))
+    system.check("stopped, and says so", (process.returncode, "stopped" in out, errors), (1, True, ""))
+    system.check("a part was replayed", replayed, lambda n: 0 < n < len(before))
+    stack.wait_drained()
+    left = [l["id"] for l in listed(stack)]
+    system.check("the others are there", [i for i in before if i in left], before[replayed:])
 
 
 def killed_replay(stack):
