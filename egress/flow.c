@@ -91,16 +91,26 @@ void flow_pay(struct flow *flow, uint64_t now_ns, uint64_t records, uint64_t byt
 
 /* ---------------------------------------------------------------------------------------------- answers */
 
+static void flow_hold(struct flow *flow, uint64_t until_ns)
+{
+        flow->hold_until_ns = flow->ours_until_ns = until_ns;
+}
+
+bool flow_is_news(const struct flow *flow, uint64_t number)
+{
+        return number > flow->troubled;
+}
+
 void flow_succeeded(struct flow *flow, uint64_t number)
 {
         flow->budget += flow->options.retry_budget_percent / 100.0;
         if (flow->budget > FLOW_BUDGET_MAX)
                 flow->budget = FLOW_BUDGET_MAX;
-        if (number <= flow->troubled)
+        if (!flow_is_news(flow, number))
                 return; /* it was on its way before the trouble began */
         flow->failures = 0;
         flow->parked = false;
-        flow->hold_until_ns = 0;
+        flow_hold(flow, 0);
         flow->limit += flow->limit < flow->threshold ? 1 : 1 / flow->limit;
         if (flow->limit < flow->threshold * FLOW_START_SHARE)
                 flow->limit = flow->threshold * FLOW_START_SHARE;
@@ -112,7 +122,7 @@ void flow_succeeded(struct flow *flow, uint64_t number)
 static void flow_hold_long(struct flow *flow, uint32_t intervals, uint64_t now_ns, struct random_state *random)
 {
         double delay_ms = (0.5 + 0.5 * random_unit(random)) * intervals * flow->options.retry_max_ms;
-        flow->hold_until_ns = now_ns + (uint64_t)(delay_ms * (double)CLOCK_NS_PER_MS);
+        flow_hold(flow, now_ns + (uint64_t)(delay_ms * (double)CLOCK_NS_PER_MS));
 }
 
 /* Full jitter, from `base_ms`, doubled with each round that failed before. */
@@ -123,7 +133,7 @@ static void flow_hold_jitter(struct flow *flow, uint32_t base_ms, uint64_t now_n
                 delay_ms *= 2;
         if (delay_ms > flow->options.retry_max_ms)
                 delay_ms = flow->options.retry_max_ms;
-        flow->hold_until_ns = now_ns + (uint64_t)(delay_ms * random_unit(random) * (double)CLOCK_NS_PER_MS);
+        flow_hold(flow, now_ns + (uint64_t)(delay_ms * random_unit(random) * (double)CLOCK_NS_PER_MS));
 }
 
 bool flow_failed(struct flow *flow, uint64_t number, enum flow_failure failure, double share, uint64_t now_ns,
@@ -132,7 +142,7 @@ bool flow_failed(struct flow *flow, uint64_t number, enum flow_failure failure, 
         double cost = failure == FLOW_THROTTLED ? 0 : share;
         bool affordable = flow->budget >= cost;
         flow->budget = affordable ? flow->budget - cost : 0;
-        bool news = number > flow->troubled;
+        bool news = flow_is_news(flow, number);
         if (!news && (failure != FLOW_REFUSED || flow->parked))
                 return false;
         flow->troubled = flow->newest;
@@ -157,7 +167,7 @@ bool flow_failed(struct flow *flow, uint64_t number, enum flow_failure failure, 
         case FLOW_MENDED:
                 flow->limit = 1;
                 if (flow->failures == 1) {
-                        flow->hold_until_ns = 0;
+                        flow_hold(flow, now_ns);
                         return true;
                 }
                 break;
@@ -177,8 +187,11 @@ bool flow_failed(struct flow *flow, uint64_t number, enum flow_failure failure, 
         return true;
 }
 
-void flow_hold(struct flow *flow, uint64_t until_ns)
+void flow_wish(struct flow *flow, uint64_t until_ns, uint64_t more_ns_max)
 {
+        uint64_t most_ns = flow->ours_until_ns + more_ns_max;
+        if (until_ns > most_ns)
+                until_ns = most_ns;
         if (flow->hold_until_ns < until_ns)
                 flow->hold_until_ns = until_ns;
 }
@@ -187,4 +200,6 @@ void flow_hold_at_most(struct flow *flow, uint64_t until_ns)
 {
         if (flow->hold_until_ns > until_ns)
                 flow->hold_until_ns = until_ns;
+        if (flow->ours_until_ns > until_ns)
+                flow->ours_until_ns = until_ns;
 }

@@ -64,6 +64,7 @@ struct flow {
         uint32_t failures;       /* rounds in a row that failed */
         bool parked;
         uint64_t hold_until_ns; /* nothing is sent before */
+        uint64_t ours_until_ns; /* that, but for what the service wishes */
         uint64_t newest;        /* number of the newest request */
         uint64_t troubled;      /* number of the newest request when one failed last: older ones are old news */
         double budget;          /* retries in hand */
@@ -93,9 +94,12 @@ void flow_succeeded(struct flow *flow, uint64_t number);
 bool flow_failed(struct flow *flow, uint64_t number, enum flow_failure failure, double share, uint64_t now_ns,
                  struct random_state *random);
 #define FLOW_NEVER_SENT UINT64_MAX /* the number of what failed before it went */
+/* No request that failed since has told of it: it was not on its way then. */
+bool flow_is_news(const struct flow *flow, uint64_t number);
 
-/* The service wishes for it: not before. */
-void flow_hold(struct flow *flow, uint64_t until_ns);
+/* The service wishes for it: not before, but no more than `more_ns_max` later than we would send by ourselves, however
+ * many answers say so. */
+void flow_wish(struct flow *flow, uint64_t until_ns, uint64_t more_ns_max);
 /* Whoever waits for something that has come, or costs nothing to look for: no later than that. */
 void flow_hold_at_most(struct flow *flow, uint64_t until_ns);
 

@@ -201,10 +201,6 @@ void egress_target_http_refused(struct egress_target *target, uint16_t status, c
 
 void egress_target_http_wish(struct egress_target *target, const struct aws_wish *wish)
 {
-        uint64_t now_ns = target->worker->now_ns;
-        uint64_t ours_ns = target->flow.hold_until_ns > now_ns ? target->flow.hold_until_ns : now_ns;
-        uint64_t theirs_ns = now_ns + wish->after_ms * CLOCK_NS_PER_MS;
-        uint64_t most_ns = ours_ns + wish->more_ms_max * CLOCK_NS_PER_MS;
-        if (wish->after_ms > 0) /* the service knows better, within bounds */
-                flow_hold(&target->flow, theirs_ns < most_ns ? theirs_ns : most_ns);
+        flow_wish(&target->flow, target->worker->now_ns + wish->after_ms * CLOCK_NS_PER_MS,
+                  wish->more_ms_max * CLOCK_NS_PER_MS);
 }

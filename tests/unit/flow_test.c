@@ -210,12 +210,35 @@ Test(flow, the_service_s_wish_is_a_floor)
 {
         begin(4);
         (void)fail(flow_begin(&flow), FLOW_FAILED);
-        flow_hold(&flow, now_ns + 7 * CLOCK_NS_PER_S);
+        flow_wish(&flow, now_ns + 7 * CLOCK_NS_PER_S, 60 * CLOCK_NS_PER_S);
         now_ns += 6999 * CLOCK_NS_PER_MS;
         cr_assert_not(may_send(0));
-        flow_hold(&flow, now_ns);
+        flow_wish(&flow, now_ns, 60 * CLOCK_NS_PER_S);
         cr_assert_not(may_send(0), "a shorter one does not shorten it");
         now_ns += CLOCK_NS_PER_MS;
+        cr_assert(may_send(0));
+}
+
+Test(flow, wishes_do_not_add_up)
+{
+        begin(4);
+        uint64_t numbers[4];
+        for (uint32_t i = 0; i < 4; i++)
+                numbers[i] = flow_begin(&flow);
+        (void)fail(numbers[0], FLOW_FAILED);
+        uint64_t ours_ns = flow.hold_until_ns;
+        for (uint32_t i = 0; i < 4; i++) {
+                (void)fail(numbers[i], FLOW_FAILED);
+                flow_wish(&flow, now_ns + 3600 * CLOCK_NS_PER_S, 5 * CLOCK_NS_PER_S);
+                cr_assert_eq(flow.hold_until_ns, ours_ns + 5 * CLOCK_NS_PER_S, "answer %u", i);
+        }
+        /* The next failure has a pause of its own. */
+        now_ns = flow.hold_until_ns;
+        (void)fail(flow_begin(&flow), FLOW_FAILED);
+        cr_assert_leq(flow.hold_until_ns, now_ns + CLOCK_NS_PER_S);
+        /* Who works again is not held back by what is late. */
+        flow_succeeded(&flow, flow_begin(&flow));
+        flow_wish(&flow, now_ns + 3600 * CLOCK_NS_PER_S, 5 * CLOCK_NS_PER_S);
         cr_assert(may_send(0));
 }
 
