@@ -328,14 +328,13 @@ static void aws_error_judge(const struct http_response *response, struct slice n
         ASSERT(fits);
         enum err_code code = aws_error_classify(name, slice_of_text(ret_error->message));
         int64_t server_ms = realtime_ms;
-        int64_t offset_ms = 0;
-        if (aws_error_server_ms(response, &server_ms))
-                offset_ms = server_ms + 500 - realtime_ms; /* Date has whole seconds: half a second is its mean error */
+        bool dated = aws_error_server_ms(response, &server_ms);
+        int64_t offset_ms = server_ms - realtime_ms;
         if (aws_error_is_signature(name) && (offset_ms > AWS_ERROR_SKEW_MS || offset_ms < -AWS_ERROR_SKEW_MS))
                 code = ERR_CLOCK_SKEW;
         ret_error->code = code == ERR_OK ? aws_error_by_status(response->status) : code;
-        if (ret_error->code == ERR_CLOCK_SKEW)
-                ret_error->clock_offset_ms = offset_ms;
+        if (ret_error->code == ERR_CLOCK_SKEW && dated)
+                ret_error->server_ms = server_ms + 500; /* Date has whole seconds: half a second is its mean error */
         if (ret_error->message[0] == '\0')
                 (void)snprintf(ret_error->message, sizeof(ret_error->message), "HTTP %u without an AWS error %s",
                                response->status, name.len == 0 ? "name" : "message"); /* short: cannot be cut */

@@ -25,13 +25,13 @@ struct aws_wish {
 struct aws_error {
         char name[128];    /* "ServiceUnavailableException"; "" when the answer names none */
         char message[256]; /* the service's text, or "HTTP 503 without an AWS error name"; no control bytes */
-        /* Class RETRY:   ERR_THROTTLED, ERR_UNAVAILABLE, ERR_CLOCK_SKEW (sign again with clock_offset_ms),
+        /* Class RETRY:   ERR_THROTTLED, ERR_UNAVAILABLE, ERR_CLOCK_SKEW (sign again by server_ms),
          *                ERR_CREDENTIALS_EXPIRED (load credentials again, sign again), ERR_CREDENTIALS_UNKNOWN (the
          *                same, but those that are the same then will not do either).
          * Class REFUSED: ERR_ACCESS_DENIED, ERR_NOT_FOUND, ERR_REFUSED: sending the same again cannot help. */
         enum err_code code;
-        int64_t clock_offset_ms; /* for ERR_CLOCK_SKEW: server time minus `realtime_ms`, from Date; 0 when it has none
-                                  * that is to be believed */
+        int64_t server_ms; /* for ERR_CLOCK_SKEW: the service's clock, from Date; 0 when it has none that is to be
+                            * believed */
         struct aws_wish wish;
 };
 

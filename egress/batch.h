@@ -23,6 +23,13 @@ enum egress_batch_state {
 
 #define EGRESS_BATCH_HEAD_BYTES 8192
 
+/* What a request was sent with goes with it: its answer is about that, and not about what has come since. */
+struct egress_sent {
+        uint64_t number;         /* by flow_begin() */
+        const void *credentials; /* that signed it; only compared. NULL: none did */
+        int64_t clock_ms;        /* the clock that signed it, less the monotonic one */
+};
+
 struct egress_target;
 
 struct egress_batch {
@@ -35,9 +42,9 @@ struct egress_batch {
         bool patient;    /* while it is BUILDING, the worker need not wake up for more events */
         uint32_t events; /* on the wire */
         uint32_t attempts;
-        uint64_t number;    /* of its newest request, by flow_begin() */
-        bool partly_done;   /* some records were accepted: never build it anew */
-        uint32_t resending; /* entries of this attempt that were refused in an earlier one */
+        struct egress_sent sent; /* its newest request */
+        bool partly_done;        /* some records were accepted: never build it anew */
+        uint32_t resending;      /* entries of this attempt that were refused in an earlier one */
 
         /* What settling it means for the cursors: per shard, where reading stood when it was closed. */
         struct {

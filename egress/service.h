@@ -128,8 +128,8 @@ enum err_code egress_target_http_send(struct egress_target *target, struct egres
 /* No answer came: counts, and fails the request, unless the target is stopping. */
 void egress_target_http_unanswered(struct egress_target *target, enum err_code code, bool maybe_sent,
                                    const struct err *why);
-/* The time that requests are signed with: the host's clock, and what a service has taught us about it. */
-int64_t egress_target_http_realtime_ms(const struct egress_target *target);
+/* What the clock that signed the request that has ended says now. */
+int64_t egress_target_http_clock_ms(const struct egress_target *target);
 /* An answer that is no success: what it means for the target. */
 void egress_target_http_error(struct egress_target *target, const struct http_response *response);
 /* The service wishes to be asked later. After what has been made of its answer. */

@@ -96,7 +96,7 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
         target->service = target_service(spec->service);
         target->row = row;
         target->queue_last = &target->queue_first;
-        target->ended = FLOW_NEVER_SENT;
+        target->ended.number = FLOW_NEVER_SENT;
         target->spec = *spec;
         target->spec.key = arena_copy(&target->arena, spec->key);
         char key[RULES_TARGET_KEY_BYTES_MAX + 1], quoted[4 * sizeof(key) + 3];
@@ -633,6 +633,8 @@ void egress_target_tick(struct egress_target *target)
         bool wants = target->flow.failures > 0 && target->wants_credentials;
         if (wants) /* C1: until there are others; the helper thread looks once a second */
                 atomic_store_explicit(&worker->options.credentials->refresh_wanted, true, memory_order_relaxed);
+        if (worker->probing)
+                target->asked_anew = target->flow.newest;
         if ((target->flow.parked && worker->probing) || ((target->flow.parked || wants) && fresh_credentials)) {
                 flow_hold_at_most(&target->flow, worker->now_ns);
                 egress_target_activate(target);

@@ -84,29 +84,40 @@ static void target_succeeded(struct egress_target *target)
 {
         uint32_t failures = target->flow.failures;
         target->unknown_credentials = NULL;
-        flow_succeeded(&target->flow, target->ended);
-        target->ended = FLOW_NEVER_SENT;
+        flow_succeeded(&target->flow, target->ended.number);
+        target->ended = (struct egress_sent){.number = FLOW_NEVER_SENT};
         if (failures > 0 && target->flow.failures == 0)
                 log_info("target delivers again", "target=%s after_failures=%u", target->log_key, failures);
         atomic_store_explicit(&target->row->last_success_ms, clock_realtime_ms(), memory_order_relaxed);
 }
 
-/* A key that the service does not know: once others may have come, and have not, only a person helps. */
+static const void *target_credentials_now(const struct egress_target *target)
+{
+        /* Relaxed: only compared. */
+        return atomic_load_explicit(&target->worker->options.credentials->current, memory_order_relaxed);
+}
+
+/* A key that the service does not know: once others may have come, and have not, only a person helps. It is asked again
+ * after that load, so what was on its way when the key was refused first does not count. */
 static enum flow_failure target_failure_unknown(struct egress_target *target)
 {
-        const struct egress_credentials *credentials = target->worker->options.credentials;
         /* Relaxed: only compared. A load that ends after the failure has seen the files as they were then. */
-        const void *now = atomic_load_explicit(&credentials->current, memory_order_relaxed);
-        uint64_t loads = atomic_load_explicit(&credentials->loads, memory_order_relaxed);
-        if (target->unknown_credentials == now)
-                return loads > target->unknown_loads ? FLOW_REFUSED : FLOW_CREDENTIALS;
-        target->unknown_credentials = now;
+        uint64_t loads = atomic_load_explicit(&target->worker->options.credentials->loads, memory_order_relaxed);
+        if (target->unknown_credentials == target->ended.credentials)
+                return loads > target->unknown_loads && flow_is_news(&target->flow, target->ended.number)
+                               ? FLOW_REFUSED
+                               : FLOW_CREDENTIALS;
+        target->unknown_credentials = target->ended.credentials;
         target->unknown_loads = loads;
         return FLOW_CREDENTIALS;
 }
 
 static enum flow_failure target_failure(struct egress_target *target, enum err_code code)
 {
+        /* A no to keys that have been replaced is none to those of now. */
+        if (target->ended.credentials != NULL && target->ended.credentials != target_credentials_now(target) &&
+            (err_class(code) == ERR_CLASS_REFUSED || code == ERR_CREDENTIALS_UNKNOWN))
+                return FLOW_CREDENTIALS;
         if (code == ERR_CREDENTIALS_UNKNOWN)
                 return target_failure_unknown(target);
         switch (err_class(code)) {
@@ -135,21 +146,26 @@ static void target_fail(struct egress_target *target, enum err_code code, enum f
                         const char *text)
 {
         struct egress_worker *worker = target->worker;
-        struct egress_credentials *credentials = worker->options.credentials;
+        const struct egress_sent ended = target->ended;
+        const void *now = target_credentials_now(target);
         uint64_t repeats = 0;
         if (failure == FLOW_THROTTLED)
                 counter_add(worker->options.counters, COUNTER_egress_requests_throttled, 1);
         /* Others help a target that is parked for want of known ones, too. */
-        target->wants_credentials = failure == FLOW_CREDENTIALS || code == ERR_CREDENTIALS_UNKNOWN;
-        if (target->wants_credentials) /* C1: relaxed; the helper thread looks once a second. */
-                atomic_store_explicit(&credentials->refresh_wanted, true, memory_order_relaxed);
-        /* Relaxed: only compared. */
-        target->failed_credentials = atomic_load_explicit(&credentials->current, memory_order_relaxed);
-        if (target->remove_at_known && failure == FLOW_REFUSED && err_class(code) == ERR_CLASS_REFUSED)
+        bool wants = failure == FLOW_CREDENTIALS || code == ERR_CREDENTIALS_UNKNOWN;
+        if (wants) /* C1: relaxed; the helper thread looks once a second. */
+                atomic_store_explicit(&worker->options.credentials->refresh_wanted, true, memory_order_relaxed);
+        bool anew = ended.number > target->asked_anew;
+        if (target->remove_at_known && anew && failure == FLOW_REFUSED && err_class(code) == ERR_CLASS_REFUSED)
                 target->refused = true;
         bool was_parked = target->flow.parked;
-        (void)flow_failed(&target->flow, target->ended, failure, share, worker->now_ns, &worker->random);
-        target->ended = FLOW_NEVER_SENT;
+        if (flow_failed(&target->flow, ended.number, failure, share, worker->now_ns, &worker->random)) {
+                target->wants_credentials = wants;
+                target->failed_credentials = ended.credentials != NULL ? ended.credentials : now;
+                if (failure == FLOW_REFUSED && !anew) /* somebody has acted since: does it still say no? */
+                        flow_hold_at_most(&target->flow, worker->now_ns);
+        }
+        target->ended = (struct egress_sent){.number = FLOW_NEVER_SENT};
         bool tell = log_gate_open(&target->failure_gate, worker->now_ns, EGRESS_LOG_INTERVAL_NS, &repeats);
         if (tell || (target->flow.parked && !was_parked)) {
                 char quoted[400];
@@ -185,7 +201,7 @@ void egress_target_batch_sending(struct egress_target *target, struct egress_bat
 {
         ASSERT(batch->state == EGRESS_BATCH_READY);
         batch->state = EGRESS_BATCH_SENDING;
-        batch->number = flow_begin(&target->flow);
+        batch->sent.number = flow_begin(&target->flow);
         target->in_flight++;
 }
 
@@ -200,7 +216,7 @@ void egress_target_batch_ended(struct egress_target *target, struct egress_batch
 {
         ASSERT(target->in_flight > 0);
         egress_target_batch_not_sent(target, batch); /* until an answer settles it */
-        target->ended = batch->number;
+        target->ended = batch->sent;
         target->worker->now_ns = clock_monotonic_ns();
         egress_target_activate(target);
 }

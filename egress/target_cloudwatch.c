@@ -402,7 +402,7 @@ static void target_cloudwatch_done(struct http_exchange *exchange, enum err_code
                 return;
         }
         enum cloudwatch_verdict verdict =
-                cloudwatch_answer_read(response, own->json, egress_target_http_realtime_ms(target), &error);
+                cloudwatch_answer_read(response, own->json, egress_target_http_clock_ms(target), &error);
         if (verdict == CLOUDWATCH_NOT_TAKEN) {
                 outbox_not_taken(own->outbox);
                 egress_target_http_refused(target, response->status, &error);

@@ -97,9 +97,9 @@ static void target_firehose_done(struct http_exchange *exchange, enum err_code c
         /* Some records were refused: they alone go again. */
         batch->events = firehose_body_keep_failed(&batch->firehose, &answer);
         batch->len = batch->firehose.len;
+        struct aws_wish wish = aws_error_wish(response, egress_target_http_clock_ms(target));
         egress_target_batch_refused(target, batch, answer.accepted, answer.failed,
                                     answer.throttled ? ERR_THROTTLED : answer.first_code, answer.first_error);
-        struct aws_wish wish = aws_error_wish(response, egress_target_http_realtime_ms(target));
         egress_target_http_wish(target, &wish);
 }
 

@@ -69,9 +69,9 @@ bool egress_target_http_stop(struct egress_target *target)
         return http_client_stop(target->client);
 }
 
-int64_t egress_target_http_realtime_ms(const struct egress_target *target)
+int64_t egress_target_http_clock_ms(const struct egress_target *target)
 {
-        return clock_realtime_ms() + target->clock_offset_ms;
+        return target->ended.clock_ms + (int64_t)(target->worker->now_ns / CLOCK_NS_PER_MS);
 }
 
 static enum err_code target_http_head(struct egress_target *target, struct egress_batch *batch,
@@ -111,9 +111,12 @@ static enum err_code target_http_head(struct egress_target *target, struct egres
                 slice_of_text(credentials->secret_access_key),
                 slice_of_text(credentials->session_token),
         };
+        int64_t now_ms = clock_realtime_ms() + target->clock_offset_ms;
+        batch->sent.credentials = credentials;
+        batch->sent.clock_ms = now_ms - (int64_t)(clock_monotonic_ns() / CLOCK_NS_PER_MS);
         struct sigv4_signature signature;
         enum err_code code = sigv4_sign(worker->signer, &signing, &keys, target->spec.region, request->signing_name,
-                                        egress_target_http_realtime_ms(target), &signature, reterr);
+                                        now_ms, &signature, reterr);
         if (code != ERR_OK)
                 return code;
         bool token = keys.session_token.len > 0;
@@ -174,7 +177,7 @@ void egress_target_http_unanswered(struct egress_target *target, enum err_code c
 void egress_target_http_error(struct egress_target *target, const struct http_response *response)
 {
         struct aws_error error;
-        aws_error_read(response, egress_target_http_realtime_ms(target), &error);
+        aws_error_read(response, egress_target_http_clock_ms(target), &error);
         egress_target_http_refused(target, response->status, &error);
 }
 
@@ -183,9 +186,11 @@ void egress_target_http_refused(struct egress_target *target, uint16_t status, c
         uint64_t repeats = 0;
         if (error->code == ERR_CLOCK_SKEW) {
                 /* What is learnt is undone the same way, once the host's clock is set right. Without a Date to go by,
-                 * that clock is the best there is. */
-                target->clock_offset_ms =
-                        error->clock_offset_ms == 0 ? 0 : target->clock_offset_ms + error->clock_offset_ms;
+                 * that clock is the best there is, unless something was learnt since the request went. */
+                if (error->server_ms != 0)
+                        target->clock_offset_ms = error->server_ms - clock_realtime_ms();
+                else if (flow_is_news(&target->flow, target->ended.number))
+                        target->clock_offset_ms = 0;
                 if (log_gate_open(&target->clock_gate, target->worker->now_ns, TARGET_CLOCK_LOG_NS, &repeats))
                         log_warning("the service's clock differs from this host's",
                                     "target=%s offset_ms=%" PRId64

@@ -222,6 +222,8 @@ static void worker_take_orders(struct egress_worker *worker)
                         for (uint32_t shard = 0; shard < worker->options.shards_count; shard++)
                                 target->remove_at[shard] = journal_committed_position(worker->feeds[shard].journal);
                         target->remove_at_known = true;
+                        target->refused = false;
+                        target->asked_anew = target->flow.newest;
                         flow_hold_at_most(&target->flow, worker->now_ns); /* does it still say no? */
                         egress_target_activate(target);
                         break;

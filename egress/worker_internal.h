@@ -88,11 +88,12 @@ struct egress_target {
         /* Sending. */
         uint32_t in_flight;
         struct flow flow;                   /* when what may go */
-        uint64_t ended;                     /* number of the request that has ended; FLOW_NEVER_SENT: none has */
-        const void *failed_credentials;     /* in use when the last request failed; only compared */
+        struct egress_sent ended;           /* the request that has ended; number FLOW_NEVER_SENT: none has */
+        const void *failed_credentials;     /* of the last request that failed; only compared */
         bool wants_credentials;             /* it failed since they have expired, or are unknown: others help */
         const void *unknown_credentials;    /* refused as unknown to the service; only compared. NULL: none */
         uint64_t unknown_loads;             /* loads that had ended then */
+        uint64_t asked_anew;                /* the newest request when somebody acted: who refused it may not now */
         bool refused;                       /* since it was removed the service itself has refused it for good */
         uint64_t dead_letter_hold_until_ns; /* a dead letter could not be written: nothing is taken before */
         uint32_t held;                      /* places with `letter_held` */

@@ -52,7 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         enum err_class class_ = err_class(error.code);
         ASSERT(class_ == ERR_CLASS_RETRY || class_ == ERR_CLASS_REFUSED);
         ASSERT(error.wish.after_ms <= AWS_WISH_MS_MAX);
-        ASSERT(error.code == ERR_CLOCK_SKEW || error.clock_offset_ms == 0);
+        ASSERT(error.code == ERR_CLOCK_SKEW || error.server_ms == 0);
         ASSERT(fuzz_is_clean(error.name, sizeof(error.name)));
         ASSERT(fuzz_is_clean(error.message, sizeof(error.message)));
         ASSERT(error.message[0] != '\0');

@@ -28,6 +28,7 @@ enum firehose_peer_step {
         FIREHOSE_PEER_EXPIRED_TOKEN, /* 400 ExpiredTokenException */
         FIREHOSE_PEER_SKEW,          /* 403 InvalidSignatureException, with a Date one hour ahead */
         FIREHOSE_PEER_SKEW_GONE,     /* the same with a right Date, and a text that says nothing of the clock */
+        FIREHOSE_PEER_SKEW_UNDATED,  /* 403 RequestTimeTooSkewed without a Date */
         FIREHOSE_PEER_THROTTLED,     /* 400 ThrottlingException */
         FIREHOSE_PEER_PARTIAL,       /* every third record refused */
         FIREHOSE_PEER_REFUSE_ALL,    /* every record refused */
@@ -48,6 +49,7 @@ struct firehose_peer_stream {
         uint32_t script_count, script_at;
         _Atomic int always;        /* a step: when the script is over */
         _Atomic uint32_t delay_ms; /* before each answer */
+        _Atomic uint32_t gate;     /* so many requests are answered, the others when it is raised; 0: all are */
         uint32_t *ids;             /* accepted, in order */
         uint32_t count;
         uint64_t *arrived_ns; /* by id; 0: never */
@@ -158,7 +160,7 @@ static inline bool firehose_peer_request(struct http_peer_connection *connection
                 step = stream->script[stream->script_at++];
         if (stream->requests < FIREHOSE_PEER_SCRIPT)
                 stream->request_ns[stream->requests] = clock_monotonic_ns();
-        stream->requests++;
+        uint32_t number = ++stream->requests;
         const char *date = strstr(connection->head, "X-Amz-Date: ");
         if (date != NULL) {
                 struct tm when = {0};
@@ -191,6 +193,9 @@ static inline bool firehose_peer_request(struct http_peer_connection *connection
         uint32_t delay_ms = atomic_load(&stream->delay_ms);
         if (delay_ms > 0)
                 clock_sleep_ns(delay_ms * CLOCK_NS_PER_MS);
+        uint32_t gate;
+        while ((gate = atomic_load(&stream->gate)) != 0 && number > gate && !atomic_load(&connection->peer->stopping))
+                clock_sleep_ns(CLOCK_NS_PER_MS / 2);
 
         static const char error_fields[] = "Content-Type: application/x-amz-json-1.1\r\n";
         bool more = true;
@@ -263,6 +268,10 @@ static inline bool firehose_peer_request(struct http_peer_connection *connection
                 (void)strftime(fields, sizeof(fields), "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &when);
                 firehose_peer_answer(connection, "403 Forbidden", fields,
                                      "{\"__type\":\"InvalidSignatureException\",\"message\":\"does not match\"}");
+                break;
+        case FIREHOSE_PEER_SKEW_UNDATED:
+                firehose_peer_answer(connection, "403 Forbidden", error_fields,
+                                     "{\"__type\":\"RequestTimeTooSkewed\",\"message\":\"too skewed\"}");
                 break;
         case FIREHOSE_PEER_THROTTLED:
                 firehose_peer_answer(connection, "400 Bad Request", error_fields,
