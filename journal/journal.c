@@ -118,6 +118,12 @@ static enum err_code journal_map_warm(struct journal *journal, struct err *reter
 {
         uint64_t end = atomic_load_explicit(&journal->prepared_end, memory_order_relaxed);
         uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_relaxed);
+        /* The writer may have gone through many segments that a power cut took everything from but what was synced when
+         * they were prepared. Were they kept, those that it comes to next would stay cold. */
+        if (end > current + 1 + journal->ahead) {
+                end = current + 1 + journal->ahead;
+                journal_drop_prepared(journal, end);
+        }
         for (uint64_t index = end; index-- > 0 && journal->mapped_count < journal->segments_mapped_max;) {
                 struct journal_segment *segment = journal_segment_at(journal, index);
                 bool ahead = index > current || journal->writer.segment == NULL;

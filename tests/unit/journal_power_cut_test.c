@@ -1,0 +1,86 @@
+/* What a power cut leaves of a log, page by page, and that the next start goes on from it. */
+#include "tests/support/journal_rig.h"
+
+TestSuite(journal_power_cut, .init = make_directory, .fini = remove_directory, .timeout = 60);
+
+static struct journal *must_open(uint32_t segments_mapped_max, struct journal_recovery *ret_recovery)
+{
+        struct journal_options options = {
+                .directory = directory,
+                .segment_bytes = MIB,
+                .size_bytes_max = 64 * MIB,
+                .segments_mapped_max = segments_mapped_max,
+                .durability = JOURNAL_DURABILITY_HOST,
+        };
+        struct journal *journal = rig_open(&options, ret_recovery);
+        rig_register(journal, "file /a");
+        return journal;
+}
+
+/* Appends until `bytes` more are in the log. */
+static void append(struct journal *journal, uint64_t bytes)
+{
+        const uint64_t until = journal_committed_position(journal) + bytes;
+        while (journal_committed_position(journal) < until) {
+                enum err_code code = journal_files_append(journal, journal_next_sequence(journal), MEAN, 1);
+                if (code == ERR_FULL) {
+                        cr_assert_eq(journal_maintain(journal, NULL), ERR_OK);
+                        continue;
+                }
+                cr_assert_eq(code, ERR_OK, "%s", err_name(code));
+                cr_assert_eq(journal_publish(journal), ERR_OK);
+        }
+}
+
+static void pass(struct journal *journal)
+{
+        uint64_t position, sequence;
+        journal_committed(journal, &position, &sequence);
+        const uint64_t waiting = journal_target_count_waiting(journal, 0, NULL);
+        journal_target_advance(journal, 0, position, sequence, &(struct journal_settled){.delivered = waiting});
+}
+
+/* Takes what was stored behind `offset` from the segment, but for the header's copy at its end. */
+static void forget(uint64_t file_number, uint64_t offset)
+{
+        static const uint8_t zeros[MIB];
+        char path[sizeof(directory) + 40];
+        (void)snprintf(path, sizeof(path), "%s/%016llx.segment", directory, (unsigned long long)file_number);
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        cr_assert_geq(fd, 0, "%s", path);
+        const size_t bytes = MIB - 4096 - offset;
+        cr_assert_eq(pwrite(fd, zeros, bytes, (off_t)offset), (ssize_t)bytes);
+        (void)close(fd);
+}
+
+/* Of all that came behind the last sync there are only the headers, which were synced when the segments were prepared:
+ * more segments than may be mapped seem to wait for the writer. */
+Test(journal_power_cut, segments_that_it_emptied_are_not_in_the_writers_way)
+{
+        static const uint32_t mapped[] = {4, 12, 16};
+        for (size_t i = 0; i < sizeof(mapped) / sizeof(mapped[0]); i++) {
+                struct journal_recovery recovery;
+                struct journal_stats stats;
+                struct journal *journal = must_open(mapped[i], NULL);
+                append(journal, MIB / 2);
+                cr_assert_eq(journal_sync(journal, NULL), ERR_OK);
+                const uint64_t durable = journal_durable_position(journal), sequence = journal_next_sequence(journal);
+                append(journal, 24 * MIB);
+                journal_get_stats(journal, &stats);
+                journal_close(journal);
+                forget(0, durable);
+                for (uint64_t number = 1; number < stats.segments; number++)
+                        forget(number, 64);
+
+                journal = must_open(mapped[i], &recovery);
+                cr_assert_eq(recovery.segments, stats.segments);
+                cr_assert_eq(recovery.records, sequence - 1);
+                check_equation(journal);
+                append(journal, 24 * MIB);
+                pass(journal);
+                check_equation(journal);
+                journal_close(journal);
+                remove_directory();
+                make_directory();
+        }
+}
