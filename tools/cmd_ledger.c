@@ -30,7 +30,7 @@ struct ledger_row {
         uint64_t shed_of[RULES_EVENT_TYPES_END]; /* of `shed`, by event type; 0: of types that have no log of their own
                                                   */
         bool balanced;
-        bool retired;
+        bool live; /* in a log that the settings ask for, or in one of earlier ones that still holds events of it */
 };
 
 struct ledger {
@@ -69,9 +69,10 @@ static void ledger_tell(const char *directory, const char *key, const struct jou
                       missing ? "missing" : "too many", directory);
 }
 
-/* One target of one log, that of `type` or of the others, added to its row. */
+/* One target of one log, added to its row. */
 static enum err_code ledger_add(struct ledger *ledger, struct ledger_row *row, struct journal *journal,
-                                const char *directory, uint16_t target, unsigned type, struct err *reterr)
+                                const char *directory, uint16_t target, const struct router_journal *log,
+                                struct err *reterr)
 {
         struct journal_target_state state;
         uint64_t waiting = 0;
@@ -90,11 +91,12 @@ static enum err_code ledger_add(struct ledger *ledger, struct ledger_row *row, s
         row->delivered += state.delivered;
         row->dead_lettered += state.dead_lettered;
         row->shed += state.shed;
-        row->shed_of[type] += state.shed;
+        row->shed_of[log->type] += state.shed;
         row->expired += state.expired;
         row->lost += state.lost;
         row->waiting += waiting;
-        row->retired = state.retired;
+        /* Nobody retires the targets of an emptied log: it is not opened any more. */
+        row->live |= !state.retired && (log->wanted || waiting > 0);
         /* Each log by itself: what one lacks, another may have too many of. */
         uint64_t known = state.delivered + state.dead_lettered + state.shed + state.expired + waiting;
         if (known != state.accepted)
@@ -142,7 +144,8 @@ static enum err_code ledger_open(const char *directory, struct journal **ret_jou
         return code;
 }
 
-static enum err_code ledger_read(struct ledger *ledger, const char *directory, unsigned type, struct err *reterr)
+static enum err_code ledger_read(struct ledger *ledger, const char *directory, const struct router_journal *log,
+                                 struct err *reterr)
 {
         struct journal *journal = NULL;
         struct err lack = {.text = ""};
@@ -173,7 +176,7 @@ static enum err_code ledger_read(struct ledger *ledger, const char *directory, u
                         code = err_set(reterr, ERR_MEMORY, "out of memory");
                         break;
                 }
-                code = ledger_add(ledger, row, journal, directory, (uint16_t)target, type, reterr);
+                code = ledger_add(ledger, row, journal, directory, (uint16_t)target, log, reterr);
                 if (code != ERR_OK)
                         break;
         }
@@ -189,7 +192,7 @@ static void ledger_print(const struct ledger *ledger)
                 const struct ledger_row *row = &ledger->rows[i];
                 printf("%12" PRIu64 " %12" PRIu64 " %8" PRIu64 " %8" PRIu64 " %8" PRIu64 " %12" PRIu64 "  %-9s %s%s\n",
                        row->accepted, row->delivered, row->dead_lettered, row->shed, row->expired, row->waiting,
-                       row->balanced ? "balanced" : "MISMATCH", row->key, row->retired ? " (removed)" : "");
+                       row->balanced ? "balanced" : "MISMATCH", row->key, row->live ? "" : " (removed)");
                 for (unsigned type = 1; type < RULES_EVENT_TYPES_END; type++)
                         if (row->shed_of[type] > 0)
                                 printf("%35s %8" PRIu64 "  %s\n", "shed", row->shed_of[type],
@@ -219,7 +222,7 @@ static void ledger_print_json(const struct ledger *ledger)
                        ",\"shed\":%" PRIu64 ",\"expired\":%" PRIu64 ",\"waiting\":%" PRIu64 ",\"lost\":%" PRIu64
                        ",\"balanced\":%s,\"removed\":%s,\"shed_by_type\":{",
                        row->accepted, row->delivered, row->dead_lettered, row->shed, row->expired, row->waiting,
-                       row->lost, row->balanced ? "true" : "false", row->retired ? "true" : "false");
+                       row->lost, row->balanced ? "true" : "false", row->live ? "false" : "true");
                 bool first = true;
                 for (unsigned type = 1; type < RULES_EVENT_TYPES_END; type++) {
                         if (row->shed_of[type] == 0)
@@ -268,7 +271,7 @@ static int ledger_read_all(struct ledger *ledger, const struct rules_settings *s
                         ledger->complete &= !logs[i].wanted;
                         continue;
                 }
-                enum err_code code = ledger_read(ledger, directories[i], logs[i].type, &err);
+                enum err_code code = ledger_read(ledger, directories[i], &logs[i], &err);
                 if (code == ERR_OK)
                         continue;
                 (void)fprintf(stderr, "sendring ledger: %s%s\n", err.text, cmd_advice(&err));
