@@ -2,6 +2,7 @@
 #include "rules/rules.h"
 #include "tools/cmd.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
@@ -208,7 +209,13 @@ static bool validate_folder(struct rules_report *report, const char *file, const
                 return true; /* relative to nothing, or refused elsewhere */
         memcpy(folder, path, len);
         folder[len] = '\0';
-        if (stat(folder, &status) == 0 && S_ISDIR(status.st_mode))
+        bool there = stat(folder, &status) == 0;
+        if (!there && errno != ENOENT && errno != ENOTDIR)
+                return rules_report_warn(report, file,
+                                         "%s %s: cannot look for the folder %s on this host: %s; look as root or as "
+                                         "the daemon's own user, or give --elsewhere",
+                                         what, path, folder, strerror(errno));
+        if (there && S_ISDIR(status.st_mode))
                 return true;
         return rules_report_warn(report, file,
                                  "%s %s: there is no folder %s on this host, and without it the daemon does not start; "
@@ -219,7 +226,13 @@ static bool validate_folder(struct rules_report *report, const char *file, const
 static bool validate_folders(const char *settings_path, const char *sets_path, const struct rules_settings *settings,
                              const struct rules_plan *plan, struct rules_report *report)
 {
+        struct stat status;
         bool ok = settings == NULL || validate_folder(report, settings_path, "socket_path", settings->socket_path);
+        if (ok && settings != NULL && stat(settings->state_directory, &status) == 0 && !S_ISDIR(status.st_mode))
+                ok = rules_report_warn(report, settings_path,
+                                       "state_directory %s is no folder on this host, and the daemon does not start; "
+                                       "move away what is there",
+                                       settings->state_directory);
         for (uint32_t i = 0; plan != NULL && i < rules_plan_targets_count(plan) && ok; i++) {
                 const struct rules_target *target = rules_plan_target(plan, i);
                 if (target->service == RULES_SERVICE_FILE) /* a NUL is behind the text */

@@ -379,10 +379,8 @@ static enum err_code dlq_walk_file(struct dlq_store *store, const struct dlq_fil
                 if (visitor != NULL && mark.id.offset >= file->end)
                         break;
                 enum err_code one = dlq_walk_next(&walk, &letter, &line, &line_bytes, &err);
-                if (one == ERR_EMPTY && line == NULL)
-                        break;
-                if (one == ERR_MEMORY) {
-                        code = err_set(reterr, one, "out of memory");
+                if (line == NULL) {
+                        code = one == ERR_EMPTY ? ERR_OK : err_set(reterr, one, "%s", err.text);
                         break;
                 }
                 mark.crc = one == ERR_OK ? letter.crc : dead_letter_damaged_crc(slice_of(line, line_bytes));
