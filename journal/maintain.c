@@ -297,14 +297,22 @@ static bool journal_has_room(const struct journal *journal, uint64_t size_bytes_
         return own || size_bytes + journal->segment_bytes <= size_bytes_max;
 }
 
+/* What all logs of the budget together may have now. */
+static uint64_t journal_size_limit(const struct journal *journal)
+{
+        /* Relaxed: seen by the next call at the latest. */
+        return journal->size_bytes_max + (atomic_load_explicit(&journal->drain_room_used, memory_order_relaxed)
+                                                  ? journal->drain_bytes_max
+                                                  : 0);
+}
+
 static enum err_code journal_prepare_one(struct journal *journal, uint64_t oldest, struct err *reterr)
 {
         bool done;
-        uint64_t size_bytes_max = journal->size_bytes_max;
         enum err_code code = journal_prepare_passed(journal, oldest, false, &done, reterr);
         if (done)
                 return code;
-        bool tried = journal_has_room(journal, size_bytes_max);
+        bool tried = journal_has_room(journal, journal->size_bytes_max);
         if (tried)
                 code = journal_prepare_new(journal, reterr);
         if (tried && code == ERR_OK)
@@ -315,15 +323,25 @@ static enum err_code journal_prepare_one(struct journal *journal, uint64_t oldes
                 return passed;
         if (tried)
                 return code;
-        /* Relaxed: seen by the next call at the latest. */
-        if (atomic_load_explicit(&journal->drain_room_used, memory_order_relaxed))
-                size_bytes_max += journal->drain_bytes_max;
-        if (journal_has_room(journal, size_bytes_max))
+        const uint64_t limit = journal_size_limit(journal);
+        if (journal_has_room(journal, limit))
                 return journal_prepare_new(journal, reterr);
         return err_set(reterr, ERR_FULL, "journal %s holds %llu of %llu bytes and its oldest events still wait",
                        journal->directory,
                        (unsigned long long)atomic_load_explicit(&journal->budget->size_bytes, memory_order_relaxed),
-                       (unsigned long long)size_bytes_max);
+                       (unsigned long long)limit);
+}
+
+/* A limit that was lowered, or lent to an end of the service, is come back to: what is only kept goes, however long it
+ * was to be kept. */
+static void journal_remove_beyond_limit(struct journal *journal, uint64_t oldest)
+{
+        struct journal_segment segment;
+        const uint64_t limit = journal_size_limit(journal);
+        /* Relaxed: one thread maintains all logs of a budget. */
+        while (atomic_load_explicit(&journal->budget->size_bytes, memory_order_relaxed) > limit &&
+               journal_take_oldest(journal, oldest, &segment))
+                journal_remove(journal, &segment);
 }
 
 /* They are synced once for each segment that they pass, not at each call. */
@@ -423,6 +441,7 @@ enum err_code journal_maintain(struct journal *journal, struct err *reterr)
         /* What is too old goes when it is, and not when room is made next. */
         while (journal_oldest_is_expired(journal) && journal_take_oldest(journal, oldest, &segment))
                 journal_remove(journal, &segment);
+        journal_remove_beyond_limit(journal, oldest);
         journal_unmap_cold(journal, journal->segments_mapped_max);
         journal_count_passed(journal);
         return code;

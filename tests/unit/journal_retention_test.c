@@ -345,3 +345,38 @@ Test(journal_retention, damage_in_what_is_kept_is_told_to_who_reads_it)
         journal_close(beside);
         journal_close(journal);
 }
+
+/* What was kept under a larger limit gives way to a smaller one, and not only what comes. */
+Test(journal_retention, a_limit_that_was_lowered_is_kept)
+{
+        struct journal *journal = must_open(24, 0, 3600 * 1000, NULL);
+        for (unsigned round = 0; round < 30; round++) {
+                cr_assert(append(journal, MIB, clock_realtime_ms()));
+                pass(journal);
+        }
+        struct journal_stats stats = stats_of(journal);
+        cr_assert_eq(stats.size_bytes, 24 * MIB);
+        journal_close(journal);
+
+        journal = must_open(6, 0, 3600 * 1000, NULL);
+        stats = stats_of(journal);
+        cr_assert_eq(stats.size_bytes, 6 * MIB, "%llu MiB at open", (unsigned long long)stats.size_bytes / MIB);
+        for (unsigned round = 0; round < 12; round++) {
+                cr_assert(append(journal, MIB, clock_realtime_ms()));
+                pass(journal);
+                stats = stats_of(journal);
+                cr_assert_eq(stats.size_bytes, 6 * MIB, "%llu MiB", (unsigned long long)stats.size_bytes / MIB);
+        }
+        cr_assert_geq(stats.passed_bytes, 3 * MIB, "as much is kept as there is room for");
+        check_equation(journal);
+        journal_close(journal);
+
+        /* What waits is no less kept for that. */
+        journal = must_open(24, 0, 0, NULL);
+        cr_assert(append(journal, 16 * MIB, 0));
+        journal_close(journal);
+        journal = must_open(6, 0, 3600 * 1000, NULL);
+        cr_assert_not(append(journal, 4 * MIB, 0));
+        check_equation(journal);
+        journal_close(journal);
+}
