@@ -597,7 +597,8 @@ static enum err_code journal_open_for_writing(struct journal *journal, struct jo
          * count them again. A full log says it later. */
         if (journal->writer.loss_counted && journal->writer.segment != NULL && journal_writer_switch(journal) == ERR_OK)
                 (void)journal_publish(journal); /* a page lost already is found by the next one */
-        if (atomic_load_explicit(&journal->sync_failed, memory_order_relaxed))
+        if (journal->durability == JOURNAL_DURABILITY_HOST &&
+            atomic_load_explicit(&journal->sync_failed, memory_order_relaxed))
                 journal_sync_expect(journal);
         else
                 atomic_store_explicit(&journal->durable_position, journal_committed_position(journal),

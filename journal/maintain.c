@@ -301,9 +301,8 @@ static bool journal_has_room(const struct journal *journal, uint64_t size_bytes_
 static uint64_t journal_size_limit(const struct journal *journal)
 {
         /* Relaxed: seen by the next call at the latest. */
-        return journal->size_bytes_max + (atomic_load_explicit(&journal->drain_room_used, memory_order_relaxed)
-                                                  ? journal->drain_bytes_max
-                                                  : 0);
+        return journal->size_bytes_max +
+               (atomic_load_explicit(&journal->drain_room_used, memory_order_relaxed) ? journal->drain_bytes_max : 0);
 }
 
 static enum err_code journal_prepare_one(struct journal *journal, uint64_t oldest, struct err *reterr)

@@ -238,14 +238,17 @@ static enum err_code recover_write_anew(struct recover *recover, const struct re
 enum err_code recover_lengths(struct recover *recover)
 {
         struct journal *journal = recover->journal;
+        const bool host = journal->durability == JOURNAL_DURABILITY_HOST;
         /* Without its header nobody knows whether one had failed. */
-        const bool write_anew = recover->files_count > 0 &&
-                                (journal->targets.header_lost || journal_targets_sync_failed(&journal->targets));
+        const bool write_anew = journal_targets_sync_failed(&journal->targets) ||
+                                (journal->targets.header_lost && recover->files_count > 0);
         journal->targets_sync_failed |= write_anew;
+        /* Where nothing is synced it stays so, for a start that does. */
+        if (write_anew && !host)
+                atomic_store_explicit(&journal->sync_failed, true, memory_order_relaxed);
         for (size_t i = 0; i < recover->files_count; i++) {
                 const struct recover_file *file = &recover->files[i];
                 bool to_be_written = !recover->any || i >= recover->last_index;
-                bool host = journal->durability == JOURNAL_DURABILITY_HOST;
                 if (file->file_bytes >= file->header.segment_bytes && !to_be_written && !host)
                         continue;
                 int fd;
@@ -265,7 +268,7 @@ enum err_code recover_lengths(struct recover *recover)
                         atomic_store_explicit(&journal->sync_failed, true, memory_order_relaxed);
                 (void)disk_close(fd); /* the writes were checked */
         }
-        if (journal->durability == JOURNAL_DURABILITY_HOST)
+        if (host || write_anew)
                 journal_note_sync(journal);
         return ERR_OK;
 }

@@ -253,6 +253,37 @@ Test(journal_sync, the_next_open_writes_anew_what_a_failed_sync_left)
         journal_close(journal);
 }
 
+/* A start that syncs nothing makes nothing good, though it brings the targets file to the disk. */
+Test(journal_sync, a_start_with_another_durability_does_not_forget_a_failed_one)
+{
+        struct journal_recovery recovery;
+        struct err err = {.text = ""};
+        int fds[JOURNAL_SYNC_FILES_MAX];
+        uint32_t count = 0;
+        struct journal *journal = must_open(JOURNAL_DURABILITY_HOST, NULL);
+        append(journal, 2 * MIB / MEAN);
+        cr_assert_eq(journal_sync_begin(journal, fds, &count, NULL), ERR_OK);
+        cr_assert_eq(journal_sync_done(journal, EIO, NULL), ERR_SYSTEM);
+        journal_close(journal);
+        for (unsigned start = 0; start < 2; start++) {
+                journal = must_open(JOURNAL_DURABILITY_PROCESS, &recovery);
+                cr_assert_eq(recovery.rewritten_segments, 0);
+                cr_assert_eq(journal_durable_position(journal), journal_committed_position(journal));
+                append(journal, 10);
+                cr_assert_eq(journal_sync(journal, &err), ERR_OK, "%s", err.text);
+                cr_assert_eq(journal_durable_position(journal), journal_committed_position(journal));
+                cr_assert_eq(journal_targets_make_durable(journal, &err), ERR_OK, "%s", err.text);
+                journal_close(journal);
+        }
+        journal = must_open(JOURNAL_DURABILITY_HOST, &recovery);
+        cr_assert_geq(recovery.rewritten_segments, 2, "%llu", (unsigned long long)recovery.rewritten_segments);
+        cr_assert_eq(journal_durable_position(journal), journal_committed_position(journal));
+        journal_close(journal);
+        journal = must_open(JOURNAL_DURABILITY_HOST, &recovery);
+        cr_assert_eq(recovery.rewritten_segments, 0, "once is enough");
+        journal_close(journal);
+}
+
 /* One round of syncs; more is published while it runs. */
 static void sync_while_busy(struct journal *journal, int sys_errno)
 {
