@@ -250,7 +250,11 @@ uint64_t journal_lane_position(const struct journal *journal, uint64_t lane_id);
 /* A delivery target by its stable key ("firehose arn:aws:firehose:...", "file /var/..."): finds or adds it. Numbers are
  * never reused. A new target starts at the committed position. A retired one is live again, at the committed position;
  * what it missed has been counted as shed. Control thread, at start and reload; ERR_LIMIT above LIMIT_TARGETS_MAX,
- * ERR_NAME for an empty or overlong key or one with a NUL, ERR_DISK_FULL. */
+ * ERR_NAME for an empty or overlong key or one with a NUL, ERR_DISK_FULL.
+ *
+ * Durability host: its line is on the disk then. Where it cannot be synced, ERR_SYSTEM: nothing has changed; but before
+ * the first record is published since open (a start, which has to deliver what waits) ERR_OK, and nothing that is
+ * published becomes durable before the line is: journal_maintain() and journal_sync_begin() try, and say so. */
 enum err_code journal_target_register(struct journal *journal, struct slice key, uint16_t *ret_target,
                                       struct err *reterr);
 uint32_t journal_targets_count(const struct journal *journal);
@@ -397,8 +401,8 @@ bool journal_wants_maintenance(const struct journal *journal);
  * could not be backed; readers check the records of these segments from the first failure on. The targets file
  * remembers it for the next open, which writes the whole log anew. ERR_CORRUPT from done(): records that some cursor is
  * before were dropped; found so twice, they are lost, and the position moves past them, so that what came behind them
- * does not wait for ever. begin() fails when it cannot map what is to be written anew: ERR_SYSTEM, ERR_MEMORY; tried
- * again by the next. */
+ * does not wait for ever. begin() fails when it cannot map what is to be written anew, or sync the names of targets
+ * (journal_target_register()): ERR_SYSTEM, ERR_MEMORY; tried again by the next. */
 #define JOURNAL_SYNC_FILES_MAX 16u
 enum err_code journal_sync_begin(struct journal *journal, int ret_fds[JOURNAL_SYNC_FILES_MAX], uint32_t *ret_count,
                                  struct err *reterr);

@@ -273,6 +273,8 @@ enum err_code journal_targets_copy(struct journal *journal, struct err *reterr);
 enum err_code journal_targets_sync_held(struct journal *journal, struct err *reterr);
 /* Durability host: the cursors and counts of now are on the disk. */
 enum err_code journal_targets_sync(struct journal *journal, struct err *reterr);
+/* The same where a register could not; else nothing. */
+enum err_code journal_targets_sync_names(struct journal *journal, struct err *reterr);
 /* Whether an fdatasync of a segment failed since the log was last written whole. */
 bool journal_targets_sync_failed(const struct journal_targets *targets);
 /* A sync has failed now: what was written so far, published or not, is to be made good. */
@@ -448,6 +450,7 @@ struct journal {
         /* Where a failed sync can have left nothing behind: the end of the segment that the writer was in. */
         uint64_t sync_expected_position;
         bool targets_sync_failed;     /* the same of the targets file; under its mutex */
+        _Atomic bool names_unsynced;  /* targets were registered whose lines are not on the disk: nothing is durable */
         uint64_t cursors_durable_end; /* segments of a smaller index are passed by cursors that are on the disk */
 
         /* Under the mutex. */

@@ -410,6 +410,8 @@ enum err_code journal_maintain(struct journal *journal, struct err *reterr)
                         journal->directory);
         uint64_t oldest = journal_oldest_needed(journal);
         enum err_code code = journal_targets_heal(journal, reterr);
+        enum err_code names = journal_targets_sync_names(journal, code == ERR_OK ? reterr : NULL);
+        code = code == ERR_OK ? names : code;
         enum err_code durable = journal_make_cursors_durable(journal, &oldest, code == ERR_OK ? reterr : NULL);
         code = code == ERR_OK ? durable : code;
         journal->passed_bytes = journal_passed_bytes(journal, oldest);

@@ -46,6 +46,9 @@ enum err_code journal_sync_begin(struct journal *journal, int ret_fds[JOURNAL_SY
                 atomic_store_explicit(&journal->durable_position, position, memory_order_release);
                 return ERR_OK;
         }
+        enum err_code names = journal_targets_sync_names(journal, reterr);
+        if (names != ERR_OK)
+                return names;
         uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_acquire);
         uint64_t index = journal->first_index, behind = current;
         /* What journal_unmap_cold() may close is passed here. Much may be kept: the first of the others is searched.

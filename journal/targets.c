@@ -259,8 +259,11 @@ static enum err_code journal_targets_write_out(struct journal *journal, struct e
         journal->targets_sync_failed = disk_sync(targets->fd) < 0;
         if (journal->targets_sync_failed || failed_before)
                 journal_note_sync(journal); /* leaves errno */
-        if (!journal->targets_sync_failed)
+        if (!journal->targets_sync_failed) {
+                /* Relaxed: under the mutex; whoever reads it without makes sure here, or comes again. */
+                atomic_store_explicit(&journal->names_unsynced, false, memory_order_relaxed);
                 return ERR_OK;
+        }
         return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync %s/targets", journal->directory);
 }
 
@@ -275,6 +278,17 @@ enum err_code journal_targets_sync(struct journal *journal, struct err *reterr)
         enum err_code code = journal_targets_sync_held(journal, reterr);
         (void)pthread_mutex_unlock(&journal->targets.mutex);
         return code;
+}
+
+enum err_code journal_targets_sync_names(struct journal *journal, struct err *reterr)
+{
+        /* Relaxed: set before anything is appended that names such a target. */
+        if (!atomic_load_explicit(&journal->names_unsynced, memory_order_relaxed))
+                return ERR_OK;
+        /* Acquire: pairs with the release in the handler of io/disk_guard.c. */
+        if (atomic_load_explicit(journal->targets.lost, memory_order_acquire) != 0)
+                return err_set(reterr, ERR_SYSTEM, "pages of %s/targets are lost", journal->directory);
+        return journal_targets_sync(journal, reterr);
 }
 
 enum err_code journal_targets_make_durable(struct journal *journal, struct err *reterr)
@@ -369,6 +383,12 @@ enum err_code journal_target_register(struct journal *journal, struct slice key,
         enum err_code code = journal_target_enter(journal, key, &target, &entered, reterr);
         if (code == ERR_OK) {
                 code = journal_targets_sync_held(journal, reterr);
+                /* Relaxed: the shard has stored it long ago, if it was to be seen. */
+                if (code != ERR_OK && atomic_load_explicit(&journal->stat_records, memory_order_relaxed) == 0) {
+                        /* A start: what waits is delivered. Release: whoever syncs what comes sees it before. */
+                        atomic_store_explicit(&journal->names_unsynced, true, memory_order_release);
+                        code = ERR_OK;
+                }
                 /* The caller does not have it: a live target that nobody owns would hold every segment. */
                 if (code != ERR_OK && entered)
                         journal_target_set_retired(&journal->targets, journal_target_entry(&journal->targets, target),

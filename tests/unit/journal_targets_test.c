@@ -5,13 +5,22 @@
 
 #define TARGETS 3u
 
-/* Syncs fail with EIO while it is set. */
-static bool syncs_fail;
+static bool is_targets_file(int fd)
+{
+        char link[64], path[400];
+        (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        ssize_t len = readlink(link, path, sizeof(path) - 1);
+        const size_t name_bytes = sizeof("/targets") - 1;
+        return len > (ssize_t)name_bytes && memcmp(path + len - name_bytes, "/targets", name_bytes) == 0;
+}
+
+/* Syncs, or those of the targets file, fail with EIO while it is set. */
+static bool syncs_fail, targets_syncs_fail;
 int __real_disk_sync(int fd);
 int __wrap_disk_sync(int fd);
 int __wrap_disk_sync(int fd)
 {
-        if (!syncs_fail)
+        if (!syncs_fail && !(targets_syncs_fail && is_targets_file(fd)))
                 return __real_disk_sync(fd);
         errno = EIO;
         return -1;
@@ -77,6 +86,15 @@ static void append(struct journal *journal, uint64_t count)
                 journal_publish(journal);
                 if (journal_wants_maintenance(journal))
                         cr_assert_eq(journal_maintain(journal, NULL), ERR_OK);
+        }
+}
+
+/* Maintenance, where it is wanted, is the caller's. */
+static void append_while_it_fails(struct journal *journal, uint64_t count)
+{
+        for (uint64_t i = 0; i < count; i++) {
+                cr_assert_eq(journal_files_append(journal, journal_next_sequence(journal), MEAN, TARGETS), ERR_OK);
+                cr_assert_eq(journal_publish(journal), ERR_OK);
         }
 }
 
@@ -602,6 +620,7 @@ Test(journal_targets, a_register_that_could_not_be_synced_leaves_nothing_live)
         uint16_t target = 7;
         must_register(journal, 0);
         journal_target_retire(journal, 1);
+        append(journal, 1);
         syncs_fail = true;
         cr_assert_eq(journal_target_register(journal, SLICE("sns d"), &target, NULL), ERR_SYSTEM); /* a new one */
         cr_assert_eq(journal_target_register(journal, slice_of_text(keys[1]), &target, NULL), ERR_SYSTEM);
@@ -618,5 +637,57 @@ Test(journal_targets, a_register_that_could_not_be_synced_leaves_nothing_live)
         cr_assert_eq(target, TARGETS);
         cr_assert(journal_target_get(journal, TARGETS, &state));
         cr_assert_not(state.retired);
+        journal_close(journal);
+}
+
+/* A start serves what waits. What it takes is durable when the names of its targets are, and no cursor frees anything.
+ */
+Test(journal_targets, a_file_that_cannot_be_synced_refuses_no_start)
+{
+        struct journal_stats stats;
+        struct err err = {.text = ""};
+        uint64_t waiting;
+        struct journal *journal = must_open(NULL);
+        must_register(journal, 0);
+        append(journal, 2 * MIB / MEAN);
+        cr_assert_eq(journal_sync(journal, NULL), ERR_OK);
+        journal_close(journal);
+
+        journal = must_open(NULL);
+        const uint64_t before = journal_durable_position(journal);
+        targets_syncs_fail = true;
+        must_register(journal, 0);
+        uint16_t target = 7;
+        cr_assert_eq(journal_target_register(journal, SLICE("sns d"), &target, NULL), ERR_OK, "a new one, too");
+        cr_assert_eq(target, TARGETS);
+        cr_assert_eq(journal_maintain(journal, &err), ERR_SYSTEM);
+        cr_assert(strstr(err.text, "targets") != NULL, "%s", err.text);
+        for (uint16_t i = 0; i <= TARGETS; i++) {
+                cr_assert_eq(state_of(journal, i, &waiting).retired, false);
+                deliver(journal, i);
+        }
+        append_while_it_fails(journal, 100);
+        cr_assert_eq(journal_sync(journal, &err), ERR_SYSTEM);
+        cr_assert(strstr(err.text, "targets") != NULL, "%s", err.text);
+        cr_assert_eq(journal_durable_position(journal), before, "nobody would know whose they are");
+        cr_assert_eq(journal_maintain(journal, &err), ERR_SYSTEM);
+        journal_get_stats(journal, &stats);
+        cr_assert_eq(stats.segments_recycled, 0);
+
+        targets_syncs_fail = false;
+        cr_assert_eq(journal_maintain(journal, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(journal_sync(journal, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(journal_durable_position(journal), journal_committed_position(journal));
+        journal_close(journal);
+
+        /* Without maintenance in between the sync sees to it. */
+        journal = must_open(NULL);
+        targets_syncs_fail = true;
+        must_register(journal, 0);
+        append_while_it_fails(journal, 1);
+        cr_assert_eq(journal_sync(journal, &err), ERR_SYSTEM);
+        targets_syncs_fail = false;
+        cr_assert_eq(journal_sync(journal, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(journal_durable_position(journal), journal_committed_position(journal));
         journal_close(journal);
 }
