@@ -1,7 +1,10 @@
 /* One batch of a target: events on their way, from the first byte transcoded to the cursor's move. Inside egress/ only.
  *
  * free -> BUILDING -> READY -> SENDING -> SETTLED -> free; SENDING -> READY again when all or some of it must be
- * resent. Batches of a target stand in a queue in journal order; the cursor moves over SETTLED ones at its head. */
+ * resent. Batches of a target stand in a queue in journal order; the cursor moves over SETTLED ones at its head.
+ *
+ * One whose request never ends may be given up: SENDING -> SETTLED -> GIVEN_UP -> free. Its memory is the request's
+ * until that ends after all. */
 #ifndef SENDRING_EGRESS_BATCH_H
 #define SENDRING_EGRESS_BATCH_H
 
@@ -19,6 +22,7 @@ enum egress_batch_state {
         EGRESS_BATCH_READY,
         EGRESS_BATCH_SENDING,
         EGRESS_BATCH_SETTLED,
+        EGRESS_BATCH_GIVEN_UP, /* in no list */
 };
 
 #define EGRESS_BATCH_HEAD_BYTES 8192
@@ -43,6 +47,8 @@ struct egress_batch {
         uint32_t events; /* on the wire */
         uint32_t attempts;
         struct egress_sent sent; /* its newest request */
+        uint64_t sent_ns;        /* when that began */
+        bool given_up;           /* that has not ended, and nobody waits for it */
         bool partly_done;        /* some records were accepted: never build it anew */
         uint32_t resending;      /* entries of this attempt that were refused in an earlier one */
 

@@ -31,6 +31,7 @@ struct egress_service {
         bool takes_copies;    /* all copies of an event in one call of append */
         bool mixes;           /* one batch has events of all logs; `shed` takes those of one out of it */
         bool one_at_a_time;   /* a single request is in flight, however well it goes */
+        bool may_hang;        /* a request has no timeout of its own: who gives its log up gives it up as well */
         const char *too_big;  /* the reason in the dead-letter file for an event that append refused as ERR_TOO_BIG */
         uint32_t slack_bytes; /* room behind the bytes of a batch for wide stores */
 
@@ -95,6 +96,12 @@ void egress_target_batch_passed_over(struct egress_target *target, struct egress
  * request that failed. */
 void egress_target_batch_refused(struct egress_target *target, struct egress_batch *batch, uint32_t accepted,
                                  uint32_t refused, enum err_code code, const char *first_error);
+/* One that is SENDING is not waited for any more: it counts as a request that failed, for the reason `text`. The caller
+ * settles its events. What was asked for cannot be taken back, and holds back what the target would send, until it has
+ * ended; then, in place of all above: */
+void egress_target_batch_give_up(struct egress_target *target, struct egress_batch *batch, const char *text);
+void egress_target_batch_ended_late(struct egress_target *target, struct egress_batch *batch, enum err_code code,
+                                    const char *text);
 /* The events stay where they are. */
 void egress_target_batch_failed(struct egress_target *target, enum err_code code, const char *text);
 

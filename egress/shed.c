@@ -3,9 +3,10 @@
  * For each target whose cursor stands before the announced position: a target that works and keeps up is left time to
  * take them, up to the request's timeout. Else nothing more is taken from the log; batches of its slot that are not in
  * flight go back to the journal, or, where others behind them are in flight, are dropped, and count as shed what they
- * had not delivered; those in flight are waited for; records that no batch has are passed over and counted, in the log
- * itself; then the cursor moves behind them, with the counts, in one step. A kill before that step leaves the cursor
- * before the events: they are still there, and not counted. */
+ * had not delivered; those in flight are waited for, up to the request's timeout, and what has no answer by then is
+ * given up: it may be carried out all the same, later, and its events count as shed; records that no batch has are
+ * passed over and counted, in the log itself; then the cursor moves behind them, with the counts, in one step. A kill
+ * before that step leaves the cursor before the events: they are still there, and not counted. */
 #include "egress/service.h"
 
 #include "base/assert.h"
@@ -90,6 +91,15 @@ static void shed_batch(struct egress_target *target, struct egress_batch *batch)
         batch->state = EGRESS_BATCH_SETTLED;
 }
 
+/* Has it been in flight for longer than a request may be? Others than these end by themselves. */
+static bool shed_hangs(const struct egress_target *target, const struct egress_batch *batch)
+{
+        const struct egress_worker *worker = target->worker;
+        const uint64_t timeout_ns = worker->options.settings->egress.request_timeout_ms * CLOCK_NS_PER_MS;
+        return target->service->may_hang && batch->state == EGRESS_BATCH_SENDING &&
+               worker->now_ns - batch->sent_ns >= timeout_ns;
+}
+
 static bool shed_may_take_back(const struct egress_target *target, const struct egress_batch *batch)
 {
         bool may = !batch->partly_done && (batch->state == EGRESS_BATCH_READY || batch->state == EGRESS_BATCH_BUILDING);
@@ -149,8 +159,16 @@ static bool shed_batches(struct egress_target *target, uint32_t shard, uint64_t 
                         shed_batch(target, batch);
                         break;
                 case EGRESS_BATCH_SENDING:
+                        if (!shed_hangs(target, batch))
+                                break;
+                        egress_target_batch_give_up(target, batch,
+                                                    "its file system does not answer: events of a log that is full "
+                                                    "are not waited for any more");
+                        shed_batch(target, batch);
+                        break;
                 case EGRESS_BATCH_SETTLED:
                 case EGRESS_BATCH_FREE:
+                case EGRESS_BATCH_GIVEN_UP:
                         break;
                 }
         }
@@ -243,6 +261,9 @@ static bool shed_may_wait(struct egress_target *target, uint32_t shard, uint64_t
         const uint64_t timeout_ns = worker->options.settings->egress.request_timeout_ms * CLOCK_NS_PER_MS;
         if (target->flow.failures > 0 || target->flow.parked || worker->now_ns < target->dead_letter_hold_until_ns)
                 return false;
+        for (const struct egress_batch *batch = target->queue_first; batch != NULL; batch = batch->next)
+                if (shed_hangs(target, batch))
+                        return false;
         bool near = place->position >= before;
         bool known = place->shed_ns != 0 && worker->now_ns - place->shed_ns < SHED_KNOWN_NS;
         if (waited_ns >= (near ? timeout_ns : known ? 0 : SHED_PATIENCE_NS))

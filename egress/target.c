@@ -266,6 +266,7 @@ static struct egress_batch *target_queue_batch(struct egress_target *target, uin
         batch->events = 0;
         batch->attempts = 0;
         batch->partly_done = false;
+        batch->given_up = false;
         batch->resending = 0;
         batch->len = 0;
         memset(batch->shard, 0, target->worker->options.shards_count * sizeof(batch->shard[0]));

@@ -9,6 +9,13 @@
 
 /* ---------------------------------------------------------------------------------------------- settling */
 
+static void target_free_batch(struct egress_target *target, struct egress_batch *batch)
+{
+        batch->state = EGRESS_BATCH_FREE;
+        batch->next = target->free_batches;
+        target->free_batches = batch;
+}
+
 void egress_target_unqueue(struct egress_target *target, struct egress_batch *batch)
 {
         struct egress_batch **link = &target->queue_first;
@@ -19,9 +26,10 @@ void egress_target_unqueue(struct egress_target *target, struct egress_batch *ba
                 target->queue_last = link;
         if (target->building[batch->slot] == batch)
                 target->building[batch->slot] = NULL;
-        batch->state = EGRESS_BATCH_FREE;
-        batch->next = target->free_batches;
-        target->free_batches = batch;
+        if (batch->given_up)
+                batch->state = EGRESS_BATCH_GIVEN_UP; /* egress_target_batch_ended_late() frees it */
+        else
+                target_free_batch(target, batch);
 }
 
 static void target_settle_batch(struct egress_target *target, struct egress_batch *batch)
@@ -202,6 +210,7 @@ void egress_target_batch_sending(struct egress_target *target, struct egress_bat
         ASSERT(batch->state == EGRESS_BATCH_READY);
         batch->state = EGRESS_BATCH_SENDING;
         batch->sent.number = flow_begin(&target->flow);
+        batch->sent_ns = target->worker->now_ns;
         target->in_flight++;
 }
 
@@ -215,6 +224,7 @@ void egress_target_batch_not_sent(struct egress_target *target, struct egress_ba
 void egress_target_batch_ended(struct egress_target *target, struct egress_batch *batch)
 {
         ASSERT(target->in_flight > 0);
+        ASSERT(!batch->given_up);
         egress_target_batch_not_sent(target, batch); /* until an answer settles it */
         target->ended = batch->sent;
         target->worker->now_ns = clock_monotonic_ns();
@@ -239,6 +249,35 @@ void egress_target_batch_passed_over(struct egress_target *target, struct egress
         ASSERT(batch->state == EGRESS_BATCH_READY);
         batch->state = EGRESS_BATCH_SETTLED;
         egress_target_settle(target);
+}
+
+void egress_target_batch_give_up(struct egress_target *target, struct egress_batch *batch, const char *text)
+{
+        ASSERT(batch->state == EGRESS_BATCH_SENDING);
+        ASSERT(!batch->given_up);
+        batch->given_up = true;
+        target->ended = batch->sent;
+        counter_add(target->worker->options.counters, COUNTER_egress_requests_uncertain, 1);
+        egress_target_batch_failed(target, ERR_TIMEOUT, text);
+}
+
+/* Its failure was told when it was given up, and what it is worth to the flow is old news. */
+void egress_target_batch_ended_late(struct egress_target *target, struct egress_batch *batch, enum err_code code,
+                                    const char *text)
+{
+        char quoted[400];
+        ASSERT(batch->given_up);
+        ASSERT(target->in_flight > 0);
+        batch->given_up = false;
+        target->in_flight--;
+        if (batch->state == EGRESS_BATCH_GIVEN_UP)
+                target_free_batch(target, batch);
+        log_info("a request that was given up has ended", "target=%s result=%s now=\"%s\"", target->log_key,
+                 code == ERR_OK ? "done" : log_quote(text, quoted, sizeof(quoted)),
+                 code == ERR_OK ? "its events are delivered, and stay counted as shed"
+                                : "its events stay counted as shed");
+        target->worker->now_ns = clock_monotonic_ns();
+        egress_target_activate(target);
 }
 
 /* Where something was accepted the endpoint works: no failure in a row, but it asks for less. Where nothing was, this

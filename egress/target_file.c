@@ -81,11 +81,16 @@ static void target_file_done(void *context, enum err_code code, const struct err
 {
         struct egress_batch *batch = context;
         struct egress_target *target = batch->target;
+        const char *text = why != NULL ? why->text : err_text(code);
+        if (batch->given_up) {
+                egress_target_batch_ended_late(target, batch, code, text);
+                return;
+        }
         egress_target_batch_ended(target, batch);
         if (code == ERR_OK)
                 egress_target_batch_done(target, batch);
         else
-                egress_target_batch_failed(target, code, why != NULL ? why->text : err_text(code));
+                egress_target_batch_failed(target, code, text);
 }
 
 static enum err_code target_file_send(struct egress_target *target, struct egress_batch *batch)
@@ -114,6 +119,7 @@ const struct egress_service egress_service_file = {
         .name = "file",
         .takes_json = true,
         .one_at_a_time = true, /* one writer */
+        .may_hang = true,      /* a mount whose server is gone answers when it is back, or never */
         .too_big = "larger than a batch of lines",
         .batches_count = target_file_batches_count,
         .batch_bytes = target_file_batch_bytes,

@@ -1,6 +1,6 @@
 """A file destination on a mount whose server goes away: whichever operation hangs there, the other destinations of its worker go on, also
-beside more hanging files than the kernel has threads by itself, and a router starts. When the server is back all is delivered. Needs to mount file systems:
-skipped where that is not allowed."""
+beside more hanging files than the kernel has threads by itself, and a router starts. When the server is back all is delivered. Where events are shed
+it holds nobody else's up in a full journal. Needs to mount file systems: skipped where that is not allowed."""
 import json
 import os
 import subprocess
@@ -16,14 +16,14 @@ MANY = 16         # files; four threads a core are the kernel's own limit
 OPERATIONS = ["lookup", "getattr", "open", "read", "rename", "create", "write", "fsync", "fsyncdir", "flush", "opendir"]
 
 
-def add_files(stack, paths_of_set):
+def add_files(stack, paths_of_set, types="SEND"):
     """To each set, besides what it has; `paths_of_set` of the set's number."""
     with open(stack.sets_file) as sets:
         head, *rest = sets.read().split("  EventDestinations:\n")
     for number, behind in enumerate(rest):
         head += "  EventDestinations:\n" + "".join(
-            "  - EventDestinationName: more-%d\n    EventDestination:\n      Enabled: true\n      MatchingEventTypes: [SEND]\n"
-            "      Sendring:\n        FileDestination: {Path: %s, RotateBytes: 3MiB}\n" % (at, path)
+            "  - EventDestinationName: more-%d\n    EventDestination:\n      Enabled: true\n      MatchingEventTypes: [%s]\n"
+            "      Sendring:\n        FileDestination: {Path: %s, RotateBytes: 3MiB}\n" % (at, types, path)
             for at, path in enumerate(paths_of_set(number))) + behind
     with open(stack.sets_file, "w") as sets:
         sets.write(head)
@@ -32,6 +32,17 @@ def add_files(stack, paths_of_set):
 def load(stack, seconds):
     return subprocess.Popen(stack.loadgen_arguments(stack.path("load.json"), "--producers", "1", "--events", str(RATE * seconds), "--rate",
                                                     str(RATE), "--mix", "send"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def publishers(stack, seconds):
+    """Opens, which fill the journal, and Bounces, each from a process of its own."""
+    running = {}
+    for mix, rate in (("open", 2000), ("bounce", 50)):
+        ledger = stack.path("ledger-%s.json" % mix)
+        arguments = stack.loadgen_arguments(ledger, "--producers", "1", "--mix", mix, "--rate", str(rate), "--seconds", str(seconds),
+                                            "--flush-timeout", "60000")
+        running[ledger] = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    return running
 
 
 def lines_of(directory, begin):
@@ -130,8 +141,37 @@ def starts_while_it_hangs(build, directory, mount):
         print("started in %.1f s while two files hung" % (time.monotonic() - begun))
 
 
+def sheds_while_it_hangs(build, directory, mount):
+    """What it has not taken fills the journal: its Opens go, again and again, and nobody waits for it longer than for a request."""
+    path = os.path.join(directory, "opens.ndjson")
+    with system.Stack(build, name="mount-shed") as stack:
+        stack.start_sink()
+        stack.write_configuration(event_ids=True, settings="journal.segment_bytes: 1MiB\njournal.size_bytes_max: 12MiB\n"
+                                                           "journal.full: {Open: shed}\negress.request_timeout_ms: 3s\negress.connect_timeout_ms: 1s")
+        add_files(stack, lambda _: [path], types="OPEN")
+        stack.start_router()
+        mount.hang("write")
+        running = publishers(stack, 20)
+        system.check("it hangs", mount.wait_hung(20), True)
+        reports = [json.loads(process.communicate(timeout=120)[0].strip().splitlines()[-1]) for process in running.values()]
+        system.check("publishers that found the journal full", [report["full"] for report in reports], [0, 0])
+        stack.check_ledger()
+        shed = next(row for row in stack.ledger()["targets"] if row["target"].endswith(path))
+        system.check("Opens shed for the file", shed["shed"], lambda count: count > 10000)
+        system.check("delivered to it", shed["delivered"], 0)
+        system.check("the log says so", "its file system does not answer" in stack.log("router", 2000), True)
+        mount.go_on()
+        stack.wait_drained(60)
+        stack.check_ledger()
+        report = stack.sink_report(*running)
+        system.check("missing at the other destination", report["missing"], 0)
+        late = lines_of(directory, "opens.ndjson") - delivered(stack, path)
+        system.check("lines of the write that was given up, which are in the file and count as shed", late, lambda count: 0 < count <= shed["shed"])
+        print("shed while the file hung: %d Opens; publishers found the journal full: 0 times" % shed["shed"])
+
+
 def main(build, _quick):
-    for part in (starts_while_it_hangs, every_operation_may_hang, many_files_may_hang):
+    for part in (starts_while_it_hangs, every_operation_may_hang, many_files_may_hang, sheds_while_it_hangs):
         with system.Stack(build, name="mountpoint") as place:
             os.mkdir(place.path("mount"))
             try:

@@ -17,8 +17,8 @@ static struct firehose_peer peer;
 static const struct egress_log logs[] = {{.id = 0}, {.id = 144, .type = SENDRING_OPEN}};
 static uint32_t target, next_id;
 
-/* Of dead letters, since nothing else here is synced through a loop: while there is such a descriptor, a sync takes
- * until it can be read. */
+/* Of dead letters, and of lines with durability host: while there is such a descriptor, a sync takes until it can be
+ * read. */
 static _Atomic int sync_until_fd = -1;
 static _Atomic uint32_t syncs_held;
 void __real_io_fdatasync(struct io_loop *loop, struct io_op *op, int fd);
@@ -31,6 +31,47 @@ void __wrap_io_fdatasync(struct io_loop *loop, struct io_op *op, int fd)
         }
         io_poll(loop, op, atomic_load(&sync_until_fd), POLLIN);
         atomic_fetch_add(&syncs_held, 1);
+}
+
+/* Of lines, as a mount that hangs has them: while there is such a descriptor, a write begins when it can be read. */
+static _Atomic int write_until_fd = -1;
+static _Atomic uint32_t writes_held;
+static struct {
+        struct io_op op; /* first: its address is the write's */
+        struct io_loop *loop;
+        struct io_op *write;
+        int fd;
+        const void *buffer;
+        size_t bytes;
+        uint64_t offset;
+} held_write;
+void __real_io_write(struct io_loop *loop, struct io_op *op, int fd, const void *buffer, size_t bytes, uint64_t offset);
+void __wrap_io_write(struct io_loop *loop, struct io_op *op, int fd, const void *buffer, size_t bytes, uint64_t offset);
+
+static void held_write_goes_on(struct io_op *op, int32_t result, bool more)
+{
+        (void)op;
+        (void)result;
+        (void)more;
+        __real_io_write(held_write.loop, held_write.write, held_write.fd, held_write.buffer, held_write.bytes,
+                        held_write.offset);
+}
+
+void __wrap_io_write(struct io_loop *loop, struct io_op *op, int fd, const void *buffer, size_t bytes, uint64_t offset)
+{
+        if (atomic_load(&write_until_fd) < 0) {
+                __real_io_write(loop, op, fd, buffer, bytes, offset);
+                return;
+        }
+        held_write.op.done = held_write_goes_on;
+        held_write.loop = loop;
+        held_write.write = op;
+        held_write.fd = fd;
+        held_write.buffer = buffer;
+        held_write.bytes = bytes;
+        held_write.offset = offset;
+        io_poll(loop, &held_write.op, atomic_load(&write_until_fd), POLLIN);
+        atomic_fetch_add(&writes_held, 1);
 }
 
 static struct firehose_peer_stream *stream(void)
@@ -404,5 +445,119 @@ Test(worker_shed, one_that_is_added_behind_the_announcement_sheds_as_well, .time
                 clock_sleep_ns(CLOCK_NS_PER_MS);
         }
         cr_assert_gt(egress_rig_state(&rig, SHED, 1).shed, 300);
+        end();
+}
+
+/* A file whose disk does not answer any more. */
+static void begin_with_a_file_that_hangs(_Atomic int *until_fd, const _Atomic uint32_t *held)
+{
+        begin();
+        rig.settings.journal.durability_host = until_fd == &sync_until_fd;
+        rig.settings.egress.request_timeout_ms = 1500;
+        egress_rig_open(&rig);
+        target = egress_rig_add_file(&rig, "lines", 0);
+        atomic_store(until_fd, eventfd(0, EFD_CLOEXEC));
+        cr_assert_geq(atomic_load(until_fd), 0);
+        egress_rig_run(&rig);
+        (void)fill(SHED, 6);
+        egress_rig_publish(&rig, BLOCK, next_id++, 100, target);
+        uint64_t deadline_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
+        while (atomic_load(held) == 0) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+}
+
+/* It answers, from now on. */
+static void goes_on(_Atomic int *until_fd)
+{
+        int fd = atomic_exchange(until_fd, -1);
+        cr_assert_eq(eventfd_write(fd, 1), 0); /* open until the process ends */
+}
+
+static void shed_while_a_file_hangs(_Atomic int *until_fd, const _Atomic uint32_t *held)
+{
+        begin_with_a_file_that_hangs(until_fd, held);
+        uint64_t took_ms = shed(20000);
+        cr_assert_leq(took_ms, 4000, "the timeout is 1.5 s: %llu ms", (unsigned long long)took_ms);
+        for (uint32_t round = 0; round < 3; round++) {
+                took_ms = shed(20000);
+                cr_assert_leq(took_ms, 500, "it is known to hang: %llu ms", (unsigned long long)took_ms);
+                (void)fill(SHED, 7 + round);
+        }
+        uint64_t given_up = state_of(SHED).shed;
+        cr_assert(given_up > 1500 && given_up < 3000, "of four segments: %llu", (unsigned long long)given_up);
+        cr_assert_eq(atomic_load(held), 1, "nothing else is asked of it");
+        cr_assert_eq(state_of(SHED).delivered + state_of(BLOCK).delivered + state_of(BLOCK).shed, 0);
+        cr_assert_eq(counters_sum(&rig.counters, COUNTER_egress_shed), given_up);
+        cr_assert_eq(counters_sum(&rig.counters, COUNTER_egress_requests_uncertain), 1);
+        cr_assert_eq(atomic_load(&rig.targets[target].row->status), COUNTERS_TARGET_RETRYING);
+        (void)balanced(SHED);
+
+        /* The disk answers: what was in flight is in the file, as it was, and what had not been given up. */
+        goes_on(until_fd);
+        cr_assert(egress_rig_wait_delivered(&rig, target, next_id - given_up, 20000));
+        cr_assert_eq(state_of(SHED).shed, given_up);
+        cr_assert_eq(balanced(SHED) + balanced(BLOCK), 0);
+        uint32_t count = 0;
+        uint32_t *ids = egress_rig_read_file(&rig, target, &count);
+        cr_assert_gt(count, next_id - given_up);
+        uint32_t late = count - (uint32_t)(next_id - given_up);
+        static uint8_t seen[8192];
+        cr_assert_leq(next_id, sizeof(seen));
+        for (uint32_t i = 0; i < count; i++) {
+                cr_assert_eq(seen[ids[i]]++, 0, "id %u is there twice", ids[i]);
+                if (i < late)
+                        cr_assert_eq(ids[i], i);
+        }
+        free(ids);
+        end();
+}
+
+Test(worker_shed, a_write_that_hangs_holds_nobody_for_ever, .timeout = 90)
+{
+        shed_while_a_file_hangs(&write_until_fd, &writes_held);
+}
+
+Test(worker_shed, a_sync_that_hangs_holds_nobody_for_ever, .timeout = 90)
+{
+        shed_while_a_file_hangs(&sync_until_fd, &syncs_held);
+}
+
+static void *goes_on_soon(void *unused)
+{
+        (void)unused;
+        clock_sleep_ns(300 * CLOCK_NS_PER_MS);
+        goes_on(&write_until_fd);
+        return NULL;
+}
+
+/* Whoever stops, or lets go of the target, waits for what the kernel has of it. */
+Test(worker_shed, a_write_that_was_given_up_ends_before_the_worker_does, .timeout = 90)
+{
+        pthread_t thread;
+        begin_with_a_file_that_hangs(&write_until_fd, &writes_held);
+        (void)shed(20000);
+        cr_assert_eq(pthread_create(&thread, NULL, goes_on_soon, NULL), 0);
+        end();
+        cr_assert_eq(pthread_join(thread, NULL), 0);
+}
+
+Test(worker_shed, a_target_with_a_write_that_was_given_up_can_be_removed, .timeout = 90)
+{
+        begin_with_a_file_that_hangs(&write_until_fd, &writes_held);
+        (void)shed(20000);
+        struct egress_target *removed = rig.targets[target].target;
+        cr_assert(egress_worker_remove_target(rig.workers[0], removed));
+        clock_sleep_ns(1200 * CLOCK_NS_PER_MS); /* its worker looks twice a second */
+        cr_assert_not(egress_target_is_gone(removed));
+        goes_on(&write_until_fd);
+        uint64_t deadline_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
+        while (!egress_target_is_gone(removed)) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        cr_assert_eq(balanced(SHED) + balanced(BLOCK), 0, "it has delivered what was left");
+        egress_target_free(removed);
         end();
 }
