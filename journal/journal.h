@@ -365,9 +365,9 @@ bool journal_is_removed(struct journal *journal);
 /* From now on the log may exceed size_bytes_max by drain_bytes_max: the service ends, and what the lanes hold has
  * nowhere else to go. Until it is closed. Any thread. */
 void journal_use_drain_room(struct journal *journal);
-/* Removes what every live cursor has passed, kept for replays or not, down to what journal_maintain() prepares ahead:
- * another log of the budget needs the room. */
-void journal_trim(struct journal *journal);
+/* Removes the oldest segment, when every live cursor has passed it, kept for replays or not: another log of the budget
+ * needs the room. False: there is none but what journal_maintain() prepares ahead. */
+bool journal_trim(struct journal *journal);
 /* No event waits in it for a live target. */
 bool journal_is_settled(const struct journal *journal);
 /* Closes a deliver_only log that is settled, and removes its segments. Its targets file stays, with the counts. As with

@@ -7,13 +7,15 @@
 #include <fcntl.h>
 #include <string.h>
 
-void journal_trim(struct journal *journal)
+bool journal_trim(struct journal *journal)
 {
         struct journal_segment segment;
         uint64_t oldest = journal_oldest_needed(journal);
         (void)journal_make_cursors_durable(journal, &oldest, NULL); /* the next maintenance says what failed */
-        while (journal_take_oldest(journal, oldest, &segment))
-                journal_remove(journal, &segment);
+        if (!journal_take_oldest(journal, oldest, &segment))
+                return false;
+        journal_remove(journal, &segment);
+        return true;
 }
 
 /* ------------------------------------------------------------------------------------------------------ giving up */

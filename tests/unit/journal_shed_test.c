@@ -142,7 +142,8 @@ Test(journal_shed, what_was_passed_gives_way_to_another_log)
                                &(struct journal_settled){.delivered = journal_next_sequence(other) - 1});
         (void)fill(main_log);
         cr_assert_eq(segments_of(main_log), 2, "the other log keeps what it may recycle");
-        journal_trim(other);
+        while (journal_trim(other))
+                ;
         cr_assert_eq(segments_of(other), 1, "the one that is being written; the next one is for maintenance to make");
         cr_assert_eq(journal_maintain(other, NULL), ERR_OK);
         cr_assert_eq(segments_of(other), JOURNAL_SEGMENTS_OWN);

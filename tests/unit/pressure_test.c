@@ -16,12 +16,14 @@ static char root[256];
 static struct router router;
 static struct counters_block counters;
 static uint64_t size_max = 8 * MIB;
+static bool apart; /* the log that is shed is another shard's */
 
-/* Two logs: of one shard, the second one that of Opens, which are shed; or of two shards. */
+/* Two logs: of one shard (not when `apart`), the second one that of Opens, which are shed; or of two shards. */
 static void begin(bool sheds, uint64_t retention_bytes)
 {
         journal_files_make(root);
-        router = (struct router){.shards_count = sheds ? 1 : 2, .journals_count = LOGS, .helper_counters = &counters};
+        router = (struct router){
+                .shards_count = sheds && !apart ? 1 : 2, .journals_count = LOGS, .helper_counters = &counters};
         router.settings.journal.pressure.shed_count = sheds;
         router.settings.journal.pressure.rank[SENDRING_OPEN] = 1;
         router.settings.journal.pressure.shed[SENDRING_OPEN] = sheds;
@@ -31,7 +33,7 @@ static void begin(bool sheds, uint64_t retention_bytes)
                 struct err err = {.text = ""};
                 (void)snprintf(path, sizeof(path), "%s/%u", root, i);
                 router.logs[i] = (struct router_journal){
-                        .shard = sheds ? 0 : i, .type = sheds && i == 1 ? SENDRING_OPEN : 0, .wanted = true};
+                        .shard = sheds && !apart ? 0 : i, .type = sheds && i == 1 ? SENDRING_OPEN : 0, .wanted = true};
                 struct journal_options options = {
                         .directory = path,
                         .segment_bytes = MIB,
@@ -208,5 +210,65 @@ Test(pressure, other_trouble_does_not_hide_that_there_is_no_room, .timeout = 60)
         cr_assert_eq(router_maintain(&router, 0, &relief, &err), ERR_CORRUPT, "%s", err.text);
         cr_assert_eq(relief, ROUTER_RELIEF_COMES);
         cr_assert(journal_shed_pending(router.journals[1]));
+        end();
+}
+
+/* All of log 0 is passed, and kept for replays. */
+static uint64_t keep_all(void)
+{
+        uint64_t position, sequence;
+        for (uint64_t n = 1; n < 40; n++) {
+                fill(0, n);
+                journal_committed(router.journals[0], &position, &sequence);
+                journal_target_advance(router.journals[0], 0, position, sequence,
+                                       &(struct journal_settled){
+                                               .delivered = journal_target_count_waiting(router.journals[0], 0, NULL)});
+        }
+        return segments(0);
+}
+
+Test(pressure, what_is_kept_gives_way_one_segment_at_a_time, .timeout = 60)
+{
+        enum router_relief relief;
+        struct err err = {.text = ""};
+        size_max = 32 * MIB;
+        begin(true, 64 * MIB);
+        const uint64_t before = keep_all(), own = segments(1);
+        cr_assert_geq(before, 28);
+        fill(1, 4);
+        cr_assert_eq(router_maintain(&router, 1, &relief, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(relief, ROUTER_RELIEF_DONE);
+        cr_assert_gt(segments(1), own);
+        cr_assert_geq(segments(0) + segments(1), before + own, "%llu and %llu segments, then %llu and %llu",
+                      (unsigned long long)before, (unsigned long long)own, (unsigned long long)segments(0),
+                      (unsigned long long)segments(1));
+        end();
+}
+
+/* A shard's part of the journal is its own; the disk is everybody's. */
+Test(pressure, on_a_full_disk_other_shards_shed_too, .timeout = 60)
+{
+        enum router_relief relief;
+        struct err err = {.text = ""};
+        apart = true;
+        begin(true, 0);
+        fill(1, 3);
+        fill(0, 9);
+        cr_assert_eq(router_maintain(&router, 0, &relief, &err), ERR_FULL);
+        cr_assert_eq(relief, ROUTER_RELIEF_NONE);
+        cr_assert_not(journal_shed_pending(router.journals[1]));
+        end();
+        size_max = 64 * MIB; /* the disk is what it lacks */
+        begin(true, 0);
+        fill(1, 3);
+        disk_is_full(true);
+        fill(0, 8);
+        for (uint32_t look = 0; look < 2; look++) {
+                cr_assert_eq(router_maintain(&router, 0, &relief, &err), ERR_OK, "%s", err.text);
+                cr_assert_eq(relief, ROUTER_RELIEF_COMES);
+                cr_assert(journal_shed_pending(router.journals[1]));
+        }
+        cr_assert_eq(atomic_load(&counters.values[COUNTER_journal_segments_shed]), 1, "one at a time");
+        disk_is_full(false);
         end();
 }

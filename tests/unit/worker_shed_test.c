@@ -188,7 +188,8 @@ Test(worker_shed, a_dead_target_loses_its_oldest_events_of_that_log_only, .timeo
         /* The segments are free. */
         struct journal_stats before, after;
         journal_get_stats(rig.journals[SHED], &before);
-        journal_trim(rig.journals[SHED]);
+        while (journal_trim(rig.journals[SHED]))
+                ;
         journal_get_stats(rig.journals[SHED], &after);
         cr_assert_eq(before.segments - after.segments, 2);
         always(FIREHOSE_PEER_ACCEPT);
