@@ -91,13 +91,16 @@ static void shed_batch(struct egress_target *target, struct egress_batch *batch)
         batch->state = EGRESS_BATCH_SETTLED;
 }
 
+static uint64_t shed_timeout_ns(const struct egress_target *target)
+{
+        return target->worker->options.settings->egress.request_timeout_ms * CLOCK_NS_PER_MS;
+}
+
 /* Has it been in flight for longer than a request may be? Others than these end by themselves. */
 static bool shed_hangs(const struct egress_target *target, const struct egress_batch *batch)
 {
-        const struct egress_worker *worker = target->worker;
-        const uint64_t timeout_ns = worker->options.settings->egress.request_timeout_ms * CLOCK_NS_PER_MS;
         return target->service->may_hang && batch->state == EGRESS_BATCH_SENDING &&
-               worker->now_ns - batch->sent_ns >= timeout_ns;
+               target->worker->now_ns - batch->sent_ns >= shed_timeout_ns(target);
 }
 
 static bool shed_may_take_back(const struct egress_target *target, const struct egress_batch *batch)
@@ -258,7 +261,7 @@ static bool shed_may_wait(struct egress_target *target, uint32_t shard, uint64_t
 {
         const struct egress_worker *worker = target->worker;
         const struct egress_place *place = &target->place[shard];
-        const uint64_t timeout_ns = worker->options.settings->egress.request_timeout_ms * CLOCK_NS_PER_MS;
+        const uint64_t timeout_ns = shed_timeout_ns(target);
         if (target->flow.failures > 0 || target->flow.parked || worker->now_ns < target->dead_letter_hold_until_ns)
                 return false;
         for (const struct egress_batch *batch = target->queue_first; batch != NULL; batch = batch->next)
@@ -286,8 +289,10 @@ static bool shed_target(struct egress_target *target, uint32_t shard, uint64_t b
         ASSERT(known);
         if (target->stopping || (state.cursor_position >= before && !place->shedding))
                 return true; /* a stopping one sheds what it has left as a whole */
-        if (place->letter == EGRESS_LETTER_WRITING)
+        if (place->letter == EGRESS_LETTER_WRITING && worker->now_ns - place->letter_ns < shed_timeout_ns(target))
                 return false; /* on its way, as what is in flight */
+        if (place->letter == EGRESS_LETTER_WRITING)
+                egress_target_give_up_letter(target, shard);
         if (!place->shedding && shed_may_wait(target, shard, before, waited_ns))
                 return false;
         if (!place->shedding && !target->service->mixes)

@@ -352,10 +352,16 @@ static void target_letter_done(void *context, enum err_code code, const struct e
         struct egress_worker *worker = context;
         struct egress_target *target = worker->letter_target;
         const uint32_t shard = worker->letter_shard;
-        ASSERT(target->place[shard].letter == EGRESS_LETTER_WRITING);
+        const bool given_up = worker->letter_given_up;
+        ASSERT(given_up || target->place[shard].letter == EGRESS_LETTER_WRITING);
         worker->letter_target = NULL;
+        worker->letter_given_up = false;
         worker->now_ns = clock_monotonic_ns();
-        if (code == ERR_OK)
+        if (given_up)
+                log_info("a dead letter that was given up has ended", "target=%s result=\"%s\"", target->log_key,
+                         code == ERR_OK ? "written; its event is counted by what became of it meanwhile"
+                                        : "not written");
+        else if (code == ERR_OK)
                 target_set_letter(target, &target->place[shard], EGRESS_LETTER_WRITTEN);
         else
                 target_letter_failed(target, shard, why);
@@ -367,6 +373,22 @@ static void target_letter_done(void *context, enum err_code code, const struct e
         for (; at + 1 < worker->active_count; at++)
                 worker->active[at] = worker->active[at + 1];
         worker->active[at] = target;
+}
+
+void egress_target_give_up_letter(struct egress_target *target, uint32_t shard)
+{
+        struct egress_worker *worker = target->worker;
+        struct egress_place *place = &target->place[shard];
+        ASSERT(worker->letter_target == target);
+        ASSERT(worker->letter_shard == shard);
+        ASSERT(place->letter == EGRESS_LETTER_WRITING);
+        worker->letter_given_up = true;
+        target_set_letter(target, place, EGRESS_LETTER_NONE);
+        log_error(
+                "a dead letter is given up",
+                "target=%s dead_letters=%s error=\"the disk does not answer\" now=\"a full journal gives its event up, "
+                "which counts as shed; other dead letters wait\"",
+                target->log_key, dead_letters_directory(worker->dead_letters));
 }
 
 /* One event that no request can ever carry becomes a dead letter, with its cause: it is rare. False: it is not written
@@ -412,6 +434,7 @@ static bool target_dead_letter(struct egress_target *target, uint32_t shard, con
         if (code == ERR_OK) {
                 worker->letter_target = target;
                 worker->letter_shard = shard;
+                place->letter_ns = worker->now_ns;
                 target_set_letter(target, place, EGRESS_LETTER_WRITING);
         } else if (code == ERR_BUSY) {
                 target_set_letter(target, place, EGRESS_LETTER_WAITS);

@@ -42,7 +42,7 @@ struct egress_cloudwatch {
         struct io_op sync_op;
         bool synced;      /* it is on the disk, as one that cursors move before */
         bool sync_is_old; /* what is being synced is a period of before */
-        uint64_t sync_hold_until_ns;
+        uint64_t sync_begun_ns, sync_hold_until_ns;
 };
 
 /* ---- egress/target_cloudwatch_period.c */

@@ -322,17 +322,37 @@ static void cloudwatch_sync_done(struct io_op *op, int32_t result, bool more)
                           own->target->log_key, result < 0 ? strerror(-result) : err_text(code), repeats);
 }
 
+/* A disk that does not answer is not waited for longer than a service: what a power cut takes of the outbox then stays
+ * shed, and a period that it finds without the mark that cursors have moved is counted again, without this log. */
+static bool cloudwatch_sync_hangs(struct egress_target *target)
+{
+        struct egress_cloudwatch *own = target->cloudwatch;
+        const struct egress_worker *worker = target->worker;
+        uint64_t repeats = 0;
+        if (!own->sync_op.submitted ||
+            worker->now_ns - own->sync_begun_ns < worker->options.settings->egress.request_timeout_ms * CLOCK_NS_PER_MS)
+                return false;
+        if (log_gate_open(&own->sync_gate, worker->now_ns, CLOUDWATCH_LOG_INTERVAL_NS, &repeats))
+                log_error("cannot sync an outbox",
+                          "target=%s error=\"the disk does not answer\" now=\"the log that is given up goes; what a "
+                          "power "
+                          "cut takes of the outbox stays shed\" repeats=%" PRIu64,
+                          target->log_key, repeats);
+        return true;
+}
+
 /* What the outbox has is kept there, as far as the settings want it: cursors may move ahead of it. False: not yet. */
 static bool cloudwatch_is_kept(struct egress_target *target)
 {
         struct egress_cloudwatch *own = target->cloudwatch;
         /* Where the file has lost pages no sync puts them back. Its events count as shed until they are delivered. */
         if (!target->worker->options.settings->journal.durability_host || own->synced ||
-            outbox_has_lost_pages(own->outbox))
+            outbox_has_lost_pages(own->outbox) || cloudwatch_sync_hangs(target))
                 return true;
         if (own->sync_op.submitted || target->worker->now_ns < own->sync_hold_until_ns)
                 return false;
         own->sync_is_old = false;
+        own->sync_begun_ns = target->worker->now_ns;
         own->sync_op.done = cloudwatch_sync_done;
         int fd = outbox_sync_begin(own->outbox);
         if (fd < 0)

@@ -51,6 +51,7 @@ struct egress_place {
         bool letter_held;    /* it has failed, and is not written since */
         uint8_t letter_copy; /* of which copy */
         uint64_t letter_position;
+        uint64_t letter_ns;                    /* when its writing began */
         struct journal_settled copies_settled; /* of those: they count when the last one is taken */
         bool shedding;                         /* the log is being given up: nothing is taken from it */
         struct journal_settled shed_settled;   /* of records passed over for that; counted with the cursor's move */
@@ -161,6 +162,7 @@ struct egress_worker {
         struct dead_letters *dead_letters;
         struct egress_target *letter_target; /* whose letter is being written, and at which place; NULL: nobody's */
         uint32_t letter_shard;
+        bool letter_given_up; /* nobody waits for it any more */
 };
 
 /* ---- target.c, on the worker's thread */
@@ -183,6 +185,9 @@ void egress_target_tick(struct egress_target *target);
 /* Closes connections and the file; true when nothing is submitted any more. */
 bool egress_target_stop(struct egress_target *target);
 void egress_target_activate(struct egress_target *target);
+/* The dead letter that is WRITING at this place is not waited for any more: whatever comes of it, its event is settled
+ * without it, or has another one written. */
+void egress_target_give_up_letter(struct egress_target *target, uint32_t shard);
 
 /* ---- target_batches.c, on the worker's thread */
 

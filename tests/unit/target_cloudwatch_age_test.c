@@ -7,15 +7,22 @@
 #include "tests/support/cloudwatch_rig.h"
 
 #include <criterion/criterion.h>
+#include <poll.h>
+#include <sys/eventfd.h>
 
 /* Of outboxes, since nothing else here is synced through a loop. */
 static _Atomic uint32_t syncs;
 static _Atomic bool syncs_fail;
+static _Atomic int sync_until_fd = -1; /* while there is such a descriptor, a sync takes until it can be read */
 void __real_io_fdatasync(struct io_loop *loop, struct io_op *op, int fd);
 void __wrap_io_fdatasync(struct io_loop *loop, struct io_op *op, int fd);
 void __wrap_io_fdatasync(struct io_loop *loop, struct io_op *op, int fd)
 {
         atomic_fetch_add(&syncs, 1);
+        if (atomic_load(&sync_until_fd) >= 0) {
+                io_poll(loop, op, atomic_load(&sync_until_fd), POLLIN);
+                return;
+        }
         __real_io_fdatasync(loop, op, atomic_load(&syncs_fail) ? -1 : fd);
 }
 
@@ -467,6 +474,31 @@ Test(target_cloudwatch_age, a_log_waits_for_the_sync_of_the_period_before_it, .t
         atomic_store(&syncs_fail, false);
         uint64_t shed = give_up(); /* goes on with the one that was announced */
         cr_assert_eq(egress_rig_state(&rig, SHED_LOG, target).delivered, 0);
+        check_after(shed - 100);
+}
+
+/* Not for longer than a service is waited for. */
+Test(target_cloudwatch_age, a_log_does_not_wait_for_a_sync_that_hangs, .timeout = 90)
+{
+        rig_begin();
+        rig.settings.journal.durability_host = true;
+        rig.settings.egress.request_timeout_ms = 1500;
+        peer.always = CLOUDWATCH_PEER_500;
+        rules.period_s = 3;
+        peer.period_s = 3;
+        atomic_store(&sync_until_fd, eventfd(0, EFD_CLOEXEC));
+        shed_rig_open();
+        wait_for_boundary();
+        publish_sets(0, 200);
+        wait_requests(2);
+        publish_segment();
+        const uint64_t begun_ns = clock_monotonic_ns();
+        uint64_t shed = give_up();
+        const uint64_t took_ms = (clock_monotonic_ns() - begun_ns) / CLOCK_NS_PER_MS;
+        cr_assert(took_ms >= 1000 && took_ms <= 5000, "the timeout is 1.5 s: %llu ms", (unsigned long long)took_ms);
+        cr_assert_eq(atomic_load(&syncs), 1);
+        cr_assert_eq(egress_rig_state(&rig, SHED_LOG, target).delivered, 0);
+        cr_assert_eq(eventfd_write(atomic_exchange(&sync_until_fd, -1), 1), 0);
         check_after(shed - 100);
 }
 

@@ -410,6 +410,49 @@ Test(worker_shed, a_dead_letter_on_its_way_is_waited_for, .timeout = 90)
         shed_while_a_letter_is_written(false);
 }
 
+/* Not longer than a request: then it is shed, whatever becomes of its letter. */
+Test(worker_shed, a_dead_letter_that_hangs_holds_nobody_for_ever, .timeout = 90)
+{
+        uint64_t deadline_ns = clock_monotonic_ns() + 30 * CLOCK_NS_PER_S;
+        begin();
+        always(FIREHOSE_PEER_RESET);
+        rig.settings.egress.request_timeout_ms = 1500;
+        rig.settings.egress.batch_bytes_max = GROWING_BODY_BYTES;
+        atomic_store(&sync_until_fd, eventfd(0, EFD_CLOEXEC));
+        cr_assert_geq(atomic_load(&sync_until_fd), 0);
+        open_rig(true);
+        size_t bytes = encode_growing(next_id++);
+        egress_rig_append(&rig, SHED, rig.event, bytes, &target, 1, clock_realtime_ms());
+        (void)fill(SHED, 2);
+        bytes = encode_growing(next_id++); /* in the third segment, and waits for the first one's letter */
+        egress_rig_append(&rig, SHED, rig.event, bytes, &target, 1, clock_realtime_ms());
+        (void)fill(SHED, 6);
+        while (atomic_load(&syncs_held) == 0) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        uint64_t took_ms = shed(20000);
+        cr_assert_leq(took_ms, 4000, "the timeout is 1.5 s: %llu ms", (unsigned long long)took_ms);
+        cr_assert_gt(state_of(SHED).shed, 300);
+        for (uint32_t i = 0; i < 3; i++)
+                cr_assert_leq(shed(20000), 1500);
+        cr_assert_eq(state_of(SHED).shed, state_of(SHED).cursor_sequence - 1);
+        cr_assert_eq(atomic_load(&syncs_held), 1);
+        (void)balanced(SHED);
+        always(FIREHOSE_PEER_ACCEPT);
+        int fd = atomic_exchange(&sync_until_fd, -1);
+        cr_assert_eq(eventfd_write(fd, 1), 0);
+        while (state_of(SHED).cursor_sequence <= next_id) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns);
+                clock_sleep_ns(20 * CLOCK_NS_PER_MS);
+        }
+        cr_assert_eq(state_of(SHED).dead_lettered + counters_sum(&rig.counters, COUNTER_egress_dead_lettered), 0);
+        cr_assert_eq(dead_letters(), 1, "it was written all the same");
+        cr_assert_eq(balanced(SHED), 0);
+        end();
+        (void)close(fd);
+}
+
 /* Its file goes away under it: then it is none, and its event is shed as the others. */
 Test(worker_shed, a_dead_letter_that_fails_on_its_way_is_shed, .timeout = 90)
 {
