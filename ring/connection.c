@@ -9,11 +9,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #ifndef SO_PEERPIDFD
@@ -109,6 +111,13 @@ ssize_t ring_connection_peek(int fd, void *bytes, size_t bytes_count, bool *ret_
         ssize_t got = recvmsg(fd, &header, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
         *ret_descriptors = got >= 0 && (header.msg_flags & MSG_CTRUNC) != 0; /* there was no room for them */
         return got;
+}
+
+bool ring_connection_is_unread(int fd)
+{
+        int unread_bytes = 0;
+        /* A kernel that cannot tell: then what its socket holds is the bound. Less than a message: just being freed. */
+        return ioctl(fd, SIOCOUTQ, &unread_bytes) == 0 && unread_bytes >= (int)sizeof(struct ring_message);
 }
 
 int ring_connection_pidfd(int fd, const struct ucred *peer)

@@ -82,7 +82,8 @@
  *              some of it zeroed             partly zero                   max(tail, lane_journalled())
  *   router     new page made, keeper has     the old page with keeper and  the next router makes another; nothing was
  *              not got it                    producer                      visited under the lost one
- *   router     page sent, attention not up   a page waiting unseen         the next router sends its own and raises it
+ *   router     page sent, attention not up   a page waiting unseen         the next router raises it, and sends its own when
+ *                                                                          that one is taken
  *   router     after unlink of a lane,       a closed lane with the keeper the next router finds it an orphan, drops it
  *              before the keeper dropped it
  *   keeper     any                           the router goes on alone      ring_server_keeper_gone() tells it

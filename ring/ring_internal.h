@@ -106,9 +106,10 @@ struct ring_lane {
         int bell_fd;
         uint32_t slot;
         uint32_t shard;
-        bool page_owed;                    /* the producer has not been sent the new page yet */
-        bool announced;                    /* lane_ready() was called */
-        struct ring_daemon_page *old_page; /* read-only, until the new page is sent: a flush may sleep on it */
+        bool page_owed; /* the producer has not been sent the new page yet */
+        bool announced; /* lane_ready() was called */
+        struct ring_daemon_page
+                *old_page; /* read-only, until the producer is told of the new one: a flush may sleep on it */
 };
 
 /* lane.c */
@@ -143,6 +144,8 @@ void ring_connection_close(int *fd);
 /* Looks at the next message without taking it. Its whole length, or as recv(). *ret_descriptors: some came with it;
  * taking it would close them here. */
 ssize_t ring_connection_peek(int fd, void *bytes, size_t bytes_count, bool *ret_descriptors);
+/* True when something that was sent into it has not been received at its other end. */
+bool ring_connection_is_unread(int fd);
 
 /* A pidfd of the process at the other end. SO_PEERPIDFD (Linux 6.5) names exactly the process that connected. Before
  * that: by number, and the number is still its own if the connection has not ended since. -1 when the process cannot be

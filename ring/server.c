@@ -15,6 +15,11 @@
 #define RING_HANDSHAKE_NS      UINT64_C(2000000000)
 #define RING_KEEPER_TIMEOUT_NS UINT64_C(10000000000)
 
+/* What is watched of a producer's connection. While a page is owed, also each message that the producer takes out of
+ * it: by edges, because there is room in it all the time. */
+#define RING_CONNECTION_EVENTS      EPOLLRDHUP
+#define RING_CONNECTION_EVENTS_OWED (EPOLLRDHUP | EPOLLOUT | EPOLLET)
+
 /* ---------------------------------------------------------------------------------------------- small things */
 
 enum err_code ring_server_watch(struct ring_server *server, int fd, uint32_t events, enum ring_source source,
@@ -148,7 +153,7 @@ enum err_code ring_server_enlist(struct ring_server *server, struct ring_lane *l
         enum err_code code = ring_bed_add_bell(bed, lane->bell_fd, reterr);
         if (code != ERR_OK)
                 return code;
-        code = ring_server_watch(server, lane->connection_fd, EPOLLRDHUP, RING_SOURCE_LANE, slot, reterr);
+        code = ring_server_watch(server, lane->connection_fd, RING_CONNECTION_EVENTS, RING_SOURCE_LANE, slot, reterr);
         if (code == ERR_OK && lane->pidfd >= 0)
                 code = ring_server_watch(server, lane->pidfd, EPOLLIN, RING_SOURCE_LANE, slot, reterr);
         if (code != ERR_OK) {
@@ -189,36 +194,61 @@ void ring_server_announce(struct ring_server *server, struct ring_lane *lane)
         ring_bed_wake(server->options.beds[lane->shard]);
 }
 
-/* Sends a taken-over lane's producer its new page; tries again in later turns while the connection is full of pages
- * that it has not looked at. */
-static void ring_server_offer_page(struct ring_server *server, struct ring_lane *lane)
+static void ring_server_watch_unread(struct ring_server *server, const struct ring_lane *lane, uint32_t events)
+{
+        struct epoll_event event = {.events = events, .data.u64 = (uint64_t)RING_SOURCE_LANE << 32 | lane->slot};
+        /* An orphan is not watched any more. Where it fails, the next turn notices. */
+        (void)epoll_ctl(server->epoll_fd, EPOLL_CTL_MOD, lane->connection_fd, &event);
+}
+
+/* Sends a taken-over lane's producer its new page, unless one of an earlier router still waits in its connection: then
+ * that one has to be taken first, and a later turn tries again. The descriptors that wait in all connections together
+ * count against those that our user may have on their way (RLIMIT_NOFILE, then ETOOMANYREFS for the keeper, too), and
+ * most producers are idle over many restarts. The socket is asked and not attention, which the producer can write.
+ * True: attention was raised. */
+static bool ring_server_offer_page(struct ring_server *server, struct ring_lane *lane)
 {
         struct ring_message message;
         int fds[3] = {lane->page_fd, ring_bed_memfd(server->options.beds[lane->shard]), lane->bell_fd};
+        bool told = lane->old_page == NULL;
         ring_message_init(&message, RING_MESSAGE_PAGE);
         message.lane_id = lane->info.lane_id;
-        enum err_code code = ring_message_send(lane->connection_fd, &message, fds, 3);
-        /* Release, after the message: pairs with the exchange in ring_producer_refresh(). Also when the connection was
-         * full: it makes room there. seq_cst against the producer's store of head, see `sleeping` in layout.h. */
+        enum err_code code = ring_connection_is_unread(lane->connection_fd)
+                                     ? ERR_FULL
+                                     : ring_message_send(lane->connection_fd, &message, fds, 3);
+        if (code == ERR_FULL && told)
+                return false;
+        /* Release, after the message: pairs with the exchange in ring_producer_refresh(). Also when there was no room
+         * for it: the producer makes some. seq_cst against the producer's store of head, see `sleeping` in layout.h. */
         atomic_store_explicit(&lane->head_page->attention, RING_ATTENTION_PAGE, memory_order_seq_cst);
-        if (lane->old_page != NULL)
+        if (!told) {
                 (void)ring_futex_wake(&lane->old_page->progress); /* a flush may sleep on the old page */
+                ring_page_unmap(lane->old_page);
+                lane->old_page = NULL;
+        }
         if (code == ERR_FULL)
-                return;
+                return true;
+        ring_server_watch_unread(server, lane, RING_CONNECTION_EVENTS);
         if (code != ERR_OK)
                 ring_server_orphan(server, lane); /* the producer has left */
         lane->page_owed = false;
         server->pages_owed_count--;
-        ring_page_unmap(lane->old_page);
-        lane->old_page = NULL;
         ring_fds_close(&lane->page_fd, 1);
+        return true;
 }
 
 static void ring_server_pay_pages(struct ring_server *server)
 {
-        for (uint32_t i = 0; i < LIMIT_LANES_MAX && server->pages_owed_count > 0; i++)
-                if (server->lanes[i] != NULL && server->lanes[i]->page_owed)
-                        ring_server_offer_page(server, server->lanes[i]);
+        uint32_t owed = server->pages_owed_count;
+        bool told = false;
+        for (uint32_t i = 0; i < LIMIT_LANES_MAX && owed > 0; i++) {
+                if (server->lanes[i] == NULL || !server->lanes[i]->page_owed)
+                        continue;
+                owed--;
+                told |= ring_server_offer_page(server, server->lanes[i]);
+        }
+        if (!told)
+                return;
         /* A publish that did not see attention looked at the old bed and rang nobody: it is visible from here on, and
          * the shards look once more. */
         ring_membarrier();
@@ -269,6 +299,7 @@ static enum err_code ring_server_adopt(struct ring_server *server, const struct 
                 return code;
         }
         ring_fds_close(&lane->data_fd, 1);
+        ring_server_watch_unread(server, lane, RING_CONNECTION_EVENTS_OWED);
         lane->page_owed = true;
         server->pages_owed_count++;
         server->unannounced_count++;

@@ -5,8 +5,11 @@
 #include "tests/support/ring_house.h"
 
 #include <criterion/criterion.h>
+#include <grp.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 /* The test plays the keeper. */
@@ -226,6 +229,80 @@ Test(ring, a_producer_that_never_looks_survives_many_restarts, .timeout = 60)
         ring_visit_end(house.lanes[0]);
         cr_assert_eq(ring_producer_used_bytes(&producer), 0);
         ring_producer_detach(&producer);
+        house_close_kept(&house, &kept);
+}
+
+/* Pages that nobody has taken count against the descriptors that a user may have on their way, for keeper, handshakes
+ * and all other lanes, too. Root may have any number. */
+Test(ring, restarts_leave_one_page_on_its_way_to_a_producer_that_does_not_look, .timeout = 60)
+{
+        struct house house;
+        struct kept kept;
+        struct ring_producer producer;
+        const struct rlimit limit = {.rlim_cur = 64, .rlim_max = 64};
+        const uid_t nobody = 65534;
+        if (geteuid() == 0 && (setgroups(0, NULL) != 0 || setresgid(nobody, nobody, nobody) != 0 ||
+                               setresuid(nobody, nobody, nobody) != 0))
+                cr_skip("root is exempt from the limit, and cannot become another user here");
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        house_open_kept(&house, &kept, &producer);
+        for (int restart = 0; restart < 100; restart++) {
+                house_kill_router(&house, &kept);
+                house_start_kept(&house, &kept); /* whose descriptors go the same way */
+                house_receive_page(&kept);
+                ring_server_turn(house.server);
+                ring_server_turn(house.server);
+        }
+        int waiting = 0, fds[RING_MESSAGE_FDS_MAX];
+        size_t fds_count;
+        struct ring_message message;
+        while (ring_message_receive(producer.connection_fd, &message, fds, &fds_count) == ERR_OK) {
+                cr_assert_eq(message.kind, RING_MESSAGE_PAGE);
+                ring_fds_close(fds, fds_count);
+                waiting++;
+        }
+        cr_assert_eq(waiting, 1);
+        ring_producer_detach(&producer);
+        house_close_kept(&house, &kept);
+}
+
+static bool server_is_called(const struct house *house)
+{
+        struct epoll_event event;
+        return epoll_wait(ring_server_fd(house->server), &event, 1, 0) > 0;
+}
+
+Test(ring, the_page_that_is_owed_follows_as_soon_as_the_earlier_one_is_taken, .timeout = 60)
+{
+        struct house house;
+        struct kept kept;
+        struct ring_producer producer;
+        house_open_kept(&house, &kept, &producer);
+        for (int restart = 0; restart < 3; restart++) {
+                house_kill_router(&house, &kept);
+                house_start_kept(&house, &kept);
+                house_receive_page(&kept);
+                ring_server_turn(house.server);
+        }
+        struct ring_bed *bed = house.beds[house.shards[0]];
+        ring_bed_prepare(bed);
+        (void)ring_bed_wait(bed, 0); /* what the take-over left behind */
+        ring_server_turn(house.server);
+        cr_assert_not(server_is_called(&house), "nothing to do while the producer does not look");
+        ring_bed_prepare(bed);
+        cr_assert_not(ring_bed_wait(bed, 0), "nobody is woken for a page that still waits");
+        ring_bed_prepare(bed);
+        publish_text(&producer, "x"); /* takes a dead router's page, and looks whether that one sleeps */
+        cr_assert(server_is_called(&house));
+        ring_server_turn(house.server);
+        cr_assert(ring_bed_wait(bed, 10 * CLOCK_NS_PER_S), "the shard looks");
+        cr_assert(ring_producer_attention(&producer));
+        (void)take_later(house.lanes[0]);
+        cr_assert_eq(ring_producer_wait(&producer, 0), ERR_OK);
+        ring_server_turn(house.server); /* the other message was taken, too */
+        cr_assert_not(server_is_called(&house));
+        ring_producer_detach(&producer);
+        cr_assert(server_is_called(&house));
         house_close_kept(&house, &kept);
 }
 
