@@ -8,6 +8,7 @@
 #define SIM_REALTIME_MS INT64_C(1767225600000)
 
 static uint64_t sim_clock_ns = CLOCK_NS_PER_S;
+static int64_t realtime_offset_ms;
 
 uint64_t sim_now_ns(void)
 {
@@ -25,6 +26,16 @@ void sim_clock_set(uint64_t now_ns)
                 sim_clock_ns = now_ns;
 }
 
+void sim_clock_set_realtime(int64_t offset_ms)
+{
+        realtime_offset_ms = offset_ms;
+}
+
+int64_t sim_clock_true_ms(void)
+{
+        return SIM_REALTIME_MS + (int64_t)(sim_clock_ns / CLOCK_NS_PER_MS);
+}
+
 /* base/clock.h, by the linker's --wrap. */
 uint64_t __wrap_clock_monotonic_ns(void);
 int64_t __wrap_clock_realtime_ms(void);
@@ -39,7 +50,7 @@ uint64_t __wrap_clock_monotonic_ns(void)
 
 int64_t __wrap_clock_realtime_ms(void)
 {
-        return SIM_REALTIME_MS + (int64_t)(sim_clock_ns / CLOCK_NS_PER_MS);
+        return sim_clock_true_ms() + realtime_offset_ms;
 }
 
 void __wrap_clock_sleep_ns(uint64_t duration_ns)

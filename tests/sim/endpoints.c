@@ -9,13 +9,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define SIM_RECORD_MAX       (1024u * 1024u) /* as it comes; more than Firehose takes */
 #define SIM_RECORD_LINES_MAX (64u * 1024u * 1024u)
 #define SIM_GZIP_MIN         18u /* header and end */
+#define SIM_CLOCK_OFF_S      (5 * 60)
 
 struct sim_endpoint sim_endpoints[SIM_ENDPOINTS_MAX];
 uint32_t sim_endpoints_count;
+struct sim_signing sim_signing;
 
 struct sim_endpoint *sim_endpoint_at(uint16_t port)
 {
@@ -203,16 +206,62 @@ static bool refuse(struct sim_endpoint *endpoint, struct sim_answer *answer)
         return true;
 }
 
+/* Of "X-Amz-Date: 20260101T000000Z", as the seconds of its day, which is that of the whole run and of those beside it.
+ */
+static int64_t signed_at_s(struct slice head)
+{
+        static const char field[] = "X-Amz-Date: ";
+        const char *at = memmem(head.ptr, head.len, field, sizeof(field) - 1);
+        unsigned year, month, day, hour, minute, second;
+        SIM_CHECK(at != NULL);
+        SIM_CHECK(sscanf(at + sizeof(field) - 1, "%4u%2u%2uT%2u%2u%2uZ", &year, &month, &day, &hour, &minute,
+                         &second) == 6);
+        struct tm parts = {.tm_year = (int)year - 1900,
+                           .tm_mon = (int)month - 1,
+                           .tm_mday = (int)day,
+                           .tm_hour = (int)hour,
+                           .tm_min = (int)minute,
+                           .tm_sec = (int)second};
+        return (int64_t)timegm(&parts);
+}
+
+/* Old keys, or a clock that is not ours; as AWS, which says what time it is. */
+static bool refuse_signature(struct slice head, struct sim_answer *answer)
+{
+        static const char field[] = "Credential=AKID";
+        if (!sim_signing.checked)
+                return false;
+        const char *key = memmem(head.ptr, head.len, field, sizeof(field) - 1);
+        SIM_CHECK(key != NULL);
+        const int64_t now_s = sim_clock_true_ms() / 1000, off_s = signed_at_s(head) - now_s;
+        if (off_s < -SIM_CLOCK_OFF_S || off_s > SIM_CLOCK_OFF_S) {
+                char date[80];
+                struct tm parts;
+                SIM_CHECK(gmtime_r(&(time_t){(time_t)now_s}, &parts) != NULL &&
+                          strftime(date, sizeof(date), "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &parts) > 0);
+                answer_text(answer, "400 Bad Request", date,
+                            off_s < 0 ? "{\"__type\":\"InvalidSignatureException\",\"message\":\"Signature expired: "
+                                        "simulated\"}"
+                                      : "{\"__type\":\"InvalidSignatureException\",\"message\":\"Signature not yet "
+                                        "current: simulated\"}");
+                return true;
+        }
+        if (strtoul(key + sizeof(field) - 1, NULL, 10) >= sim_signing.key_oldest)
+                return false;
+        answer_error(answer, "400 Bad Request",
+                     sim_signing.says_unknown ? "UnrecognizedClientException" : "ExpiredTokenException");
+        return true;
+}
+
 void sim_endpoint_request(struct sim_endpoint *endpoint, struct slice head, struct slice body,
                           struct sim_answer *ret_answer)
 {
         const struct sim_request_faults *faults = &endpoint->faults;
-        (void)head;
         endpoint->requests++;
         *ret_answer = (struct sim_answer){.after_ns = sim_below(20 * CLOCK_NS_PER_MS)};
         if (sim_chance(faults->slow))
                 ret_answer->after_ns = sim_below(40 * CLOCK_NS_PER_S);
-        if (refuse(endpoint, ret_answer))
+        if (refuse_signature(head, ret_answer) || refuse(endpoint, ret_answer))
                 return;
         bool silent = sim_chance(faults->silent);
         if (silent && sim_chance(0.5))

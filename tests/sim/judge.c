@@ -16,6 +16,7 @@
  */
 #include "base/clock.h"
 #include "egress/dead_letter.h"
+#include "egress/service.h"
 #include "tests/sim/world.h"
 
 #include <stdlib.h>
@@ -98,6 +99,69 @@ bool sim_judge_bulkhead(void)
         return waits;
 }
 
+/* What a target has in flight is left request_timeout_ms before its events are given up for others, and connecting
+ * takes connect_timeout_ms: 7 s here (world.c). The rest is for turns that come late, as above. */
+#define JUDGE_SHED_NS (20 * CLOCK_NS_PER_S)
+
+static bool judge_shedding(void)
+{
+        bool pending = false;
+        for (uint32_t log = 0; log < world.logs_count; log++) {
+                const struct journal *journal = world.router.journals[log];
+                const uint64_t before = journal_shed_pending(journal) ? journal_shed_before(journal) : 0;
+                if (before != world.shed_before[log])
+                        world.shed_since_ns[log] = sim_now_ns();
+                world.shed_before[log] = before;
+                pending |= before != 0;
+                if (before != 0 && world.shed_since_ns[log] + JUDGE_SHED_NS < sim_now_ns())
+                        sim_fail("what log %u gives up to make room is held for %llu ms", log,
+                                 (unsigned long long)((sim_now_ns() - world.shed_since_ns[log]) / CLOCK_NS_PER_MS));
+        }
+        return pending;
+}
+
+bool sim_judge_progress(void)
+{
+        bool sheds = false;
+        if (!world.running)
+                return false;
+        if (world.hardship == HARDSHIP_HUNG_FILE) {
+                sheds = judge_shedding();
+                for (uint32_t i = 0; i < world.lanes_count; i++) {
+                        const uint64_t since_ns = world.lanes[i].full_since_ns;
+                        if (since_ns != 0 && since_ns + JUDGE_SHED_NS < sim_now_ns())
+                                sim_fail("lane %u is full for %llu ms, because a file hangs that takes only events "
+                                         "that are shed",
+                                         i, (unsigned long long)((sim_now_ns() - since_ns) / CLOCK_NS_PER_MS));
+                }
+        }
+        for (uint32_t i = 0; i < world.router.targets_count && world.hardship == HARDSHIP_SIGNATURES; i++) {
+                const struct router_target *own = &world.router.targets[i];
+                if (own->target != NULL && own->target->flow.parked)
+                        sim_fail("target %s is parked, and nobody refuses but old keys and another clock", own->key);
+        }
+        return sheds;
+}
+
+/* Each log has two segments of its own, whatever the limit (journal.h). */
+bool sim_judge_size(bool now)
+{
+        const uint64_t logs = world.logs_count / world.router.shards_count;
+        const uint64_t own = logs * JOURNAL_SEGMENTS_OWN * LIMIT_SEGMENT_BYTES_MIN;
+        const uint64_t most = world.size_bytes_max > own ? world.size_bytes_max : own;
+        uint64_t size = 0;
+        for (uint32_t i = 0; i < world.router.shards_count; i++) {
+                const uint64_t of_shard =
+                        atomic_load_explicit(&world.router.budgets[i].size_bytes, memory_order_relaxed);
+                size = of_shard > size ? of_shard : size;
+        }
+        if (size > most && now)
+                sim_fail("the journal holds %llu segments, and its limit is %llu; everything is delivered",
+                         (unsigned long long)(size / LIMIT_SEGMENT_BYTES_MIN),
+                         (unsigned long long)(most / LIMIT_SEGMENT_BYTES_MIN));
+        return size <= most;
+}
+
 /* ---------------------------------------------------------------------------------------------- at the end */
 
 /* How far a look at the file destination finds each event. */
@@ -167,7 +231,7 @@ static void judge_count(struct judge_counts ret_counts[SINKS_COUNT + 2])
                         struct journal_target_state state;
                         SIM_CHECK(journal_target_get(journal, (uint16_t)number, &state));
                         enum world_sink sink = judge_sink_of(slice_of_text(state.key));
-                        if (sink != SINKS_COUNT && log == 0 && state.shed > 0 && !may_shed)
+                        if (sink != SINKS_COUNT && world.router.logs[log].type == 0 && state.shed > 0 && !may_shed)
                                 sim_fail("target %s shed %llu events that nobody may shed", state.key,
                                          (unsigned long long)state.shed);
                         if (sink != SINKS_COUNT)

@@ -21,6 +21,7 @@
 #define SIM_WIRE_NS     (2 * CLOCK_NS_PER_MS) /* most times, the longest way of a piece */
 #define SIM_DISK_NS     CLOCK_NS_PER_MS
 #define SIM_HANG_NS     (30 * CLOCK_NS_PER_S)
+#define SIM_FILE        "/var/log/sendring/" /* what sim_disk_faults.file_hang is about */
 
 enum sim_kind {
         SIM_NONE,
@@ -153,6 +154,8 @@ static struct sim_op *submit(struct io_loop *loop, struct io_op *op, enum sim_ki
 /* On a file, whose disk is fast, or hangs for a while. */
 static struct sim_op *submit_file(struct io_loop *loop, struct io_op *op, enum sim_kind kind, int fd)
 {
+        if (!loop->aside && fd >= 0 && sim_disk_is(fd, SIM_FILE) && sim_chance(sim_disk_faults.file_hang))
+                return submit(loop, op, kind, fd, UINT64_MAX - sim_now_ns());
         const bool syncs = kind == SIM_SYNC || kind == SIM_SYNC_DIRECTORY;
         return submit(loop, op, kind, fd,
                       sim_below(sim_chance(sim_disk_faults.hang) ? SIM_HANG_NS
@@ -560,6 +563,27 @@ uint32_t io_loop_turn(struct io_loop *loop, uint64_t timeout_ns)
                 count++;
         }
         return count;
+}
+
+/* What has no end in sight, but for connections that do not come about. */
+static bool op_hangs(const struct sim_op *line)
+{
+        return line->kind >= SIM_OPEN && line->due_ns == UINT64_MAX;
+}
+
+bool sim_network_file_hangs(void)
+{
+        for (uint32_t i = 0; i < SIM_OPS_MAX; i++)
+                if (op_hangs(&ops[i]))
+                        return true;
+        return false;
+}
+
+void sim_network_file_answers(void)
+{
+        for (uint32_t i = 0; i < SIM_OPS_MAX; i++)
+                if (op_hangs(&ops[i]))
+                        ops[i].due_ns = sim_now_ns();
 }
 
 void sim_network_process_ended(void)

@@ -24,6 +24,8 @@ uint8_t sim_plan_sinks(uint32_t plan, enum world_set set, bool open)
         if (set > SET_ALL)
                 return 0;
         uint8_t sinks = plan_routes[plan][set];
+        if (world.hardship == HARDSHIP_HUNG_FILE && !open)
+                sinks &= (uint8_t)~BIT(FILE);
         return plan == PLAN_WITHOUT_OPENS && open ? sinks & (uint8_t)~BIT(FILE) : sinks;
 }
 
@@ -45,7 +47,11 @@ static void plan_put_destination(FILE *out, uint32_t plan, enum world_sink sink)
         static const unsigned ports[] = {
                 [SINK_ALPHA] = WORLD_PORT, [SINK_BETA] = WORLD_PORT + 1, [SINK_GAMMA] = WORLD_PORT + 3};
         (void)fprintf(out, "{EventDestinationName: %s, EventDestination: {Enabled: true, MatchingEventTypes: [%s], ",
-                      names[sink], plan == PLAN_WITHOUT_OPENS && sink == SINK_FILE ? "SEND" : "SEND, OPEN");
+                      names[sink],
+                      sink != SINK_FILE                      ? "SEND, OPEN"
+                      : world.hardship == HARDSHIP_HUNG_FILE ? "OPEN"
+                      : plan == PLAN_WITHOUT_OPENS           ? "SEND"
+                                                             : "SEND, OPEN");
         switch (sink) {
         case SINK_FILE:
                 (void)fputs("Sendring: {FileDestination: {Path: " WORLD_FILE ", RotateBytes: 64KiB}}", out);

@@ -9,6 +9,12 @@
 
 /* ---------------------------------------------------------------------------------------------- lanes */
 
+/* Which shard has it, when there are so many. */
+static struct ring_bed *world_bed_of(uint32_t index)
+{
+        return world.beds[index % (world.router.shards_count > 0 ? world.router.shards_count : 1)];
+}
+
 void world_lane_open(uint32_t index)
 {
         struct world_lane *own = &world.lanes[index];
@@ -25,7 +31,7 @@ void world_lane_open(uint32_t index)
                 .head_page = own->lane->map,
                 .data = own->lane->data,
                 .daemon_page = (const uint8_t *)own->lane->page,
-                .bed_page = (const uint8_t *)ring_bed_page_of(world.bed),
+                .bed_page = (const uint8_t *)ring_bed_page_of(world_bed_of(index)),
                 .lane_bytes = own->lane->lane_bytes,
                 .payload_bytes_max = own->lane->payload_bytes_max,
                 .connection_fd = -1,
@@ -61,7 +67,7 @@ void world_lane_adopt(uint32_t index)
         SIM_CHECK(own->page_fd >= 0 && own->lane->bell_fd >= 0);
         /* The producer has its own mapping of the data, as ever; it is sent the new page. */
         own->producer.daemon_page = (const uint8_t *)own->lane->page;
-        own->producer.bed_page = (const uint8_t *)ring_bed_page_of(world.bed);
+        own->producer.bed_page = (const uint8_t *)ring_bed_page_of(world_bed_of(index));
         own->producer.bell_fd = own->lane->bell_fd;
         own->producer.detached = false;
 }
@@ -135,13 +141,18 @@ bool world_publish(void)
         *event = (struct world_event){.set = (enum world_set)sim_below(SETS_COUNT + 4), .lane = (uint8_t)index};
         if (event->set >= SETS_COUNT)
                 event->set = (enum world_set)sim_below(SET_ALL + 1);
-        event->open = event->set != SET_MALFORMED && sim_chance(0.4);
-        uint32_t padding = sim_below(100) < world.big_percent ? (uint32_t)sim_below(60000) : (uint32_t)sim_below(800);
+        event->open = event->set != SET_MALFORMED && sim_chance(world.hardship == HARDSHIP_HUNG_FILE ? 0.7 : 0.4);
+        uint32_t padding = sim_below(100) < world.big_percent
+                                   ? world.big_bytes_min + (uint32_t)sim_below(60000 - world.big_bytes_min)
+                                   : (uint32_t)sim_below(800);
         size_t len = world_encode(id, event, padding, bytes, sizeof(bytes));
         uint8_t *payload = NULL;
         enum err_code code = ring_reserve(&own->producer, (uint32_t)len, &payload);
-        if (code == ERR_FULL)
+        if (code == ERR_FULL) {
+                own->full_since_ns = own->full_since_ns == 0 ? sim_now_ns() : own->full_since_ns;
                 return false;
+        }
+        own->full_since_ns = 0;
         SIM_CHECK(code == ERR_OK);
         memcpy(payload, bytes, len);
         if (sim_chance(0.02)) {

@@ -7,6 +7,7 @@
  *     world.c     one seed: start, crashes, power cuts, faults, healing
  *     producers.c lanes and what is published in them
  *     plan.c      configuration-sets.yaml in several versions
+ *     hardships.c what goes on being wrong in some seeds
  *     judge.c     what must hold, during it and at its end
  *     endpoints.c what the network leads to: Firehose and CloudWatch as far as requests and answers go, with faults
  *
@@ -46,7 +47,9 @@ void sim_fail(const char *format, ...) __attribute__((format(printf, 1, 2), nore
 
 uint64_t sim_now_ns(void);
 void sim_clock_advance(uint64_t duration_ns);
-void sim_clock_set(uint64_t now_ns); /* only forward */
+void sim_clock_set(uint64_t now_ns);            /* only forward */
+void sim_clock_set_realtime(int64_t offset_ms); /* how far the host is from what the services say */
+int64_t sim_clock_true_ms(void);
 
 /* ---- crash.c */
 
@@ -55,11 +58,15 @@ void sim_clock_set(uint64_t now_ns); /* only forward */
 bool sim_run(void (*body)(void *argument), void *argument, uint64_t blocks);
 uint64_t sim_blocks_run(void); /* basic blocks so far */
 
-/* ---- disk.c */
+/* ---- disk.c, files.c */
 
 struct sim_disk_faults {
         double read_eio, write_eio, sync_eio, short_write, open_failure;
         double hang;             /* an operation of a loop on files takes up to half a minute */
+        double file_hang;        /* one on the file destination does not end before the process does */
+        double targets_sync_eio; /* of the targets files of journals */
+        double segments_sync_eio;
+        bool writes_late;        /* a power cut finds most times what was synced, and nothing else */
         uint64_t capacity_bytes; /* ENOSPC above it */
         bool renames_blindly;    /* only with replacing, as NFS does */
 };
@@ -79,6 +86,8 @@ uint64_t sim_disk_used_bytes(void);
 void sim_disk_make_directory(const char *path);
 /* Somebody writes a whole file, and is sure that it is on the disk. */
 void sim_disk_put(const char *path, struct slice content);
+/* Whether it is open on a file whose path begins so. */
+bool sim_disk_is(int fd, const char *prefix);
 /* For io/io.h's operations on files: as the calls, with -errno. */
 int32_t sim_disk_io_open(const char *path, int flags);
 int32_t sim_disk_io_stat(int fd, const char *path, struct statx *ret_status); /* `path` NULL: of `fd` */
@@ -102,6 +111,10 @@ uint64_t sim_file_replace_failures(void); /* so far */
 uint64_t sim_network_next_ns(void);
 /* What the last turn of a loop was willing to sleep until. */
 uint64_t sim_network_wish_ns(void);
+/* Whether one is in a file that hangs. */
+bool sim_network_file_hangs(void);
+/* It is over: they end now. */
+void sim_network_file_answers(void);
 /* The process is gone: operations end unseen, some of them done; connections are reset. */
 void sim_network_process_ended(void);
 /* A turn that may sleep lets the clock go on by itself, and a loop that is made is one of a thread that waits for it.
@@ -158,6 +171,12 @@ struct sim_answer {
 };
 void sim_endpoint_request(struct sim_endpoint *endpoint, struct slice head, struct slice body,
                           struct sim_answer *ret_answer);
+/* What every endpoint looks at in a signature: the number of the key id, AKID0000, and the time. */
+struct sim_signing {
+        bool checked, says_unknown;
+        uint32_t key_oldest;
+};
+extern struct sim_signing sim_signing;
 /* Whether the connection breaks before this request has come in whole. */
 bool sim_endpoint_breaks(struct sim_endpoint *endpoint);
 

@@ -13,8 +13,8 @@
 static struct rules_settings settings;
 static struct credentials credentials;
 static struct egress_credentials credentials_shared;
-static struct counters_block blocks[4]; /* the worker, the shard, the helper, control */
-static struct counters counters;        /* the page, for its rows */
+static struct counters_block blocks[2 + 2 * WORLD_SHARDS_MAX]; /* the helper, control, shards, workers */
+static struct counters counters;                               /* the page, for its rows */
 static const struct router_options router_options = {.keeper_fd = -1, .version = "sim"};
 #define WORLD_ROWS_MAX 16u
 
@@ -69,17 +69,20 @@ static enum err_code world_open_targets(struct router *router, struct err *reter
 
 static enum err_code world_open_log(uint32_t index, struct journal_recovery *recovery, struct err *reterr)
 {
+        char directory[100];
+        const struct router_journal *log = &world.router.logs[index];
+        SIM_CHECK(router_log_directory(&settings, log, directory, sizeof(directory)));
         struct journal **journal = &world.router.journals[index];
-        uint64_t segments = world.tiny_journal ? 4 + 2 * (uint64_t)world.sheds : 16;
         struct journal_options options = {
-                .directory = index == 0 ? WORLD_DIRECTORY "/journal/0" : WORLD_DIRECTORY "/journal/0.Open",
+                .directory = directory,
                 .segment_bytes = LIMIT_SEGMENT_BYTES_MIN,
-                .size_bytes_max = segments * LIMIT_SEGMENT_BYTES_MIN,
-                .budget = &world.router.budgets[0],
-                .deliver_only = !world.router.logs[index].wanted,
+                .size_bytes_max = world.size_bytes_max,
+                .budget = log->shard < world.router.shards_count ? &world.router.budgets[log->shard] : NULL,
+                .deliver_only = !log->wanted,
                 .segments_mapped_max = 4,
                 .durability = world.host ? JOURNAL_DURABILITY_HOST : JOURNAL_DURABILITY_PROCESS,
         };
+        world_hardship_retention(&options);
         enum err_code code = journal_open(&options, journal, recovery, reterr);
         if (code == ERR_OK)
                 code = journal_target_register(*journal, SLICE(ROUTER_TARGET_UNMATCHED),
@@ -99,14 +102,18 @@ static enum err_code world_open_log(uint32_t index, struct journal_recovery *rec
 static void world_router_init(void)
 {
         struct router *router = &world.router;
-        bool sheds = world.sheds && (world.faults_off || world.logs_count == 0 || sim_chance(0.8));
+        settings.router.shards_count = world_hardship_count();
+        bool sheds = world.sheds && (world.faults_off || world.logs_count == 0 ||
+                                     world.hardship == HARDSHIP_HUNG_FILE || sim_chance(0.8));
         settings.journal.pressure.shed_count = sheds;
         settings.journal.pressure.shed[SENDRING_OPEN] = sheds;
+        const uint64_t segments = world_hardship_segments(world.tiny_journal ? 4 + 2 * (uint64_t)world.sheds : 16);
+        world.size_bytes_max = segments * LIMIT_SEGMENT_BYTES_MIN;
         *router = (struct router){.settings = settings,
-                                  .shards_count = 1,
-                                  .workers_count = 1,
-                                  .helper_counters = &blocks[2],
-                                  .own_counters = &blocks[3],
+                                  .shards_count = settings.router.shards_count,
+                                  .workers_count = world_hardship_count(),
+                                  .helper_counters = &blocks[0],
+                                  .own_counters = &blocks[1],
                                   .counters = counters,
                                   .options = &router_options};
         router->journals_count = world.logs_count = router_logs_list(&settings, false, router->logs);
@@ -118,15 +125,70 @@ static void world_router_init(void)
                 };
 }
 
+static enum err_code world_make_workers(struct router *router, struct err *reterr)
+{
+        enum err_code code = ERR_OK;
+        for (uint32_t i = 0; i < router->workers_count && code == ERR_OK; i++) {
+                struct egress_worker_options options = {
+                        .index = i,
+                        .shards_count = world.logs_count,
+                        .journals = router->journals,
+                        .logs = router->egress_logs,
+                        .counters = &blocks[2 + WORLD_SHARDS_MAX + i],
+                        .settings = &settings,
+                        .credentials = &credentials_shared,
+                        .dead_letter_directory = WORLD_DIRECTORY "/dead-letter",
+                        .outbox_directory = WORLD_DIRECTORY "/cloudwatch",
+                };
+                code = egress_worker_create(&options, &router->workers[i], reterr);
+        }
+        return code;
+}
+
+static enum err_code world_make_shards(struct router *router, struct err *reterr)
+{
+        enum err_code code = ERR_OK;
+        for (uint32_t i = 0; i < router->shards_count && code == ERR_OK; i++) {
+                struct shard_class open_class;
+                struct shard_options options = {
+                        .index = i,
+                        .core = -1,
+                        .settings = &settings,
+                        .journal = router->journals[i],
+                        .classes = &open_class,
+                        .bed = world.beds[i],
+                        .workers = router->workers,
+                        .workers_count = router->workers_count,
+                        .counters = &blocks[2 + i],
+                        .target_unmatched = router->target_unmatched[i],
+                        .target_rejected = router->target_rejected[i],
+                        .control_eventfd = -1,
+                };
+                for (uint32_t log = router->shards_count; log < world.logs_count; log++) {
+                        if (router->logs[log].shard != i || router->logs[log].type == 0 || !router->logs[log].wanted)
+                                continue;
+                        open_class = (struct shard_class){
+                                .type = (uint8_t)router->logs[log].type,
+                                .log = log,
+                                .journal = router->journals[log],
+                                .target_unmatched = router->target_unmatched[log],
+                                .target_rejected = router->target_rejected[log],
+                        };
+                        options.classes_count = 1;
+                }
+                code = shard_create(&options, router->plan, &router->shards[i], reterr);
+        }
+        return code;
+}
+
 /* In sim_run(): may be killed at any block. */
 static void world_start(void *unused)
 {
         struct err err = {.text = ""};
         struct journal_recovery recovery = {0}, of_log;
         (void)unused;
-        world.worker = NULL;
-        world.shard = NULL;
         world_router_init();
+        world_hardship_load_keys(&credentials_shared, true);
         struct router *router = &world.router;
         world.start_code = ERR_OK;
         for (uint32_t i = 0; i < world.logs_count && world.start_code == ERR_OK; i++) {
@@ -139,47 +201,14 @@ static void world_start(void *unused)
         }
         if (world.start_code != ERR_OK)
                 goto out;
-        struct egress_worker_options worker_options = {
-                .shards_count = world.logs_count,
-                .journals = router->journals,
-                .logs = router->egress_logs,
-                .counters = &blocks[0],
-                .settings = &settings,
-                .credentials = &credentials_shared,
-                .dead_letter_directory = WORLD_DIRECTORY "/dead-letter",
-                .outbox_directory = WORLD_DIRECTORY "/cloudwatch",
-        };
-        world.start_code = egress_worker_create(&worker_options, &world.worker, &err);
-        router->workers[0] = world.worker;
+        world.start_code = world_make_workers(router, &err);
         sim_network_sleeps(true); /* for a file to be opened */
         if (world.start_code == ERR_OK)
                 world.start_code = world_open_targets(router, &err);
         sim_network_sleeps(false);
         if (world.start_code != ERR_OK)
                 goto out;
-        const struct shard_class open_class = {
-                .type = SENDRING_OPEN,
-                .log = 1,
-                .journal = router->journals[1],
-                .target_unmatched = world.router.target_unmatched[1],
-                .target_rejected = world.router.target_rejected[1],
-        };
-        struct shard_options shard_options = {
-                .core = -1,
-                .settings = &settings,
-                .journal = router->journals[0],
-                .classes = &open_class,
-                .classes_count = world.logs_count > 1 && router->logs[1].wanted,
-                .bed = world.bed,
-                .workers = &world.worker,
-                .workers_count = 1,
-                .counters = &blocks[1],
-                .target_unmatched = world.router.target_unmatched[0],
-                .target_rejected = world.router.target_rejected[0],
-                .control_eventfd = -1,
-        };
-        world.start_code = shard_create(&shard_options, router->plan, &world.shard, &err);
-        router->shards[0] = world.shard;
+        world.start_code = world_make_shards(router, &err);
 out:
         (void)snprintf(world.start_text, sizeof(world.start_text), "%s", err.text);
         sim_note("start: %s targets %u sets %u records %llu cut %llu quarantined %llu lost %llu %s",
@@ -188,8 +217,9 @@ out:
                  (unsigned long long)recovery.lost_records, err.text);
         if (world.start_code == ERR_OK)
                 return;
-        if (world.worker != NULL)
-                egress_worker_free(world.worker);
+        for (uint32_t i = 0; i < router->workers_count; i++)
+                if (router->workers[i] != NULL)
+                        egress_worker_free(router->workers[i]);
         for (uint32_t i = 0; i < world.logs_count; i++)
                 journal_close(router->journals[i]);
 }
@@ -261,35 +291,46 @@ static void world_try_start(void)
                 world.start_at_ns = sim_now_ns() + 100 * CLOCK_NS_PER_MS + sim_below(CLOCK_NS_PER_S);
                 if (world.faults_off)
                         sim_fail("a start without faults failed: %s", world.start_text);
+                /* Deliveries go on without them. */
+                if (world.hardship == HARDSHIP_TARGETS_SYNC)
+                        sim_fail("a start failed where only the targets files cannot be synced: %s", world.start_text);
                 return;
         }
         world.running = true;
         world.started_ns = sim_now_ns();
+        memset(world.shed_before, 0, sizeof(world.shed_before));
         for (uint32_t i = 0; i < world.lanes_count; i++) {
                 world_lane_adopt(i);
-                SIM_CHECK(shard_give_lane(world.shard, world.lanes[i].lane));
+                SIM_CHECK(shard_give_lane(world.router.shards[i % world.router.shards_count], world.lanes[i].lane));
+                world.lanes[i].full_since_ns = 0;
         }
         sim_judge_ledgers();
 }
 
 /* ---- turns, in sim_run() */
 
+static uint32_t some_of(uint32_t count)
+{
+        return count < 2 ? 0 : (uint32_t)sim_below(count);
+}
+
 static void turn_shard(void *unused)
 {
         uint32_t events = 0;
         (void)unused;
-        (void)shard_turn(world.shard, &events);
+        (void)shard_turn(world.router.shards[some_of(world.router.shards_count)], &events);
 }
 
 static void turn_worker(void *unused)
 {
         (void)unused;
-        (void)egress_worker_turn(world.worker);
+        (void)egress_worker_turn(world.router.workers[some_of(world.router.workers_count)]);
 }
 
 /* As router/helper.c does; what fails now is tried again, and flushes wait. */
 static void turn_helper(void *unused)
 {
+        uint64_t pause_ns = world.sync_every_ns; /* between two groups of syncs */
         (void)unused;
         for (uint32_t i = 0; i < world.logs_count; i++) {
                 struct journal *journal = world.router.journals[i];
@@ -299,9 +340,16 @@ static void turn_helper(void *unused)
                 world.result.disk_full += journal_room(journal) != ERR_OK; /* also where room comes */
                 if (code != ERR_OK)
                         sim_note("maintenance: %s", err.text);
-                if (world.host && journal_sync(journal, &err) != ERR_OK)
-                        sim_note("sync: %s", err.text);
+                if (!world.host || sim_now_ns() < world.sync_due_ns)
+                        continue;
+                if (journal_sync(journal, &err) == ERR_OK)
+                        continue;
+                sim_note("sync: %s", err.text);
+                pause_ns = world.syncs_fail > 0 ? CLOCK_NS_PER_S : pause_ns;
         }
+        if (sim_now_ns() >= world.sync_due_ns)
+                world.sync_due_ns = sim_now_ns() + pause_ns;
+        world_hardship_load_keys(&credentials_shared, false);
 }
 
 /* As the tick of router/router.c. */
@@ -332,7 +380,10 @@ static bool world_target_waits(void)
 /* From when on everything goes by the file of now. */
 static void world_look_at_plan(void)
 {
-        if (world.running && world.plan_loaded == world.plan && shard_plan_seen(world.shard) == world.router.plan)
+        bool seen = world.running && world.plan_loaded == world.plan;
+        for (uint32_t i = 0; i < world.router.shards_count && seen; i++)
+                seen = shard_plan_seen(world.router.shards[i]) == world.router.plan;
+        if (seen)
                 world.plans = 1u << world.plan;
 }
 
@@ -342,16 +393,23 @@ static void end_gracefully(void *unused)
         struct err err;
         (void)unused;
         sim_network_sleeps(true);
-        shard_stop(world.shard, sim_now_ns() + CLOCK_NS_PER_S);
-        while (shard_turn(world.shard, &events)) {
-                for (uint32_t i = 0; i < world.logs_count; i++)
-                        (void)journal_maintain(world.router.journals[i], &err); /* as above */
-                sim_clock_advance(CLOCK_NS_PER_MS);
+        const struct router *router = &world.router;
+        for (uint32_t shard = 0; shard < router->shards_count; shard++) {
+                shard_stop(router->shards[shard], sim_now_ns() + CLOCK_NS_PER_S);
+                while (shard_turn(router->shards[shard], &events)) {
+                        for (uint32_t i = 0; i < world.logs_count; i++)
+                                (void)journal_maintain(router->journals[i], &err); /* as above */
+                        sim_clock_advance(CLOCK_NS_PER_MS);
+                }
         }
-        egress_worker_stop(world.worker, sim_now_ns() + sim_below(2 * CLOCK_NS_PER_S));
-        egress_worker_run(world.worker);
-        egress_worker_free(world.worker);
-        shard_free(world.shard);
+        for (uint32_t i = 0; i < router->workers_count; i++) {
+                egress_worker_stop(router->workers[i], sim_now_ns() + sim_below(2 * CLOCK_NS_PER_S));
+                egress_worker_run(router->workers[i]);
+        }
+        for (uint32_t i = 0; i < router->workers_count; i++)
+                egress_worker_free(router->workers[i]);
+        for (uint32_t i = 0; i < router->shards_count; i++)
+                shard_free(router->shards[i]);
         for (uint32_t i = 0; i < world.logs_count; i++) {
                 struct journal *journal = world.router.journals[i];
                 if (!world.router.logs[i].wanted && journal_is_settled(journal))
@@ -387,14 +445,19 @@ static void world_step(void)
         void (*turn)(void *) = turns[sim_below(10) < 5 ? 1 : sim_below(2) * 2];
         if ((world.reloads || world_target_waits()) && sim_chance(0.1))
                 turn = turn_control;
-        if (!world.faults_off && sim_chance(world.kill_chance / 4))
+        /* A worker whose file hangs does not end: whoever asked kills it. */
+        if (!world.faults_off && sim_chance(world.kill_chance / 4) && !sim_network_file_hangs())
                 turn = end_gracefully;
         /* Often enough the router is killed before it has come over it. */
         if (!world.faults_off && sim_chance(world.page_loss) && world_lose_page()) {
                 turn = turn_shard;
                 blocks_until = sim_chance(0.5) ? 1 + sim_below(sim_chance(0.5) ? 3000 : 30000) : 0;
         }
+        const double file_hang = sim_disk_faults.file_hang;
+        if (turn == end_gracefully)
+                sim_disk_faults.file_hang = 0;
         bool killed = sim_run(turn, NULL, blocks_until);
+        sim_disk_faults.file_hang = file_hang;
         sim_network_sleeps(false);
         if (killed) {
                 world_kill();
@@ -407,7 +470,7 @@ static void world_step(void)
                 return;
         }
         world_look_at_plan();
-        if (!world.faults_off && world.power_cuts && sim_chance(world.kill_chance))
+        if (!world.faults_off && world.power_cuts && (sim_chance(world.kill_chance) || world_hardship_cuts()))
                 world_power_cut();
 }
 
@@ -541,14 +604,12 @@ static void world_choose(void)
         world.damages = !world.bulkhead && sim_chance(0.1) && world.disk_trouble <= 0;
         world.page_loss = world.bulkhead ? 0 : sim_chance(0.2) ? 0.01 : 0;
         world.lanes_count = 1 + (uint32_t)sim_below(WORLD_LANES_MAX);
-        settings.journal.durability_host = world.host;
         settings.journal.pressure.rank[SENDRING_OPEN] = 1;
         /* What no batch can hold is a dead letter. */
         world.batch_bytes = sim_chance(0.3) ? (16 + (uint32_t)sim_below(32)) * 1024 : 256 * 1024;
         if (world.batch_bytes < 256 * 1024)
                 world.big_percent += (uint32_t)sim_below(20);
-        settings.egress.batch_bytes_max = world.batch_bytes;
-        settings.egress.in_flight_max = 1 + (uint32_t)sim_below(4);
+        world.in_flight = 1 + (uint32_t)sim_below(4);
         sim_endpoints_count = 4;
         for (uint32_t i = 0; i < sim_endpoints_count; i++) {
                 static const char *const names[] = {"alpha", "beta", "cloudwatch", "gamma"};
@@ -577,14 +638,19 @@ static void world_choose(void)
                  world.reloads, world.damages, world.page_loss, world.kill_chance, world.request_trouble,
                  world.disk_trouble, world.events_wanted, world.lanes_count);
         world_choose_gzip();
+        world_choose_hardship();
+        settings.journal.durability_host = world.host;
+        settings.egress.batch_bytes_max = world.batch_bytes;
+        settings.egress.in_flight_max = world.in_flight;
 }
 
 static void world_trouble(void)
 {
         uint32_t published_last = 0;
         uint64_t steps = 0;
+        bool gives_up = false;
         /* Where alpha is dead, until beta has what it must have all the same. */
-        while (world.events_count < world.events_wanted || sim_chance(0.98) || sim_judge_bulkhead()) {
+        while (world.events_count < world.events_wanted || sim_chance(0.98) || sim_judge_bulkhead() || gives_up) {
                 if (++steps > WORLD_STEPS_MAX)
                         break; /* a full journal that nothing empties: healing will */
                 if (world.events_count < world.events_wanted && sim_chance(0.3))
@@ -594,6 +660,7 @@ static void world_trouble(void)
                 published_last = world.events_count;
                 if (world.reloads && sim_chance(0.01))
                         world_edit();
+                world_hardship_step();
                 if (!world.running) {
                         sim_clock_set(world.start_at_ns);
                         world_try_start();
@@ -604,10 +671,13 @@ static void world_trouble(void)
                         world_wait();
                 if (sim_chance(0.02) && world.running)
                         sim_judge_ledgers();
+                gives_up = sim_judge_progress();
                 if (sim_chance(0.02))
                         world_look_at_durable();
-                if (sim_chance(0.002))
+                if (sim_chance(0.002)) {
                         world_choose_disk_faults(world.disk_trouble);
+                        world_hardship_disk();
+                }
                 if (sim_chance(0.02))
                         (void)sim_judge_bulkhead();
                 /* A full journal takes nothing for ever while its destinations are dead: enough seen. */
@@ -645,12 +715,15 @@ static void world_heal(void)
         world.faults_off = true;
         sim_disk_faults = (struct sim_disk_faults){.short_write = sim_disk_faults.short_write,
                                                    .renames_blindly = sim_disk_faults.renames_blindly};
+        world_hardship_over();
+        sim_network_file_answers();
         for (uint32_t i = 0; i < sim_endpoints_count; i++) {
                 sim_endpoints[i].dead = false;
                 sim_endpoints[i].faults = (struct sim_request_faults){0};
         }
         /* The judge looks into all logs. */
-        if (world.running && world.sheds && (world.logs_count == 1 || !world.router.logs[1].wanted))
+        const uint32_t logs_count = (world.many ? 2u : 1u) * (world.sheds ? 2u : 1u);
+        if (world.running && (world.logs_count < logs_count || !world.router.logs[logs_count - 1].wanted))
                 world_kill();
         /* A failed sync is not forgotten by the process that saw it: flushes wait for a restart. */
         while (!world_is_drained()) {
@@ -672,6 +745,11 @@ static void world_heal(void)
                 }
         }
         sim_judge_ledgers();
+        until_ns = sim_now_ns() + WORLD_SHRUNK_NS;
+        while (!sim_judge_size(sim_now_ns() > until_ns)) {
+                world_step();
+                world_wait();
+        }
 }
 
 void sim_world_run(struct sim_result *ret_result)
@@ -683,8 +761,9 @@ void sim_world_run(struct sim_result *ret_result)
         world.plans = 1;
         if (counters_create_in_memory(1, WORLD_ROWS_MAX, "sim", &counters, &err) != ERR_OK)
                 sim_fail("no counters: %s", err.text);
-        if (ring_bed_create(&world.bed, &err) != ERR_OK)
-                sim_fail("no bed: %s", err.text);
+        for (uint32_t i = 0; i < (world.many ? WORLD_SHARDS_MAX : 1); i++)
+                if (ring_bed_create(&world.beds[i], &err) != ERR_OK)
+                        sim_fail("no bed: %s", err.text);
         for (uint32_t i = 0; i < world.lanes_count; i++)
                 world_lane_open(i);
         world_trouble();
