@@ -29,9 +29,12 @@
 /* ---- routing */
 #define LIMIT_SHARDS_MAX  16u
 #define LIMIT_WORKERS_MAX 16u
-/* Logs of one daemon: one for each shard, one more for each event type that is shed, those of earlier settings. Each
- * costs every batch 64 bytes and every worker 130 KiB. */
-#define LIMIT_LOGS_MAX 64u
+/* Logs that settings may ask for: one for each shard, one more for each event type that is shed. Each costs every
+ * worker 130 KiB. */
+#define LIMIT_LOGS_WANTED_MAX 64u
+/* Logs of one daemon: every one that there can be, since those of earlier settings are served as well until they are
+ * empty. Costs every batch 11 KiB. */
+#define LIMIT_LOGS_MAX 176u
 /* SES: 10 event destinations per configuration set; 2 spare keep the journal's record header at one cache line. */
 #define LIMIT_DESTINATIONS_PER_SET_MAX 10u
 #define LIMIT_ROUTES_PER_EVENT_MAX     12u
@@ -109,6 +112,7 @@
 #define LIMIT_CONFIG_BYTES_MAX      (64u * 1024u * 1024u)
 #define LIMIT_CREDENTIALS_BYTES_MAX (1024u * 1024u)
 
+_Static_assert(LIMIT_LOGS_WANTED_MAX <= LIMIT_LOGS_MAX, "what settings ask for is served");
 _Static_assert(LIMIT_ROUTES_PER_EVENT_MAX >= LIMIT_DESTINATIONS_PER_SET_MAX,
                "every destination of a set fits a record");
 _Static_assert(LIMIT_EVENT_BYTES_MAX <= LIMIT_LANE_BYTES_DEFAULT / 2, "the largest event fits half a default lane");

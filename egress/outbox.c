@@ -29,7 +29,7 @@ void outbox_test_step(const char *label);
 
 #define OUTBOX_MAGIC       UINT64_C(0x31626f72646e6573) /* "sendrob1" */
 #define OUTBOX_SEALED      UINT64_C(0x000044454c414553) /* "SEALED" */
-#define OUTBOX_VERSION     4u
+#define OUTBOX_VERSION     5u
 #define OUTBOX_CRC_SEED    0x4f555442u
 #define OUTBOX_IN_FLIGHT   (UINT64_C(1) << 32)
 #define OUTBOX_MOVED       (UINT64_C(1) << 33)
@@ -74,8 +74,8 @@ _Static_assert(offsetof(struct outbox_header, progress) == 72, "drawn in outbox.
 _Static_assert(offsetof(struct outbox_header, given_up) == 80, "drawn in outbox.h");
 _Static_assert(OUTBOX_CHUNKS_MAX <= 64, "a bit of `given_up` each");
 _Static_assert(offsetof(struct outbox_header, places) == 128, "drawn in outbox.h");
-_Static_assert(offsetof(struct outbox_header, chunks) == 5248, "drawn in outbox.h");
-_Static_assert(sizeof(struct outbox_header) == 7296, "drawn in outbox.h");
+_Static_assert(offsetof(struct outbox_header, chunks) == 14208, "drawn in outbox.h");
+_Static_assert(sizeof(struct outbox_header) == 16256, "drawn in outbox.h");
 _Static_assert(sizeof(struct outbox_header) <= OUTBOX_HEADER_BYTES, "the header fits its page");
 _Static_assert(offsetof(struct outbox_place, begin_position) == 8, "drawn in outbox.h");
 _Static_assert(offsetof(struct outbox_place, end_position) == 24, "drawn in outbox.h");

@@ -4,8 +4,8 @@
  *
  * One file per target, mode 0600, preallocated, flock()ed while open. All integers are little endian.
  *
- *     0        128                    5248                   7296   8192                                   end
- *     | header | 64 places of 80 bytes | 64 chunks of 32 bytes | 0    | bodies, each beginning at a multiple of 64 |
+ *     0        128                     14208                  16256  16384                                  end
+ *     | header | 176 places of 80 bytes | 64 chunks of 32 bytes | 0    | bodies, each beginning at a multiple of 64 |
  *
  *     header                                      place of one log                   chunk: one request body
  *      0 u64 magic "sendrob1"                      0 u64 1 + the log's identity: it   0 u64 offset in the file
@@ -54,7 +54,7 @@
  * where the journal's cursors stand, is dropped and counted again; if some of its chunks had been acknowledged, they
  * are then in the sums twice, which is counted and logged. So is one of another version, as an upgrade finds it when
  * the router was killed before: version 1 had no time of the oldest datum, version 2 knew one log a shard, version 3
- * one time of the oldest datum for all chunks.
+ * one time of the oldest datum for all chunks, version 4 room for 64 places.
  *
  * One thread at a time: the control thread opens it, then the worker that owns the target has it. Only open,
  * close and remove make system calls, and outbox_sync_begin() where open could not put its name on the disk. */
@@ -70,7 +70,7 @@
 #include <stdint.h>
 
 #define OUTBOX_CHUNKS_MAX   64u
-#define OUTBOX_HEADER_BYTES 8192u
+#define OUTBOX_HEADER_BYTES 16384u
 #define OUTBOX_ALIGN_BYTES  64u
 /* Bodies of one period: 10,000 series with the longest names fit several times. */
 #define OUTBOX_DATA_BYTES_MAX (256u * 1024u * 1024u)

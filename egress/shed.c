@@ -121,7 +121,7 @@ static void shed_take_back(struct egress_target *target, uint32_t shard, uint64_
 {
         struct egress_worker *worker = target->worker;
         struct egress_batch *first = NULL, *next = NULL;
-        uint64_t seen = 0; /* logs, by bit */
+        bool seen[LIMIT_LOGS_MAX] = {false};
         for (struct egress_batch *batch = target->queue_first; batch != NULL; batch = batch->next) {
                 if (batch->slot != worker->slots[shard])
                         continue;
@@ -137,13 +137,13 @@ static void shed_take_back(struct egress_target *target, uint32_t shard, uint64_
                         continue;
                 for (uint32_t log = 0; log < worker->options.shards_count; log++) {
                         struct egress_place *place = &target->place[log];
-                        if (!batch->shard[log].touched || (seen & UINT64_C(1) << log) != 0)
+                        if (!batch->shard[log].touched || seen[log])
                                 continue;
                         egress_target_passed(target, log, batch->shard[log].begin_position,
                                              batch->shard[log].begin_sequence);
                         place->copies_settled = (struct journal_settled){0};
                         place->lagging = true;
-                        seen |= UINT64_C(1) << log;
+                        seen[log] = true;
                 }
                 egress_target_unqueue(target, batch);
         }

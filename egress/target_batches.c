@@ -52,32 +52,31 @@ static void target_settle_batch(struct egress_target *target, struct egress_batc
         egress_target_unqueue(target, batch);
 }
 
-/* The logs that it has events of, by bit. */
-static uint64_t target_batch_logs(const struct egress_target *target, const struct egress_batch *batch)
+/* Whether it must wait: for its answer, or for a batch before it that has events of the same log. `waiting`, by log,
+ * says so of those; its own are added when it waits. */
+static bool target_batch_waits(const struct egress_target *target, const struct egress_batch *batch, bool *waiting)
 {
-        uint64_t logs = 0;
-        _Static_assert(LIMIT_LOGS_MAX <= 64, "one bit each");
-        for (uint32_t shard = 0; shard < target->worker->options.shards_count; shard++)
-                logs |= (uint64_t)batch->shard[shard].touched << shard;
-        return logs;
+        const uint32_t logs_count = target->worker->options.shards_count;
+        bool waits = batch->state != EGRESS_BATCH_SETTLED;
+        for (uint32_t log = 0; log < logs_count && !waits; log++)
+                waits = batch->shard[log].touched && waiting[log];
+        for (uint32_t log = 0; log < logs_count && waits; log++)
+                waiting[log] |= batch->shard[log].touched;
+        return waits;
 }
 
 void egress_target_settle(struct egress_target *target)
 {
         /* A log's cursor moves in its order; only batches of different slots have no log in common. */
         const bool in_order = target->service->mixes || target->worker->slots_count == 1;
-        uint64_t unsettled = 0;
+        bool waiting[LIMIT_LOGS_MAX] = {false};
         struct egress_batch *next = NULL;
         for (struct egress_batch *batch = target->queue_first; batch != NULL; batch = next) {
                 next = batch->next;
-                bool settled = batch->state == EGRESS_BATCH_SETTLED;
-                if (in_order && !settled)
+                if (in_order && batch->state != EGRESS_BATCH_SETTLED)
                         return;
-                uint64_t logs = in_order ? 0 : target_batch_logs(target, batch);
-                if (settled && (logs & unsettled) == 0)
+                if (in_order || !target_batch_waits(target, batch, waiting))
                         target_settle_batch(target, batch);
-                else
-                        unsettled |= logs;
         }
 }
 

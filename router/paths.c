@@ -44,13 +44,13 @@ uint32_t router_logs_list(const struct rules_settings *settings, bool emptied,
 {
         const bool *shed = settings->journal.pressure.shed;
         uint32_t count = 0;
+        _Static_assert(LIMIT_LOGS_MAX == LIMIT_SHARDS_MAX * RULES_EVENT_TYPES_END, "none is left out");
         for (uint32_t shard = 0; shard < settings->router.shards_count; shard++)
                 ret_logs[count++] = (struct router_journal){.shard = shard, .wanted = true};
         /* The most important first: they are served first where there is little room. */
         for (uint32_t i = 0; i < RULES_EVENT_TYPES_END * settings->router.shards_count; i++)
                 for (unsigned type = 1, shard = i % settings->router.shards_count; type < RULES_EVENT_TYPES_END; type++)
-                        if (shed[type] && settings->journal.pressure.rank[type] == i / settings->router.shards_count &&
-                            count < LIMIT_LOGS_MAX)
+                        if (shed[type] && settings->journal.pressure.rank[type] == i / settings->router.shards_count)
                                 ret_logs[count++] =
                                         (struct router_journal){.shard = shard, .type = type, .wanted = true};
         for (uint32_t shard = 0; shard < LIMIT_SHARDS_MAX; shard++) {
@@ -61,8 +61,7 @@ uint32_t router_logs_list(const struct rules_settings *settings, bool emptied,
                         if (shard < settings->router.shards_count && (type == 0 || shed[type]))
                                 continue;
                         if (router_log_directory(settings, &log, directory, sizeof(directory)) &&
-                            disk_stat_path(directory, &status) == 0 && (emptied || !router_log_is_empty(directory)) &&
-                            count < LIMIT_LOGS_MAX)
+                            disk_stat_path(directory, &status) == 0 && (emptied || !router_log_is_empty(directory)))
                                 ret_logs[count++] = log;
                 }
         }

@@ -50,12 +50,12 @@ static bool pressure_is_pending(const struct router *router, uint32_t needy)
 /* What others have passed goes, the oldest segment first, until `needy` has room. */
 static void pressure_trim(struct router *router, uint32_t needy)
 {
-        uint64_t tried = UINT64_C(1) << needy; /* its own it takes by itself */
-        _Static_assert(LIMIT_LOGS_MAX <= 64, "one bit each");
+        bool tried[LIMIT_LOGS_MAX] = {false};
+        tried[needy] = true; /* its own it takes by itself */
         while (journal_room(router->journals[needy]) != ERR_OK) {
                 uint32_t oldest = UINT32_MAX;
                 for (uint32_t i = 0; i < router->journals_count; i++)
-                        if ((tried & UINT64_C(1) << i) == 0 && pressure_shares(router, i, needy) &&
+                        if (!tried[i] && pressure_shares(router, i, needy) &&
                             (oldest == UINT32_MAX ||
                              journal_oldest_ms(router->journals[i]) < journal_oldest_ms(router->journals[oldest])))
                                 oldest = i;
@@ -64,18 +64,18 @@ static void pressure_trim(struct router *router, uint32_t needy)
                 if (journal_trim(router->journals[oldest]))
                         (void)journal_maintain(router->journals[needy], NULL); /* the caller has told what is wrong */
                 else
-                        tried |= UINT64_C(1) << oldest;
+                        tried[oldest] = true;
         }
 }
 
 /* Announces the oldest segment of the lowest type; of two of one rank, the older one's. False: there is none. */
 static bool pressure_announce(struct router *router, uint32_t needy)
 {
-        uint64_t tried = 0;
+        bool tried[LIMIT_LOGS_MAX] = {false};
         for (;;) {
                 uint32_t best = UINT32_MAX;
                 for (uint32_t i = 0; i < router->journals_count; i++) {
-                        if ((tried & UINT64_C(1) << i) != 0 || !pressure_may_shed(router, i, needy))
+                        if (tried[i] || !pressure_may_shed(router, i, needy))
                                 continue;
                         if (best == UINT32_MAX || pressure_rank(router, i) > pressure_rank(router, best) ||
                             (pressure_rank(router, i) == pressure_rank(router, best) &&
@@ -90,7 +90,7 @@ static bool pressure_announce(struct router *router, uint32_t needy)
                                 egress_worker_shed(router->workers[i]);
                         return true;
                 }
-                tried |= UINT64_C(1) << best;
+                tried[best] = true;
         }
 }
 

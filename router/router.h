@@ -45,8 +45,8 @@ struct router_journal {
 bool router_log_directory(const struct rules_settings *settings, const struct router_journal *log, char *out,
                           size_t out_bytes);
 /* The logs that there are, or will be: those of the shards, each at the shard's index; those of their shed types; those
- * of earlier settings that are still on the disk, `emptied` ones (only counts are left) if asked for. Returns how many;
- * LIMIT_LOGS_MAX at most, and then not all. */
+ * of earlier settings that are still on the disk, `emptied` ones (only counts are left) if asked for. Returns how many:
+ * none is left out. */
 uint32_t router_logs_list(const struct rules_settings *settings, bool emptied,
                           struct router_journal ret_logs[LIMIT_LOGS_MAX]);
 

@@ -597,11 +597,11 @@ static void settings_relations(struct settings_reader *reader)
                             rules_quantity_text(rules, &rules_units_bytes, size_min),
                             rules_quantity_text(rules, &rules_units_bytes, settings->journal.segment_bytes),
                             settings->router.shards_count, settings->router.shards_count == 1 ? "" : "s");
-        if (logs > LIMIT_LOGS_MAX)
+        if (logs > LIMIT_LOGS_WANTED_MAX)
                 rules_error(rules, settings_value(reader, JOURNAL, "full"),
                             "journal.full: with %u shards and %u event types that are shed, the journal would have %u "
                             "logs; at most %u",
-                            settings->router.shards_count, shed, logs, LIMIT_LOGS_MAX);
+                            settings->router.shards_count, shed, logs, LIMIT_LOGS_WANTED_MAX);
         if (settings->journal.retention_bytes > settings->journal.size_bytes_max)
                 rules_warning(rules, settings_value(reader, JOURNAL, "retention_bytes"),
                               "journal.retention_bytes is more than journal.size_bytes_max, %s: so much is never kept",

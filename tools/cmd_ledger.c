@@ -247,12 +247,12 @@ static int ledger_read_all(struct ledger *ledger, const struct rules_settings *s
         /* Logs of earlier settings count as well. */
         struct router_journal logs[LIMIT_LOGS_MAX];
         const uint32_t logs_count = router_logs_list(settings, true, logs);
-        char directories[LIMIT_LOGS_MAX][PATH_MAX];
+        char directory[PATH_MAX];
         uint32_t found = 0;
         for (uint32_t i = 0; i < logs_count; i++) {
-                if (!router_log_directory(settings, &logs[i], directories[i], sizeof(directories[i])))
+                if (!router_log_directory(settings, &logs[i], directory, sizeof(directory)))
                         return CMD_EXIT_CONFIG;
-                found += ledger_has(directories[i]);
+                found += ledger_has(directory);
         }
         if (found == 0) {
                 (void)fprintf(stderr,
@@ -262,16 +262,17 @@ static int ledger_read_all(struct ledger *ledger, const struct rules_settings *s
         }
         for (uint32_t i = 0; i < logs_count; i++) {
                 struct err err = {.text = ""};
-                if (!ledger_has(directories[i])) {
+                (void)router_log_directory(settings, &logs[i], directory, sizeof(directory)); /* it fits, as before */
+                if (!ledger_has(directory)) {
                         if (logs[i].wanted)
                                 (void)fprintf(stderr,
                                               "sendring ledger: the log %s is missing, and what it has counted: it was "
                                               "removed, or no daemon has started with these settings yet\n",
-                                              directories[i]);
+                                              directory);
                         ledger->complete &= !logs[i].wanted;
                         continue;
                 }
-                enum err_code code = ledger_read(ledger, directories[i], &logs[i], &err);
+                enum err_code code = ledger_read(ledger, directory, &logs[i], &err);
                 if (code == ERR_OK)
                         continue;
                 (void)fprintf(stderr, "sendring ledger: %s%s\n", err.text, cmd_advice(&err));

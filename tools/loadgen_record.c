@@ -96,9 +96,6 @@ static enum err_code record_open_logs(struct record *record, const struct rules_
                 if (!router_log_directory(settings, &wanted, log->directory, sizeof(log->directory)) ||
                     stat(log->directory, &there) < 0)
                         continue;
-                if (record->logs_count == LIMIT_LOGS_MAX)
-                        return err_set(reterr, ERR_LIMIT, "there are more than %u logs in %s", LIMIT_LOGS_MAX,
-                                       settings->journal.directory);
                 record->logs_count++;
                 enum err_code code = journal_log_open(&log->walk, log->directory, reterr);
                 if (code == ERR_OK)

@@ -35,7 +35,7 @@ static void repair(uint8_t *file, uint8_t flags)
 {
         uint32_t chunks = get32(file + 12);
         for (uint32_t i = 0; i < chunks && i < 2 && (flags & 2) != 0; i++) {
-                uint8_t *chunk = file + 5248 + 32 * (size_t)i;
+                uint8_t *chunk = file + 14208 + 32 * (size_t)i;
                 uint64_t offset;
                 memcpy(&offset, chunk, sizeof(offset));
                 uint32_t bytes = get32(chunk + 8);
@@ -47,8 +47,8 @@ static void repair(uint8_t *file, uint8_t flags)
         if ((flags & 1) != 0 && chunks <= OUTBOX_CHUNKS_MAX) {
                 uint32_t crc = crc32_iscsi(file, 28, 0x4f555442u);
                 crc = crc32_iscsi(file + 32, 8, crc);
-                crc = crc32_iscsi(file + 128, 64 * 80, crc);
-                crc = crc32_iscsi(file + 5248, (int)(chunks * 32), crc);
+                crc = crc32_iscsi(file + 128, 176 * 80, crc);
+                crc = crc32_iscsi(file + 14208, (int)(chunks * 32), crc);
                 memcpy(file + 28, &crc, sizeof(crc));
         }
 }
@@ -63,7 +63,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         memset(file, 0, sizeof(file));
         size_t from = take(file, 0, 128, data, size, 1);
         from = take(file, 128, 80, data, size, from);
-        from = take(file, 5248, 64, data, size, from);
+        from = take(file, 14208, 64, data, size, from);
         (void)take(file, OUTBOX_HEADER_BYTES, DATA_BYTES, data, size, from);
         repair(file, flags);
         size_t file_bytes = (flags & 8) != 0 && size < FILE_BYTES ? size : FILE_BYTES;

@@ -294,8 +294,8 @@ Test(outbox, every_damaged_byte_drops_the_period_and_the_outbox_goes_on)
         off_t end = (off_t)(OUTBOX_HEADER_BYTES + 128 + body_bytes(1));
         unsigned dropped = 0;
         for (off_t at = 0; at < end; at++) {
-                bool counted = at < 40 || (at >= 64 && at < 72) || (at >= 128 && at < 128 + 64 * 80) ||
-                               (at >= 5248 && at < 5248 + 2 * 32) ||
+                bool counted = at < 40 || (at >= 64 && at < 72) || (at >= 128 && at < 128 + 176 * 80) ||
+                               (at >= 14208 && at < 14208 + 2 * 32) ||
                                (at >= OUTBOX_HEADER_BYTES && at < (off_t)(OUTBOX_HEADER_BYTES + body_bytes(0))) ||
                                at >= OUTBOX_HEADER_BYTES + 128;
                 if (!counted)
@@ -369,7 +369,7 @@ Test(outbox, a_progress_that_cannot_be_is_not_believed)
 
 Test(outbox, a_file_that_was_cut_is_no_period)
 {
-        static const off_t sizes[] = {0, 1, 63, 71, 72, 100, 8191, 8192, 8292, 8419};
+        static const off_t sizes[] = {0, 1, 63, 71, 72, 100, 16383, 16384, 16484, 16611};
         for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
                 struct outbox_found found;
                 struct outbox *outbox = must_open("cut", NULL);
