@@ -96,6 +96,9 @@ struct router {
         uint32_t kept_count;
         uint64_t kept_again_ns;   /* when those that could not be written are tried again */
         uint64_t resume_again_ns; /* not 0: a target of an earlier plan could not be resumed */
+        uint64_t sets_again_ns; /* not 0: since the start a target of the sets cannot be registered: those of before are
+                                   in force; when it is tried again */
+        bool unregistered;      /* the disk had no number for a target of the plan that was loaded last */
         bool reload_wanted;
         uint64_t heap_again_ns; /* when its size is told again */
         uint64_t left_bytes;    /* that lanes of exited producers still held when the router ended */
@@ -103,7 +106,7 @@ struct router {
         bool journal_removed;   /* the directory of one is gone: the next router makes it anew */
         struct router_target *targets;
         uint32_t targets_count, targets_room;
-        struct log_gate targets_gate, unparsed_gate;
+        struct log_gate targets_gate, sets_gate, unparsed_gate;
         struct log_gate unowned_shed_gate, unowned_error_gate; /* unowned.c */
         uint64_t unowned_shed_untold;
 

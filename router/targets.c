@@ -13,6 +13,8 @@
 /* A target that cannot be opened is tried again after so long, and told of so often. */
 #define ROUTER_TARGET_AGAIN_NS (2 * CLOCK_NS_PER_S)
 #define ROUTER_TARGET_TELL_NS  (60 * CLOCK_NS_PER_S)
+/* Sets that could not come into force at start: their file is read each time. */
+#define ROUTER_SETS_AGAIN_NS (30 * CLOCK_NS_PER_S)
 
 void router_plan_free(struct shard_plan *plan)
 {
@@ -83,6 +85,12 @@ static enum err_code router_register(struct router *router, struct slice key, en
         return ERR_OK;
 }
 
+/* Not the target's fault, and it may pass. */
+static bool router_is_of_disk(enum err_code code)
+{
+        return code == ERR_DISK_FULL || code == ERR_SYSTEM || code == ERR_TIMEOUT;
+}
+
 /* Makes the target of an entry, and gives it to its worker. */
 static enum err_code router_make_target(struct router *router, struct router_target *own,
                                         const struct rules_target *spec, struct err *reterr)
@@ -140,6 +148,7 @@ static enum err_code router_open_target(struct router *router, const struct rule
                 .fresh = true,
         };
         enum err_code code = router_register(router, spec->key, unopened, fresh.numbers, reterr);
+        router->unregistered |= router_is_of_disk(code);
         if (code != ERR_OK)
                 return code;
         fresh.worker = (uint8_t)(fresh.numbers[0] % router->workers_count);
@@ -151,9 +160,9 @@ static enum err_code router_open_target(struct router *router, const struct rule
                 code = err_set(reterr, ERR_MEMORY, "out of memory for delivery targets");
         else
                 code = router_make_target(router, &fresh, spec, reterr);
-        const bool disk = code == ERR_DISK_FULL || code == ERR_SYSTEM || code == ERR_TIMEOUT;
         if (fresh.row != NULL && fresh.key != NULL &&
-            (unopened == ROUTER_UNOPENED_WAITS ? code != ERR_OK : disk && unopened != ROUTER_UNOPENED_FAILS)) {
+            (unopened == ROUTER_UNOPENED_WAITS ? code != ERR_OK
+                                               : router_is_of_disk(code) && unopened != ROUTER_UNOPENED_FAILS)) {
                 router_target_waits(router, &fresh, reterr);
                 code = ERR_OK;
         }
@@ -227,11 +236,14 @@ void router_tell_report(const struct rules_report *report)
 }
 
 /* Reads configuration-sets.yaml; *ret_text is what was read, in the arena. With a mistake in the file after a crash,
- * what was in force before. */
+ * what was in force before; at a start that has no number for one of its targets, that at once. */
 static enum err_code router_read_plan(struct router *router, struct arena *arena, struct slice *ret_text,
                                       struct rules_plan **ret_plan, struct rules_report *report, struct err *reterr)
 {
         const char *path = router->settings.configuration_sets_path;
+        if (router->plan == NULL && router->sets_again_ns != 0)
+                return router_kept_parse(router, router_kept_newest(router), ROUTER_KEPT_OF_NOW, arena, ret_text,
+                                         ret_plan);
         enum err_code code = file_read(arena, path, LIMIT_CONFIG_BYTES_MAX, ret_text, reterr);
         const bool unread = code != ERR_OK;
         if (!unread) {
@@ -311,6 +323,7 @@ enum err_code router_load_plan(struct router *router, struct shard_plan **ret_pl
                 code = err_set(reterr, ERR_MEMORY, "out of memory for the plan");
                 goto out;
         }
+        router->unregistered = false;
         for (uint32_t i = 0; i < router->targets_count; i++)
                 router->targets[i].wanted = false;
         for (uint32_t i = 0; i < count && code == ERR_OK; i++) {
@@ -354,6 +367,19 @@ out:
         return ERR_OK;
 }
 
+/* Events of a target without a number could not be counted: its sets are not in force until it has one, as a reload
+ * would be refused, and what the journal holds is delivered. */
+static void router_sets_wait(struct router *router, const struct err *err)
+{
+        char quoted[ERR_TEXT_BYTES_MAX];
+        uint64_t now_ns = clock_monotonic_ns(), repeats = 0;
+        router->sets_again_ns = now_ns + ROUTER_SETS_AGAIN_NS;
+        if (log_gate_open(&router->sets_gate, now_ns, ROUTER_TARGET_TELL_NS, &repeats))
+                log_error("the configuration sets are not in force",
+                          "error=%s now=\"those of before are, and it is tried again\" repeats=%" PRIu64,
+                          log_quote(err->text, quoted, sizeof(quoted)), repeats);
+}
+
 void router_reload(struct router *router)
 {
         if (router->plan_old != NULL)
@@ -364,6 +390,11 @@ void router_reload(struct router *router)
         if (code == ERR_BUSY)
                 return; /* tried again by the tick */
         router->reload_wanted = false;
+        if (code != ERR_OK && router->sets_again_ns != 0 && router_is_of_disk(code)) {
+                router_sets_wait(router, &err);
+                return;
+        }
+        router->sets_again_ns = 0;
         if (code != ERR_OK) {
                 char quoted[ERR_TEXT_BYTES_MAX];
                 counter_add(router->own_counters, COUNTER_control_reloads_refused, 1);
@@ -535,6 +566,8 @@ void router_settle_targets(struct router *router)
                 router_resume_targets(router);
                 router_retire_unknown(router);
         }
+        if (router->sets_again_ns != 0 && clock_monotonic_ns() >= router->sets_again_ns)
+                router->reload_wanted = true;
         router_kept_write(router);
         if (router->kept_count > 1 && router->resume_again_ns == 0)
                 router_kept_forget(router);
@@ -560,6 +593,15 @@ enum err_code router_start_targets(struct router *router, struct err *reterr)
         enum err_code code = router_kept_open(router, reterr);
         if (code == ERR_OK)
                 code = router_load_plan(router, &router->plan, reterr);
+        if (code != ERR_OK && router->unregistered && router->kept_count > 0) {
+                struct err ignored; /* what was wrong first is told */
+                router->sets_again_ns = 1;
+                if (router_load_plan(router, &router->plan, &ignored) == ERR_OK) {
+                        code = ERR_OK;
+                        counter_add(router->own_counters, COUNTER_control_reloads_refused, 1);
+                        router_sets_wait(router, reterr);
+                }
+        }
         if (code != ERR_OK)
                 return code;
         router_resume_targets(router);

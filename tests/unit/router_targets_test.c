@@ -73,9 +73,10 @@ static void write_sets(bool counted)
 }
 
 /* No file may become so long as an outbox: a disk without room. */
+static rlim_t full_bytes = 200 * 1024;
 static void disk_is_full(bool full)
 {
-        struct rlimit limit = {.rlim_cur = full ? 200 * 1024 : RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+        struct rlimit limit = {.rlim_cur = full ? full_bytes : RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
         (void)signal(SIGXFSZ, SIG_IGN);
         cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
 }
@@ -280,6 +281,59 @@ Test(router_targets, a_reload_with_one_that_cannot_be_opened_is_refused, .timeou
         cr_assert_neq(router_load_plan(&router, &plan, &err), ERR_OK);
         cr_assert(strstr(err.text, "cloudwatch") != NULL, "%s", err.text);
         cr_assert_null(counting());
+        end();
+        egress_rig_remove(&rig);
+}
+
+/* Every line that the targets file has room for is taken. */
+static void take_all_numbers(void)
+{
+        char path[700], key[32];
+        struct stat status;
+        (void)snprintf(path, sizeof(path), "%s/0/targets", rig.directory);
+        for (uint32_t i = 0; i < 64; i++) {
+                uint16_t number = 0;
+                (void)snprintf(key, sizeof(key), "file of before %u", i);
+                if (journal_targets_count(router.journals[0]) < 64)
+                        cr_assert_eq(journal_target_register(router.journals[0], slice_of_text(key), &number, NULL),
+                                     ERR_OK);
+        }
+        cr_assert_eq(journal_targets_count(router.journals[0]), 64);
+        cr_assert_eq(stat(path, &status), 0);
+        full_bytes = (rlim_t)status.st_size;
+}
+
+/* Its events could not be counted: what was in force goes on, and what waits is delivered. */
+Test(router_targets, a_start_without_room_for_a_number_goes_on_with_the_sets_of_before, .timeout = 60)
+{
+        journal_files_make(rig.directory);
+        start(false, false);
+        take_all_numbers();
+        end();
+        start(true, true);
+        cr_assert_null(counting());
+        cr_assert_eq(router.targets_count, 1);
+        cr_assert_not_null(router.targets[0].target);
+        cr_assert_eq(rules_plan_targets_count(router.plan->plan), 1);
+        cr_assert_eq(counter_get(&block, COUNTER_control_reloads_refused), 1);
+        cr_assert_eq(router.kept_count, 1);
+
+        /* Tried again: still not, which refuses nothing anew; then there is room. */
+        for (int i = 0; i < 2; i++) {
+                cr_assert_null(counting());
+                router_settle_targets(&router);
+                cr_assert_not(router.reload_wanted);
+                router.sets_again_ns = 1;
+                router_settle_targets(&router);
+                cr_assert(router.reload_wanted);
+                disk_is_full(i == 0);
+                router_reload(&router);
+        }
+        cr_assert_not_null(counting());
+        cr_assert_not_null(counting()->target);
+        cr_assert_eq(router.sets_again_ns, 0);
+        cr_assert_eq(counter_get(&block, COUNTER_control_reloads_refused), 1);
+        cr_assert_eq(counter_get(&block, COUNTER_control_reloads), 1);
         end();
         egress_rig_remove(&rig);
 }
