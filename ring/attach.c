@@ -242,30 +242,83 @@ void ring_producer_abandon(struct ring_producer *producer)
         errno = saved_errno;
 }
 
-/* Copies the records from `tail` on into the staged part of `fresh`. ERR_LIMIT when they do not fit there. */
-static enum err_code ring_carry_over(const struct ring_producer *producer, uint64_t tail, struct ring_producer *fresh)
+/* 0: none. */
+static uint32_t ring_record_payload_bytes(const struct ring_producer *producer, uint64_t position, uint32_t *ret_kind)
 {
-        uint64_t mask = producer->lane_bytes - 1;
-        while ((int64_t)(producer->head - tail) > 0) {
-                const uint8_t *record = producer->data + (tail & mask);
-                uint64_t header;
+        uint64_t header;
+        memcpy(&header, producer->data + (position & (producer->lane_bytes - 1)), sizeof(header));
+        uint32_t payload_bytes = (uint32_t)header;
+        *ret_kind = (uint32_t)(header >> 32);
+        uint32_t payload_bytes_max = *ret_kind == RING_KIND_EVENT    ? producer->payload_bytes_max
+                                     : *ret_kind == RING_KIND_REPLAY ? ring_replay_bytes_max(producer->lane_bytes)
+                                                                     : 0;
+        return payload_bytes <= payload_bytes_max ? payload_bytes : 0;
+}
+
+/* Where the records begin that nobody has taken, as far as this process can know: behind what the last page says, and
+ * behind the zeros that a router has left whose page we never got, at the first place from which record follows record
+ * up to head. Those are ours, but for a host that writes into our memory. */
+static uint64_t ring_carry_begin(const struct ring_producer *producer)
+{
+        uint64_t position = ring_page_taken((const struct ring_daemon_page *)(const void *)producer->daemon_page,
+                                            producer->lane_bytes);
+        /* Zeros cost one look each; a bound for bytes that look like headers. */
+        uint64_t looks_left = producer->lane_bytes;
+        while ((int64_t)(producer->head - position) > 0) {
+                uint64_t at = position;
+                uint32_t payload_bytes, kind;
+                while ((int64_t)(producer->head - at) > 0 && looks_left > 0 &&
+                       (payload_bytes = ring_record_payload_bytes(producer, at, &kind)) > 0) {
+                        at += ring_record_bytes(payload_bytes);
+                        looks_left--;
+                }
+                if (at == producer->head || looks_left == 0)
+                        break;
+                position += RING_HEADER_BYTES;
+                looks_left--;
+        }
+        return looks_left > 0 && (int64_t)(producer->head - position) > 0 ? position : producer->head;
+}
+
+/* Copies the records from `position` on into the staged part of `fresh`. ERR_LIMIT when they do not fit there. */
+static enum err_code ring_carry_over(const struct ring_producer *producer, uint64_t position,
+                                     struct ring_producer *fresh)
+{
+        while (position != producer->head) {
                 uint8_t *payload;
-                memcpy(&header, record, sizeof(header));
-                uint32_t payload_bytes = (uint32_t)header, kind = (uint32_t)(header >> 32);
-                if (payload_bytes == 0 || payload_bytes > ring_replay_bytes_max(producer->lane_bytes))
-                        return ERR_BUG;
+                uint32_t kind;
+                uint32_t payload_bytes = ring_record_payload_bytes(producer, position, &kind);
+                if (payload_bytes == 0)
+                        return ERR_BUG; /* somebody writes into our memory in this very moment */
                 enum err_code code = ring_reserve_kind(fresh, kind, payload_bytes, &payload);
                 if (code == ERR_FULL || code == ERR_TOO_BIG)
                         return ERR_LIMIT;
                 if (code != ERR_OK)
                         return code;
-                memcpy(payload, record + RING_HEADER_BYTES, payload_bytes);
+                memcpy(payload, producer->data + (position & (producer->lane_bytes - 1)) + RING_HEADER_BYTES,
+                       payload_bytes);
                 code = ring_stage_kind(fresh, kind, payload_bytes);
                 if (code != ERR_OK)
                         return code;
-                tail += ring_record_bytes(payload_bytes);
+                position += ring_record_bytes(payload_bytes);
         }
         return ERR_OK;
+}
+
+/* True when the lane goes on: a router that follows the one which told us to stop has taken it over. It raises
+ * attention to RING_ATTENTION_PAGE for that, which none does that is ending, and before it answers any hello. Where the
+ * connection has ended, takes the pages that wait in it: the last one has the tail. */
+static bool ring_producer_goes_on(struct ring_producer *producer)
+{
+        const struct ring_head_page *head_page = (const struct ring_head_page *)(const void *)producer->head_page;
+        /* Relaxed: a hint, ring_producer_refresh() acquires. */
+        bool offered = atomic_load_explicit(&head_page->attention, memory_order_relaxed) == RING_ATTENTION_PAGE;
+        if (!offered && !ring_producer_connection_ended(producer))
+                return false;
+        producer->detached = false;
+        if (ring_producer_refresh(producer, NULL) != ERR_OK || producer->left)
+                producer->detached = true;
+        return !producer->detached;
 }
 
 enum err_code ring_producer_reattach(struct ring_producer *producer, const struct ring_attach_options *options,
@@ -276,12 +329,28 @@ enum err_code ring_producer_reattach(struct ring_producer *producer, const struc
                 return ring_producer_attach(producer, options, reterr);
         if (producer->reserved || producer->staged != producer->head)
                 return err_set(reterr, ERR_BUG, "attach again with an open reservation");
+        if (ring_producer_goes_on(producer))
+                return ERR_OK;
+        if (producer->left && !ring_producer_connection_ended(producer))
+                return err_set(reterr, ERR_CONNECT, "the router still takes what the lane holds");
         enum err_code code = ring_producer_attach(&fresh, options, reterr);
         if (code != ERR_OK)
                 return code;
-        const struct ring_daemon_page *page = (const struct ring_daemon_page *)(const void *)producer->daemon_page;
-        uint64_t tail = atomic_load_explicit(&page->tail, memory_order_acquire);
-        code = ring_carry_over(producer, tail, &fresh);
+        /* That may have been another router than at the first look. */
+        if (ring_producer_goes_on(producer)) {
+                ring_producer_detach(&fresh);
+                return ERR_OK;
+        }
+        if (!ring_producer_connection_ended(producer)) {
+                /* It has the old lane as well, and its page came to nothing here (no memory, no descriptor). What it
+                 * takes in this moment must not be copied. Told that the producer has left, it drains the lane and
+                 * ends the connection; killed meanwhile, with its keeper, it leaves the rest to us. */
+                (void)shutdown(producer->connection_fd, SHUT_WR); /* it may have ended already */
+                producer->left = true;
+                ring_producer_detach(&fresh);
+                return err_set(reterr, ERR_CONNECT, "the router still takes what the lane holds");
+        }
+        code = ring_carry_over(producer, ring_carry_begin(producer), &fresh);
         if (code == ERR_OK)
                 code = ring_publish_staged(&fresh);
         if (code != ERR_OK) {

@@ -73,6 +73,7 @@ static enum err_code ring_lane_open_page(struct ring_lane *lane, uint64_t cursor
         /* Relaxed: sending the fd publishes the page. */
         atomic_store_explicit(&lane->page->tail, cursor, memory_order_relaxed);
         atomic_store_explicit(&lane->page->durable, durable_position, memory_order_relaxed);
+        atomic_store_explicit(&lane->page->taken, cursor, memory_order_relaxed);
         lane->cursor = cursor;
         lane->read = cursor;
         lane->last = cursor;
@@ -169,7 +170,7 @@ enum err_code ring_lane_adopt(uint64_t lane_id, uint64_t lane_bytes, bool durabl
                 code = ring_lane_open_data(lane, reterr);
         if (code == ERR_OK) {
                 /* Acquire: whatever the last router did to the lane comes before. */
-                uint64_t cursor = atomic_load_explicit(&lane->old_page->tail, memory_order_acquire);
+                uint64_t cursor = ring_page_taken(lane->old_page, lane_bytes);
                 uint64_t synced = atomic_load_explicit(&lane->old_page->durable, memory_order_acquire);
                 if ((int64_t)(journalled - cursor) > 0)
                         cursor = journalled;
@@ -334,6 +335,12 @@ void ring_visit_end(struct ring_lane *lane)
         if (taken == 0)
                 return;
         ASSERT(taken <= lane->lane_bytes);
+        /* Before the first zero: a death between here and T1 leaves records without headers in front of the others, and
+         * where the journal is not there to tell, or the keeper dies as well, this alone says where those begin. Not
+         * earlier, that is not before the journal has them: a death would lose them. Relaxed, and the fence is the
+         * compiler's: it is read only by who knows that we are dead, and a kill comes between two instructions. */
+        atomic_store_explicit(&lane->page->taken, lane->read, memory_order_relaxed);
+        atomic_signal_fence(memory_order_seq_cst);
         /* Not for cleanliness: lines that the consumer has written last come back to the producer 30 times faster than
          * lines it has only read (the rings study). The records are contiguous by the double mapping. */
         memset(lane->data + (lane->cursor & lane->mask), 0, (size_t)taken);

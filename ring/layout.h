@@ -35,6 +35,8 @@
  *    128  u64 tail           everything before it is journalled; its room is the producer's again
  *    136  u64 durable        everything before it is on the disk
  *    144  u32 progress       futex word: changes whenever tail or durable moved while `waiting` was up
+ *    152  u64 taken          everything before it is journalled, and zeroed or about to be. Ahead of tail only in the
+ *                            end of a visit, and for good where a router died in it. 0 from routers that do not know it
  *
  * Bed memfd, one page, sealed like the daemon page, one per shard and router incarnation.
  *      0  u32 magic "SRBD"   4  u32 version   8  u32 flags (RING_BED_FENCED)
@@ -58,6 +60,8 @@
  *              it (exchange with 0)                     page that comes later raises it again
  *   tail       shard: visit end      producer: no room, seq_cst store (against waiting), acquire load: the zeroing
  *                                    wait               comes before the room is given back
+ *   taken      shard: visit end,     producer: reattach relaxed, in program order before the zeroing: whoever reads it
+ *              before it zeroes      router: take-over  knows already that its writer is dead
  *   durable    journal's owner       producer: wait     as tail
  *   progress   daemon: with waiting  producer: wait     seq_cst; futex word
  *   sleeping   shard: bed            producer: publish  store, then membarrier by the shard; load after the store of
@@ -78,8 +82,13 @@
  *   router     keeper has it, no reply sent  a lane nobody writes          the next router offers a page; the producer
  *                                                                          gives up and tries again: an orphan
  *   router     record copied, not journalled tail before it                the next router reads it again
- *   router     journalled, tail not moved,   tail before it, its bytes     the next router starts at
- *              some of it zeroed             partly zero                   max(tail, lane_journalled())
+ *   router     journalled, nothing zeroed    tail before it                the next router starts at
+ *                                                                          max(tail, taken, lane_journalled())
+ *   router     taken stored, tail not moved, tail before it, its bytes     the same, also with a journal that is new
+ *              some of it zeroed             partly zero                   (ADR 51)
+ *   router     while it drains for the end   producers that publish no     the next router drains; its page, or where
+ *              of the service                more, and a lane with rest    that is owed the raised attention, tells the
+ *                                                                          producer that its lane goes on
  *   router     new page made, keeper has     the old page with keeper and  the next router makes another; nothing was
  *              not got it                    producer                      visited under the lost one
  *   router     page sent, attention not up   a page waiting unseen         the next router raises it, and sends its own when
@@ -87,8 +96,14 @@
  *   router     after unlink of a lane,       a closed lane with the keeper the next router finds it an orphan, drops it
  *              before the keeper dropped it
  *   keeper     any                           the router goes on alone      ring_server_keeper_gone() tells it
- *   keeper and any                           the connection ended          ring_producer_reattach() carries over what
- *   router                                                                 was not taken
+ *   keeper and any but those below           the connection ended, pages   ring_producer_reattach() takes the pages, and
+ *   router                                   wait in it                    carries over what is behind the last one's tail
+ *   keeper and taken stored, tail not moved, the same, bytes partly zero   the same, behind max(tail, taken)
+ *   router     some of it zeroed
+ *   keeper and before the producer was sent  an old page; behind its tail  the same, from where records follow each
+ *   router     the page under which it took  zeros, then what is left      other up to head: no header is zero
+ *   keeper and journalled, taken not stored  a whole lane                  nobody: carried over, it is there twice
+ *   router
  */
 /* clang-format on */
 #ifndef SENDRING_RING_LAYOUT_H
@@ -140,7 +155,9 @@ struct ring_daemon_page {
         _Atomic uint64_t tail;
         _Atomic uint64_t durable;
         _Atomic uint32_t progress;
-        uint8_t gap_1[3948];
+        uint32_t gap_1;
+        _Atomic uint64_t taken;
+        uint8_t gap_2[3936];
 };
 
 struct ring_bed_page {
@@ -175,6 +192,7 @@ _Static_assert(offsetof(struct ring_daemon_page, flags) == 16, "drawn above");
 _Static_assert(offsetof(struct ring_daemon_page, tail) == 128, "drawn above");
 _Static_assert(offsetof(struct ring_daemon_page, durable) == 136, "drawn above");
 _Static_assert(offsetof(struct ring_daemon_page, progress) == 144, "drawn above");
+_Static_assert(offsetof(struct ring_daemon_page, taken) == 152, "drawn above");
 _Static_assert(sizeof(struct ring_daemon_page) == RING_PAGE_BYTES, "drawn above");
 _Static_assert(offsetof(struct ring_bed_page, flags) == 8, "drawn above");
 _Static_assert(offsetof(struct ring_bed_page, sleeping) == 128, "drawn above");

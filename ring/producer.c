@@ -349,7 +349,7 @@ static bool ring_producer_is_safe(const struct ring_producer *producer)
 }
 
 /* A router that is ending still takes what was published, until it closes the connection. */
-static bool ring_producer_connection_ended(const struct ring_producer *producer)
+bool ring_producer_connection_ended(const struct ring_producer *producer)
 {
         struct pollfd poll_fd = {.fd = producer->connection_fd, .events = POLLRDHUP};
         return poll(&poll_fd, 1, 0) > 0 && (poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;

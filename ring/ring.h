@@ -50,6 +50,7 @@ struct ring_producer {
         uint32_t reserved_bytes;    /* payload bytes of the open reservation */
         bool reserved;
         bool detached;     /* the daemon has gone: nothing more can be reserved */
+        bool left;         /* detached, and the router was told that nothing more comes: it drains the lane */
         bool durable;      /* ring_producer_wait() waits for the disk */
         bool fenced;       /* the daemon or this process may not use membarrier: publish pays for the order */
         bool fence_always; /* this process may not */
@@ -75,11 +76,14 @@ struct ring_attach_options {
  * failure the producer is empty: attach and detach are the only calls allowed on it. */
 enum err_code ring_producer_attach(struct ring_producer *producer, const struct ring_attach_options *options,
                                    struct err *reterr);
-/* After ERR_DETACHED: attaches anew and carries over, in order, what was published and not taken from the old lane, so
- * that nothing published is lost while this process lives. (After a crash of the daemon some of it may have been taken:
- * at least once.) Errors as attach, and then the old lane is untouched: call again later. ERR_LIMIT also: the new lane
- * is too small for what the old one holds; ERR_BUG: the old one is damaged or has an open reservation. Detach and
- * attach drop what it holds. */
+/* After ERR_DETACHED: nothing published is lost while this process lives. Where the keeper has handed the lane to
+ * another router, the producer goes on with it. Otherwise attaches anew and carries over, in order, what was published
+ * and not taken from the old lane, once nobody drains that any more. (After a crash of the daemon some of it may have
+ * been taken: at least once.) What has no record's header any more is passed over.
+ *
+ * Errors as attach, and then the old lane is untouched: call again later. ERR_CONNECT also: a router still drains the
+ * old lane; ERR_LIMIT: the new lane is too small for what the old one holds; ERR_BUG: the old one has an open
+ * reservation. Detach and attach drop what it holds. */
 enum err_code ring_producer_reattach(struct ring_producer *producer, const struct ring_attach_options *options,
                                      struct err *reterr);
 /* Unmaps and closes. What was published stays and is drained by the daemon. Allowed on a detached or empty one. */

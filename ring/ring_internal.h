@@ -49,6 +49,18 @@ enum err_code ring_stage_kind(struct ring_producer *producer, uint32_t kind, uin
  * nothing has changed and the pages are the caller's. lane_id, lane_bytes, staged and fence_always must be set. */
 enum err_code ring_producer_use_pages(struct ring_producer *producer, const void *page, const void *bed_page,
                                       struct err *reterr);
+/* Its other end is closed: nobody reads or writes the lane any more, in this router or a later one. Pages may wait in
+ * it. */
+bool ring_producer_connection_ended(const struct ring_producer *producer);
+
+/* Where the records begin that the writer of this page, dead or done with the lane, has left in it. */
+static inline uint64_t ring_page_taken(const struct ring_daemon_page *page, uint64_t lane_bytes)
+{
+        /* Acquire: whatever that router did to the lane comes before. */
+        uint64_t tail = atomic_load_explicit(&page->tail, memory_order_acquire);
+        uint64_t taken = atomic_load_explicit(&page->taken, memory_order_acquire);
+        return (int64_t)(taken - tail) > 0 && taken - tail <= lane_bytes ? taken : tail;
+}
 
 static inline long ring_futex_wait(_Atomic uint32_t *word, uint32_t value, const struct timespec *timeout)
 {
@@ -121,7 +133,7 @@ enum err_code ring_sealed_page_create(const char *name, int *ret_fd, void **ret_
 enum err_code ring_lane_create(uint64_t lane_id, uint64_t lane_bytes, bool durable, struct ring_lane **ret_lane,
                                struct err *reterr);
 /* Takes over a lane: maps `data_fd`, reads the tail of `old_page_fd`, makes a new page that starts at
- * max(old tail, journalled). Owns both fds from now on, also on failure. */
+ * max(old tail, old taken, journalled). Owns both fds from now on, also on failure. */
 enum err_code ring_lane_adopt(uint64_t lane_id, uint64_t lane_bytes, bool durable, int data_fd, int old_page_fd,
                               uint64_t journalled, struct ring_lane **ret_lane, struct err *reterr);
 /* Unmaps, closes, frees. */
