@@ -597,7 +597,7 @@ static enum err_code journal_open_for_writing(struct journal *journal, struct jo
          * count them again. A full log says it later. */
         if (journal->writer.loss_counted && journal->writer.segment != NULL && journal_writer_switch(journal) == ERR_OK)
                 (void)journal_publish(journal); /* a page lost already is found by the next one */
-        if (journal->durability == JOURNAL_DURABILITY_HOST &&
+        if (journal->durability == JOURNAL_DURABILITY_HOST && journal->writer.segment != NULL &&
             atomic_load_explicit(&journal->sync_failed, memory_order_relaxed))
                 journal_sync_expect(journal);
         else

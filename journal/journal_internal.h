@@ -451,6 +451,7 @@ struct journal {
         uint64_t sync_expected_position;
         bool targets_sync_failed;     /* the same of the targets file; under its mutex */
         _Atomic bool names_unsynced;  /* targets were registered whose lines are not on the disk: nothing is durable */
+        bool directory_unsynced;      /* names of segments may be on no disk: nothing is durable */
         uint64_t cursors_durable_end; /* segments of a smaller index are passed by cursors that are on the disk */
 
         /* Under the mutex. */

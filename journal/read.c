@@ -279,7 +279,8 @@ enum err_code journal_read(struct journal_reader *reader, uint64_t position, uin
                         position += bytes;
                         continue;
                 }
-                if (!reader->verify && journal_reader_finds_lost(reader, at, bytes)) {
+                /* No record reaches behind what is published; a cursor that followed it would. */
+                if (!reader->verify && (bytes > limit - position || journal_reader_finds_lost(reader, at, bytes))) {
                         reader->verify = true;
                         continue;
                 }

@@ -268,6 +268,11 @@ enum err_code recover_lengths(struct recover *recover)
                         atomic_store_explicit(&journal->sync_failed, true, memory_order_relaxed);
                 (void)disk_close(fd); /* the writes were checked */
         }
+        /* The names that an earlier process gave may be on no disk: it was killed before, or synced nothing. */
+        journal->directory_unsynced =
+                host && recover->files_count > 0 && disk_sync_directory(journal->directory_fd) < 0;
+        if (journal->directory_unsynced)
+                atomic_store_explicit(&journal->sync_failed, true, memory_order_relaxed);
         if (host || write_anew)
                 journal_note_sync(journal);
         return ERR_OK;

@@ -33,6 +33,15 @@ static enum err_code journal_sync_write_anew(struct journal *journal, struct jou
         return ERR_OK;
 }
 
+/* Of segments and of targets, where they may be on no disk: without them what is in the segments is nobody's. */
+static enum err_code journal_sync_names(struct journal *journal, struct err *reterr)
+{
+        if (journal->directory_unsynced && disk_sync_directory(journal->directory_fd) < 0)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync journal directory %s", journal->directory);
+        journal->directory_unsynced = false;
+        return journal_targets_sync_names(journal, reterr);
+}
+
 enum err_code journal_sync_begin(struct journal *journal, int ret_fds[JOURNAL_SYNC_FILES_MAX], uint32_t *ret_count,
                                  struct err *reterr)
 {
@@ -46,7 +55,7 @@ enum err_code journal_sync_begin(struct journal *journal, int ret_fds[JOURNAL_SY
                 atomic_store_explicit(&journal->durable_position, position, memory_order_release);
                 return ERR_OK;
         }
-        enum err_code names = journal_targets_sync_names(journal, reterr);
+        enum err_code names = journal_sync_names(journal, reterr);
         if (names != ERR_OK)
                 return names;
         uint64_t current = atomic_load_explicit(&journal->current_index, memory_order_acquire);
