@@ -168,6 +168,8 @@ static enum err_code ring_handshake(struct ring_producer *producer, const struct
         if (code == ERR_VERSION)
                 return err_set(reterr, ERR_VERSION, "the router speaks version %u, this library %u", message.version,
                                RING_VERSION);
+        if (code == ERR_LIMIT)
+                return err_set(reterr, ERR_LIMIT, "this process has no descriptors left for a lane (ulimit -n)");
         if (code != ERR_OK)
                 return err_set(reterr, ERR_PROTOCOL, "the router's answer is malformed");
         switch (message.kind) {

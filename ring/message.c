@@ -56,11 +56,9 @@ enum err_code ring_message_send(int socket_fd, const struct ring_message *messag
         return ERR_SYSTEM;
 }
 
-/* Takes the fds out of a received header. False when some were lost or something else came along: then what did come is
- * in fds too, to be closed. */
-static bool ring_control_take(struct msghdr *header, int fds[RING_MESSAGE_FDS_MAX], size_t *ret_fds_count)
+/* Takes the fds out of a received header; what did come is in fds also where something was lost. */
+static size_t ring_control_take(struct msghdr *header, int fds[RING_MESSAGE_FDS_MAX])
 {
-        bool whole = (header->msg_flags & (MSG_CTRUNC | MSG_TRUNC)) == 0;
         size_t count = 0;
         for (struct cmsghdr *part = CMSG_FIRSTHDR(header); part != NULL; part = CMSG_NXTHDR(header, part)) {
                 if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
@@ -69,12 +67,28 @@ static bool ring_control_take(struct msghdr *header, int fds[RING_MESSAGE_FDS_MA
                 for (size_t i = 0; i < part_count && count < RING_MESSAGE_FDS_MAX; i++)
                         memcpy(&fds[count++], CMSG_DATA(part) + i * sizeof(int), sizeof(int));
         }
-        *ret_fds_count = count;
-        return whole;
+        return count;
 }
 
-enum err_code ring_message_receive(int socket_fd, struct ring_message *ret_message, int fds[RING_MESSAGE_FDS_MAX],
-                                   size_t *ret_fds_count)
+/* What a received message is. `whole` says that it was not cut, `fit` the same of its descriptors. */
+static enum err_code ring_message_judge(const struct ring_message *message, ssize_t got, bool whole, bool fit,
+                                        size_t fds_count)
+{
+        if (got == 0 && fds_count == 0)
+                return ERR_DETACHED; /* an empty packet would look the same: nobody of ours sends one */
+        if (got < 16 || message->magic != RING_MAGIC_MESSAGE)
+                return ERR_PROTOCOL;
+        if (message->version != RING_VERSION)
+                return ERR_VERSION;
+        if (!whole || got != (ssize_t)sizeof(*message))
+                return ERR_PROTOCOL;
+        if (fit)
+                return ERR_OK;
+        return fds_count < RING_MESSAGE_FDS_MAX ? ERR_LIMIT : ERR_PROTOCOL; /* too few places here; too many sent */
+}
+
+static enum err_code ring_message_take(int socket_fd, int flags, struct ring_message *ret_message,
+                                       int fds[RING_MESSAGE_FDS_MAX], size_t *ret_fds_count)
 {
         union ring_control control;
         struct ring_message message;
@@ -88,27 +102,40 @@ enum err_code ring_message_receive(int socket_fd, struct ring_message *ret_messa
         memset(&message, 0, sizeof(message));
         memset(&control, 0, sizeof(control));
         do {
-                got = recvmsg(socket_fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+                got = recvmsg(socket_fd, &header, flags | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
         } while (got < 0 && errno == EINTR);
         if (got < 0) {
                 if (errno == EAGAIN || errno == EWOULDBLOCK)
                         return ERR_EMPTY;
                 return errno == ECONNRESET || errno == ENOTCONN || errno == EPIPE ? ERR_DETACHED : ERR_SYSTEM;
         }
-        bool whole = ring_control_take(&header, fds, ret_fds_count);
-        if (got == 0 && *ret_fds_count == 0)
-                return ERR_DETACHED; /* an empty packet would look the same: nobody of ours sends one */
-        if (got < 16 || message.magic != RING_MAGIC_MESSAGE ||
-            (message.version == RING_VERSION && (!whole || got != (ssize_t)sizeof(message)))) {
-                ring_fds_close(fds, *ret_fds_count);
-                *ret_fds_count = 0;
-                return ERR_PROTOCOL;
+        size_t fds_count = ring_control_take(&header, fds);
+        enum err_code code = ring_message_judge(&message, got, (header.msg_flags & MSG_TRUNC) == 0,
+                                                (header.msg_flags & MSG_CTRUNC) == 0, fds_count);
+        if (code == ERR_OK)
+                *ret_fds_count = fds_count;
+        else
+                ring_fds_close(fds, fds_count);
+        if (code == ERR_OK || code == ERR_VERSION || code == ERR_LIMIT)
+                *ret_message = message;
+        return code;
+}
+
+enum err_code ring_message_receive(int socket_fd, struct ring_message *ret_message, int fds[RING_MESSAGE_FDS_MAX],
+                                   size_t *ret_fds_count)
+{
+        return ring_message_take(socket_fd, 0, ret_message, fds, ret_fds_count);
+}
+
+enum err_code ring_message_receive_whole(int socket_fd, struct ring_message *ret_message, int fds[RING_MESSAGE_FDS_MAX],
+                                         size_t *ret_fds_count)
+{
+        enum err_code code = ring_message_take(socket_fd, MSG_PEEK, ret_message, fds, ret_fds_count);
+        if (code == ERR_OK || code == ERR_PROTOCOL || code == ERR_VERSION) {
+                /* A look opens descriptors as well: those stay, and the message goes with its own. Not the other way
+                 * round, or another thread could have the places in between. */
+                ssize_t ignored = recv(socket_fd, NULL, 0, MSG_DONTWAIT);
+                (void)ignored;
         }
-        *ret_message = message;
-        if (message.version != RING_VERSION) {
-                ring_fds_close(fds, *ret_fds_count);
-                *ret_fds_count = 0;
-                return ERR_VERSION;
-        }
-        return ERR_OK;
+        return code;
 }

@@ -301,8 +301,18 @@ enum err_code ring_producer_refresh(struct ring_producer *producer, struct err *
                                                       memory_order_acq_rel);
         enum err_code code = ERR_OK;
         for (;;) {
-                code = ring_message_receive(producer->connection_fd, &message, fds, &fds_count);
+                code = ring_message_receive_whole(producer->connection_fd, &message, fds, &fds_count);
                 if (code == ERR_EMPTY) {
+                        code = ERR_OK;
+                        break;
+                }
+                if (code == ERR_LIMIT) {
+                        /* Our host has no descriptors left: the page waits, and publishing goes on as long as there is
+                         * room. Looked for again by the next publish; the end of the service stays said. */
+                        uint32_t none = RING_ATTENTION_NONE;
+                        (void)atomic_compare_exchange_strong_explicit(&ring_head_page_of(producer)->attention, &none,
+                                                                      RING_ATTENTION_PAGE, memory_order_relaxed,
+                                                                      memory_order_relaxed);
                         code = ERR_OK;
                         break;
                 }

@@ -105,7 +105,8 @@ void ring_producer_abandon(struct ring_producer *producer);
 enum err_code ring_reserve(struct ring_producer *producer, uint32_t payload_bytes, uint8_t **ret_payload);
 /* Finishes the reserved record with its true length (1..reserved) and publishes it and everything staged before it: one
  * release store of head. Rings the daemon only when its shard sleeps, once per sleep. Takes a new router's pages when
- * attention is raised (system calls, once per restart of the router).
+ * attention is raised (system calls, once per restart of the router; with each publish while the process has no
+ * descriptors left for them).
  *
  * ERR_DETACHED  the daemon is ending: this record and what was staged with it were withdrawn. A visit that is going on
  * at this moment may take them all the same: published again they are there twice, never lost. ERR_BUG       no

@@ -35,9 +35,14 @@ void ring_message_init(struct ring_message *message, enum ring_message_kind kind
 enum err_code ring_message_send(int socket_fd, const struct ring_message *message, const int *fds, size_t fds_count);
 /* Receives one message without blocking; fds are close-on-exec and the caller's. ERR_EMPTY: nothing there;
  * ERR_DETACHED: the other side is gone; ERR_PROTOCOL: not a message of ours (its fds were closed), reading may go on;
- * ERR_VERSION: of ours, of another version, only the first 16 bytes of *ret_message are meaningful; ERR_SYSTEM. */
+ * ERR_VERSION: of ours, of another version, only the first 16 bytes of *ret_message are meaningful; ERR_LIMIT: its
+ * descriptors found no room in this process (RLIMIT_NOFILE) and are lost, *ret_message is what they came with;
+ * ERR_SYSTEM. */
 enum err_code ring_message_receive(int socket_fd, struct ring_message *ret_message, int fds[RING_MESSAGE_FDS_MAX],
                                    size_t *ret_fds_count);
+/* The same, but after ERR_LIMIT the message is still there, to be received when there is room. */
+enum err_code ring_message_receive_whole(int socket_fd, struct ring_message *ret_message, int fds[RING_MESSAGE_FDS_MAX],
+                                         size_t *ret_fds_count);
 void ring_fds_close(int *fds, size_t count);
 
 /* producer.c */

@@ -306,6 +306,73 @@ Test(ring, the_page_that_is_owed_follows_as_soon_as_the_earlier_one_is_taken, .t
         house_close_kept(&house, &kept);
 }
 
+/* Opens descriptors until only `left` more can be. */
+static int descriptors_take(int taken[64], int left)
+{
+        int count = 0;
+        while (count < 64 && (taken[count] = dup(STDERR_FILENO)) >= 0)
+                count++;
+        cr_assert_lt(count, 64);
+        ring_fds_close(taken + count - left, (size_t)left);
+        return count - left;
+}
+
+static int descriptors_left(void)
+{
+        int taken[64];
+        int count = descriptors_take(taken, 0);
+        ring_fds_close(taken, (size_t)count);
+        return count;
+}
+
+Test(ring, a_producer_without_descriptors_takes_its_page_when_it_has_some, .timeout = 30)
+{
+        struct house house;
+        struct kept kept;
+        struct ring_producer producer;
+        const struct rlimit limit = {.rlim_cur = 64, .rlim_max = 64};
+        uint8_t *payload;
+        int taken[64], taken_count;
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        house_open_kept(&house, &kept, &producer);
+        for (int left = 0; left <= 3; left++) {
+                const uint8_t *old_page = producer.daemon_page;
+                house_kill_router(&house, &kept);
+                house_start_kept(&house, &kept);
+                house_receive_page(&kept);
+                ring_server_turn(house.server);
+                taken_count = descriptors_take(taken, left);
+                publish_text(&producer, "there is room in the lane");
+                cr_assert_eq(ring_producer_attention(&producer), left < 3);
+                cr_assert_eq(producer.daemon_page == old_page, left < 3);
+                cr_assert_eq(descriptors_left(), left, "the new bell is in the place of the old one");
+                if (left < 3)
+                        cr_assert_eq(ring_producer_wait(&producer, 1), ERR_TIMEOUT);
+                ring_fds_close(taken, (size_t)taken_count);
+                publish_text(&producer, "and in the process");
+                cr_assert_not(ring_producer_attention(&producer));
+                cr_assert_neq(producer.daemon_page, old_page);
+                cr_assert_gt(ring_visit_begin(house.lanes[0]), 0);
+                expect_text(house.lanes[0], "there is room in the lane");
+                expect_text(house.lanes[0], "and in the process");
+                ring_visit_end(house.lanes[0]);
+                cr_assert_eq(ring_producer_wait(&producer, 0), ERR_OK);
+        }
+        /* The end is seen all the same. */
+        house_kill_router(&house, &kept);
+        house_start_kept(&house, &kept);
+        house_receive_page(&kept);
+        ring_server_turn(house.server);
+        taken_count = descriptors_take(taken, 0);
+        publish_text(&producer, "there is room in the lane");
+        ring_server_stop(house.server);
+        cr_assert_eq(ring_reserve(&producer, 1, &payload), ERR_OK);
+        cr_assert_eq(ring_commit(&producer, 1), ERR_DETACHED);
+        ring_fds_close(taken, (size_t)taken_count);
+        ring_producer_detach(&producer);
+        house_close_kept(&house, &kept);
+}
+
 static void *flush_long(void *context)
 {
         static enum err_code code;
