@@ -160,6 +160,11 @@ enum err_code ring_publish_staged(struct ring_producer *producer)
         uint64_t before = producer->head;
         if (producer->staged == before)
                 return ERR_OK;
+        if (RING_UNLIKELY(producer->detached)) {
+                /* A reserve after the first record was staged has taken the flag that this publish would have seen. */
+                producer->staged = before;
+                return ERR_DETACHED;
+        }
         producer->head = producer->staged;
         if (RING_LIKELY(!producer->fenced)) {
                 /* H1: publishes the records. Pairs with the acquire of head in ring_visit_begin(). */

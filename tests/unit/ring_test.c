@@ -634,6 +634,29 @@ Test(ring, after_stop_nothing_is_accepted_and_nothing_accepted_is_lost, .timeout
         house_close(&house);
 }
 
+/* sendring_publish_many(): one event is staged, and the next one finds no room. */
+Test(ring, what_was_staged_before_the_end_is_not_published_behind_it, .timeout = 20)
+{
+        struct house house;
+        struct ring_producer producer;
+        uint8_t *payload;
+        house_open_with_producer(&house, &producer);
+        const uint32_t large = producer.payload_bytes_max;
+        cr_assert_eq(ring_reserve(&producer, large, &payload), ERR_OK);
+        cr_assert_eq(ring_commit(&producer, large), ERR_OK);
+        cr_assert_eq(ring_reserve(&producer, 100, &payload), ERR_OK);
+        cr_assert_eq(ring_stage(&producer, 100), ERR_OK);
+        ring_server_stop(house.server);
+        cr_assert_eq(ring_reserve(&producer, large, &payload), ERR_DETACHED, "and so the flag is taken");
+        (void)take_later(house.lanes[0]); /* the service's last look */
+        cr_assert_eq(ring_publish_staged(&producer), ERR_DETACHED);
+        cr_assert_eq(producer.staged, producer.head, "withdrawn: it may be attached again");
+        cr_assert_eq(ring_publish_staged(&producer), ERR_OK, "nothing is staged");
+        cr_assert_eq(ring_producer_used_bytes(&producer), 0);
+        ring_producer_detach(&producer);
+        house_close(&house);
+}
+
 Test(ring, reattach_carries_over_what_was_not_taken, .timeout = 20)
 {
         struct house house;
