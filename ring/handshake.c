@@ -14,6 +14,7 @@
 #define RING_ACCEPTS_PER_TURN_MAX    32u
 #define RING_GROUPS_MAX              256u
 #define RING_SAME_CAUSE_INTERVAL_NS  UINT64_C(60000000000)
+#define RING_ACCEPT_PAUSE_NS         UINT64_C(100000000)
 _Static_assert(RING_HANDSHAKES_PER_USER_MAX > RING_ACCEPTS_PER_TURN_MAX, "none goes before it was looked at");
 
 static uint64_t ring_lane_id_new(void)
@@ -229,14 +230,40 @@ static struct ring_handshake *ring_server_handshake_place(struct ring_server *se
         return oldest;
 }
 
+/* Nobody can be let in: no descriptor or memory is left. Whoever knocks waits there, and the socket stays readable: it
+ * would call again at once, for ever. */
+static void ring_server_accept_pause(struct ring_server *server, int accept_errno)
+{
+        uint64_t repeats, now_ns = ring_now_ns();
+        ring_server_unwatch(server, server->listen_fd);
+        server->accept_again_ns = now_ns + RING_ACCEPT_PAUSE_NS;
+        if (log_gate_open(&server->accept_gate, now_ns, RING_SAME_CAUSE_INTERVAL_NS, &repeats))
+                log_warning(
+                        "cannot let producers in",
+                        "errno=%d lanes=%llu now=\"they wait at the socket\" do=\"more descriptors, by LimitNOFILE= or "
+                        "ulimit -Hn\" repeats=%llu",
+                        accept_errno, (unsigned long long)server->stats.lanes_now, (unsigned long long)repeats);
+}
+
+void ring_server_accept_again(struct ring_server *server, uint64_t now_ns)
+{
+        if (server->accept_again_ns == 0 || now_ns < server->accept_again_ns || server->stopping)
+                return;
+        /* Where this fails, too, the next turn tries again. */
+        if (ring_server_watch(server, server->listen_fd, EPOLLIN, RING_SOURCE_LISTENER, 0, NULL) == ERR_OK)
+                server->accept_again_ns = 0;
+}
+
 void ring_server_accept(struct ring_server *server)
 {
         uint64_t repeats;
         for (uint32_t i = 0; i < RING_ACCEPTS_PER_TURN_MAX; i++) {
                 int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
                 if (fd < 0) {
-                        /* Nothing waits, or no descriptor is left: the next turn tries again. */
-                        return;
+                        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+                                ring_server_accept_pause(server, errno);
+                        return; /* else nothing waits, or whoever did has left: a socket that still calls is asked again
+                                 */
                 }
                 struct ucred peer;
                 socklen_t peer_bytes = sizeof(peer);

@@ -50,6 +50,7 @@ struct ring_keeper {
         uint64_t start_at_ns; /* when the next router may start */
         uint32_t failures;    /* in a row */
         struct log_gate ignored_gate;
+        struct log_gate missed_gate;
         bool ready;      /* the router said so */
         bool ever_ready; /* one of them did */
         bool ending;     /* SIGTERM or SIGINT came */
@@ -118,6 +119,20 @@ static void ring_keeper_take(struct ring_keeper *keeper, const struct ring_messa
                             (unsigned long long)repeats);
 }
 
+/* The descriptors of a message did not fit in here. */
+static void ring_keeper_missed(struct ring_keeper *keeper, const struct ring_message *message)
+{
+        uint64_t repeats;
+        if (log_gate_open(&keeper->missed_gate, clock_monotonic_ns(), RING_SAME_CAUSE_NS, &repeats))
+                log_error("the keeper has no descriptors left",
+                          "lane=%016llx lanes=%zu now=\"%s\" do=\"more of them, by LimitNOFILE= or ulimit -Hn\" "
+                          "repeats=%llu",
+                          (unsigned long long)message->lane_id, keeper->lanes_count,
+                          message->kind == RING_MESSAGE_KEEP ? "that lane ends with this router"
+                                                             : "the next router begins with an older page",
+                          (unsigned long long)repeats);
+}
+
 /* Everything that the router has sent so far, up to a bound. False: nothing is left, or its end is closed. */
 static bool ring_keeper_read(struct ring_keeper *keeper)
 {
@@ -128,6 +143,8 @@ static bool ring_keeper_read(struct ring_keeper *keeper)
                 enum err_code code = ring_message_receive(keeper->router_fd, &message, fds, &fds_count);
                 if (code == ERR_OK) {
                         ring_keeper_take(keeper, &message, fds, fds_count);
+                } else if (code == ERR_LIMIT) {
+                        ring_keeper_missed(keeper, &message);
                 } else if (code == ERR_EMPTY) {
                         return false;
                 } else if (code != ERR_PROTOCOL && code != ERR_VERSION) { /* those two: already thrown away */
@@ -361,10 +378,10 @@ int ring_keeper_run(const struct ring_keeper_options *options)
         keeper->signal_fd = -1;
         keeper->listen_fd = -1;
         keeper->lock_fd = -1;
-        /* Each lane is four descriptors here and six in the router, which inherits the limit. */
+        /* Each lane is four descriptors here, and the router inherits the limit, by which it bounds the lanes. */
         if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
                 limit.rlim_cur = limit.rlim_max;
-                (void)setrlimit(RLIMIT_NOFILE, &limit); /* fewer lanes, then */
+                (void)setrlimit(RLIMIT_NOFILE, &limit); /* fewer lanes, then: the router says so */
         }
         if (ring_listen_open(options->socket_path, options->socket_mode, &keeper->listen_fd, &keeper->lock_fd, &err) !=
             ERR_OK) {

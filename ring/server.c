@@ -10,10 +10,17 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #define RING_HANDSHAKE_NS      UINT64_C(2000000000)
 #define RING_KEEPER_TIMEOUT_NS UINT64_C(10000000000)
+
+/* Of each lane, in the keeper: data, page, connection, pidfd. As many in the router while a page is owed: page,
+ * connection, pidfd, bell. And what all the rest needs: those who have not said hello yet, the journal, connections to
+ * endpoints. */
+#define RING_LANE_FDS      4u
+#define RING_OTHER_FDS_MAX (2u * RING_HANDSHAKES_MAX + 64u)
 
 /* What is watched of a producer's connection. While a page is owed, also each message that the producer takes out of
  * it: by edges, because there is room in it all the time. */
@@ -336,6 +343,10 @@ static enum err_code ring_server_take_over(struct ring_server *server, struct er
                                 return code;
                         continue;
                 }
+                if (code == ERR_LIMIT)
+                        return err_set(reterr, code,
+                                       "too few descriptors for the lanes that the keeper holds: more of them, by "
+                                       "LimitNOFILE= or ulimit -Hn");
                 if (code != ERR_OK)
                         return err_set(reterr, code, "read from the keeper: %s", err_text(code));
                 if (message.kind == RING_MESSAGE_LISTENER && fds_count == 1 && server->listen_fd < 0) {
@@ -374,6 +385,36 @@ static enum err_code ring_server_take_over(struct ring_server *server, struct er
         return ERR_OK;
 }
 
+/* No more lanes than keeper and router have descriptors for: one that the keeper cannot hold ends with its router, and
+ * one that the next router cannot take keeps it from starting at all. */
+static void ring_server_fit_lanes(struct ring_server *server)
+{
+        struct ring_server_options *options = &server->options;
+        struct rlimit limit;
+        if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+                return;
+        if (limit.rlim_cur < limit.rlim_max) { /* with a keeper it was done there */
+                limit.rlim_cur = limit.rlim_max;
+                if (setrlimit(RLIMIT_NOFILE, &limit) != 0 && getrlimit(RLIMIT_NOFILE, &limit) != 0)
+                        return;
+        }
+        uint64_t have = limit.rlim_cur;
+        uint64_t fit = have > RING_OTHER_FDS_MAX ? (have - RING_OTHER_FDS_MAX) / RING_LANE_FDS : 0;
+        if (fit >= options->lanes_max)
+                return;
+        fit = fit > 0 ? fit : 1;
+        log_warning(
+                "fewer lanes than lanes_max: too few descriptors",
+                "lanes=%llu lanes_max=%u descriptors=%llu needed=%u do=\"more of them, by LimitNOFILE= or ulimit -Hn\"",
+                (unsigned long long)fit, options->lanes_max, (unsigned long long)have,
+                RING_OTHER_FDS_MAX + RING_LANE_FDS * options->lanes_max);
+        /* The same share for one user. */
+        uint64_t share = fit * options->lanes_per_user_max / options->lanes_max;
+        if (options->lanes_per_user_max > 0)
+                options->lanes_per_user_max = share > 0 ? (uint32_t)share : 1;
+        options->lanes_max = (uint32_t)fit;
+}
+
 static bool ring_server_options_ok(const struct ring_server_options *options)
 {
         return options->shards_count > 0 && options->shards_count <= LIMIT_SHARDS_MAX && options->beds != NULL &&
@@ -393,6 +434,7 @@ enum err_code ring_server_create(const struct ring_server_options *options, stru
         if (server == NULL)
                 return err_set(reterr, ERR_MEMORY, "no memory for the attach server");
         server->options = *options;
+        ring_server_fit_lanes(server);
         server->listen_fd = -1;
         server->lock_fd = -1;
         server->kick_fd = -1;
@@ -521,6 +563,7 @@ void ring_server_turn(struct ring_server *server)
                 if (handshake->fd >= 0 && now_ns - handshake->since_ns > RING_HANDSHAKE_NS)
                         ring_handshake_silent(server, handshake);
         }
+        ring_server_accept_again(server, now_ns);
         if (server->pages_owed_count > 0 && !server->stopping)
                 ring_server_pay_pages(server);
         if (server->drops_owed_count > 0)

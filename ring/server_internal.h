@@ -37,7 +37,9 @@ struct ring_server {
         uint32_t drops_owed_count;
         uint32_t pages_owed_count;
         uint32_t unannounced_count;
+        uint64_t accept_again_ns; /* when the listener is watched again; 0: it is */
         struct ring_server_stats stats;
+        struct log_gate accept_gate;
         struct log_gate denied_gate;
         struct log_gate failed_gate;
         struct log_gate user_gate;
@@ -59,8 +61,11 @@ void ring_server_delist(struct ring_server *server, struct ring_lane *lane);
 void ring_server_announce(struct ring_server *server, struct ring_lane *lane);
 
 /* handshake.c */
-/* Takes what waits at the socket, up to a bound for each turn. */
+/* Takes what waits at the socket, up to a bound for each turn. Where that finds no descriptor the socket is left alone
+ * for a while. */
 void ring_server_accept(struct ring_server *server);
+/* Watches the socket again when that while is over. */
+void ring_server_accept_again(struct ring_server *server, uint64_t now_ns);
 /* Reads the hello of one that has become readable; the handshake has ended then, with a lane or refused. */
 void ring_server_hello(struct ring_server *server, struct ring_handshake *handshake);
 void ring_handshake_end(struct ring_server *server, struct ring_handshake *handshake);

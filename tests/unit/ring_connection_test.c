@@ -12,6 +12,8 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -238,4 +240,101 @@ Test(ring_connection, one_user_cannot_have_every_lane, .timeout = 60)
         (void)snprintf(lock_path, sizeof(lock_path), "%s.lock", house.socket_path);
         cr_assert_eq(unlink(lock_path), 0);
         cr_assert_eq(rmdir(house.directory), 0);
+}
+
+/* A server in a process that may open so many descriptors. */
+static void house_open_small(struct house *house, unsigned descriptors, uint32_t lanes_max)
+{
+        struct err err;
+        const struct rlimit limit = {.rlim_cur = descriptors, .rlim_max = descriptors};
+        *house = (struct house){.directory = "/tmp/sendring-ring-XXXXXX"};
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        cr_assert_not_null(mkdtemp(house->directory));
+        (void)snprintf(house->socket_path, sizeof(house->socket_path), "%s/socket", house->directory);
+        cr_assert_eq(ring_bed_create(&house->bed, &err), ERR_OK, "%s", err.text);
+        struct ring_server_options options = {
+                .socket_path = house->socket_path,
+                .socket_mode = 0600,
+                .lane_bytes_default = LIMIT_LANE_BYTES_MIN,
+                .lane_bytes_max = LIMIT_LANE_BYTES_MIN,
+                .lanes_max = lanes_max,
+                .keeper_fd = -1,
+                .beds = &house->bed,
+                .shards_count = 1,
+                .lane_ready = house_lane_ready,
+                .context = house,
+        };
+        cr_assert_eq(ring_server_create(&options, &house->server, &err), ERR_OK, "%s", err.text);
+}
+
+static void house_close_small(struct house *house)
+{
+        char lock_path[128];
+        ring_server_free(house->server);
+        ring_bed_free(house->bed);
+        (void)snprintf(lock_path, sizeof(lock_path), "%s.lock", house->socket_path);
+        cr_assert_eq(unlink(lock_path), 0);
+        cr_assert_eq(rmdir(house->directory), 0);
+}
+
+Test(ring_connection, there_are_no_more_lanes_than_descriptors_for_them, .timeout = 30)
+{
+        struct house house;
+        struct err err;
+        struct ring_producer producers[4];
+        pthread_t thread;
+        house_open_small(&house, 192 + 4 * 3 + 3, 256);
+        struct ring_attach_options attach = {.socket_path = house.socket_path, .timeout_ms = 5000};
+        cr_assert_eq(pthread_create(&thread, NULL, house_serve, &house), 0);
+        for (int i = 0; i < 3; i++)
+                cr_assert_eq(ring_producer_attach(&producers[i], &attach, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(ring_producer_attach(&producers[3], &attach, &err), ERR_LIMIT);
+        cr_assert_not_null(strstr(err.text, "no lane left"), "%s", err.text);
+        for (int i = 0; i < 3; i++)
+                ring_producer_detach(&producers[i]);
+        atomic_store(&house.ends, true);
+        cr_assert_eq(pthread_join(thread, NULL), 0);
+        house_close_small(&house);
+}
+
+static bool server_is_called(const struct house *house)
+{
+        struct epoll_event event;
+        return epoll_wait(ring_server_fd(house->server), &event, 1, 0) > 0;
+}
+
+Test(ring_connection, who_knocks_while_no_descriptor_is_left_waits_and_calls_nobody, .timeout = 30)
+{
+        struct house house;
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        struct ring_server_stats stats;
+        struct ring_message message;
+        struct pollfd answered;
+        int taken[64], count = 0;
+        house_open_small(&house, 64, 8);
+        memcpy(address.sun_path, house.socket_path, strlen(house.socket_path));
+        int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+        cr_assert_eq(connect(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
+        ring_message_init(&message, RING_MESSAGE_HELLO);
+        cr_assert_eq(ring_message_send(fd, &message, NULL, 0), ERR_OK);
+        while (count < 64 && (taken[count] = dup(STDERR_FILENO)) >= 0)
+                count++;
+        cr_assert(server_is_called(&house));
+        ring_server_turn(house.server);
+        cr_assert_not(server_is_called(&house), "it would be at once again, for ever");
+        clock_sleep_ns(150 * CLOCK_NS_PER_MS);
+        ring_server_turn(house.server);
+        cr_assert(server_is_called(&house), "looked for again");
+        ring_server_turn(house.server);
+        cr_assert_not(server_is_called(&house));
+        ring_fds_close(taken, (size_t)count);
+        clock_sleep_ns(150 * CLOCK_NS_PER_MS);
+        for (int i = 0; i < 3; i++)
+                ring_server_turn(house.server);
+        ring_server_get_stats(house.server, &stats);
+        cr_assert_eq(stats.attached, 1, "let in");
+        answered = (struct pollfd){.fd = fd, .events = POLLIN};
+        cr_assert_eq(poll(&answered, 1, 0), 1);
+        (void)close(fd);
+        house_close_small(&house);
 }

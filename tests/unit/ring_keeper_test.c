@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -220,5 +221,44 @@ Test(keeper, survives_whatever_a_router_sends, .timeout = 60)
         cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGTERM);
         (void)close(line);
         (void)close(pidfd);
+        (void)unlink(lock_path);
+}
+
+Test(keeper, says_which_lane_it_has_no_descriptors_for, .timeout = 60)
+{
+        char path[64], lock_path[80], log_path[80], text[1024];
+        const struct rlimit limit = {.rlim_cur = 24, .rlim_max = 24};
+        (void)snprintf(path, sizeof(path), "/tmp/sendring-poor-%d", (int)getpid());
+        (void)snprintf(lock_path, sizeof(lock_path), "%s.lock", path);
+        (void)snprintf(log_path, sizeof(log_path), "%s.log", path);
+        struct ring_keeper_options options = {
+                .socket_path = path, .socket_mode = 0600, .argv = SHELL("exec sleep 20"), .back_off_step_ms = 1};
+        pid_t keeper = fork();
+        if (keeper == 0) {
+                int log_fd = open(log_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+                if (log_fd < 0 || dup2(log_fd, STDERR_FILENO) < 0 || setrlimit(RLIMIT_NOFILE, &limit) != 0)
+                        _exit(99);
+                _exit(ring_keeper_run(&options));
+        }
+        int pidfd = -1, fds[4] = {0, 1, 2, 0}, status;
+        int line = line_of_router(keeper, "sleep\n", &pidfd);
+        cr_assert_geq(line, 0, "found the keeper's line");
+        struct ring_message message;
+        ring_message_init(&message, RING_MESSAGE_KEEP);
+        message.lane_bytes = LIMIT_LANE_BYTES_MIN;
+        for (message.lane_id = 1; message.lane_id <= 8; message.lane_id++)
+                cr_assert_eq(ring_message_send(line, &message, fds, 4), ERR_OK);
+        clock_sleep_ns(300 * CLOCK_NS_PER_MS);
+        cr_assert_eq(waitpid(keeper, NULL, WNOHANG), 0, "alive");
+        read_text(log_path, text, sizeof(text));
+        cr_assert_not_null(strstr(text, "the keeper has no descriptors left"), "%s", text);
+        cr_assert_not_null(strstr(text, "that lane ends with this router"), "%s", text);
+        cr_assert_eq(kill(keeper, SIGTERM), 0);
+        clock_sleep_ns(100 * CLOCK_NS_PER_MS);
+        cr_assert_eq(kill(keeper, SIGTERM), 0);
+        cr_assert_eq(waitpid(keeper, &status, 0), keeper);
+        (void)close(line);
+        (void)close(pidfd);
+        (void)unlink(log_path);
         (void)unlink(lock_path);
 }

@@ -239,14 +239,14 @@ Test(ring, restarts_leave_one_page_on_its_way_to_a_producer_that_does_not_look, 
         struct house house;
         struct kept kept;
         struct ring_producer producer;
-        const struct rlimit limit = {.rlim_cur = 64, .rlim_max = 64};
+        const struct rlimit limit = {.rlim_cur = 224, .rlim_max = 224};
         const uid_t nobody = 65534;
         if (geteuid() == 0 && (setgroups(0, NULL) != 0 || setresgid(nobody, nobody, nobody) != 0 ||
                                setresuid(nobody, nobody, nobody) != 0))
                 cr_skip("root is exempt from the limit, and cannot become another user here");
         cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
         house_open_kept(&house, &kept, &producer);
-        for (int restart = 0; restart < 100; restart++) {
+        for (int restart = 0; restart < 150; restart++) {
                 house_kill_router(&house, &kept);
                 house_start_kept(&house, &kept); /* whose descriptors go the same way */
                 house_receive_page(&kept);
@@ -307,19 +307,19 @@ Test(ring, the_page_that_is_owed_follows_as_soon_as_the_earlier_one_is_taken, .t
 }
 
 /* Opens descriptors until only `left` more can be. */
-static int descriptors_take(int taken[64], int left)
+static int descriptors_take(int taken[256], int left)
 {
         int count = 0;
-        while (count < 64 && (taken[count] = dup(STDERR_FILENO)) >= 0)
+        while (count < 256 && (taken[count] = dup(STDERR_FILENO)) >= 0)
                 count++;
-        cr_assert_lt(count, 64);
+        cr_assert_lt(count, 256);
         ring_fds_close(taken + count - left, (size_t)left);
         return count - left;
 }
 
 static int descriptors_left(void)
 {
-        int taken[64];
+        int taken[256];
         int count = descriptors_take(taken, 0);
         ring_fds_close(taken, (size_t)count);
         return count;
@@ -330,9 +330,9 @@ Test(ring, a_producer_without_descriptors_takes_its_page_when_it_has_some, .time
         struct house house;
         struct kept kept;
         struct ring_producer producer;
-        const struct rlimit limit = {.rlim_cur = 64, .rlim_max = 64};
+        const struct rlimit limit = {.rlim_cur = 224, .rlim_max = 224};
         uint8_t *payload;
-        int taken[64], taken_count;
+        int taken[256], taken_count;
         cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
         house_open_kept(&house, &kept, &producer);
         for (int left = 0; left <= 3; left++) {
