@@ -311,6 +311,10 @@ enum err_code ring_producer_refresh(struct ring_producer *producer, struct err *
                         code = ERR_OK;
                         break;
                 }
+                if (code == ERR_LIMIT && ring_producer_connection_ended(producer)) {
+                        code = ring_producer_lost(producer, reterr, "the router closed the connection");
+                        break;
+                }
                 if (code == ERR_LIMIT) {
                         /* Our host has no descriptors left: the page waits, and publishing goes on as long as there is
                          * room. Looked for again by the next publish; the end of the service stays said. */

@@ -358,7 +358,7 @@ Test(ring, a_producer_without_descriptors_takes_its_page_when_it_has_some, .time
                 ring_visit_end(house.lanes[0]);
                 cr_assert_eq(ring_producer_wait(&producer, 0), ERR_OK);
         }
-        /* The end is seen all the same. */
+        /* The end is seen all the same: that it comes, and that it came. */
         house_kill_router(&house, &kept);
         house_start_kept(&house, &kept);
         house_receive_page(&kept);
@@ -368,6 +368,14 @@ Test(ring, a_producer_without_descriptors_takes_its_page_when_it_has_some, .time
         ring_server_stop(house.server);
         cr_assert_eq(ring_reserve(&producer, 1, &payload), ERR_OK);
         cr_assert_eq(ring_commit(&producer, 1), ERR_DETACHED);
+        producer.detached = false;
+        cr_assert_eq(ring_producer_refresh(&producer, NULL), ERR_OK, "the connection is there");
+        ring_server_lane_close(house.server, house.lanes[0]);
+        int freed[256], freed_count = descriptors_take(freed, 0); /* the lane's */
+        /* As where keeper and router were killed. */
+        atomic_store(&((struct ring_head_page *)(void *)producer.head_page)->attention, RING_ATTENTION_NONE);
+        cr_assert_eq(ring_producer_refresh(&producer, NULL), ERR_DETACHED);
+        ring_fds_close(freed, (size_t)freed_count);
         ring_fds_close(taken, (size_t)taken_count);
         ring_producer_detach(&producer);
         house_close_kept(&house, &kept);
