@@ -62,8 +62,10 @@ static enum err_code ring_refusal(const struct ring_message *message, struct err
 {
         switch ((enum ring_status)message->status) {
         case RING_STATUS_VERSION:
-                return err_set(reterr, ERR_VERSION, "the router speaks version %u, this library %u", message->version,
-                               RING_VERSION);
+                return err_set(reterr, ERR_VERSION,
+                               "the router speaks version %u, this library %u: start this program anew with the "
+                               "libsendring that belongs to it",
+                               message->version, RING_VERSION);
         case RING_STATUS_DENIED:
                 return err_set(reterr, ERR_PERMISSION, "the router does not allow user %u (allow: in sendring.yaml)",
                                (unsigned)geteuid());
@@ -166,8 +168,10 @@ static enum err_code ring_handshake(struct ring_producer *producer, const struct
         if (code == ERR_DETACHED)
                 return err_set(reterr, ERR_RESET, "the router closed the connection");
         if (code == ERR_VERSION)
-                return err_set(reterr, ERR_VERSION, "the router speaks version %u, this library %u", message.version,
-                               RING_VERSION);
+                return err_set(reterr, ERR_VERSION,
+                               "the router speaks version %u, this library %u: start this program anew with the "
+                               "libsendring that belongs to it",
+                               message.version, RING_VERSION);
         if (code == ERR_LIMIT)
                 return err_set(reterr, ERR_LIMIT, "this process has no descriptors left for a lane (ulimit -n)");
         if (code != ERR_OK)
@@ -264,6 +268,8 @@ static uint64_t ring_carry_begin(const struct ring_producer *producer)
 {
         uint64_t position = ring_page_taken((const struct ring_daemon_page *)(const void *)producer->daemon_page,
                                             producer->lane_bytes);
+        if ((int64_t)(producer->carried - position) > 0)
+                position = producer->carried;
         /* Zeros cost one look each; a bound for bytes that look like headers. */
         uint64_t looks_left = producer->lane_bytes;
         while ((int64_t)(producer->head - position) > 0) {
@@ -282,14 +288,15 @@ static uint64_t ring_carry_begin(const struct ring_producer *producer)
         return looks_left > 0 && (int64_t)(producer->head - position) > 0 ? position : producer->head;
 }
 
-/* Copies the records from `position` on into the staged part of `fresh`. ERR_LIMIT when they do not fit there. */
-static enum err_code ring_carry_over(const struct ring_producer *producer, uint64_t position,
+/* Copies the records from *position on into the staged part of `fresh`; *position moves over them. ERR_LIMIT when they
+ * do not all fit there. */
+static enum err_code ring_carry_over(const struct ring_producer *producer, uint64_t *position,
                                      struct ring_producer *fresh)
 {
-        while (position != producer->head) {
+        while (*position != producer->head) {
                 uint8_t *payload;
                 uint32_t kind;
-                uint32_t payload_bytes = ring_record_payload_bytes(producer, position, &kind);
+                uint32_t payload_bytes = ring_record_payload_bytes(producer, *position, &kind);
                 if (payload_bytes == 0)
                         return ERR_BUG; /* somebody writes into our memory in this very moment */
                 enum err_code code = ring_reserve_kind(fresh, kind, payload_bytes, &payload);
@@ -297,12 +304,12 @@ static enum err_code ring_carry_over(const struct ring_producer *producer, uint6
                         return ERR_LIMIT;
                 if (code != ERR_OK)
                         return code;
-                memcpy(payload, producer->data + (position & (producer->lane_bytes - 1)) + RING_HEADER_BYTES,
+                memcpy(payload, producer->data + (*position & (producer->lane_bytes - 1)) + RING_HEADER_BYTES,
                        payload_bytes);
                 code = ring_stage_kind(fresh, kind, payload_bytes);
                 if (code != ERR_OK)
                         return code;
-                position += ring_record_bytes(payload_bytes);
+                *position += ring_record_bytes(payload_bytes);
         }
         return ERR_OK;
 }
@@ -335,7 +342,12 @@ enum err_code ring_producer_reattach(struct ring_producer *producer, const struc
                 return ERR_OK;
         if (producer->left && !ring_producer_connection_ended(producer))
                 return err_set(reterr, ERR_CONNECT, "the router still takes what the lane holds");
-        enum err_code code = ring_producer_attach(&fresh, options, reterr);
+        struct ring_attach_options wish = *options;
+        /* Room for what comes along, also where the router's default is smaller than it was. */
+        if (wish.lane_bytes < producer->lane_bytes && ring_producer_connection_ended(producer) &&
+            ring_carry_begin(producer) != producer->head)
+                wish.lane_bytes = (uint32_t)producer->lane_bytes;
+        enum err_code code = ring_producer_attach(&fresh, &wish, reterr);
         if (code != ERR_OK)
                 return code;
         /* That may have been another router than at the first look. */
@@ -352,13 +364,20 @@ enum err_code ring_producer_reattach(struct ring_producer *producer, const struc
                 ring_producer_detach(&fresh);
                 return err_set(reterr, ERR_CONNECT, "the router still takes what the lane holds");
         }
-        code = ring_carry_over(producer, ring_carry_begin(producer), &fresh);
-        if (code == ERR_OK)
+        uint64_t position = ring_carry_begin(producer);
+        code = ring_carry_over(producer, &position, &fresh);
+        if (code == ERR_OK) {
                 code = ring_publish_staged(&fresh);
+        } else if (code == ERR_LIMIT && fresh.staged != fresh.head && ring_publish_staged(&fresh) == ERR_OK) {
+                /* router.lane_bytes_max is smaller now. In parts, then: this one is drained as what an exited producer
+                 * has left. */
+                producer->carried = position;
+        }
         if (code != ERR_OK) {
                 ring_producer_detach(&fresh);
                 return code == ERR_LIMIT ? err_set(reterr, ERR_LIMIT,
-                                                   "the new lane is too small for what the old one still holds")
+                                                   "the new lane is too small for what the old one still holds, which "
+                                                   "goes in parts; for a large event raise router.lane_bytes_max")
                                          : err_set(reterr, code, "carry the lane over: %s", err_text(code));
         }
         fresh.wakeups += producer->wakeups;

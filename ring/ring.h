@@ -46,6 +46,7 @@ struct ring_producer {
         uint64_t head;              /* private copy: published */
         uint64_t staged;            /* private: records finished but not yet published end here */
         uint64_t tail_seen;         /* last tail read: refreshed only when room seems short */
+        uint64_t carried;           /* detached: what is before it has gone in lanes that were too small for all */
         uint32_t payload_bytes_max; /* of one record in this lane */
         uint32_t reserved_bytes;    /* payload bytes of the open reservation */
         bool reserved;
@@ -82,8 +83,9 @@ enum err_code ring_producer_attach(struct ring_producer *producer, const struct 
  * been taken: at least once.) What has no record's header any more is passed over.
  *
  * Errors as attach, and then the old lane is untouched: call again later. ERR_CONNECT also: a router still drains the
- * old lane; ERR_LIMIT: the new lane is too small for what the old one holds; ERR_BUG: the old one has an open
- * reservation. Detach and attach drop what it holds. */
+ * old lane; ERR_LIMIT: the router makes no lane that is large enough for what the old one holds: what fits has gone,
+ * the next call carries over more; ERR_BUG: the old one has an open reservation. Detach and attach drop what it holds.
+ */
 enum err_code ring_producer_reattach(struct ring_producer *producer, const struct ring_attach_options *options,
                                      struct err *reterr);
 /* Unmaps and closes. What was published stays and is drained by the daemon. Allowed on a detached or empty one. */
@@ -305,6 +307,7 @@ struct ring_server_options {
  * ERR_LOCKED  another live daemon listens on the path;
  * ERR_CONFIG  the path is too long or taken by something else;
  * ERR_DETACHED, ERR_TIMEOUT, ERR_PROTOCOL  the keeper is gone, silent, or not a keeper;
+ * ERR_VERSION the keeper is of a version whose lanes are others: only that one's program can drain them;
  * ERR_SYSTEM, ERR_MEMORY, ERR_PERMISSION. */
 enum err_code ring_server_create(const struct ring_server_options *options, struct ring_server **ret_server,
                                  struct err *reterr);

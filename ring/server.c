@@ -347,6 +347,13 @@ static enum err_code ring_server_take_over(struct ring_server *server, struct er
                         return err_set(reterr, code,
                                        "too few descriptors for the lanes that the keeper holds: more of them, by "
                                        "LimitNOFILE= or ulimit -Hn");
+                if (code == ERR_VERSION)
+                        return err_set(
+                                reterr, ERR_VERSION,
+                                "the running keeper holds lanes of version %u, and this program knows version %u: "
+                                "put the earlier program back and end the whole service with it, which drains "
+                                "them; then start this one (sendring-run(1), Upgrading)",
+                                message.version, RING_VERSION);
                 if (code != ERR_OK)
                         return err_set(reterr, code, "read from the keeper: %s", err_text(code));
                 if (message.kind == RING_MESSAGE_LISTENER && fds_count == 1 && server->listen_fd < 0) {

@@ -188,14 +188,16 @@ def directory_removed(stack):
 
 
 def removed_and_ended(stack):
-    """The same, and the service is ended while only the lanes have what was published; their producer is gone. Then again with the
-    router alone: the keeper has the lanes, and nobody calls them lost."""
+    """The same, and the service is ended while only the lanes have what was published; one producer is gone, one waits for room. Then
+    again with the router alone: the keeper has the lanes, and nobody calls them lost."""
     for number, alone in enumerate((False, True)):
-        ledger = "ended-%d.json" % number
+        ledger, living = "ended-%d.json" % number, stack.path("living-%d.json" % number)
         stack.wait_drained(30)
         shutil.rmtree(stack.path("state", "journal"))
         before = stack.log("router", 100000)
         system.wait_for("the log to say so", lambda: "was removed or moved" in stack.log("router", 100000)[len(before):], 20)
+        waiting = stack.start("living-%d" % number, stack.loadgen_arguments(living, "--producers", "1", "--events", "5000",
+                                                                            "--run-id", "0000f12%d" % number))
         done = subprocess.run(stack.loadgen_arguments(stack.path(ledger), "--producers", "1", "--events", "500", "--rate", "5000",
                                                       "--run-id", "0000f02%d" % number, "--flush-timeout", "1000"),
                               capture_output=True, text=True)
@@ -208,7 +210,10 @@ def removed_and_ended(stack):
             system.check("the service ends well on SIGTERM", stack.stop("router"), 0)
             stack.start_router()
         system.wait_for("the lane to be read", lambda: stack.sink_report(stack.path(ledger))["missing"] == 0, 30, 0.2)
+        system.wait_for("the producer that waited to end", lambda: waiting.poll() is not None, 30)
+        system.check("it published all", waiting.returncode, 0)
         system.check("ledger balanced", stack.wait_drained(30)["balanced"], True)
+        system.check("missing of its events", stack.sink_report(living)["missing"], 0)
         log = stack.log("router", 100000)[len(before):]
         system.check("lost, says the log", "are lost" in log, False)
         system.check("a new journal, says the log", "journal: made anew" in log, True)

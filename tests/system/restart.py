@@ -1,5 +1,6 @@
 """SIGTERM with an endpoint that is down keeps the rest in the journal; the next start delivers it; SIGHUP reloads under load
-lose nothing; a mistake in the new configuration keeps the old one in force."""
+lose nothing; a mistake in the new configuration keeps the old one in force. A router that is killed while it drains is followed by
+another one, and every producer that lives comes back to the next service."""
 import json
 import os
 import signal
@@ -65,6 +66,43 @@ def reloads(stack, times):
     system.check("ledger balanced", stack.ledger()["balanced"], True)
 
 
+def killed_while_draining(build, after):
+    """Journal and lanes are full when the service is told to end. Its router is killed `after` seconds later; the keeper's next one
+    drains; then the whole service starts anew."""
+    with system.Stack(build, name="drained") as stack:
+        stack.start_sink()
+        stack.write_configuration(settings="router.lane_bytes: 1MiB\njournal.segment_bytes: 1MiB\njournal.size_bytes_max: 8MiB\n"
+                                           "journal.segments_mapped_max: 4\nshutdown.drain_seconds: 1")
+        stack.start_router()
+        stack.tell_sink("set down on")
+        ledgers = [stack.path("drained-%d.json" % n) for n in range(4)]
+        producers = [subprocess.Popen(stack.loadgen_arguments(ledger, "--producers", "1", "--events", "10000", "--run-id",
+                                                              "0000d0%02x" % n),
+                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for n, ledger in enumerate(ledgers)]
+        try:
+            system.wait_for("full lanes", lambda: stack.stat()["counters"]["router_journal_full"] > 0, 30)
+            time.sleep(1)
+            keeper, pid = stack.processes.pop("router"), stack.router_pid()
+            keeper.send_signal(signal.SIGTERM)
+            time.sleep(after)
+            os.kill(pid, signal.SIGKILL)
+            system.check("the service ends well", keeper.wait(30), 0)
+            stack.tell_sink("set down off")
+            stack.start_router()
+            system.wait_for("the producers to end", lambda: all(producer.poll() is not None for producer in producers), 60)
+            published = [json.loads(producer.stdout.read().strip().splitlines()[-1])["published"] for producer in producers]
+            system.check("each producer published to its end", published, [10000] * 4)
+        finally:
+            for producer in producers:
+                producer.kill()
+                producer.wait()
+        books = stack.wait_drained(60)
+        report = stack.sink_report(*ledgers)
+        system.check("missing", report["missing"], 0)
+        system.check("ledger balanced", books["balanced"], True)
+        system.check("router ends well on SIGTERM", stack.stop("router"), 0)
+
+
 def main(build, quick):
     with system.Stack(build, tls=True, name="restart") as stack:
         stack.start_sink()
@@ -73,6 +111,8 @@ def main(build, quick):
         keeps_the_rest(stack)
         reloads(stack, 4 if quick else 20)
         system.check("service ends well on SIGTERM", stack.stop("router"), 0)
+    for after in (0.01,) if quick else (0.005, 0.01, 0.02, 0.05, 0.2):
+        killed_while_draining(build, after)
 
 
 system.run(main)

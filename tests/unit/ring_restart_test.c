@@ -735,3 +735,110 @@ Test(ring, a_damaged_lane_does_not_keep_its_producer_out, .timeout = 20)
         ring_producer_detach(&producer);
         house_close(&house);
 }
+
+/* ---------------------------------------------------------------------------------------------- another service */
+
+/* A lane of 1 MiB is full when keeper and router die. Those that follow make lanes of 64 KiB, or none that is larger.
+ */
+static void house_follow_with_small_lanes(struct house *house, struct ring_producer *producer, uint32_t lane_bytes_max,
+                                          uint32_t *ret_published)
+{
+        struct err err;
+        static char text[1000];
+        house_open(house, false);
+        ring_server_free(house->server);
+        house->options.lane_bytes_default = LIMIT_LANE_BYTES_DEFAULT;
+        cr_assert_eq(ring_server_create(&house->options, &house->server, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(house_attach(house, producer, &err), ERR_OK, "%s", err.text);
+        memset(text, 'x', sizeof(text) - 1);
+        for (*ret_published = 0;; (*ret_published)++) {
+                memcpy(text, ret_published, sizeof(*ret_published));
+                uint8_t *payload;
+                if (ring_reserve(producer, sizeof(text), &payload) != ERR_OK)
+                        break;
+                memcpy(payload, text, sizeof(text));
+                cr_assert_eq(ring_commit(producer, sizeof(text)), ERR_OK);
+        }
+        ring_server_free(house->server);
+        house->lanes_count = 0;
+        cr_assert_eq(ring_producer_refresh(producer, &err), ERR_DETACHED);
+        house->options.lane_bytes_default = LIMIT_LANE_BYTES_MIN;
+        house->options.lane_bytes_max = lane_bytes_max;
+        cr_assert_eq(ring_server_create(&house->options, &house->server, &err), ERR_OK, "%s", err.text);
+}
+
+/* Takes what the lane has: the next ones, each once. */
+static void expect_numbers(struct ring_lane *lane, uint32_t *next)
+{
+        struct slice payload;
+        uint64_t position;
+        while (ring_visit_begin(lane) > 0) {
+                while (ring_visit_next(lane, &payload, &position)) {
+                        uint32_t number;
+                        cr_assert_eq(payload.len, 1000);
+                        memcpy(&number, payload.ptr, sizeof(number));
+                        cr_assert_eq(number, (*next)++);
+                }
+                ring_visit_end(lane);
+        }
+        cr_assert_eq(ring_lane_violations(lane), 0);
+}
+
+Test(ring, reattach_asks_for_the_room_that_it_needs, .timeout = 30)
+{
+        struct house house;
+        struct ring_producer producer;
+        struct err err;
+        uint32_t published, taken = 0;
+        house_follow_with_small_lanes(&house, &producer, LIMIT_LANE_BYTES_DEFAULT, &published);
+        cr_assert_eq(reattach(&house, &producer, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(house.lanes_count, 1, "no lane was made in vain");
+        expect_numbers(house.lanes[0], &taken);
+        cr_assert_eq(taken, published);
+        ring_producer_detach(&producer);
+        house_close(&house);
+}
+
+Test(ring, reattach_carries_over_in_parts_what_no_lane_has_room_for, .timeout = 30)
+{
+        struct house house;
+        struct ring_producer producer;
+        struct err err;
+        uint32_t published, taken = 0, attempts = 1;
+        house_follow_with_small_lanes(&house, &producer, LIMIT_LANE_BYTES_MIN, &published);
+        while (reattach(&house, &producer, &err) != ERR_OK) {
+                cr_assert_eq(err.code, ERR_LIMIT, "%s", err.text);
+                cr_assert_lt(attempts++, 20);
+                ring_server_turn(house.server);
+                struct ring_lane *lane = house.lanes[--house.lanes_count];
+                cr_assert(ring_lane_is_orphan(lane));
+                expect_numbers(lane, &taken);
+                ring_server_lane_close(house.server, lane);
+        }
+        expect_numbers(house.lanes[0], &taken);
+        cr_assert_eq(taken, published);
+        ring_producer_detach(&producer);
+        house_close(&house);
+}
+
+/* The program was replaced by one whose lanes are others. */
+Test(ring, a_keeper_of_another_version_is_told_apart, .timeout = 20)
+{
+        struct house house;
+        struct ring_message message;
+        struct ring_server *server = NULL;
+        struct err err;
+        int pair[2];
+        house_open(&house, false);
+        cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+        ring_message_init(&message, RING_MESSAGE_LISTENER);
+        message.version = RING_VERSION + 6;
+        cr_assert_eq(ring_message_send(pair[0], &message, &pair[0], 1), ERR_OK);
+        struct ring_server_options options = house.options;
+        options.keeper_fd = pair[1];
+        cr_assert_eq(ring_server_create(&options, &server, &err), ERR_VERSION);
+        cr_assert_not_null(strstr(err.text, "lanes of version 7"), "%s", err.text);
+        cr_assert_not_null(strstr(err.text, "put the earlier program back"), "%s", err.text);
+        (void)close(pair[0]);
+        house_close(&house);
+}
