@@ -273,8 +273,16 @@ enum err_code ring_producer_use_pages(struct ring_producer *producer, const void
             bed->version != RING_VERSION || daemon->lane_id != producer->lane_id)
                 return err_set(reterr, ERR_PROTOCOL, "the router's page is not of this lane");
         uint64_t tail = atomic_load_explicit(&daemon->tail, memory_order_acquire);
-        if (producer->staged - tail > producer->lane_bytes)
-                return err_set(reterr, ERR_PROTOCOL, "the router's page does not fit what was published");
+        if (producer->staged - tail > producer->lane_bytes) {
+                /* Ahead of us: the last router had taken what was withdrawn (ring_producer_attend()), and this one
+                 * begins behind it. Then so do we; it takes nothing before head is there. */
+                if (tail - producer->staged > producer->lane_bytes || producer->staged != producer->head ||
+                    producer->head_page == NULL)
+                        return err_set(reterr, ERR_PROTOCOL, "the router's page does not fit what was published");
+                producer->head = tail;
+                producer->staged = tail;
+                atomic_store_explicit(&ring_head_page_of(producer)->head, tail, memory_order_release); /* as H1 */
+        }
         ring_page_unmap(producer->daemon_page);
         ring_page_unmap(producer->bed_page);
         producer->daemon_page = page;

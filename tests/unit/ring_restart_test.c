@@ -519,7 +519,36 @@ Test(ring, a_lane_that_the_next_router_has_goes_on, .timeout = 30)
         house_close_kept(&house, &kept);
 }
 
-/* The same, but that router has drained and ended before the producer looked: the tail is in a page that it never saw,
+/* The killed one had journalled a record that the producer withdrew in this moment: the next router begins behind it.
+ */
+Test(ring, a_lane_goes_on_behind_a_withdrawn_record_that_was_taken, .timeout = 30)
+{
+        struct house house;
+        struct kept kept;
+        struct ring_producer producer;
+        struct err err;
+        house_open_kept(&house, &kept, &producer);
+        publish_text(&producer, "one");
+        ring_server_stop(house.server);
+        cr_assert_eq(publish_one(&producer, "two"), ERR_DETACHED);
+        journalled_position = producer.head + 16;
+        house_kill_router(&house, &kept);
+        house_start_kept(&house, &kept);
+        house_receive_page(&kept);
+        uint64_t lane_id = producer.lane_id;
+        cr_assert_eq(reattach(&house, &producer, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(producer.lane_id, lane_id);
+        publish_text(&producer, "three");
+        cr_assert_gt(ring_visit_begin(house.lanes[0]), 0);
+        expect_text(house.lanes[0], "three");
+        expect_nothing(house.lanes[0]);
+        ring_visit_end(house.lanes[0]);
+        cr_assert_eq(ring_lane_violations(house.lanes[0]), 0);
+        ring_producer_detach(&producer);
+        house_close_kept(&house, &kept);
+}
+
+/* The next router has drained and ended before the producer looked: the tail is in a page that it never saw,
  * or that was never sent. */
 static void drained_by_another_router(bool page_sent)
 {
