@@ -325,10 +325,12 @@ enum err_code ring_producer_refresh(struct ring_producer *producer, struct err *
                 }
                 if (code == ERR_LIMIT) {
                         /* Our host has no descriptors left: the page waits, and publishing goes on as long as there is
-                         * room. Looked for again by the next publish; the end of the service stays said. */
+                         * room. Looked for again by the next publish; the end of the service stays said, also to
+                         * ring_producer_reattach(). */
                         uint32_t none = RING_ATTENTION_NONE;
+                        uint32_t again = attention == RING_ATTENTION_ENDING ? attention : RING_ATTENTION_PAGE;
                         (void)atomic_compare_exchange_strong_explicit(&ring_head_page_of(producer)->attention, &none,
-                                                                      RING_ATTENTION_PAGE, memory_order_relaxed,
+                                                                      again, memory_order_relaxed,
                                                                       memory_order_relaxed);
                         code = ERR_OK;
                         break;

@@ -368,6 +368,9 @@ Test(ring, a_producer_without_descriptors_takes_its_page_when_it_has_some, .time
         ring_server_stop(house.server);
         cr_assert_eq(ring_reserve(&producer, 1, &payload), ERR_OK);
         cr_assert_eq(ring_commit(&producer, 1), ERR_DETACHED);
+        struct ring_attach_options options = {.socket_path = house.socket_path, .timeout_ms = 50};
+        cr_assert_neq(ring_producer_reattach(&producer, &options, NULL), ERR_OK, "that lane does not go on");
+        atomic_store(&((struct ring_head_page *)(void *)producer.head_page)->attention, RING_ATTENTION_PAGE);
         producer.detached = false;
         cr_assert_eq(ring_producer_refresh(&producer, NULL), ERR_OK, "the connection is there");
         ring_server_lane_close(house.server, house.lanes[0]);
