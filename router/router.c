@@ -21,6 +21,8 @@
 #define ROUTER_EXIT_CONFIG 78
 /* How long a drain of the lanes may take at least: the disk that makes it slow may be slow, drain_seconds or not. */
 #define ROUTER_LANES_DRAIN_NS_MIN (5 * CLOCK_NS_PER_S)
+/* What a stop may take beside shutdown.drain_seconds: the lanes, a file that hangs, syncs of a busy disk. */
+#define ROUTER_STOP_MARGIN_NS (40 * CLOCK_NS_PER_S)
 /* The heap is asked rarely: it walks through all of its arenas, some milliseconds of a core that is idle else. */
 #define ROUTER_HEAP_AGAIN_NS    (60 * CLOCK_NS_PER_S)
 #define ROUTER_HEAP_RELOADED_NS CLOCK_NS_PER_S /* after a reload was asked for */
@@ -156,6 +158,17 @@ static void router_count_left(void *context, const struct ring_lane *lane)
                   counts.waiting_bytes, now);
 }
 
+static void router_join_shards(struct router *router)
+{
+        /* Nobody is in router_loop() to pass on that a segment is wanted. */
+        for (uint32_t i = 0; i < router->shard_threads_count; i++)
+                while (pthread_tryjoin_np(router->shard_threads[i], NULL) == EBUSY) {
+                        router_shed_unowned(router);
+                        router_call(router->helper_event_fd);
+                        clock_sleep_ns(CLOCK_NS_PER_MS);
+                }
+}
+
 /* Everything that the lanes hold goes into the journal, which may grow beyond its limit for it. */
 static void router_drain_lanes(struct router *router, uint64_t deadline_ns)
 {
@@ -173,15 +186,7 @@ static void router_drain_lanes(struct router *router, uint64_t deadline_ns)
                                 journal_use_drain_room(router->journals[log]);
                 shard_stop(router->shards[i], lanes_deadline_ns);
         }
-        /* Nobody is in router_loop() to pass on that a segment is wanted. */
-        for (uint32_t i = 0; i < router->shard_threads_count; i++)
-                while (pthread_tryjoin_np(router->shard_threads[i], NULL) == EBUSY) {
-                        router_shed_unowned(router);
-                        router_call(router->helper_event_fd);
-                        clock_sleep_ns(CLOCK_NS_PER_MS);
-                }
-        if (router->server == NULL || router->shard_threads_count == 0)
-                return;
+        router_join_shards(router);
         ring_server_turn(router->server); /* who has left meanwhile */
         ring_server_each_lane(router->server, router_count_left, router);
 }
@@ -198,15 +203,45 @@ static uint64_t router_waiting(const struct router *router, uint32_t log)
         return waiting;
 }
 
+/* How long a stop may take, for systemd: longer than TimeoutStopSec=, where shutdown.drain_seconds is. */
+static void router_notify_stopping(const struct router *router)
+{
+        char text[96];
+        uint64_t ns = router->settings.drain_seconds * CLOCK_NS_PER_S + ROUTER_STOP_MARGIN_NS;
+        (void)snprintf(text, sizeof(text), "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=%" PRIu64,
+                       ns / CLOCK_NS_PER_US); /* it fits */
+        router_notify(text);
+}
+
+/* A second signal ends the process at once, as it would any. Of one that has a keeper the keeper sees to that: a signal
+ * to all processes of a service and the same one passed on by the keeper would be two. */
+static void router_take_no_signals(const struct router *router)
+{
+        sigset_t signals;
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGTERM);
+        sigaddset(&signals, SIGINT);
+        if (router->options->keeper_fd < 0)
+                (void)pthread_sigmask(SIG_UNBLOCK, &signals, NULL); /* valid ones */
+}
+
 /* SIGTERM: no producer from now on, everything committed into the journal, what can be delivered within the deadline
- * delivered; the rest stays in the journal. */
+ * delivered; the rest stays in the journal. After a start that failed only the threads end: that is not the end of the
+ * service, the keeper has the lanes and starts the next router. */
 static void router_drain(struct router *router, bool ran)
 {
-        uint64_t deadline_ns = clock_monotonic_ns() + router->settings.drain_seconds * CLOCK_NS_PER_S;
-        router_notify("STOPPING=1\nSTATUS=draining");
-        if (router->server != NULL)
+        uint64_t deadline_ns = clock_monotonic_ns();
+        if (ran) {
+                deadline_ns += router->settings.drain_seconds * CLOCK_NS_PER_S;
+                router_notify_stopping(router);
+                router_take_no_signals(router);
                 ring_server_stop(router->server);
-        router_drain_lanes(router, deadline_ns);
+                router_drain_lanes(router, deadline_ns);
+        } else {
+                for (uint32_t i = 0; i < router->shard_threads_count; i++)
+                        shard_stop(router->shards[i], deadline_ns);
+                router_join_shards(router);
+        }
         for (uint32_t i = 0; i < router->worker_threads_count; i++)
                 egress_worker_stop(router->workers[i], deadline_ns);
         for (uint32_t i = 0; i < router->worker_threads_count; i++)
