@@ -27,7 +27,7 @@ static enum err_code err_code_of_errno(enum err_code code, int sys_errno)
 {
         if (code != ERR_SYSTEM)
                 return code;
-        if (sys_errno == ENOSPC || sys_errno == EDQUOT)
+        if (sys_errno == ENOSPC || sys_errno == EDQUOT || sys_errno == EFBIG) /* the last one: LimitFSIZE= */
                 return ERR_DISK_FULL;
         if (sys_errno == ENOMEM)
                 return ERR_MEMORY;

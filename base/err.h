@@ -100,7 +100,7 @@ static inline enum err_class err_class(enum err_code code)
 enum err_code err_set(struct err *reterr, enum err_code code, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
 
-/* The same, with ": strerror(sys_errno)" appended. ENOSPC/EDQUOT turn ERR_SYSTEM into ERR_DISK_FULL, ENOMEM into
+/* The same, with ": strerror(sys_errno)" appended. ENOSPC/EDQUOT/EFBIG turn ERR_SYSTEM into ERR_DISK_FULL, ENOMEM into
  * ERR_MEMORY, EACCES/EPERM into ERR_PERMISSION; any other code is kept. */
 enum err_code err_set_errno(struct err *reterr, enum err_code code, int sys_errno, const char *format, ...)
         __attribute__((format(printf, 4, 5)));

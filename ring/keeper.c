@@ -325,8 +325,8 @@ static bool ring_keeper_signal(struct ring_keeper *keeper, int *ret_exit_status)
                         if (!keeper->ready && keeper->lanes_count > 0 && !keeper->at_once)
                                 continue;
                 }
-                if (keeper->router > 0)
-                        (void)kill(keeper->router, (int)info.ssi_signo); /* ours and not reaped: it cannot fail */
+                if (keeper->router > 0) /* ours and not reaped: it cannot fail */
+                        (void)kill(keeper->router, keeper->at_once ? SIGKILL : (int)info.ssi_signo);
         }
         if (!keeper->ending || keeper->router != 0 || (keeper->lanes_count > 0 && !keeper->at_once))
                 return false;
@@ -393,7 +393,6 @@ int ring_keeper_run(const struct ring_keeper_options *options)
         (void)sigaddset(&signals, SIGTERM);
         (void)sigaddset(&signals, SIGINT);
         (void)sigaddset(&signals, SIGHUP);
-        (void)sigaddset(&signals, SIGUSR1);
         (void)sigaddset(&signals, SIGCHLD);
         (void)sigprocmask(SIG_BLOCK, &signals, &keeper->old_signals);
         keeper->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -9,6 +9,7 @@
 
 #include <getopt.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,15 @@ static void run_usage(void)
                      "Signals: SIGTERM and SIGINT drain within shutdown.drain_seconds and keep the rest in the\n"
                      "journal; SIGHUP reloads configuration-sets.yaml (mistakes keep the old one in force).\n"
                      "Exit status: 0 after a clean stop, 78 when the configuration has mistakes.\n");
+}
+
+/* Signals whose default is the death of the process and that are nothing to it: a limit on the size of files is a full
+ * disk (EFBIG), and who sends the others means another daemon's logs. For the router as well, which inherits that. */
+static void run_ignore_signals(void)
+{
+        static const int signals[] = {SIGXFSZ, SIGUSR1, SIGUSR2};
+        for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+                (void)signal(signals[i], SIG_IGN); /* valid ones */
 }
 
 static int run_keeper(const char *settings_path)
@@ -99,6 +109,7 @@ int cmd_run(int argc, char **argv)
                               argv[optind]);
                 return CMD_EXIT_USAGE;
         }
+        run_ignore_signals();
         const char *keeper_fd_text = getenv("SENDRING_KEEPER_FD");
         uint64_t keeper_fd = 0;
         bool restarted = false;

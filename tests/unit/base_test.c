@@ -51,6 +51,7 @@ Test(err, errno_chooses_the_code, .timeout = 10)
 {
         struct err err;
         cr_assert_eq(err_set_errno(&err, ERR_SYSTEM, ENOSPC, "write"), ERR_DISK_FULL);
+        cr_assert_eq(err_set_errno(&err, ERR_SYSTEM, EFBIG, "a limit on files"), ERR_DISK_FULL);
         cr_assert_eq(err_set_errno(&err, ERR_SYSTEM, EACCES, "open"), ERR_PERMISSION);
         cr_assert_eq(err_set_errno(&err, ERR_CONNECT, EACCES, "connect"), ERR_CONNECT);
         cr_assert_eq(err_set_errno(&err, ERR_SYSTEM, ENOENT, "open %s", "x"), ERR_SYSTEM);

@@ -13,8 +13,8 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-/* With `ready`, SIGTERM follows when that file exists. */
-static int keeper_status(char *const argv[], const char *ready)
+/* With `ready`, SIGTERM follows when that file exists, `times` times. */
+static int keeper_status_of(char *const argv[], const char *ready, int times)
 {
         char path[64];
         char lock_path[80];
@@ -25,7 +25,7 @@ static int keeper_status(char *const argv[], const char *ready)
         pid_t keeper = fork();
         if (keeper == 0)
                 _exit(ring_keeper_run(&options));
-        if (ready != NULL) {
+        for (int i = 0; ready != NULL && i < times; i++) {
                 uint64_t deadline_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
                 while (access(ready, F_OK) != 0 && clock_monotonic_ns() < deadline_ns)
                         clock_sleep_ns(10 * CLOCK_NS_PER_MS);
@@ -38,6 +38,11 @@ static int keeper_status(char *const argv[], const char *ready)
         cr_assert_neq(access(path, F_OK), 0, "the socket is removed");
         (void)unlink(lock_path);
         return WEXITSTATUS(status);
+}
+
+static int keeper_status(char *const argv[], const char *ready)
+{
+        return keeper_status_of(argv, ready, 1);
 }
 
 #define SHELL(script) \
@@ -80,6 +85,17 @@ Test(keeper, passes_signals_on_and_waits, .timeout = 60)
         cr_assert_eq(keeper_status(SHELL(script), ready), 5);
         (void)snprintf(script, sizeof(script), ": >%s; exec sleep 20", ready);
         cr_assert_eq(keeper_status(SHELL(script), ready), 128 + SIGTERM);
+}
+
+Test(keeper, a_second_signal_ends_a_router_that_does_not, .timeout = 60)
+{
+        char ready[64], script[256];
+        (void)snprintf(ready, sizeof(ready), "/tmp/sendring-keeper-twice-%d", (int)getpid());
+        (void)unlink(ready); /* of an earlier process of this number */
+        (void)snprintf(script, sizeof(script), "trap '' TERM; : >%s; sleep 1; : >%s; exec sleep 20", ready, ready);
+        uint64_t begin_ns = clock_monotonic_ns();
+        cr_assert_eq(keeper_status_of(SHELL(script), ready, 2), 128 + SIGKILL);
+        cr_assert_lt(clock_monotonic_ns() - begin_ns, 10 * CLOCK_NS_PER_S);
 }
 
 static void read_text(const char *path, char *text, size_t text_bytes)
@@ -218,7 +234,7 @@ Test(keeper, survives_whatever_a_router_sends, .timeout = 60)
         cr_assert_eq(waitpid(keeper, &status, WNOHANG), 0, "lanes are not given up by the first");
         cr_assert_eq(kill(keeper, SIGTERM), 0);
         cr_assert_eq(waitpid(keeper, &status, 0), keeper);
-        cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGTERM);
+        cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGKILL);
         (void)close(line);
         (void)close(pidfd);
         (void)unlink(lock_path);
