@@ -122,6 +122,15 @@ void egress_worker_free(struct egress_worker *worker)
 {
         if (worker == NULL)
                 return;
+        const bool hangs = egress_worker_hangs(worker);
+        for (uint32_t i = 0; worker->feeds != NULL && i < worker->options.shards_count; i++) {
+                journal_reader_free(worker->feeds[i].live_reader);
+                journal_reader_free(worker->feeds[i].lag_reader);
+                if (!hangs)
+                        free(worker->feeds[i].ranges);
+        }
+        if (hangs)
+                return;
         /* What was handed over and never taken: the thread ended before, or never ran. */
         struct egress_order order;
         while (worker->inbox != NULL && rte_ring_sc_dequeue_elem(worker->inbox, &order, sizeof(order)) == 0)
@@ -129,13 +138,6 @@ void egress_worker_free(struct egress_worker *worker)
                         egress_target_free(order.target);
         for (uint32_t i = 0; i < worker->all_count; i++)
                 egress_target_free(worker->all[i]);
-        for (uint32_t i = 0; worker->feeds != NULL && i < worker->options.shards_count; i++) {
-                free(worker->feeds[i].ranges);
-                if (worker->feeds[i].live_reader != NULL)
-                        journal_reader_free(worker->feeds[i].live_reader);
-                if (worker->feeds[i].lag_reader != NULL)
-                        journal_reader_free(worker->feeds[i].lag_reader);
-        }
         if (worker->loop != NULL)
                 io_loop_free(worker->loop);
         if (worker->signer != NULL)
@@ -566,7 +568,40 @@ bool egress_worker_turn(struct egress_worker *worker)
         return true;
 }
 
-void egress_worker_run(struct egress_worker *worker)
+bool egress_worker_hangs(const struct egress_worker *worker)
+{
+        return atomic_load_explicit(&worker->hangs, memory_order_acquire); /* H2: see egress_worker_run() */
+}
+
+static uint64_t worker_waiting(const struct egress_worker *worker, const struct egress_target *target)
+{
+        uint64_t waiting = 0;
+        for (uint32_t shard = 0; shard < worker->options.shards_count; shard++) {
+                struct journal_target_state state;
+                if (journal_target_get(worker->feeds[shard].journal, target->numbers[shard], &state))
+                        waiting += state.accepted - state.delivered - state.dead_lettered - state.shed - state.expired;
+        }
+        return waiting;
+}
+
+static bool worker_stop_targets(struct egress_worker *worker, bool tell)
+{
+        bool stopped = true;
+        for (uint32_t i = 0; i < worker->all_count; i++) {
+                struct egress_target *target = worker->all[i];
+                if (egress_target_stop(target))
+                        continue;
+                stopped = false;
+                if (tell)
+                        log_error("a destination hangs: the stop goes on without it",
+                                  "target=%s waiting=%" PRIu64
+                                  " help=\"its file system does not answer; the journal has what waits\"",
+                                  target->log_key, worker_waiting(worker, target));
+        }
+        return stopped;
+}
+
+bool egress_worker_run(struct egress_worker *worker)
 {
         char name[16];
         (void)snprintf(name, sizeof(name), "worker-%u", worker->options.index); /* few workers: it fits */
@@ -576,11 +611,15 @@ void egress_worker_run(struct egress_worker *worker)
         for (uint32_t i = 0; i < worker->all_count; i++)
                 egress_target_tick(worker->all[i]);
         /* Stop, wait until nothing is submitted, close (by the owner of the worker). */
-        bool stopped = false;
-        while (!stopped) {
-                stopped = true;
-                for (uint32_t i = 0; i < worker->all_count; i++)
-                        stopped &= egress_target_stop(worker->all[i]);
-                (void)io_loop_turn(worker->loop, stopped ? 0 : 20 * CLOCK_NS_PER_MS);
+        uint64_t until_ns = clock_monotonic_ns() + EGRESS_STOP_NS;
+        while (!worker_stop_targets(worker, false)) {
+                if (clock_monotonic_ns() >= until_ns) {
+                        (void)worker_stop_targets(worker, true); /* as before: it has not turned since */
+                        atomic_store_explicit(&worker->hangs, true, memory_order_release); /* H1: behind all its work */
+                        return false;
+                }
+                (void)io_loop_turn(worker->loop, 20 * CLOCK_NS_PER_MS); /* how many ran does not matter */
         }
+        (void)io_loop_turn(worker->loop, 0); /* what was cancelled last */
+        return true;
 }

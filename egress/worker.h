@@ -16,6 +16,7 @@
 #ifndef SENDRING_EGRESS_WORKER_H
 #define SENDRING_EGRESS_WORKER_H
 
+#include "base/clock.h"
 #include "base/counters.h"
 #include "base/err.h"
 #include "egress/credentials.h"
@@ -64,10 +65,18 @@ enum err_code egress_worker_create(const struct egress_worker_options *options, 
                                    struct err *reterr);
 /* Bytes that one worker may hold besides its targets, for the memory budget. */
 uint64_t egress_worker_budget_bytes(uint32_t shards_count);
-/* After its thread has ended. Frees its targets too. */
+/* After its thread has ended. Frees its targets too. Of a worker that hangs it only lets go of the journals: the kernel
+ * may still read and write what it was given. */
 void egress_worker_free(struct egress_worker *worker);
-/* The body of the worker's thread: returns once egress_worker_stop() was carried out. */
-void egress_worker_run(struct egress_worker *worker);
+/* How long behind the deadline of a stop the worker waits for disks to answer. */
+#define EGRESS_STOP_NS (5 * CLOCK_NS_PER_S)
+/* The body of the worker's thread: returns once egress_worker_stop() was carried out. False: it hangs: what a target
+ * has asked of its file system did not end within EGRESS_STOP_NS behind the deadline, and the log says which target's.
+ * What waits is in the journal, before whose cursor everything is settled. The thread must not end then, but wait for
+ * the end of the process: the kernel lets no thread go before what it has asked for has ended. */
+bool egress_worker_run(struct egress_worker *worker);
+/* Whether egress_worker_run() has returned false: its thread is not to be joined. Any thread. */
+bool egress_worker_hangs(const struct egress_worker *worker);
 /* One turn: looks at the feeds and the targets, then sleeps in the loop until something comes. False: stopped. For
  * egress_worker_run(), and for who drives a worker by himself (tests/sim). */
 bool egress_worker_turn(struct egress_worker *worker);

@@ -155,7 +155,8 @@ struct egress_worker {
         uint64_t live_records;             /* looked at in this turn */
         _Atomic uint64_t stop_deadline_ns; /* 0: run */
         bool draining;
-        bool probing; /* in this tick parked targets are probed */
+        _Atomic bool hangs; /* this thread does nothing any more, and the kernel may not have done with it */
+        bool probing;       /* in this tick parked targets are probed */
         _Atomic bool probe_wanted;
         struct log_gate read_gate;
         struct file_sink_openings file_openings; /* the control thread's */

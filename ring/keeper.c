@@ -23,6 +23,8 @@
 #define RING_SAME_CAUSE_NS       (60 * CLOCK_NS_PER_S)
 #define RING_KEEPER_MESSAGES_MAX 256 /* of one router before signals are looked at again */
 #define RING_LAST_STARTS_MAX     3   /* of routers that shall only drain */
+/* How long the kernel may take for a process that has ended, or was killed, of a service that ends. */
+#define RING_END_NS (5 * CLOCK_NS_PER_S)
 
 struct ring_kept {
         struct ring_message message; /* as it goes to the next router */
@@ -55,6 +57,7 @@ struct ring_keeper {
         bool ever_ready; /* one of them did */
         bool ending;     /* SIGTERM or SIGINT came */
         bool at_once;    /* a second one came */
+        uint64_t end_ns; /* not 0: when the service ends though the kernel has not let its router go */
         uint32_t last_starts;
 
         enum ring_hand_over hand_over;
@@ -334,13 +337,35 @@ static bool ring_keeper_signal(struct ring_keeper *keeper, int *ret_exit_status)
         return true;
 }
 
+/* Returns true when the service ends without seeing the end of its router: that has closed all that the next service
+ * needs, or was killed, but a thread of it is in a call to a file system that hangs. */
+static bool ring_keeper_waits_no_longer(struct ring_keeper *keeper, int *ret_exit_status)
+{
+        uint64_t now_ns = clock_monotonic_ns();
+        if (!keeper->ending || keeper->router == 0 || (keeper->router_fd >= 0 && !keeper->at_once)) {
+                keeper->end_ns = 0;
+                return false;
+        }
+        if (keeper->end_ns == 0)
+                keeper->end_ns = now_ns + RING_END_NS;
+        if (now_ns < keeper->end_ns)
+                return false;
+        log_error("the kernel does not let the router go",
+                  "pid=%d help=\"a file system that it uses hangs; it is gone when that answers\"",
+                  (int)keeper->router);
+        *ret_exit_status = 1;
+        return true;
+}
+
 /* How long to sleep: until a router may start, or for a hand-over that the kernel holds up for want of in-flight
  * descriptors (then the socket counts as writable all the time). */
 static int ring_keeper_timeout_ms(const struct ring_keeper *keeper)
 {
-        if (keeper->router != 0)
+        if (keeper->router != 0 && keeper->end_ns == 0)
                 return keeper->hand_over == RING_HAND_OVER_DONE ? -1 : 20;
         uint64_t now_ns = clock_monotonic_ns();
+        if (keeper->router != 0)
+                return now_ns >= keeper->end_ns ? 0 : (int)((keeper->end_ns - now_ns) / CLOCK_NS_PER_MS) + 1;
         return now_ns >= keeper->start_at_ns ? 0 : (int)((keeper->start_at_ns - now_ns) / CLOCK_NS_PER_MS) + 1;
 }
 
@@ -357,7 +382,7 @@ static int ring_keeper_loop(struct ring_keeper *keeper)
                 (void)poll(poll_fds, 2, ring_keeper_timeout_ms(keeper)); /* whatever it says, we look everywhere */
                 if (keeper->router_fd >= 0)
                         (void)ring_keeper_read(keeper); /* more waits: poll() returns at once */
-                if (ring_keeper_signal(keeper, &exit_status))
+                if (ring_keeper_signal(keeper, &exit_status) || ring_keeper_waits_no_longer(keeper, &exit_status))
                         return exit_status;
         }
 }

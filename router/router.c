@@ -245,11 +245,13 @@ static void router_drain(struct router *router, bool ran)
         for (uint32_t i = 0; i < router->worker_threads_count; i++)
                 egress_worker_stop(router->workers[i], deadline_ns);
         for (uint32_t i = 0; i < router->worker_threads_count; i++)
-                (void)pthread_join(router->worker_threads[i], NULL); /* a thread of ours, joined once */
+                while (pthread_tryjoin_np(router->worker_threads[i], NULL) == EBUSY &&
+                       !egress_worker_hangs(router->workers[i]))
+                        clock_sleep_ns(5 * CLOCK_NS_PER_MS);
         if (router->helper_started) {
                 atomic_store_explicit(&router->helper_stop, true, memory_order_release);
                 router_call(router->helper_event_fd);
-                (void)pthread_join(router->helper_thread, NULL); /* as above */
+                (void)pthread_join(router->helper_thread, NULL); /* a thread of ours, joined once */
         }
         router_credentials_stop(router);
         for (uint32_t i = 0; i < router->journals_count && router->journals[i] != NULL; i++) {

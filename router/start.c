@@ -243,8 +243,10 @@ static void *router_shard_thread(void *argument)
 
 static void *router_worker_thread(void *argument)
 {
-        egress_worker_run(argument);
-        return NULL;
+        if (egress_worker_run(argument))
+                return NULL;
+        for (;;)
+                (void)pause(); /* with every signal blocked or ignored that does not end the process */
 }
 
 enum err_code router_start_thread(pthread_t *ret_thread, void *(*body)(void *), void *argument, struct err *reterr)

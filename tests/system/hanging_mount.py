@@ -141,6 +141,50 @@ def starts_while_it_hangs(build, directory, mount):
         print("started in %.1f s while two files hung" % (time.monotonic() - begun))
 
 
+def stops_while_it_hangs(build, directory, mount):
+    """A stop is over soon behind drain_seconds and says who hangs; what waits is in the journal, and another start goes on meanwhile."""
+    path = os.path.join(directory, "stop.ndjson")
+    events = 0
+    with system.Stack(build, name="stop") as stack:
+        stack.start_sink()
+        stack.write_configuration(event_ids=True, settings="journal.durability: host\nshutdown.drain_seconds: 2")
+        add_files(stack, lambda number: [path if number < 4 else path + "-other"])
+        for operation in ("write", "anything"):
+            stack.start_router()
+            if operation == "write":
+                producer = load(stack, 4)
+                system.wait_for("the file to grow", lambda: file_size(path) > 0, 20)
+                mount.hang(operation)
+                system.check("it hangs", mount.wait_hung(20), True)
+                producer.wait()
+            else:  # it still does: what hangs now is the look for the file
+                load(stack, 2).wait()
+            events += RATE * (4 if operation == "write" else 2)
+            system.wait_for("Firehose to have all", lambda: stack.sink_events() == events, 20)
+            waiting = sum(row["waiting"] for row in stack.ledger()["targets"])
+            system.check("events that wait for the files", waiting, lambda count: count > 0)
+            keeper = stack.processes.pop("router")
+            begun = time.monotonic()
+            keeper.terminate()
+            system.check("the end", keeper.wait(60), lambda status: status == 1 or operation == "anything" and status == 0)
+            # 2 s of drain, 5 s for the file system to answer, 5 s for the kernel to let the router go.
+            system.check("seconds that the stop took", round(time.monotonic() - begun, 1), lambda seconds: seconds < 16)
+            said = stack.log("router", 12)
+            system.check("the log says what waits", "waiting_in_journal=%d" % waiting in said, True)
+            if operation == "write":
+                system.check("and for whom", "a destination hangs" in said and path in said, True)
+            stack.check_ledger()
+        stack.start_router()
+        mount.go_on()
+        stack.wait_drained(60)
+        stack.check_ledger()
+        ids = []
+        for name in os.listdir(directory):
+            with open(os.path.join(directory, name)) as lines:
+                ids += [json.loads(line)["mail"]["messageId"] for line in lines]
+        system.check("events in the files, each at least once", len(set(ids)), events)
+
+
 def sheds_while_it_hangs(build, directory, mount):
     """What it has not taken fills the journal: its Opens go, again and again, and nobody waits for it longer than for a request."""
     path = os.path.join(directory, "opens.ndjson")
@@ -171,7 +215,7 @@ def sheds_while_it_hangs(build, directory, mount):
 
 
 def main(build, _quick):
-    for part in (starts_while_it_hangs, every_operation_may_hang, many_files_may_hang, sheds_while_it_hangs):
+    for part in (stops_while_it_hangs, starts_while_it_hangs, every_operation_may_hang, many_files_may_hang, sheds_while_it_hangs):
         with system.Stack(build, name="mountpoint") as place:
             os.mkdir(place.path("mount"))
             try:

@@ -98,6 +98,21 @@ Test(keeper, a_second_signal_ends_a_router_that_does_not, .timeout = 60)
         cr_assert_lt(clock_monotonic_ns() - begin_ns, 10 * CLOCK_NS_PER_S);
 }
 
+/* A router whose files hang has closed all it has to, and is not let go by the kernel. */
+Test(keeper, waits_not_for_ever_for_a_router_that_has_closed_its_line, .timeout = 60)
+{
+        char ready[64], script[256];
+        (void)snprintf(ready, sizeof(ready), "/tmp/sendring-keeper-line-%d", (int)getpid());
+        (void)unlink(ready); /* of an earlier process of this number */
+        /* bash: dash closes none above 9. */
+        (void)snprintf(script, sizeof(script),
+                       "trap '' TERM; eval \"exec $SENDRING_KEEPER_FD>&-\"; : >%s; exec sleep 9", ready);
+        char *argv[] = {(char *)(uintptr_t) "/bin/bash", (char *)(uintptr_t) "-c", script, NULL};
+        uint64_t begin_ns = clock_monotonic_ns();
+        cr_assert_eq(keeper_status(argv, ready), 1);
+        cr_assert_lt(clock_monotonic_ns() - begin_ns, 8 * CLOCK_NS_PER_S);
+}
+
 static void read_text(const char *path, char *text, size_t text_bytes)
 {
         memset(text, 0, text_bytes);
