@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define COUNTERS_MAGIC "SRCOUNT6"
+#define COUNTERS_MAGIC "SRCOUNT7"
 
 const struct counter_info counter_table[COUNTERS_COUNT] = {
 #define COUNTER(name, unit, module, help) {#name, unit, module, help},
@@ -34,6 +34,18 @@ static void counters_layout(struct counters *counters, uint32_t blocks_count, ui
                 counters_round(*ret_rows_offset + (uint64_t)rows_max * sizeof(struct counters_target_row));
 }
 
+/* Empty where /proc does not say. */
+static void counters_boot_id(char ret_id[static 40])
+{
+        memset(ret_id, 0, 40);
+        int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+                return;
+        if (read(fd, ret_id, 36) != 36)
+                memset(ret_id, 0, 40);
+        (void)close(fd); /* read-only */
+}
+
 static void counters_begin(struct counters *counters, uint8_t *map, uint32_t blocks_count, uint32_t rows_max,
                            const char *version)
 {
@@ -50,6 +62,8 @@ static void counters_begin(struct counters *counters, uint8_t *map, uint32_t blo
         counters->head->blocks_offset = blocks_offset;
         counters->head->rows_offset = rows_offset;
         counters->head->file_bytes = counters->file_bytes;
+        counters_boot_id(counters->head->boot_id);
+        counters_tell_alive(counters);
         (void)snprintf(counters->head->version, sizeof(counters->head->version), "%s",
                        version); /* cut, for show only */
         memcpy(counters->head->magic, COUNTERS_MAGIC, sizeof(counters->head->magic));
@@ -174,15 +188,25 @@ void counters_release(struct counters *counters)
 }
 
 /* It may be late by so much. */
-#define COUNTERS_SILENT_MS_MAX 3000
+#define COUNTERS_SILENT_NS_MAX (3 * CLOCK_NS_PER_S)
+
+void counters_tell_alive(struct counters *counters)
+{
+        /* Relaxed: numbers. */
+        atomic_store_explicit(&counters->head->alive_ms, clock_realtime_ms(), memory_order_relaxed);
+        atomic_store_explicit(&counters->head->alive_ns, clock_monotonic_ns(), memory_order_relaxed);
+}
 
 bool counters_is_alive(const struct counters *counters)
 {
-        /* Relaxed: a number. */
-        int64_t alive_ms = atomic_load_explicit(&counters->head->alive_ms, memory_order_relaxed);
-        if (alive_ms < counters->head->started_ms) /* it has just started */
-                alive_ms = counters->head->started_ms;
-        return clock_realtime_ms() - alive_ms <= COUNTERS_SILENT_MS_MAX;
+        char boot_id[40];
+        counters_boot_id(boot_id);
+        if (memcmp(boot_id, counters->head->boot_id, sizeof(boot_id)) != 0)
+                return false; /* its clock was another one */
+        /* Relaxed: a number. It may be newer than our look at the clock. */
+        uint64_t alive_ns = atomic_load_explicit(&counters->head->alive_ns, memory_order_relaxed);
+        uint64_t now_ns = clock_monotonic_ns();
+        return now_ns <= alive_ns || now_ns - alive_ns <= COUNTERS_SILENT_NS_MAX;
 }
 
 uint64_t counters_sum(const struct counters *counters, enum counter counter)

@@ -90,14 +90,16 @@ struct counters_target_row {
 };
 
 struct counters_head {
-        char magic[8]; /* "SRCOUNT6", stored last */
+        char magic[8]; /* "SRCOUNT7", stored last */
         uint32_t counters_count, blocks_count, rows_max;
         uint32_t pid;
         int64_t started_ms;
         uint64_t blocks_offset, rows_offset, file_bytes;
         uint64_t memory_budget_bytes;
         char version[16];
-        _Atomic int64_t alive_ms; /* stored by the control thread at each tick, some four times a second */
+        _Atomic int64_t alive_ms;  /* stored by the control thread at each tick, some four times a second; for show */
+        _Atomic uint64_t alive_ns; /* the same by the monotonic clock, which nobody sets, of this boot */
+        char boot_id[40];          /* which one; empty: not known */
         _Atomic uint32_t rows_used;
 };
 
@@ -121,7 +123,9 @@ uint64_t counters_bytes(uint32_t blocks_count, uint32_t rows_max);
 enum err_code counters_attach(const char *path, struct counters *ret_counters, struct err *reterr);
 void counters_release(struct counters *counters);
 
-/* Whether the daemon that writes the page lives: it says so some times a second. */
+/* The daemon that writes the page says that it lives. */
+void counters_tell_alive(struct counters *counters);
+/* Whether it does: it says so some times a second. */
 bool counters_is_alive(const struct counters *counters);
 uint64_t counters_sum(const struct counters *counters, enum counter counter);
 uint64_t counters_max(const struct counters *counters, enum counter counter);

@@ -73,7 +73,7 @@ static void router_tick(struct router *router)
                 counter_set(router->own_counters, COUNTER_control_heap_bytes, heap_allocated_bytes());
         }
         router_tell_lanes(router);
-        atomic_store_explicit(&router->counters.head->alive_ms, clock_realtime_ms(), memory_order_relaxed);
+        counters_tell_alive(&router->counters);
         if (router->reload_wanted)
                 router_reload(router);
         router_settle_targets(router);

@@ -3,6 +3,7 @@ on the size of files sends do not. None loses an event."""
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import time
@@ -52,6 +53,33 @@ def second_signal(build):
         system.check("SIGTERM", stack.stop("router"), 0)
 
 
+def signals_to_all(build):
+    """systemd signals keeper and router (KillMode=control-group), also when the keeper is dead: both are one stop, which drains."""
+    with system.Stack(build, name="group") as stack:
+        stack.start_sink()
+        stack.write_configuration(settings="shutdown.drain_seconds: 3")
+        published = 0
+        for keeper_dies in (False, True):
+            stack.start_router()
+            stack.tell_sink("set down on")
+            published += stack.loadgen("--producers", "1", "--events", "500", "--run-id", "0001%04x" % published)["published"]
+            keeper, router = stack.processes.pop("router"), stack.router_pid()
+            alive = os.pidfd_open(router)
+            begun = time.monotonic()
+            os.kill(keeper.pid, signal.SIGKILL if keeper_dies else signal.SIGTERM)
+            os.kill(router, signal.SIGTERM)
+            system.check("status of the keeper", keeper.wait(60), -signal.SIGKILL if keeper_dies else 0)
+            system.check("the router ends", select.select([alive], [], [], 60)[0], [alive])
+            os.close(alive)
+            system.check("seconds that it drained", round(time.monotonic() - begun, 1), lambda seconds: 2.5 < seconds < 10)
+            system.check("waiting", stack.ledger()["targets"][0]["waiting"], 500)
+            stack.tell_sink("set down off")
+            stack.start_router()
+            stack.wait_drained()
+            system.check("delivered", stack.sink_events(), published)
+            system.check("SIGTERM", stack.stop("router"), 0)
+
+
 def limit_on_files(build):
     """RLIMIT_FSIZE (LimitFSIZE= of systemd) is a full disk, also where it comes late and goes again."""
     with system.Stack(build, name="fsize") as stack:
@@ -80,6 +108,7 @@ def limit_on_files(build):
 def main(build, _quick):
     signals_of_others(build)
     second_signal(build)
+    signals_to_all(build)
     limit_on_files(build)
 
 

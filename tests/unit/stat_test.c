@@ -92,17 +92,24 @@ Test(stat, tells_a_live_router_from_a_dead_one, .timeout = 30)
         cr_assert_eq(counters_create(page.counters_path, 2, 4, "0.1", &page.counters, NULL), ERR_OK);
         cr_assert_eq(page_show(&page, true), CMD_EXIT_OK, "it has just started");
         page.counters.head->started_ms -= 60000;
-        atomic_store(&page.counters.head->alive_ms, clock_realtime_ms());
+        counters_tell_alive(&page.counters);
         cr_assert_eq(page_show(&page, true), CMD_EXIT_OK);
         cr_assert(page_says_running(&page));
         cr_assert_eq(page_show(&page, false), CMD_EXIT_OK);
         cr_assert_not(page_output_has(&page, "NOT RUNNING"));
 
-        atomic_store(&page.counters.head->alive_ms, clock_realtime_ms() - 4000);
+        /* A clock that was set back since: it died an hour ago, at a time that is yet to come. */
+        atomic_store(&page.counters.head->alive_ms, clock_realtime_ms() + 60000);
+        atomic_store(&page.counters.head->alive_ns, clock_monotonic_ns() - 4 * CLOCK_NS_PER_S);
         cr_assert_eq(page_show(&page, true), CMD_EXIT_UNAVAILABLE);
         cr_assert_not(page_says_running(&page));
         cr_assert_eq(page_show(&page, false), CMD_EXIT_UNAVAILABLE);
         cr_assert(page_output_has(&page, "NOT RUNNING"));
+
+        counters_tell_alive(&page.counters);
+        cr_assert_eq(page_show(&page, true), CMD_EXIT_OK);
+        page.counters.head->boot_id[0] ^= 1; /* and one that died before the host started anew */
+        cr_assert_eq(page_show(&page, true), CMD_EXIT_UNAVAILABLE);
         page_release(&page);
 }
 
