@@ -130,6 +130,7 @@ static enum err_code ring_producer_take_lane(struct ring_producer *producer, con
         producer->head_page = map;
         producer->data = map + RING_PAGE_BYTES;
         producer->bell_fd = fds[3];
+        producer->bell_identity = ring_identity_of(fds[3]);
         ring_fds_close(fds, 3); /* the mappings keep the memory */
         return ERR_OK;
 }
@@ -209,6 +210,7 @@ enum err_code ring_producer_attach(struct ring_producer *producer, const struct 
                         code = ring_handshake(producer, options, fd, deadline_ns, reterr);
                         if (code == ERR_OK) {
                                 producer->connection_fd = fd;
+                                producer->connection_identity = ring_identity_of(fd);
                                 break;
                         }
                         (void)close(fd); /* the router sees it end */
@@ -223,11 +225,11 @@ enum err_code ring_producer_attach(struct ring_producer *producer, const struct 
 
 static void ring_producer_release(struct ring_producer *producer)
 {
-        int fds[2] = {producer->connection_fd, producer->bell_fd};
+        ring_own_close(&producer->connection_fd, producer->connection_identity);
+        ring_own_close(&producer->bell_fd, producer->bell_identity);
         ring_data_unmap(producer->head_page, producer->lane_bytes);
         ring_page_unmap(producer->daemon_page);
         ring_page_unmap(producer->bed_page);
-        ring_fds_close(fds, 2);
         *producer = (struct ring_producer){.connection_fd = -1, .bell_fd = -1, .detached = true};
 }
 
@@ -235,7 +237,7 @@ void ring_producer_detach(struct ring_producer *producer)
 {
         int saved_errno = errno;
         /* Not close alone: a forked child may hold the connection too. */
-        if (producer->connection_fd >= 0)
+        if (ring_is_own(producer->connection_fd, producer->connection_identity))
                 (void)shutdown(producer->connection_fd, SHUT_RDWR); /* it may have ended already */
         ring_producer_release(producer);
         errno = saved_errno;

@@ -148,8 +148,11 @@ static void ring_producer_ring_bell(struct ring_producer *producer, uint32_t sle
         /* One ring per sleep is enough: the bell keeps its state. A failure (a full counter) means that it rings. */
         producer->rung = sleeping;
         producer->wakeups++;
-        ssize_t ignored = write(producer->bell_fd, &one, sizeof(one));
-        (void)ignored;
+        /* Not into a file of the host: then the shard finds the event when it looks around by itself. */
+        if (ring_is_own(producer->bell_fd, producer->bell_identity)) {
+                ssize_t ignored = write(producer->bell_fd, &one, sizeof(one));
+                (void)ignored;
+        }
         errno = saved_errno;
 }
 
@@ -257,9 +260,9 @@ static enum err_code ring_producer_take_page(struct ring_producer *producer, con
                 ring_fds_close(fds, fds_count);
                 return code;
         }
-        if (producer->bell_fd >= 0)
-                (void)close(producer->bell_fd); /* nothing is buffered in it */
+        ring_own_close(&producer->bell_fd, producer->bell_identity);
         producer->bell_fd = fds[2];
+        producer->bell_identity = ring_identity_of(fds[2]);
         ring_fds_close(fds, 2);
         return ERR_OK;
 }
@@ -307,6 +310,8 @@ enum err_code ring_producer_refresh(struct ring_producer *producer, struct err *
         size_t fds_count;
         if (producer->detached)
                 return ring_producer_lost(producer, reterr, "the router has gone");
+        if (!ring_is_own(producer->connection_fd, producer->connection_identity))
+                return ring_producer_lost(producer, reterr, "this process has closed the connection");
         int saved_errno = errno;
         /* Lowered first: a page that is sent after our last receive raises it again. Acquire: the page lies in the
          * connection before attention is raised (ring_server_offer_page()). */
@@ -381,6 +386,8 @@ static bool ring_producer_is_safe(const struct ring_producer *producer)
 bool ring_producer_connection_ended(const struct ring_producer *producer)
 {
         struct pollfd poll_fd = {.fd = producer->connection_fd, .events = POLLRDHUP};
+        if (!ring_is_own(producer->connection_fd, producer->connection_identity))
+                return true;
         return poll(&poll_fd, 1, 0) > 0 && (poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
 }
 

@@ -37,6 +37,11 @@
 
 /* One lane as its producer sees it. Caller's memory, one thread. Members are private to ring/, save the counters
  * `wakeups` and `full` and the facts lane_id, lane_bytes, payload_bytes_max, which may be read. */
+/* What a descriptor was opened as. */
+struct ring_identity {
+        uint64_t device, inode;
+};
+
 struct ring_producer {
         uint8_t *head_page;         /* shared, written by us; NULL: not attached */
         uint8_t *data;              /* shared, `lane_bytes` mapped twice */
@@ -57,6 +62,7 @@ struct ring_producer {
         bool fence_always; /* this process may not */
         int connection_fd; /* SOCK_SEQPACKET to the daemon; carries new pages after its restart */
         int bell_fd;
+        struct ring_identity connection_identity, bell_identity; /* of the two: the host may have closed them */
         uint32_t rung; /* the sleep of the shard for which the bell was rung already */
         uint64_t lane_id;
         uint64_t wakeups; /* publishes that rang: one system call each */

@@ -45,6 +45,12 @@ enum err_code ring_message_receive_whole(int socket_fd, struct ring_message *ret
                                          size_t *ret_fds_count);
 void ring_fds_close(int *fds, size_t count);
 
+/* own.c: descriptors that a producer keeps, in a host that may close them. Inodes tell sockets and files apart; all
+ * eventfds have one. */
+struct ring_identity ring_identity_of(int fd);
+bool ring_is_own(int fd, struct ring_identity identity);
+void ring_own_close(int *fd, struct ring_identity identity);
+
 /* producer.c */
 /* ring_reserve() and ring_stage() of any kind that layout.h knows. ERR_BUG: another. */
 enum err_code ring_reserve_kind(struct ring_producer *producer, uint32_t kind, uint32_t payload_bytes,

@@ -20,6 +20,14 @@
  * SENDRING_E_FORKED and changes nothing, save sendring_close(), which frees the child's copy only; the child opens its
  * own.
  *
+ * Descriptors. A handle keeps two. A host that closes all that it does not know (closefrom(), close_range(), on its way
+ * to be a daemon) opens its handles behind that: else the router takes the handle's process for gone. The handle
+ * attaches again by itself when it notices. What the host has opened by the same numbers since is left alone, as far as
+ * it can be told from what was there: eventfds look all the same.
+ *
+ * Signals. No function may be called from a signal handler, where it may have interrupted another one on the same
+ * handle: that may disable the handle (SENDRING_E_BUG). Set a flag there, and publish from the loop.
+ *
  * Router restarts. Nothing is to be done: events go on into the lane, which a keeper process holds, and the new router
  * takes them over. When the whole service was stopped, the handle attaches again by itself, at most twice a second,
  * from within a publish that found no room or noticed that the lane is no longer drained, or from a flush; such an
