@@ -283,7 +283,7 @@ Test(dead_letter, what_cannot_be_written_leaves_nothing, .timeout = 60)
         struct dead_letter letter = example(1, SLICE("\1\1"));
         enum err_code code = append_letter(letters, &letter, &err);
         cr_assert_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
-        cr_assert_eq(code, ERR_SYSTEM, "%s", err.text);
+        cr_assert_eq(code, ERR_DISK_FULL, "%s", err.text);
         cr_assert_not_null(strstr(err.text, "File too large"), "%s", err.text);
         append(letters, 1);
         dead_letters_free(letters);

@@ -626,7 +626,7 @@ Test(file_sink, half_written_batch_is_cut_back)
                 cr_assert_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
                 enum err_code code = write_lines(sink, make_batch('x', 2000));
                 cr_assert_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
-                cr_assert_eq(code, ERR_SYSTEM);
+                cr_assert_eq(code, ERR_DISK_FULL);
                 cr_assert_eq(answer.why.sys_errno, EFBIG);
                 cr_assert_not_null(strstr(answer.why.text, path), "%s", answer.why.text);
                 holds(path, "{\"a\":1}\n");
