@@ -289,11 +289,15 @@ void sendring_close(struct sendring *ring)
                 handle_free(ring);
                 return;
         }
-        /* What waits in the lane of a service that has gone would go with the mapping: one last attempt. */
-        if (ring->state != SENDRING_STATE_BROKEN && ring_producer_used_bytes(&ring->producer) > 0) {
-                ring->attach_tried_ns = 0;
-                if (ring->state == SENDRING_STATE_DETACHED || !handle_look(ring))
-                        (void)sendring_detached(ring);
+        /* What waits in the lane of a service that has gone would go with the mapping: one last attempt, or as many as
+         * it takes parts to go over into smaller lanes. */
+        if (ring->state != SENDRING_STATE_BROKEN && ring_producer_used_bytes(&ring->producer) > 0 &&
+            (ring->state == SENDRING_STATE_DETACHED || !handle_look(ring))) {
+                uint64_t carried;
+                do {
+                        carried = ring->producer.carried;
+                        ring->attach_tried_ns = 0;
+                } while (!sendring_detached(ring) && ring->producer.carried != carried);
         }
         ring_producer_detach(&ring->producer);
         handle_free(ring);

@@ -35,13 +35,13 @@
 
 /* ---------------------------------------------------------------------------------------------- producer */
 
-/* One lane as its producer sees it. Caller's memory, one thread. Members are private to ring/, save the counters
- * `wakeups` and `full` and the facts lane_id, lane_bytes, payload_bytes_max, which may be read. */
 /* What a descriptor was opened as. */
 struct ring_identity {
         uint64_t device, inode;
 };
 
+/* One lane as its producer sees it. Caller's memory, one thread. Members are private to ring/, save the counters
+ * `wakeups` and `full` and the facts lane_id, lane_bytes, payload_bytes_max, carried, which may be read. */
 struct ring_producer {
         uint8_t *head_page;         /* shared, written by us; NULL: not attached */
         uint8_t *data;              /* shared, `lane_bytes` mapped twice */

@@ -30,7 +30,7 @@ struct lane_daemon {
         void (*take)(void *context, struct slice record);
         void *context;
         char socket_path[108];
-        uint32_t lane_bytes;
+        uint32_t lane_bytes, lane_bytes_max;
 };
 
 static inline void lane_daemon_ready(void *context, struct ring_lane *lane, uint32_t shard)
@@ -85,7 +85,7 @@ static inline void *lane_daemon_main(void *argument)
         return NULL;
 }
 
-/* `daemon` is zeroed, with socket_path, and where wanted lane_bytes, take and context, set. */
+/* `daemon` is zeroed, with socket_path, and where wanted lane_bytes, lane_bytes_max, take and context, set. */
 static inline bool lane_daemon_start(struct lane_daemon *daemon)
 {
         struct err err = {0};
@@ -97,7 +97,7 @@ static inline bool lane_daemon_start(struct lane_daemon *daemon)
                 .socket_path = daemon->socket_path,
                 .socket_mode = 0600,
                 .lane_bytes_default = daemon->lane_bytes == 0 ? 1024 * 1024 : daemon->lane_bytes,
-                .lane_bytes_max = 4 * 1024 * 1024,
+                .lane_bytes_max = daemon->lane_bytes_max == 0 ? 4 * 1024 * 1024 : daemon->lane_bytes_max,
                 .lanes_max = LANE_DAEMON_LANES_MAX,
                 .keeper_fd = -1,
                 .beds = &daemon->bed,

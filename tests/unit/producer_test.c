@@ -588,6 +588,34 @@ Test(sendring, flush_and_close_find_the_new_service, .timeout = 60)
         lane_daemon_stop(daemon, true);
 }
 
+Test(sendring, close_leaves_all_to_a_service_of_smaller_lanes, .timeout = 60)
+{
+        struct inbox *inbox;
+        struct lane_daemon *daemon = start_daemon("smaller", &inbox, 0);
+        struct sendring *ring = open_ring(daemon);
+        struct loadgen_events *events = make_events("standard", LOADGEN_SIZE_STANDARD);
+        atomic_store(&daemon->paused, true);
+        uint64_t published = 0;
+        while (publish_index(ring, events, published) == SENDRING_OK)
+                published++;
+        uint64_t used_bytes = get_stats(ring).used_bytes;
+        cr_assert_gt(used_bytes, 8 * 65536);
+        lane_daemon_stop(daemon, false);
+        daemon->paused = false;
+        daemon->lane_bytes = 65536;
+        daemon->lane_bytes_max = 65536;
+        cr_assert(lane_daemon_start(daemon));
+        sendring_close(ring);
+        uint64_t start_ns = clock_monotonic_ns();
+        while (atomic_load(&daemon->records) < published && clock_monotonic_ns() - start_ns < 5 * CLOCK_NS_PER_S)
+                clock_nap_ns(CLOCK_NS_PER_MS);
+        cr_assert_eq(atomic_load(&daemon->records), published);
+        cr_assert_eq(inbox->next, published);
+        cr_assert_eq(inbox->wrong + inbox->repeated, 0);
+        loadgen_events_free(events);
+        lane_daemon_stop(daemon, true);
+}
+
 /* ---- what publishing does not do */
 
 #ifndef __SANITIZE_ADDRESS__
