@@ -55,7 +55,7 @@ static inline uint64_t counter_get(const struct counters_block *block, enum coun
 enum counters_target_status {
         COUNTERS_TARGET_UNUSED = 0,
         COUNTERS_TARGET_OK = 1,       /* delivering or idle */
-        COUNTERS_TARGET_RETRYING = 2, /* the last request failed; waiting or probing */
+        COUNTERS_TARGET_RETRYING = 2, /* the last request failed, or hangs; waiting or probing */
         COUNTERS_TARGET_PARKED = 3,   /* refused for good: somebody must act; probed now and then */
         COUNTERS_TARGET_REMOVED = 4,  /* in no plan any more, delivering what waits */
         COUNTERS_TARGET_HELD = 5,     /* one of its dead letters cannot be written: nothing is taken */

@@ -96,6 +96,9 @@ void egress_target_batch_passed_over(struct egress_target *target, struct egress
  * request that failed. */
 void egress_target_batch_refused(struct egress_target *target, struct egress_batch *batch, uint32_t accepted,
                                  uint32_t refused, enum err_code code, const char *first_error);
+/* Has it been in flight for longer than a request may be? Others than those of services that may hang end by
+ * themselves. */
+bool egress_target_batch_hangs(const struct egress_target *target, const struct egress_batch *batch);
 /* One that is SENDING is not waited for any more: it counts as a request that failed, for the reason `text`. The caller
  * settles its events. What was asked for cannot be taken back, and holds back what the target would send, until it has
  * ended; then, in place of all above: */

@@ -96,13 +96,6 @@ static uint64_t shed_timeout_ns(const struct egress_target *target)
         return target->worker->options.settings->egress.request_timeout_ms * CLOCK_NS_PER_MS;
 }
 
-/* Has it been in flight for longer than a request may be? Others than these end by themselves. */
-static bool shed_hangs(const struct egress_target *target, const struct egress_batch *batch)
-{
-        return target->service->may_hang && batch->state == EGRESS_BATCH_SENDING &&
-               target->worker->now_ns - batch->sent_ns >= shed_timeout_ns(target);
-}
-
 static bool shed_may_take_back(const struct egress_target *target, const struct egress_batch *batch)
 {
         bool may = !batch->partly_done && (batch->state == EGRESS_BATCH_READY || batch->state == EGRESS_BATCH_BUILDING);
@@ -162,7 +155,7 @@ static bool shed_batches(struct egress_target *target, uint32_t shard, uint64_t 
                         shed_batch(target, batch);
                         break;
                 case EGRESS_BATCH_SENDING:
-                        if (!shed_hangs(target, batch))
+                        if (!egress_target_batch_hangs(target, batch))
                                 break;
                         egress_target_batch_give_up(target, batch,
                                                     "its file system does not answer: events of a log that is full "
@@ -265,7 +258,7 @@ static bool shed_may_wait(struct egress_target *target, uint32_t shard, uint64_t
         if (target->flow.failures > 0 || target->flow.parked || worker->now_ns < target->dead_letter_hold_until_ns)
                 return false;
         for (const struct egress_batch *batch = target->queue_first; batch != NULL; batch = batch->next)
-                if (shed_hangs(target, batch))
+                if (egress_target_batch_hangs(target, batch))
                         return false;
         bool near = place->position >= before;
         bool known = place->shed_ns != 0 && worker->now_ns - place->shed_ns < SHED_KNOWN_NS;

@@ -604,11 +604,11 @@ static void target_row_turn(struct egress_target *target)
 {
         struct counters_target_row *row = target->row;
         bool removed = atomic_load_explicit(&target->life, memory_order_relaxed) != EGRESS_TARGET_KEPT;
-        uint32_t status = removed                     ? COUNTERS_TARGET_REMOVED
-                          : target->flow.parked       ? COUNTERS_TARGET_PARKED
-                          : target->held > 0          ? COUNTERS_TARGET_HELD
-                          : target->flow.failures > 0 ? COUNTERS_TARGET_RETRYING
-                                                      : COUNTERS_TARGET_OK;
+        uint32_t status = removed                                      ? COUNTERS_TARGET_REMOVED
+                          : target->flow.parked                        ? COUNTERS_TARGET_PARKED
+                          : target->held > 0                           ? COUNTERS_TARGET_HELD
+                          : target->hangs || target->flow.failures > 0 ? COUNTERS_TARGET_RETRYING
+                                                                       : COUNTERS_TARGET_OK;
         /* Relaxed: figures for people; each stands alone. */
         atomic_store_explicit(&row->status, status, memory_order_relaxed);
         atomic_store_explicit(&row->in_flight, target->in_flight, memory_order_relaxed);
@@ -651,6 +651,7 @@ void egress_target_tick(struct egress_target *target)
         target_take_rates(target);
         if (target->service->tick != NULL && !target->stopping)
                 target->service->tick(target);
+        egress_target_tell_hanging(target);
         /* Relaxed: only compared. Somebody has acted, perhaps on this: the next probe is now. */
         bool fresh_credentials = target->failed_credentials !=
                                  atomic_load_explicit(&worker->options.credentials->current, memory_order_relaxed);

@@ -250,6 +250,36 @@ void egress_target_batch_passed_over(struct egress_target *target, struct egress
         egress_target_settle(target);
 }
 
+bool egress_target_batch_hangs(const struct egress_target *target, const struct egress_batch *batch)
+{
+        const struct egress_worker *worker = target->worker;
+        const uint64_t timeout_ns = worker->options.settings->egress.request_timeout_ms * CLOCK_NS_PER_MS;
+        return target->service->may_hang && batch->state == EGRESS_BATCH_SENDING &&
+               worker->now_ns - batch->sent_ns >= timeout_ns;
+}
+
+/* What hangs has not failed, and nothing else would tell of it. */
+void egress_target_tell_hanging(struct egress_target *target)
+{
+        static const char text[] = "its file system does not answer";
+        struct egress_worker *worker = target->worker;
+        uint64_t repeats = 0;
+        bool hangs = false;
+        for (const struct egress_batch *batch = target->queue_first; batch != NULL && !hangs; batch = batch->next)
+                hangs = egress_target_batch_hangs(target, batch);
+        if (hangs != target->hangs)
+                egress_target_activate(target); /* its row says so */
+        if (hangs && !target->hangs)
+                counters_row_set_error(target->row, text);
+        else if (!hangs && target->hangs && target->flow.failures == 0)
+                log_info("target delivers again", "target=%s", target->log_key);
+        target->hangs = hangs;
+        if (hangs && log_gate_open(&target->failure_gate, worker->now_ns, EGRESS_LOG_INTERVAL_NS, &repeats))
+                log_warning("target hangs",
+                            "target=%s error=\"%s\" now=\"its events wait in the journal\" repeats=%" PRIu64,
+                            target->log_key, text, repeats);
+}
+
 void egress_target_batch_give_up(struct egress_target *target, struct egress_batch *batch, const char *text)
 {
         ASSERT(batch->state == EGRESS_BATCH_SENDING);

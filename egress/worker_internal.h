@@ -88,6 +88,7 @@ struct egress_target {
 
         /* Sending. */
         uint32_t in_flight;
+        bool hangs;                         /* one of those has been for too long, and will not end by itself */
         struct flow flow;                   /* when what may go */
         struct egress_sent ended;           /* the request that has ended; number FLOW_NEVER_SENT: none has */
         const void *failed_credentials;     /* of the last request that failed; only compared */
@@ -183,6 +184,8 @@ uint64_t egress_target_turn(struct egress_target *target);
 bool egress_target_is_idle(const struct egress_target *target);
 /* Moves idle cursors over what was looked at; retires removed targets that are through. */
 void egress_target_tick(struct egress_target *target);
+/* Tells what egress_target_batch_hangs() says. With each tick. */
+void egress_target_tell_hanging(struct egress_target *target);
 /* Closes connections and the file; true when nothing is submitted any more. */
 bool egress_target_stop(struct egress_target *target);
 void egress_target_activate(struct egress_target *target);

@@ -568,6 +568,29 @@ Test(worker_shed, a_sync_that_hangs_holds_nobody_for_ever, .timeout = 90)
         shed_while_a_file_hangs(&sync_until_fd, &syncs_held);
 }
 
+static void wait_for_status(uint32_t status)
+{
+        uint64_t deadline_ns = clock_monotonic_ns() + 20 * CLOCK_NS_PER_S;
+        while (atomic_load(&rig.targets[target].row->status) != status) {
+                cr_assert_lt(clock_monotonic_ns(), deadline_ns, "it is still not %u", status);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+}
+
+/* Where nothing is to be given up nobody would hear of it. */
+Test(worker_shed, a_file_that_hangs_is_told, .timeout = 90)
+{
+        begin_with_a_file_that_hangs(&write_until_fd, &writes_held);
+        cr_assert_eq(atomic_load(&rig.targets[target].row->status), COUNTERS_TARGET_OK);
+        wait_for_status(COUNTERS_TARGET_RETRYING);
+        cr_assert_str_eq(rig.targets[target].row->last_error, "its file system does not answer");
+        goes_on(&write_until_fd);
+        wait_for_status(COUNTERS_TARGET_OK);
+        cr_assert(egress_rig_wait_delivered(&rig, target, next_id, 20000));
+        cr_assert_eq(state_of(SHED).shed, 0);
+        end();
+}
+
 static void *goes_on_soon(void *unused)
 {
         (void)unused;
