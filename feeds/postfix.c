@@ -365,10 +365,24 @@ static void postfix_inherit(struct postfix *postfix, struct message *message, st
                                  slice_of(original->tags[i].value.ptr, original->tags[i].value.len));
 }
 
+/* The line tells of another message than the one that is known by its queue id. Short ids come again, and of what was
+ * broken off or refused while it came, or whose end the log has lost, there was no `removed`. */
+static enum err_code postfix_message_anew(struct line *line, bool born)
+{
+        if (line->message != NULL) {
+                enum err_code code = postfix_finish(line);
+                if (code != ERR_OK)
+                        return code;
+                postfix_message_drop(line->postfix, line->message);
+                line->message = NULL;
+        }
+        return postfix_message_begin(line, born);
+}
+
 /* `client=host[ip], sasl_method=.., sasl_username=.., orig_queue_id=.., orig_client=host[ip]` */
 static enum err_code postfix_line_client(struct line *line)
 {
-        enum err_code code = postfix_message_begin(line, true);
+        enum err_code code = postfix_message_anew(line, true);
         if (code != ERR_OK)
                 return code;
         struct message *message = line->message;
@@ -391,7 +405,7 @@ static enum err_code postfix_line_client(struct line *line)
 /* pickup: `uid=1000 from=<user>`: sendmail on this host. */
 static enum err_code postfix_line_pickup(struct line *line)
 {
-        enum err_code code = postfix_message_begin(line, true);
+        enum err_code code = postfix_message_anew(line, true);
         if (code != ERR_OK)
                 return code;
         struct message *message = line->message;
@@ -404,20 +418,26 @@ static enum err_code postfix_line_pickup(struct line *line)
         return ERR_OK;
 }
 
+static const struct sendring_pair *postfix_header_find(const struct message *message, struct slice name)
+{
+        for (uint32_t i = 0; i < message->headers_count; i++)
+                if (slice_equal_ignore_case(slice_of(message->headers[i].name.ptr, message->headers[i].name.len), name))
+                        return &message->headers[i];
+        return NULL;
+}
+
 static enum err_code postfix_line_message_id(struct line *line)
 {
-        enum err_code code = postfix_message_begin(line, true);
-        if (code != ERR_OK)
-                return code;
         struct slice id = slice_from(line->rest, sizeof("message-id=") - 1);
-        for (uint32_t i = 0; i < line->message->headers_count; i++)
-                if (slice_equal_ignore_case(
-                            slice_of(line->message->headers[i].name.ptr, line->message->headers[i].name.len),
-                            SLICE("Message-ID")))
-                        return ERR_OK;
-        if (id.len > 0)
+        const struct sendring_pair *known =
+                line->message == NULL ? NULL : postfix_header_find(line->message, SLICE("Message-ID"));
+        /* cleanup is done with a message before qmgr has it: a forwarded one, or a notification, begins so. */
+        bool other = known != NULL && line->message->active &&
+                     !slice_equal(id, slice_of(known->value.ptr, known->value.len));
+        enum err_code code = other ? postfix_message_anew(line, true) : postfix_message_begin(line, true);
+        if (code == ERR_OK && id.len > 0 && postfix_header_find(line->message, SLICE("Message-ID")) == NULL)
                 postfix_keep_header(line->message, SLICE("Message-ID"), id);
-        return ERR_OK;
+        return code;
 }
 
 static enum err_code postfix_line_expired(struct line *line)
@@ -459,7 +479,8 @@ static enum err_code postfix_line_qmgr(struct line *line, struct slice whole)
                 line->postfix->counts.ignored++;
                 return ERR_OK;
         }
-        enum err_code code = postfix_message_begin(line, false);
+        bool other = line->message != NULL && line->message->active && !slice_equal(line->message->sender, sender);
+        enum err_code code = other ? postfix_message_anew(line, false) : postfix_message_begin(line, false);
         if (code != ERR_OK)
                 return code;
         struct message *message = line->message;
