@@ -58,7 +58,8 @@ enum router_unopened {
         ROUTER_UNOPENED_FAILS,    /* a reload */
         ROUTER_UNOPENED_MAY_WAIT, /* a start: one whose disk has no room, or hangs, is there all the same, opened later
                                    */
-        ROUTER_UNOPENED_WAITS,    /* one of an earlier plan, whatever the reason: its events are there already */
+        ROUTER_UNOPENED_WAITS, /* one that was in force before, whatever the reason: its events are there already, and
+                                  the others are not to suffer */
 };
 
 /* A target that could not be made must not hold the log. One of before, with events that wait, stays: at start, where
@@ -299,12 +300,35 @@ static void router_set_rates(struct router *router, const struct rules_plan *pla
         }
 }
 
+/* What was in force when the router before ended; NULL: nobody knows. */
+static struct rules_plan *router_plan_before(struct router *router, struct arena *arena)
+{
+        struct slice text;
+        struct rules_plan *plan = NULL;
+        if (router->kept_count == 0 ||
+            router_kept_parse(router, router_kept_newest(router), ROUTER_KEPT_OF_NOW, arena, &text, &plan) != ERR_OK)
+                return NULL;
+        return plan;
+}
+
+/* At start what can be served is; a reload may be refused, and what is in force goes on. */
+static enum router_unopened router_unopened_of(const struct router *router, const struct rules_plan *before,
+                                               const struct rules_target *spec)
+{
+        if (router->plan != NULL)
+                return ROUTER_UNOPENED_FAILS;
+        return before != NULL && router_plan_find(before, (const char *)spec->key.ptr) != NULL
+                       ? ROUTER_UNOPENED_WAITS
+                       : ROUTER_UNOPENED_MAY_WAIT;
+}
+
 /* Reads configuration-sets.yaml and opens its targets. Findings go to stderr. */
 enum err_code router_load_plan(struct router *router, struct shard_plan **ret_plan, struct err *reterr)
 {
         struct rules_report report;
         struct arena arena;
         struct slice text = SLICE_EMPTY;
+        struct rules_plan *before = NULL;
         rules_report_init(&report);
         arena_init(&arena, 0, 0);
         struct shard_plan *plan = calloc(1, sizeof(*plan));
@@ -323,15 +347,15 @@ enum err_code router_load_plan(struct router *router, struct shard_plan **ret_pl
                 code = err_set(reterr, ERR_MEMORY, "out of memory for the plan");
                 goto out;
         }
+        if (router->plan == NULL)
+                before = router_plan_before(router, &arena);
         router->unregistered = false;
         for (uint32_t i = 0; i < router->targets_count; i++)
                 router->targets[i].wanted = false;
         for (uint32_t i = 0; i < count && code == ERR_OK; i++) {
+                const struct rules_target *spec = rules_plan_target(plan->plan, i);
                 struct router_target *target = NULL;
-                /* At start what can be served is; a reload may be refused, and what is in force goes on. */
-                code = router_open_target(router, rules_plan_target(plan->plan, i),
-                                          router->plan == NULL ? ROUTER_UNOPENED_MAY_WAIT : ROUTER_UNOPENED_FAILS,
-                                          &target, reterr);
+                code = router_open_target(router, spec, router_unopened_of(router, before, spec), &target, reterr);
                 if (code != ERR_OK)
                         break;
                 /* Named again while it delivers what waits: it stays. At its very end it must go first. */
@@ -349,6 +373,7 @@ enum err_code router_load_plan(struct router *router, struct shard_plan **ret_pl
                 router_keep_plan(router, text);
 out:
         rules_report_release(&report);
+        rules_plan_free(before);
         arena_release(&arena);
         /* What a plan that came to nothing has opened is let go of again; the rest is in the plan in force. */
         for (uint32_t i = 0; i < router->targets_count; i++) {
@@ -378,6 +403,15 @@ static void router_sets_wait(struct router *router, const struct err *err)
                 log_error("the configuration sets are not in force",
                           "error=%s now=\"those of before are, and it is tried again\" repeats=%" PRIu64,
                           log_quote(err->text, quoted, sizeof(quoted)), repeats);
+}
+
+/* After a crash: a reload refused them, or would have. */
+static void router_sets_refused(struct router *router, const struct err *err)
+{
+        char quoted[ERR_TEXT_BYTES_MAX];
+        router->sets_again_ns = 0;
+        log_error("configuration refused", "error=%s now=\"what was in force before the crash stays in force\"",
+                  log_quote(err->text, quoted, sizeof(quoted)));
 }
 
 void router_reload(struct router *router)
@@ -593,13 +627,17 @@ enum err_code router_start_targets(struct router *router, struct err *reterr)
         enum err_code code = router_kept_open(router, reterr);
         if (code == ERR_OK)
                 code = router_load_plan(router, &router->plan, reterr);
-        if (code != ERR_OK && router->unregistered && router->kept_count > 0) {
+        if (code != ERR_OK && (router->unregistered || router->options->restarted) && router->kept_count > 0) {
                 struct err ignored; /* what was wrong first is told */
+                const bool passes = router->unregistered;
                 router->sets_again_ns = 1;
                 if (router_load_plan(router, &router->plan, &ignored) == ERR_OK) {
                         code = ERR_OK;
                         counter_add(router->own_counters, COUNTER_control_reloads_refused, 1);
-                        router_sets_wait(router, reterr);
+                        if (passes)
+                                router_sets_wait(router, reterr);
+                        else
+                                router_sets_refused(router, reterr);
                 }
         }
         if (code != ERR_OK)

@@ -9,6 +9,7 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static bool syncs_fail;
 static unsigned syncs;
@@ -34,7 +35,7 @@ enum err_code __wrap_file_read(struct arena *arena, const char *path, size_t max
         return err_set_errno(reterr, ERR_SYSTEM, EIO, "cannot read %s", path);
 }
 
-static const struct router_options options;
+static struct router_options options;
 static struct egress_rig rig;
 static struct router router;
 static struct counters_block block;
@@ -45,6 +46,9 @@ static uint32_t logs_count = 1;
 static unsigned
         stream_rate; /* a stream with so many records a second is in the sets that are written next; 0: none is */
 
+static const char *file_name = "events.ndjson";
+static bool start_is_refused;
+
 static void write_sets(bool counted)
 {
         FILE *out = fopen(sets_path, "w");
@@ -53,8 +57,8 @@ static void write_sets(bool counted)
                       "ConfigurationSets:\n- ConfigurationSetName: set-0\n  EventDestinations:\n"
                       "  - EventDestinationName: file\n    EventDestination:\n      Enabled: true\n"
                       "      MatchingEventTypes: [SEND]\n      Sendring:\n        FileDestination:\n"
-                      "          Path: %s/events.ndjson\n",
-                      rig.directory);
+                      "          Path: %s/%s\n",
+                      rig.directory, file_name);
         if (stream_rate != 0)
                 (void)fprintf(
                         out,
@@ -111,7 +115,7 @@ static void start(bool counted, bool full)
         router.settings.configuration_sets_path = sets_path;
         router.settings.state_directory = rig.directory;
         disk_is_full(full);
-        cr_assert_eq(router_start_targets(&router, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(router_start_targets(&router, &err) != ERR_OK, start_is_refused, "%s", err.text);
 }
 
 static void end(void)
@@ -130,6 +134,15 @@ static struct router_target *counting(void)
         for (uint32_t i = 0; i < router.targets_count; i++)
                 if (strncmp(router.targets[i].key, "cloudwatch", strlen("cloudwatch")) == 0)
                         return &router.targets[i];
+        return NULL;
+}
+
+static struct router_target *filed(void)
+{
+        for (uint32_t i = 0; i < router.targets_count; i++)
+                if (strstr(router.targets[i].key, "events.ndjson") != NULL)
+                        return &router.targets[i];
+        cr_assert_fail("no target of the file");
         return NULL;
 }
 
@@ -365,6 +378,81 @@ Test(router_targets, a_refused_reload_changes_no_rate, .timeout = 60)
         cr_assert_eq(rate_of_stream(), 5);
         stream_rate = 0;
         end();
+        egress_rig_remove(&rig);
+}
+
+/* Its file became a link while the router was away, say. */
+Test(router_targets, what_was_in_force_waits_at_a_start_whatever_keeps_it_from_being_opened, .timeout = 60)
+{
+        char path[700], aside[700];
+        journal_files_make(rig.directory);
+        stream_rate = 1000;
+        start(false, false);
+        const uint16_t number = wait_for(filed());
+        end();
+        (void)snprintf(path, sizeof(path), "%s/events.ndjson", rig.directory);
+        (void)snprintf(aside, sizeof(aside), "%s/elsewhere.ndjson", rig.directory);
+        (void)unlink(path);
+        cr_assert_eq(symlink(aside, path), 0);
+        for (int i = 0; i < 2; i++) {
+                options.restarted = i == 1; /* by systemd, then by the keeper */
+                start(false, false);
+                cr_assert_eq(router.targets_count, 2);
+                cr_assert_null(filed()->target);
+                cr_assert_eq(atomic_load(&filed()->row->status), COUNTERS_TARGET_RETRYING);
+                cr_assert_neq(rate_of_stream(), UINT32_MAX);
+                cr_assert_not(state_of(number).retired);
+                cr_assert_eq(counter_get(&block, COUNTER_control_reloads_refused), 0);
+                if (i == 0)
+                        end();
+        }
+        cr_assert_eq(unlink(path), 0);
+        filed()->again_ns = 0;
+        router_settle_targets(&router);
+        cr_assert_not_null(filed()->target);
+        cr_assert_eq(state_of(number).shed, 0);
+        stream_rate = 0;
+        options.restarted = false;
+        end();
+        egress_rig_remove(&rig);
+}
+
+/* A reload was refused for a file that is a folder, and what was in force stayed; then the router died. */
+Test(router_targets, after_a_crash_sets_that_a_reload_would_refuse_are_refused, .timeout = 60)
+{
+        journal_files_make(rig.directory);
+        stream_rate = 1000;
+        start(false, false);
+        const uint16_t number = wait_for(filed());
+        file_name = "0";
+        write_sets(false);
+        router_reload(&router);
+        cr_assert_eq(counter_get(&block, COUNTER_control_reloads_refused), 1);
+        end();
+
+        block = (struct counters_block){0};
+        options.restarted = true;
+        start(true, false);
+        cr_assert_eq(counter_get(&block, COUNTER_control_reloads_refused), 1);
+        cr_assert_eq(router.sets_again_ns, 0, "not before it is asked for");
+        cr_assert_eq(rules_plan_targets_count(router.plan->plan), 2);
+        cr_assert_eq(filed()->numbers[0], number);
+        cr_assert_not_null(filed()->target);
+        cr_assert_not(state_of(number).retired);
+        cr_assert_eq(router.kept_count, 1);
+        router_settle_targets(&router);
+        cr_assert(counting() == NULL || counting()->removing, "only those sets name it");
+        end();
+
+        /* Who starts the service is told. */
+        options.restarted = false;
+        start_is_refused = true;
+        start(false, false);
+        cr_assert_null(router.plan);
+        start_is_refused = false;
+        end();
+        file_name = "events.ndjson";
+        stream_rate = 0;
         egress_rig_remove(&rig);
 }
 
