@@ -97,27 +97,62 @@ static bool tail_before(const struct timespec *a, const struct timespec *b)
         return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
 }
 
-/* Calls for each regular file beside the followed one whose name begins with its name, itself included. */
+/* The directory of `path`, and the name in it; NULL when that is too long. */
+static const char *tail_split(const char *path, char ret_directory[PATH_MAX])
+{
+        const char *slash = strrchr(path, '/');
+        int used = slash == NULL ? snprintf(ret_directory, PATH_MAX, ".")
+                                 : snprintf(ret_directory, PATH_MAX, "%.*s", (int)(slash - path + 1), path);
+        if (used < 0 || used >= PATH_MAX)
+                return NULL;
+        return slash == NULL ? path : slash + 1;
+}
+
+/* `name` itself, or what rotation makes of it: a number, a date or a time behind it (mail.log.1, mail.log-20261127), or
+ * ".old". Not mail.info beside mail, nor a copy that a person made, nor a checkpoint: these are no past of this log. */
+static bool tail_is_rotated_name(const char *candidate, const char *name)
+{
+        size_t len = strlen(name);
+        if (strncmp(candidate, name, len) != 0)
+                return false;
+        const char *rest = candidate + len;
+        if (*rest == '\0' || strcmp(rest, ".old") == 0)
+                return true;
+        return (*rest == '.' || *rest == '-' || *rest == '_') && rest[1] >= '0' && rest[1] <= '9' &&
+               rest[strspn(rest, "0123456789.-_:+TZ")] == '\0';
+}
+
+bool tail_would_read(const char *followed, const char *path)
+{
+        char followed_directory[PATH_MAX], directory[PATH_MAX];
+        struct stat followed_status, status;
+        const char *followed_name = tail_split(followed, followed_directory);
+        const char *name = tail_split(path, directory);
+        if (followed_name == NULL || name == NULL || !tail_is_rotated_name(name, followed_name))
+                return false;
+        return stat(followed_directory, &followed_status) == 0 && stat(directory, &status) == 0 &&
+               tail_same_file(&followed_status, &status);
+}
+
+/* Calls for each regular file beside the followed one, itself included, whose name says that it was rotated away from
+ * it; with `any_name` for all whose names begin with its name. */
 typedef bool tail_visit(void *context, const char *path, const struct stat *status); /* false: enough */
 
-static void tail_each_sibling(const struct tail *tail, tail_visit *visit, void *context)
+static void tail_each_sibling(const struct tail *tail, bool any_name, tail_visit *visit, void *context)
 {
         char directory[PATH_MAX], path[PATH_MAX];
-        const char *slash = strrchr(tail->path, '/');
-        const char *name = slash == NULL ? tail->path : slash + 1;
-        int used = slash == NULL
-                           ? snprintf(directory, sizeof(directory), ".")
-                           : snprintf(directory, sizeof(directory), "%.*s", (int)(slash - tail->path + 1), tail->path);
-        if (used < 0 || (size_t)used >= sizeof(directory))
+        const char *name = tail_split(tail->path, directory);
+        if (name == NULL)
                 return;
         DIR *list = opendir(directory);
         if (list == NULL)
                 return;
         for (struct dirent *entry = readdir(list); entry != NULL; entry = readdir(list)) {
                 struct stat status;
-                if (strncmp(entry->d_name, name, strlen(name)) != 0 || tail_is_compressed(entry->d_name))
+                if (any_name ? strncmp(entry->d_name, name, strlen(name)) != 0 || tail_is_compressed(entry->d_name)
+                             : !tail_is_rotated_name(entry->d_name, name))
                         continue;
-                used = snprintf(path, sizeof(path), "%s/%s", directory, entry->d_name);
+                int used = snprintf(path, sizeof(path), "%s/%s", directory, entry->d_name);
                 if (used < 0 || (size_t)used >= sizeof(path) || stat(path, &status) < 0 || !S_ISREG(status.st_mode))
                         continue;
                 if (!visit(context, path, &status))
@@ -128,7 +163,7 @@ static void tail_each_sibling(const struct tail *tail, tail_visit *visit, void *
 
 struct tail_search {
         const struct tail_position *position; /* looked for */
-        const struct stat *after;             /* or: the oldest that was changed after this one */
+        const struct stat *after;             /* or: the oldest with bytes in it that was changed after this one */
         char path[PATH_MAX];
         struct stat status;
         bool found;
@@ -150,7 +185,8 @@ static bool tail_search_visit(void *context, const char *path, const struct stat
                 if (!same)
                         return true;
         } else {
-                if (tail_same_file(status, search->after) || !tail_before(&search->after->st_mtim, &status->st_mtim))
+                if (status->st_size == 0 || tail_same_file(status, search->after) ||
+                    !tail_before(&search->after->st_mtim, &status->st_mtim))
                         return true;
                 if (search->found && !tail_before(&status->st_mtim, &search->status.st_mtim))
                         return true;
@@ -194,7 +230,8 @@ static enum err_code tail_open_file(struct tail *tail, const char *path, uint64_
 static enum err_code tail_open_position(struct tail *tail, const struct tail_position *position, struct err *reterr)
 {
         struct tail_search search = {.position = position};
-        tail_each_sibling(tail, tail_search_visit, &search);
+        /* With its beginning it is known under any name; by its inode alone it may be another one. */
+        tail_each_sibling(tail, position->head_bytes > 0, tail_search_visit, &search);
         if (!search.found) {
                 (void)snprintf(tail->notice, sizeof(tail->notice),
                                "the file read last (inode %llu) is gone or compressed: lines that were not read from "
@@ -231,7 +268,7 @@ enum err_code tail_open(const struct tail_options *options, struct tail **ret_ta
                 code = err_set(reterr, ERR_TOO_BIG, "the path is too long");
         } else if (tail_is_stdin(tail)) {
                 tail->fd = STDIN_FILENO;
-                tail->options.follow = false;
+                tail->options.follow = tail->options.resumable = false;
         } else {
                 code = ERR_NOT_FOUND;
                 if (options->position != NULL && options->position->inode != 0)
@@ -351,12 +388,21 @@ static enum tail_result tail_next_file(struct tail *tail, struct err *reterr)
                 (void)err_set_errno(reterr, ERR_SYSTEM, errno, "read %s", tail->path); /* told by the result */
                 return TAIL_ERROR;
         }
-        tail_each_sibling(tail, tail_search_visit, &search);
+        tail_each_sibling(tail, false, tail_search_visit, &search);
         const char *path = search.found ? search.path : tail->path;
         return tail_open_file(tail, path, 0, reterr) == ERR_OK ? TAIL_WAIT : TAIL_ERROR;
 }
 
-/* At the end of a followed file: cut short, rotated away, or just quiet. */
+/* Whether writers have moved on from the current file: the one that has its name now, or one between, has bytes. */
+static bool tail_is_succeeded(const struct tail *tail, const struct stat *named)
+{
+        struct tail_search search = {.after = &tail->status};
+        if (named->st_size == 0)
+                tail_each_sibling(tail, false, tail_search_visit, &search);
+        return named->st_size > 0 || search.found;
+}
+
+/* At the end of a file that is gone back to, now or by the next run: cut short, rotated away, or just quiet. */
 static enum tail_result tail_idle(struct tail *tail, struct slice *ret_line, struct err *reterr)
 {
         struct stat named;
@@ -372,7 +418,7 @@ static enum tail_result tail_idle(struct tail *tail, struct slice *ret_line, str
                         return tail_give(tail, tail->end - tail->begin, false, ret_line);
                 return tail_next_file(tail, reterr);
         }
-        if (other && named.st_size > 0) {
+        if (other && tail_is_succeeded(tail, &named)) {
                 int64_t changed_ms =
                         (int64_t)tail->status.st_mtim.tv_sec * 1000 + tail->status.st_mtim.tv_nsec / 1000000;
                 uint64_t now_ns = clock_monotonic_ns();
@@ -388,6 +434,11 @@ static enum tail_result tail_idle(struct tail *tail, struct slice *ret_line, str
                         tail->last = true; /* once more to its end, then on */
                         return TAIL_WAIT;
                 }
+        } else if (!tail->options.follow) {
+                if (tail->end > tail->begin && !tail->skipping)
+                        (void)snprintf(tail->notice, sizeof(tail->notice),
+                                       "%.300s ends within a line: that is left for the next run", tail->path);
+                return TAIL_END;
         }
         clock_nap_ns((uint64_t)TAIL_WAIT_MS * CLOCK_NS_PER_MS);
         return TAIL_WAIT;
@@ -419,7 +470,7 @@ enum tail_result tail_next(struct tail *tail, struct slice *ret_line, struct err
         }
         if (!tail->ended)
                 return TAIL_WAIT;
-        if (tail->options.follow)
+        if (tail->options.follow || tail->options.resumable)
                 return tail_idle(tail, ret_line, reterr);
         if (tail->end > tail->begin) {
                 result = tail_give(tail, tail->end - tail->begin, false, ret_line);

@@ -4,7 +4,8 @@
  * followed name belongs to another file, the old one is read on until the new one has bytes in it and the old one was
  * quiet for two seconds: its writers, which change over one by one, have moved on by then. After a minute it is left in
  * any case. Then comes every file that was rotated away meanwhile, then the new one. Rotated files are looked for in
- * the same directory, by names that begin with the followed one; compressed ones are not read, so rotate with
+ * the same directory: the followed name and behind it `.`, `-` or `_` with a number, a date or a time, or `.old`. The
+ * one that was read last may have any name that begins so. Compressed ones are not read, so rotate with
  * `delaycompress`. A file that got shorter (copytruncate) is read from its beginning; what was written between the copy
  * and the cut is lost by that method itself. One thread. */
 #ifndef SENDRING_FEEDS_TAIL_H
@@ -27,6 +28,7 @@ struct tail_position {
 struct tail_options {
         const char *path; /* "-": standard input */
         bool follow;      /* not for standard input, which is read to its end */
+        bool resumable;   /* not followed, but runs go on from each other's position: over rotation, in whole lines */
         bool from_end;    /* a followed file without a position: only what comes */
         size_t line_bytes_max;
         const struct tail_position *position; /* NULL: none */
@@ -46,12 +48,15 @@ struct tail;
 enum err_code tail_open(const struct tail_options *options, struct tail **ret_tail, struct err *reterr);
 void tail_close(struct tail *tail);
 
-/* The last line of an unfollowed or rotated file need not end with a newline; one of a followed file is awaited. */
+/* The last line of an unfollowed or rotated file need not end with a newline; one of a followed file is awaited, one of
+ * a resumable file is left where it is, with a notice. */
 enum tail_result tail_next(struct tail *tail, struct slice *ret_line, struct err *reterr);
 
 void tail_get_position(const struct tail *tail, struct tail_position *ret_position);
 /* The file's last change, in ms: the reference for its time stamps. Of a followed file and standard input: now. */
 int64_t tail_reference_ms(const struct tail *tail);
+/* Whether a file at `path` is the followed one, or would be taken for one that was rotated away from it. */
+bool tail_would_read(const char *followed, const char *path);
 /* Things a person should know, taken once each: NULL when there is none. "the file ... is gone: ..." */
 const char *tail_take_notice(struct tail *tail);
 

@@ -488,6 +488,7 @@ static int feed_run(struct feed *feed, char *const *paths, int paths_count)
                 struct tail_options tail = {
                         .path = paths[i],
                         .follow = feed->follow,
+                        .resumable = !feed->follow && feed->checkpoint_path != NULL,
                         .from_end = feed->from_end,
                         .line_bytes_max = feed->from == FEED_POSTFIX ? POSTFIX_LINE_BYTES_MAX : JSONL_LINE_BYTES_MAX,
                         .position = feed->resumed ? &feed->started : NULL,
@@ -713,6 +714,12 @@ static int feed_check(struct feed *feed, char **paths, int paths_count)
                         return feed_usage("checkpoint", feed->checkpoint_path, "the path is too long");
                 feed->state_path = feed->state_path_made;
         }
+        /* They are written beside it, and would be read as its lines. */
+        static const char refused[] = "it would be read as a part of FILE, by its name; give it another";
+        if (feed->checkpoint_path != NULL && tail_would_read(paths[0], feed->checkpoint_path))
+                return feed_usage("checkpoint", feed->checkpoint_path, refused);
+        if (feed->state_path != NULL && tail_would_read(paths[0], feed->state_path))
+                return feed_usage("state", feed->state_path, refused);
         return -1;
 }
 

@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static char directory[] = "/tmp/feed-tail-XXXXXX", path[256], old[256], older[256];
+static char directory[] = "/tmp/feed-tail-XXXXXX", path[256], old[256], older[256], beside[256];
 
 static void begin(void)
 {
@@ -18,6 +18,7 @@ static void begin(void)
         (void)snprintf(path, sizeof(path), "%s/mail.log", directory);
         (void)snprintf(old, sizeof(old), "%s/mail.log.1", directory);
         (void)snprintf(older, sizeof(older), "%s/mail.log.2", directory);
+        (void)snprintf(beside, sizeof(beside), "%s/mail.log.checkpoint", directory);
 }
 
 static void end(void)
@@ -25,6 +26,7 @@ static void end(void)
         (void)unlink(path);
         (void)unlink(old);
         (void)unlink(older);
+        (void)unlink(beside);
         (void)rmdir(directory);
 }
 
@@ -48,13 +50,20 @@ static void quiet(const char *name, int seconds)
         cr_assert_eq(utimensat(AT_FDCWD, name, times, 0), 0);
 }
 
-static struct tail *open_tail(bool follow, const struct tail_position *position)
+static struct tail *open_options(const struct tail_options *given)
 {
-        struct tail_options options = {.path = path, .follow = follow, .line_bytes_max = 100, .position = position};
+        struct tail_options options = *given;
+        options.path = path;
+        options.line_bytes_max = 100;
         struct tail *tail = NULL;
         struct err err = {.text = ""};
         cr_assert_eq(tail_open(&options, &tail, &err), ERR_OK, "%s", err.text);
         return tail;
+}
+
+static struct tail *open_tail(bool follow, const struct tail_position *position)
+{
+        return open_options(&(struct tail_options){.follow = follow, .position = position});
 }
 
 /* The next line, or what came instead: "(end)", "(nothing)" after `waits` turns of waiting. */
@@ -236,4 +245,150 @@ Test(feed_tail, a_file_that_cannot_be_read_is_an_error)
         options.path = path;
         cr_assert_neq(tail_open(&options, &tail, &err), ERR_OK);
         cr_assert_eq(err.sys_errno, 2 /* ENOENT */);
+}
+
+/* One run that ends, as cron makes them: its lines in one text, each with a newline, and the position for the next. */
+static const char *run(struct tail_position *position, bool *ret_notice)
+{
+        static char text[1000];
+        struct tail *tail = open_options(&(struct tail_options){.resumable = true, .position = position});
+        text[0] = '\0';
+        for (const char *line = next(tail, 40); strcmp(line, "(end)") != 0; line = next(tail, 40)) {
+                cr_assert_neq(line[0], '(', "%s", line);
+                (void)snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s\n", line);
+        }
+        bool noticed = tail_take_notice(tail) != NULL;
+        if (ret_notice != NULL)
+                *ret_notice = noticed;
+        tail_get_position(tail, position);
+        tail_close(tail);
+        return text;
+}
+
+Test(feed_tail, runs_that_end_go_on_over_rotations)
+{
+        struct tail_position position = {.inode = 0};
+        append(path, "a\nb\n");
+        cr_assert_str_eq(run(&position, NULL), "a\nb\n");
+        append(path, "c\n");
+        cr_assert_str_eq(run(&position, NULL), "c\n");
+        append(path, "d\n");
+        cr_assert_eq(rename(path, old), 0);
+        quiet(old, 30);
+        append(path, "e\n");
+        quiet(path, 20);
+        cr_assert_str_eq(run(&position, NULL), "d\ne\n");
+        append(path, "f\n");
+        cr_assert_str_eq(run(&position, NULL), "f\n");
+        cr_assert_eq(rename(old, older), 0);
+        cr_assert_eq(rename(path, old), 0);
+        append(old, "half, and the last of its file");
+        quiet(old, 10);
+        append(path, "g\n");
+        cr_assert_str_eq(run(&position, NULL), "half, and the last of its file\ng\n");
+        cr_assert_eq(unlink(older), 0);
+        cr_assert_str_eq(run(&position, NULL), "");
+}
+
+Test(feed_tail, a_run_that_ends_waits_for_late_writers_and_leaves_an_empty_new_file)
+{
+        struct tail_position position = {.inode = 0};
+        append(path, "a\n");
+        cr_assert_str_eq(run(&position, NULL), "a\n");
+        cr_assert_eq(rename(path, old), 0);
+        cr_assert_str_eq(run(&position, NULL), "", "there is no new file yet");
+        append(path, "");
+        quiet(old, 30);
+        cr_assert_str_eq(run(&position, NULL), "", "who writes may still have the old one");
+        append(old, "b\n");
+        append(path, "c\n");
+        cr_assert_str_eq(run(&position, NULL), "b\nc\n", "it was written to just now: two seconds more");
+}
+
+Test(feed_tail, a_file_between_is_read_although_the_newest_is_empty)
+{
+        struct tail_position position = {.inode = 0};
+        append(path, "a\n");
+        cr_assert_str_eq(run(&position, NULL), "a\n");
+        cr_assert_eq(rename(path, older), 0);
+        quiet(older, 30);
+        append(old, "b\n");
+        quiet(old, 20);
+        append(path, "");
+        cr_assert_str_eq(run(&position, NULL), "b\n");
+}
+
+Test(feed_tail, a_run_that_ends_leaves_half_a_line_for_the_next_one)
+{
+        struct tail_position position = {.inode = 0};
+        bool noticed;
+        append(path, "a\nhal");
+        cr_assert_str_eq(run(&position, &noticed), "a\n");
+        cr_assert(noticed);
+        cr_assert_eq(position.offset, 2);
+        append(path, "f\n");
+        cr_assert_str_eq(run(&position, &noticed), "half\n");
+        cr_assert_not(noticed);
+}
+
+Test(feed_tail, files_whose_names_only_begin_alike_are_not_read)
+{
+        append(path, "a\n");
+        struct tail *tail = open_tail(true, NULL);
+        cr_assert_str_eq(next(tail, 5), "a");
+        cr_assert_eq(rename(path, old), 0);
+        quiet(old, 30);
+        append(beside, "no line of this log\n");
+        quiet(beside, 20);
+        append(path, "b\n");
+        cr_assert_str_eq(next(tail, 9), "b");
+        append(beside, "nor this, written after it\n");
+        cr_assert_str_eq(next(tail, 5), "(nothing)");
+        append(path, "c\n");
+        cr_assert_str_eq(next(tail, 5), "c");
+        tail_close(tail);
+}
+
+Test(feed_tail, a_file_known_by_its_beginning_is_found_under_a_name_of_a_person)
+{
+        append(path, "a\nb\n");
+        struct tail *tail = open_tail(true, NULL);
+        cr_assert_str_eq(next(tail, 5), "a");
+        struct tail_position position;
+        tail_get_position(tail, &position);
+        tail_close(tail);
+        cr_assert_eq(rename(path, beside), 0);
+        quiet(beside, 10);
+        append(path, "c\n");
+        tail = open_tail(true, &position);
+        cr_assert_str_eq(next(tail, 9), "b");
+        cr_assert_str_eq(next(tail, 9), "c");
+        tail_close(tail);
+}
+
+Test(feed_tail, rotated_files_are_told_by_their_names)
+{
+        static const char *const rotated[] = {"",
+                                              ".1",
+                                              ".10",
+                                              "-20261127",
+                                              "-20261127-1764201600",
+                                              ".2026-11-27",
+                                              "_7",
+                                              ".old",
+                                              ".0",
+                                              "-2026-11-27T00:00:00Z"};
+        static const char *const others[] = {
+                ".checkpoint", ".checkpoint.state", ".info", ".bak", "2", ".", ".1.gz", ".1~", ".1.bak", ".older",
+                "-x1"};
+        char name[300];
+        for (size_t i = 0; i < sizeof(rotated) / sizeof(rotated[0]); i++) {
+                (void)snprintf(name, sizeof(name), "%s/../%s%s", directory, path + strlen("/tmp/"), rotated[i]);
+                cr_assert(tail_would_read(path, name), "%s", name);
+        }
+        for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+                (void)snprintf(name, sizeof(name), "%s%s", path, others[i]);
+                cr_assert_not(tail_would_read(path, name), "%s", name);
+        }
+        cr_assert_not(tail_would_read(path, "/tmp/mail.log.1"), "another directory");
 }

@@ -1,0 +1,92 @@
+"""`sendring feed --checkpoint` run again and again as cron does, over two rotations; and followed with its checkpoint beside the
+log and another log whose name begins alike: each event once."""
+import json
+import os
+import subprocess
+import time
+
+import system
+
+
+def event(number):
+    return json.dumps({"eventType": "Send", "mail": {
+        "timestamp": "2026-01-02T03:04:05.678Z", "source": "news@mail.example.com", "messageId": "m-%06d" % number,
+        "destination": ["ana@recipient.example.com"], "tags": {"ses:configuration-set": ["bulk-a"]}}, "send": {}}) + "\n"
+
+
+def append(path, first, end, cut=None):
+    with open(path, "a") as out:
+        out.write("".join(event(number) for number in range(first, end))[:cut])
+
+
+def delivered(stack):
+    with open(stack.path("events.ndjson")) as lines:
+        return [json.loads(line)["mail"]["messageId"] for line in lines]
+
+
+def feed_once(stack, path, *more):
+    return subprocess.run([stack.sendring, "feed", "--from", "jsonl", "--socket", stack.socket, "--json", *more, path],
+                          capture_output=True, text=True)
+
+
+def by_cron(stack):
+    path = stack.path("cron.jsonl")
+
+    def run(what, wanted):
+        done = feed_once(stack, path, "--checkpoint", stack.path("cron.checkpoint"))
+        system.check(what, (done.returncode, json.loads(done.stdout)["published"]), (0, wanted))
+        return done.stderr
+
+    append(path, 0, 10)
+    run("the first run", 10)
+    append(path, 10, 15)
+    os.rename(path, path + ".1")
+    append(path, 15, 35)
+    run("over a rotation", 25)
+    os.rename(path + ".1", path + ".2")
+    os.rename(path, path + ".1")
+    append(path, 35, 40)
+    run("over the next one", 5)
+    os.unlink(path + ".2")
+    append(path, 40, 41, 50)
+    system.check("half a line is said to be left", "left for the next run" in run("with half a line", 0), True)
+    with open(path, "a") as out:
+        out.write(event(40)[50:])
+    run("and the rest of it", 1)
+
+
+def followed(stack):
+    path = stack.path("mail")
+    # No rotated file of the log, but its name begins alike and it is written to all the time.
+    info = path + ".info"
+    refused = feed_once(stack, path, "--checkpoint", path + ".1")
+    system.check("a checkpoint that would be taken for a rotated file", refused.returncode, 64)
+    system.check("is not written", os.path.exists(path + ".1"), False)
+    append(path, 100, 110)
+    append(info, 900, 910)
+    stack.start("feed", [stack.sendring, "feed", "--from", "jsonl", "--follow", path, "--checkpoint", path + ".checkpoint",
+                         "--socket", stack.socket])
+    system.wait_for("the first lines", lambda: "m-000109" in delivered(stack), 20, 0.1)
+    os.rename(path, path + "-20261127")
+    for number in range(110, 150):
+        append(path, number, number + 1)
+        append(info, number + 800, number + 801)
+        time.sleep(0.1)
+    system.wait_for("what came behind the rotation", lambda: "m-000149" in delivered(stack), 20, 0.1)
+    system.check("the feed ends well on SIGTERM", stack.stop("feed"), 0)
+
+
+def main(build, quick):
+    del quick  # as short as it gets
+    with system.Stack(build, name="feed-rotation") as stack:
+        stack.write_configuration(firehose=False, file_destination=True, sets=["bulk-a"])
+        stack.start_router()
+        by_cron(stack)
+        followed(stack)
+        stack.wait_drained(30)
+        wanted = ["m-%06d" % number for number in [*range(41), *range(100, 150)]]
+        system.check("each event delivered once, and none of another log", sorted(delivered(stack)) == wanted, True)
+        system.check("router ends well on SIGTERM", stack.stop("router"), 0)
+
+
+system.run(main)
