@@ -22,9 +22,12 @@
 struct tail {
         struct tail_options options;
         char path[PATH_MAX];
-        int fd; /* -1: the followed file is not there yet */
+        int fd;      /* -1: the followed file is not there yet */
+        bool stream; /* standard input, a pipe, a terminal: there is no position in it */
         struct stat status;
-        struct tail_position position;
+        struct tail_position position; /* but for its head */
+        uint8_t head[TAIL_HEAD_BYTES]; /* the file's beginning, as far as it was read */
+        size_t head_len;
         uint8_t *buffer;
         size_t room, begin, end; /* buffer[begin..end) is not given out yet */
         size_t scanned;          /* of it without a newline */
@@ -61,20 +64,6 @@ static bool tail_head_sum(int fd, uint64_t want, uint64_t *ret_sum)
                 return false;
         *ret_sum = tail_sum(head, (size_t)want);
         return true;
-}
-
-/* Takes note of the file's beginning while it is shorter than the part that is summed. */
-static void tail_note_head(struct tail *tail)
-{
-        uint8_t head[TAIL_HEAD_BYTES];
-        uint64_t want = tail->position.offset < sizeof(head) ? tail->position.offset : sizeof(head);
-        if (tail_is_stdin(tail) || tail->fd < 0 || want == tail->position.head_bytes)
-                return;
-        ssize_t got = pread(tail->fd, head, (size_t)want, 0);
-        if (got != (ssize_t)want)
-                return;
-        tail->position.head_bytes = want;
-        tail->position.head_sum = tail_sum(head, (size_t)want);
 }
 
 static bool tail_same_file(const struct stat *a, const struct stat *b)
@@ -197,23 +186,9 @@ static bool tail_search_visit(void *context, const char *path, const struct stat
         return search->position == NULL;
 }
 
-static enum err_code tail_open_file(struct tail *tail, const char *path, uint64_t offset, struct err *reterr)
+/* Reads the open file, whose status is known, from `offset` on. */
+static void tail_begin(struct tail *tail, uint64_t offset)
 {
-        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-        if (fd < 0)
-                return err_set_errno(reterr, ERR_SYSTEM, errno, "open %s", path);
-        if (fstat(fd, &tail->status) < 0 || lseek(fd, (off_t)offset, SEEK_SET) < 0) {
-                int saved = errno;
-                (void)close(fd); /* nothing was written */
-                return err_set_errno(reterr, ERR_SYSTEM, saved, "read %s", path);
-        }
-        if (S_ISDIR(tail->status.st_mode)) {
-                (void)close(fd); /* nothing was written */
-                return err_set_errno(reterr, ERR_SYSTEM, EISDIR, "read %s", path);
-        }
-        if (tail->fd >= 0 && !tail_is_stdin(tail))
-                (void)close(tail->fd); /* was only read */
-        tail->fd = fd;
         tail->begin = tail->end = tail->scanned = 0;
         tail->skipping = tail->ended = tail->last = false;
         tail->other_ns = 0;
@@ -221,9 +196,37 @@ static enum err_code tail_open_file(struct tail *tail, const char *path, uint64_
                 .device = (uint64_t)tail->status.st_dev,
                 .inode = (uint64_t)tail->status.st_ino,
                 .offset = offset,
-                .head_sum = tail_sum(NULL, 0),
         };
-        tail_note_head(tail);
+        ssize_t got =
+                offset == 0 ? 0 : pread(tail->fd, tail->head, offset < TAIL_HEAD_BYTES ? offset : TAIL_HEAD_BYTES, 0);
+        tail->head_len = got < 0 ? 0 : (size_t)got; /* then it is known by its inode alone */
+}
+
+static enum err_code tail_open_file(struct tail *tail, const char *path, uint64_t offset, struct err *reterr)
+{
+        struct stat status;
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        if (fd < 0)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "open %s", path);
+        enum err_code code = ERR_OK;
+        if (fstat(fd, &status) < 0)
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "read %s", path);
+        else if (S_ISDIR(status.st_mode))
+                code = err_set_errno(reterr, ERR_SYSTEM, EISDIR, "read %s", path);
+        else if (!S_ISREG(status.st_mode) && (tail->options.follow || tail->options.resumable))
+                code = err_set(reterr, ERR_SYSTEM, "%s is no regular file: it has no position to go on from", path);
+        else if (offset > 0 && lseek(fd, (off_t)offset, SEEK_SET) < 0) /* a pipe has only its beginning */
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "read %s", path);
+        if (code != ERR_OK) {
+                (void)close(fd); /* nothing was written */
+                return code;
+        }
+        if (tail->fd >= 0)
+                (void)close(tail->fd); /* was only read */
+        tail->fd = fd;
+        tail->status = status;
+        tail->stream = !S_ISREG(status.st_mode);
+        tail_begin(tail, offset);
         return ERR_OK;
 }
 
@@ -268,6 +271,7 @@ enum err_code tail_open(const struct tail_options *options, struct tail **ret_ta
                 code = err_set(reterr, ERR_TOO_BIG, "the path is too long");
         } else if (tail_is_stdin(tail)) {
                 tail->fd = STDIN_FILENO;
+                tail->stream = true;
                 tail->options.follow = tail->options.resumable = false;
         } else {
                 code = ERR_NOT_FOUND;
@@ -324,6 +328,9 @@ static enum tail_result tail_give(struct tail *tail, size_t len, bool newline, s
 static enum tail_result tail_buffered(struct tail *tail, struct slice *ret_line)
 {
         for (;;) {
+                /* Behind a cut, who writes without O_APPEND goes on where he was: there is a hole before it. */
+                for (; !tail->skipping && tail->begin < tail->end && tail->buffer[tail->begin] == '\0'; tail->begin++)
+                        tail->position.offset++;
                 size_t have = tail->end - tail->begin;
                 uint8_t *newline = have == tail->scanned ? NULL
                                                          : memchr(tail->buffer + tail->begin + tail->scanned, '\n',
@@ -350,6 +357,12 @@ static enum tail_result tail_buffered(struct tail *tail, struct slice *ret_line)
         }
 }
 
+/* The offset up to which the file is in the buffer, or was. */
+static uint64_t tail_read_to(const struct tail *tail)
+{
+        return tail->position.offset + (tail->end - tail->begin);
+}
+
 /* Reads more. 1: got some; 0: nothing now or the end; -1: failed. */
 static int tail_fill(struct tail *tail, struct err *reterr)
 {
@@ -358,7 +371,7 @@ static int tail_fill(struct tail *tail, struct err *reterr)
                 tail->end -= tail->begin;
                 tail->begin = 0;
         }
-        if (tail_is_stdin(tail)) {
+        if (tail->stream) {
                 struct pollfd ready = {.fd = tail->fd, .events = POLLIN};
                 int count = poll(&ready, 1, TAIL_WAIT_MS);
                 if (count == 0 || (count < 0 && errno == EINTR))
@@ -376,8 +389,36 @@ static int tail_fill(struct tail *tail, struct err *reterr)
                 return 0;
         }
         tail->ended = false;
+        if (!tail->stream && tail->head_len < TAIL_HEAD_BYTES && tail_read_to(tail) == tail->head_len) {
+                size_t more = TAIL_HEAD_BYTES - tail->head_len;
+                if (more > (size_t)got)
+                        more = (size_t)got;
+                memcpy(tail->head + tail->head_len, tail->buffer + tail->end, more);
+                tail->head_len += more;
+        }
         tail->end += (size_t)got;
         return 1;
+}
+
+/* Whether the file was cut short since it was read last. What came behind the cut may reach beyond the position
+ * before anybody looks, so its beginning tells, too. */
+static bool tail_is_cut(struct tail *tail)
+{
+        uint8_t head[TAIL_HEAD_BYTES];
+        uint64_t known = (uint64_t)tail->status.st_size, read_to = tail_read_to(tail);
+        if (fstat(tail->fd, &tail->status) < 0)
+                return false;
+        ssize_t got = pread(tail->fd, head, tail->head_len, 0);
+        if ((uint64_t)tail->status.st_size >= read_to &&
+            (got < 0 || ((size_t)got == tail->head_len && memcmp(head, tail->head, tail->head_len) == 0)))
+                return false;
+        int used = snprintf(tail->notice, sizeof(tail->notice), "%.300s was cut short: reading from its beginning",
+                            tail->path);
+        if (known > read_to)
+                (void)snprintf(tail->notice + used, sizeof(tail->notice) - (size_t)used,
+                               "; at least %llu bytes were not read before, and are missed",
+                               (unsigned long long)(known - read_to));
+        return true;
 }
 
 /* Everything of the current file was given out: on to the next one. */
@@ -402,15 +443,10 @@ static bool tail_is_succeeded(const struct tail *tail, const struct stat *named)
         return named->st_size > 0 || search.found;
 }
 
-/* At the end of a file that is gone back to, now or by the next run: cut short, rotated away, or just quiet. */
+/* At the end of a file that is gone back to, now or by the next run: rotated away, or just quiet. */
 static enum tail_result tail_idle(struct tail *tail, struct slice *ret_line, struct err *reterr)
 {
         struct stat named;
-        if (fstat(tail->fd, &tail->status) == 0 && (uint64_t)tail->status.st_size < tail->position.offset) {
-                (void)snprintf(tail->notice, sizeof(tail->notice), "%.300s was cut short: reading from its beginning",
-                               tail->path);
-                return tail_open_file(tail, tail->path, 0, reterr) == ERR_OK ? TAIL_WAIT : TAIL_ERROR;
-        }
         bool other = stat(tail->path, &named) == 0 && !tail_same_file(&named, &tail->status);
         if (other && tail->last) {
                 /* Read to its end after its writer had moved on. */
@@ -461,6 +497,14 @@ enum tail_result tail_next(struct tail *tail, struct slice *ret_line, struct err
         enum tail_result result = tail_buffered(tail, ret_line);
         if (result != TAIL_WAIT)
                 return result;
+        bool returned_to = tail->options.follow || tail->options.resumable;
+        if (returned_to && tail_is_cut(tail)) {
+                if (lseek(tail->fd, 0, SEEK_SET) < 0) {
+                        (void)err_set_errno(reterr, ERR_SYSTEM, errno, "read %s", tail->path); /* told by the result */
+                        return TAIL_ERROR;
+                }
+                tail_begin(tail, 0);
+        }
         int got = tail_fill(tail, reterr);
         if (got < 0)
                 return TAIL_ERROR;
@@ -470,7 +514,7 @@ enum tail_result tail_next(struct tail *tail, struct slice *ret_line, struct err
         }
         if (!tail->ended)
                 return TAIL_WAIT;
-        if (tail->options.follow || tail->options.resumable)
+        if (returned_to)
                 return tail_idle(tail, ret_line, reterr);
         if (tail->end > tail->begin) {
                 result = tail_give(tail, tail->end - tail->begin, false, ret_line);
@@ -481,14 +525,15 @@ enum tail_result tail_next(struct tail *tail, struct slice *ret_line, struct err
 
 void tail_get_position(const struct tail *tail, struct tail_position *ret_position)
 {
-        /* Only notes down more of the beginning. */
-        tail_note_head((struct tail *)(uintptr_t)tail);
         *ret_position = tail->position;
+        ret_position->head_bytes =
+                tail->position.offset < tail->head_len ? tail->position.offset : (uint64_t)tail->head_len;
+        ret_position->head_sum = tail_sum(tail->head, (size_t)ret_position->head_bytes);
 }
 
 int64_t tail_reference_ms(const struct tail *tail)
 {
-        if (tail->options.follow || tail_is_stdin(tail) || tail->fd < 0)
+        if (tail->options.follow || tail->stream || tail->fd < 0)
                 return clock_realtime_ms();
         return (int64_t)tail->status.st_mtim.tv_sec * 1000 + tail->status.st_mtim.tv_nsec / 1000000;
 }

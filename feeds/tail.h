@@ -6,8 +6,9 @@
  * any case. Then comes every file that was rotated away meanwhile, then the new one. Rotated files are looked for in
  * the same directory: the followed name and behind it `.`, `-` or `_` with a number, a date or a time, or `.old`. The
  * one that was read last may have any name that begins so. Compressed ones are not read, so rotate with
- * `delaycompress`. A file that got shorter (copytruncate) is read from its beginning; what was written between the copy
- * and the cut is lost by that method itself. One thread. */
+ * `delaycompress`. A file that got shorter, or whose beginning is another one (copytruncate), is read from its
+ * beginning, behind the hole that a writer without O_APPEND leaves; what was not read before the cut is lost by that
+ * method itself, and said where it is known. Pipes and terminals are read once, to their end. One thread. */
 #ifndef SENDRING_FEEDS_TAIL_H
 #define SENDRING_FEEDS_TAIL_H
 
@@ -44,7 +45,8 @@ enum tail_result {
 
 struct tail;
 
-/* Opens. A followed path need not exist yet. ERR_SYSTEM, ERR_PERMISSION (reterr->sys_errno), ERR_MEMORY. */
+/* Opens. A followed path need not exist yet; to follow or resume it must be a regular file. ERR_SYSTEM, ERR_PERMISSION
+ * (reterr->sys_errno), ERR_MEMORY. */
 enum err_code tail_open(const struct tail_options *options, struct tail **ret_tail, struct err *reterr);
 void tail_close(struct tail *tail);
 
@@ -53,7 +55,7 @@ void tail_close(struct tail *tail);
 enum tail_result tail_next(struct tail *tail, struct slice *ret_line, struct err *reterr);
 
 void tail_get_position(const struct tail *tail, struct tail_position *ret_position);
-/* The file's last change, in ms: the reference for its time stamps. Of a followed file and standard input: now. */
+/* The file's last change, in ms: the reference for its time stamps. Of a followed file and of pipes: now. */
 int64_t tail_reference_ms(const struct tail *tail);
 /* Whether a file at `path` is the followed one, or would be taken for one that was rotated away from it. */
 bool tail_would_read(const char *followed, const char *path);

@@ -1,7 +1,8 @@
 """`sendring feed --checkpoint` run again and again as cron does, over two rotations; and followed with its checkpoint beside the
-log and another log whose name begins alike: each event once."""
+log and another log whose name begins alike, cut short while the feed stands still, and from pipes: each event once."""
 import json
 import os
+import signal
 import subprocess
 import time
 
@@ -76,6 +77,32 @@ def followed(stack):
     system.check("the feed ends well on SIGTERM", stack.stop("feed"), 0)
 
 
+def cut(stack):
+    path = stack.path("cut.jsonl")
+    append(path, 200, 300)
+    feed = stack.start("feed-cut", [stack.sendring, "feed", "--from", "jsonl", "--follow", path, "--socket", stack.socket])
+    system.wait_for("what was written before the cut", lambda: "m-000299" in delivered(stack), 20, 0.1)
+    os.kill(feed.pid, signal.SIGSTOP)  # as if it waited for room in its lane
+    os.truncate(path, 0)
+    append(path, 300, 500)
+    os.kill(feed.pid, signal.SIGCONT)
+    system.wait_for("what was written after it", lambda: "m-000499" in delivered(stack), 20, 0.1)
+    system.check("the cut feed ends well on SIGTERM", stack.stop("feed-cut"), 0)
+
+
+def piped(stack):
+    path = stack.path("piped.jsonl")
+    append(path, 600, 603)
+    command = "'%s' feed --from jsonl --socket '%s'" % (stack.sendring, stack.socket)
+    done = subprocess.run(["bash", "-c", "%s <(sleep 0.3; cat '%s')" % (command, path)], capture_output=True, text=True)
+    system.check("from <(...)", done.returncode, 0)
+    append(path + ".2", 603, 606)
+    done = subprocess.run(["bash", "-c", "cat '%s.2' | %s /dev/stdin" % (path, command)], capture_output=True, text=True)
+    system.check("from a pipe at /dev/stdin", done.returncode, 0)
+    done = subprocess.run(["bash", "-c", "%s --follow <(cat '%s')" % (command, path)], capture_output=True, text=True)
+    system.check("a pipe is not followed", (done.returncode, "no regular file" in done.stderr), (74, True))
+
+
 def main(build, quick):
     del quick  # as short as it gets
     with system.Stack(build, name="feed-rotation") as stack:
@@ -83,8 +110,10 @@ def main(build, quick):
         stack.start_router()
         by_cron(stack)
         followed(stack)
+        cut(stack)
+        piped(stack)
         stack.wait_drained(30)
-        wanted = ["m-%06d" % number for number in [*range(41), *range(100, 150)]]
+        wanted = ["m-%06d" % number for number in [*range(41), *range(100, 150), *range(200, 500), *range(600, 606)]]
         system.check("each event delivered once, and none of another log", sorted(delivered(stack)) == wanted, True)
         system.check("router ends well on SIGTERM", stack.stop("router"), 0)
 

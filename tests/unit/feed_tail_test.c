@@ -392,3 +392,117 @@ Test(feed_tail, rotated_files_are_told_by_their_names)
         }
         cr_assert_not(tail_would_read(path, "/tmp/mail.log.1"), "another directory");
 }
+
+Test(feed_tail, a_file_cut_and_grown_beyond_the_position_is_read_from_its_beginning)
+{
+        append(path, "a\nb\n");
+        struct tail *tail = open_tail(true, NULL);
+        cr_assert_str_eq(next(tail, 5), "a");
+        cr_assert_str_eq(next(tail, 5), "b");
+        cr_assert_eq(truncate(path, 0), 0);
+        append(path, "c\nd\ne\n");
+        cr_assert_str_eq(next(tail, 5), "c");
+        const char *notice = tail_take_notice(tail);
+        cr_assert_not_null(notice);
+        cr_assert_not_null(strstr(notice, "cut short"), "%s", notice);
+        cr_assert_str_eq(next(tail, 5), "d");
+        cr_assert_str_eq(next(tail, 5), "e");
+        /* As long as before. */
+        cr_assert_eq(truncate(path, 0), 0);
+        append(path, "f\ng\nh\n");
+        cr_assert_str_eq(next(tail, 5), "f");
+        tail_close(tail);
+}
+
+Test(feed_tail, a_file_cut_to_a_part_of_it_is_read_from_its_beginning)
+{
+        for (int i = 0; i < 100; i++)
+                append(path, "abc\n");
+        struct tail *tail = open_tail(true, NULL);
+        for (int i = 0; i < 100; i++)
+                cr_assert_str_eq(next(tail, 5), "abc");
+        cr_assert_eq(truncate(path, 300), 0); /* its beginning is the same */
+        cr_assert_str_eq(next(tail, 5), "abc");
+        cr_assert_not_null(tail_take_notice(tail));
+        tail_close(tail);
+}
+
+Test(feed_tail, a_cut_tells_what_was_known_to_be_unread)
+{
+        append(path, "the first line\n");
+        for (int i = 0; i < 10000; i++)
+                append(path, "one of many more lines\n");
+        struct tail *tail = open_tail(true, NULL);
+        cr_assert_str_eq(next(tail, 5), "the first line");
+        cr_assert_eq(truncate(path, 0), 0);
+        for (int i = 0; i < 20000; i++)
+                append(path, "what came behind the cut\n");
+        const char *notice = NULL;
+        for (int i = 0; notice == NULL && i < 10000; i++) {
+                (void)next(tail, 5);
+                notice = tail_take_notice(tail);
+        }
+        cr_assert_not_null(notice);
+        cr_assert_not_null(strstr(notice, " bytes were not read"), "%s", notice);
+        int lines = 1;
+        while (strcmp(next(tail, 1), "what came behind the cut") == 0)
+                lines++;
+        cr_assert_eq(lines, 20000);
+        tail_close(tail);
+}
+
+Test(feed_tail, a_writer_that_does_not_append_leaves_a_hole_behind_a_cut)
+{
+        int fd = open(path, O_WRONLY | O_CREAT, 0600);
+        cr_assert_eq(write(fd, "a\nb\n", 4), 4);
+        struct tail *tail = open_tail(true, NULL);
+        cr_assert_str_eq(next(tail, 5), "a");
+        cr_assert_str_eq(next(tail, 5), "b");
+        for (off_t offset = 200000; offset <= 400000; offset += 200000) {
+                cr_assert_eq(truncate(path, 0), 0);
+                cr_assert_eq(lseek(fd, offset, SEEK_SET), offset);
+                cr_assert_eq(write(fd, "c\nd\n", 4), 4);
+                cr_assert_str_eq(next(tail, 9), "c");
+                cr_assert_str_eq(next(tail, 5), "d");
+        }
+        (void)close(fd);
+        tail_close(tail);
+}
+
+Test(feed_tail, a_pipe_with_a_name_is_read_to_its_end)
+{
+        int ends[2];
+        char name[64];
+        struct err err = {.text = ""};
+        struct tail *tail = NULL;
+        cr_assert_eq(pipe(ends), 0);
+        (void)snprintf(name, sizeof(name), "/proc/self/fd/%d", ends[0]);
+        struct tail_options options = {.path = name, .line_bytes_max = 100};
+        cr_assert_eq(tail_open(&options, &tail, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(write(ends[1], "a\nb", 3), 3);
+        cr_assert_str_eq(next(tail, 2), "a");
+        cr_assert_str_eq(next(tail, 2), "(nothing)", "it may go on");
+        cr_assert_eq(write(ends[1], "\nc", 2), 2);
+        (void)close(ends[1]);
+        cr_assert_str_eq(next(tail, 2), "b");
+        cr_assert_str_eq(next(tail, 2), "c");
+        cr_assert_str_eq(next(tail, 2), "(end)");
+        tail_close(tail);
+        /* There is nothing to go back to. */
+        options.follow = true;
+        cr_assert_neq(tail_open(&options, &tail, &err), ERR_OK);
+        options = (struct tail_options){.path = name, .line_bytes_max = 100, .resumable = true};
+        cr_assert_neq(tail_open(&options, &tail, &err), ERR_OK);
+        (void)close(ends[0]);
+}
+
+Test(feed_tail, a_named_pipe_waits_for_its_writer)
+{
+        cr_assert_eq(mkfifo(path, 0600), 0);
+        struct tail *tail = open_tail(false, NULL);
+        cr_assert_str_eq(next(tail, 2), "(nothing)");
+        append(path, "a\n");
+        cr_assert_str_eq(next(tail, 2), "a");
+        cr_assert_str_eq(next(tail, 2), "(end)");
+        tail_close(tail);
+}
