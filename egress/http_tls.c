@@ -129,7 +129,9 @@ static int http_tls_new_session(SSL *ssl, SSL_SESSION *new_session)
 
 static const char *http_tls_reason(unsigned long error)
 {
-        const char *reason = ERR_reason_error_string(error);
+        /* What the system has refused has no text of OpenSSL's. */
+        const char *reason =
+                ERR_SYSTEM_ERROR(error) ? strerrordesc_np(ERR_GET_REASON(error)) : ERR_reason_error_string(error);
         return reason == NULL ? "unknown reason" : reason;
 }
 

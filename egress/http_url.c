@@ -1,45 +1,12 @@
 /* URLs of endpoints: scheme, host, port, path. Strict, because a host that two parsers read differently is how requests
  * and their signatures end up at the wrong server. */
 #include "base/assert.h"
+#include "base/host.h"
 #include "egress/http.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 
-#define HTTP_LABEL_BYTES_MAX 63u /* RFC 1035 */
-
-static bool http_url_is_digit(uint8_t byte)
-{
-        return byte >= '0' && byte <= '9';
-}
-
-static bool http_url_is_name_byte(uint8_t byte)
-{
-        return http_url_is_digit(byte) || (byte >= 'a' && byte <= 'z') || byte == '-' || byte == '_';
-}
-
-/* Letters, digits, '-' and '_' (containers' names have it) in labels of 1..63 bytes. A last label of digits only is
- * refused: getaddrinfo() would take "10.1" as the address 10.0.0.1. */
-static bool http_url_is_name(struct slice host)
-{
-        struct slice rest = host;
-        struct slice label = SLICE_EMPTY;
-        while (rest.ptr != NULL) {
-                label = slice_cut(&rest, '.');
-                if (label.len == 0 || label.len > HTTP_LABEL_BYTES_MAX || label.ptr[0] == '-' ||
-                    label.ptr[label.len - 1] == '-')
-                        return false;
-                for (size_t i = 0; i < label.len; i++) {
-                        if (!http_url_is_name_byte(label.ptr[i]))
-                                return false;
-                }
-        }
-        for (size_t i = 0; i < label.len; i++) {
-                if (!http_url_is_digit(label.ptr[i]))
-                        return true;
-        }
-        return false;
-}
+_Static_assert(sizeof(((struct http_url *)0)->host) == HOST_BYTES_MAX + 1, "any host and a NUL fit");
 
 static enum err_code http_url_parse_host(struct slice text, struct slice host, bool bracketed, struct http_url *url,
                                          struct err *reterr)
@@ -51,16 +18,15 @@ static enum err_code http_url_parse_host(struct slice text, struct slice host, b
                 if (*at >= 'A' && *at <= 'Z')
                         *at = (char)(*at - 'A' + 'a');
         }
-        uint8_t address[16];
         if (bracketed) {
-                if (inet_pton(AF_INET6, url->host, address) != 1)
+                if (!host_is_ipv6(host))
                         return err_set(reterr, ERR_CONFIG, "URL \"%.*s\": [%s] is not an IPv6 address",
                                        SLICE_PRINTF(text), url->host);
                 url->ip_literal = true;
                 return ERR_OK;
         }
-        url->ip_literal = inet_pton(AF_INET, url->host, address) == 1;
-        if (!url->ip_literal && !http_url_is_name(slice_of_text(url->host)))
+        url->ip_literal = host_is_ipv4(host);
+        if (!url->ip_literal && !host_is_name(host))
                 return err_set(
                         reterr, ERR_CONFIG,
                         "URL \"%.*s\": \"%s\" is neither a host name (letters, digits, '-', '_' and single dots) "

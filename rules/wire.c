@@ -1,5 +1,6 @@
 /* What a target's requests have on the wire: where they go (Endpoint), and how fast (Rate). Destinations of one target
  * share both. */
+#include "base/host.h"
 #include "rules/rules_internal.h"
 
 #include <arpa/inet.h>
@@ -7,15 +8,6 @@
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* ---------------------------------------------------------------------------------------------- where */
-
-static bool wire_is_ipv6(struct slice host)
-{
-        char text[64];
-        struct in6_addr address;
-        return host.len > 2 && host.ptr[0] == '[' && host.ptr[host.len - 1] == ']' &&
-               slice_to_text(slice_of(host.ptr + 1, host.len - 2), text, sizeof(text)) &&
-               inet_pton(AF_INET6, text, &address) == 1;
-}
 
 static bool wire_is_loopback(struct slice host)
 {
@@ -40,8 +32,9 @@ const char *rules_url_wrong(struct slice url)
                 end++;
         struct slice port = slice_from(host, end);
         host = slice_head(host, end);
-        bool is_bracketed = host.len > 0 && host.ptr[0] == '[';
-        if (host.len == 0 || (is_bracketed ? !wire_is_ipv6(host) : !rules_is_made_of(host, ".-")))
+        bool is_bracketed = host.len > 1 && host.ptr[0] == '[' && host.ptr[host.len - 1] == ']';
+        if (is_bracketed ? !host_is_ipv6(slice_of(host.ptr + 1, host.len - 2))
+                         : !host_is_ipv4(host) && !host_is_name(host))
                 return "its host is not a name or an address (no user, path or query is allowed)";
         uint64_t number;
         if (port.len > 0 && (port.ptr[0] != ':' || !slice_to_u64(slice_from(port, 1), 65535, &number) || number == 0))

@@ -1,4 +1,5 @@
 /* sendring validate: checks sendring.yaml and configuration-sets.yaml without touching a running daemon. */
+#include "egress/http.h"
 #include "rules/rules.h"
 #include "tools/cmd.h"
 
@@ -24,7 +25,7 @@ static const char validate_help[] =
         "file\n"
         "                             is checked\n"
         "  --deny-warnings            warnings count as mistakes\n"
-        "  --elsewhere                the files are for another host: folders that must be there are not looked for\n"
+        "  --elsewhere                the files are for another host: folders and certificates are not looked for\n"
         "  --json                     one JSON object a line: the findings, then {\"summary\": ...}\n"
         "\n"
         "Exit status: 0 all is well, 64 wrong usage, 74 out of memory, 78 there are mistakes.\n";
@@ -223,8 +224,33 @@ static bool validate_folder(struct rules_report *report, const char *file, const
                                  what, path, folder);
 }
 
-static bool validate_folders(const char *settings_path, const char *sets_path, const struct rules_settings *settings,
-                             const struct rules_plan *plan, struct rules_report *report)
+/* The certificates that the daemon would read at its start. False: out of memory. */
+static bool validate_ca_bundle(struct rules_report *report, const char *file, const char *path)
+{
+        struct http_tls *tls;
+        struct stat status;
+        struct err err;
+        if (path[0] == '\0')
+                return true;                                      /* those of the environment or the system */
+        if (stat(path, &status) == 0 && !S_ISREG(status.st_mode)) /* reading a FIFO would wait */
+                return rules_report_warn(report, file,
+                                         "egress.ca_bundle %s is no regular file on this host; name a file of PEM "
+                                         "certificates",
+                                         path);
+        enum err_code code = http_tls_create(path, &tls, &err);
+        if (code == ERR_OK)
+                http_tls_free(tls);
+        if (code == ERR_OK || code == ERR_MEMORY)
+                return code == ERR_OK;
+        return rules_report_warn(report, file,
+                                 "egress.ca_bundle: %s; without it the daemon does not start. To look as the daemon, "
+                                 "look as root or as its own user; for another host give --elsewhere",
+                                 err.text);
+}
+
+/* What must be there on this host. False: out of memory. */
+static bool validate_host(const char *settings_path, const char *sets_path, const struct rules_settings *settings,
+                          const struct rules_plan *plan, struct rules_report *report)
 {
         struct stat status;
         bool ok = settings == NULL || validate_folder(report, settings_path, "socket_path", settings->socket_path);
@@ -233,6 +259,8 @@ static bool validate_folders(const char *settings_path, const char *sets_path, c
                                        "state_directory %s is no folder on this host, and the daemon does not start; "
                                        "move away what is there",
                                        settings->state_directory);
+        if (ok && settings != NULL)
+                ok = validate_ca_bundle(report, settings_path, settings->egress.ca_bundle);
         for (uint32_t i = 0; plan != NULL && i < rules_plan_targets_count(plan) && ok; i++) {
                 const struct rules_target *target = rules_plan_target(plan, i);
                 if (target->service == RULES_SERVICE_FILE) /* a NUL is behind the text */
@@ -267,7 +295,7 @@ int cmd_validate(int argc, char **argv)
                 code = plan_code == ERR_OK ? code : plan_code;
         }
         if (!options.elsewhere && code != ERR_MEMORY &&
-            !validate_folders(options.settings_path, sets_path, has_settings ? &settings : NULL, plan, &report))
+            !validate_host(options.settings_path, sets_path, has_settings ? &settings : NULL, plan, &report))
                 code = ERR_MEMORY;
         bool bad = code != ERR_OK || (options.deny_warnings && report.warnings > 0);
         status = bad ? CMD_EXIT_CONFIG : CMD_EXIT_OK;

@@ -4,6 +4,7 @@
 #include "base/counters.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/host.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/random.h"
@@ -92,6 +93,41 @@ Test(slice, find_and_trim, .timeout = 10)
         cr_assert(slice_to_text(SLICE("abc"), text, sizeof(text)));
         cr_assert_not(slice_to_text(SLICE("abcd"), text, sizeof(text)));
         cr_assert_not(slice_to_text(slice_of("a\0b", 3), text, sizeof(text)));
+}
+
+Test(host, names_and_addresses_are_told_apart, .timeout = 10)
+{
+        static const char *const names[] = {"a", "A-b.Example", "my_sink", "10.example", "x.1a"};
+        static const char *const ipv4[] = {"127.0.0.1", "255.255.255.255"};
+        static const char *const ipv6[] = {"::1", "FD00:EC2::254", "::ffff:1.2.3.4"};
+        static const char *const none[] = {"",    ".",          "-",      "a.",    ".a",       "a..b", "-a",
+                                           "a-",  "a.-b",       "1",      "10.1",  "a b",      "a/b",  "1.2.3.4.5",
+                                           "a.1", "10.0.0.256", "::1%lo", "[::1]", "a\xc3\xa4"};
+        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+                struct slice text = slice_of_text(names[i]);
+                cr_expect(host_is_name(text) && !host_is_ipv4(text) && !host_is_ipv6(text), "%s", names[i]);
+        }
+        for (size_t i = 0; i < sizeof(ipv4) / sizeof(ipv4[0]); i++) {
+                struct slice text = slice_of_text(ipv4[i]);
+                cr_expect(!host_is_name(text) && host_is_ipv4(text) && !host_is_ipv6(text), "%s", ipv4[i]);
+        }
+        for (size_t i = 0; i < sizeof(ipv6) / sizeof(ipv6[0]); i++) {
+                struct slice text = slice_of_text(ipv6[i]);
+                cr_expect(!host_is_name(text) && !host_is_ipv4(text) && host_is_ipv6(text), "%s", ipv6[i]);
+        }
+        for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
+                struct slice text = slice_of_text(none[i]);
+                cr_expect(!host_is_name(text) && !host_is_ipv4(text) && !host_is_ipv6(text), "'%s'", none[i]);
+        }
+        char text[260];
+        for (size_t label = 62; label <= 65; label++) {
+                memset(text, 'a', label);
+                cr_expect_eq(host_is_name(slice_of(text, label)), label <= 63, "%zu", label);
+        }
+        for (size_t i = 0; i < sizeof(text); i++)
+                text[i] = i % 50 == 49 ? '.' : 'a';
+        for (size_t bytes = 254; bytes <= 257; bytes++)
+                cr_expect_eq(host_is_name(slice_of(text, bytes)), bytes <= 255, "%zu", bytes);
 }
 
 Test(arena, bounds_and_alignment, .timeout = 10)

@@ -1,4 +1,5 @@
 /* Rate and Endpoint of destinations: read, taken from the settings, shared by the destinations of a target. */
+#include "egress/http.h"
 #include "rules/rules.h"
 
 #include <criterion/criterion.h>
@@ -93,4 +94,52 @@ Test(rules_wire, the_key_of_a_target_does_not_depend_on_it, .timeout = 10)
         rules_plan_free(plan);
         rules_plan_free(other);
         rules_settings_release(&settings);
+}
+
+/* `sendring validate` asks the rules, `sendring run` the client. */
+Test(rules_wire, an_endpoint_is_taken_when_the_client_takes_it, .timeout = 20)
+{
+#define LABEL_63 "aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffggg"
+        static const struct {
+                const char *host;
+                bool good;
+        } hosts[] = {
+                {"firehose.us-east-1.amazonaws.com", true},
+                {"my_sink:4573", true},
+                {"Example.COM:08443/", true},
+                {"[::ffff:1.2.3.4]", true},
+                {"10.0.0.1", true},
+                {LABEL_63, true},
+                {LABEL_63 "." LABEL_63 "." LABEL_63 "." LABEL_63, true}, /* 255 bytes */
+                {LABEL_63 "." LABEL_63 "." LABEL_63 "." LABEL_63 ".a", false},
+                {"x" LABEL_63, false},
+                {"10.0.0.256", false},
+                {"10.1", false},
+                {"amazonaws.com.", false},
+                {"a..b", false},
+                {".", false},
+                {"-", false},
+                {"a-", false},
+                {"[1.2.3.4]", false},
+                {"[]", false},
+                {"[", false},
+                {":443", false},
+                {"a:", false},
+                {"a:0", false},
+        };
+        for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+                char text[512], url[400];
+                struct rules_settings read;
+                struct rules_report report;
+                struct http_url parsed;
+                (void)snprintf(url, sizeof(url), "https://%s", hosts[i].host);
+                (void)snprintf(text, sizeof(text), "egress: {endpoints: {firehose: \"%s\"}}\n", url);
+                rules_report_init(&report);
+                enum err_code code = rules_settings_parse("sendring.yaml", slice_of_text(text), &read, &report);
+                cr_expect_eq(code == ERR_OK, hosts[i].good, "%s", url);
+                cr_expect_eq(http_url_parse(slice_of_text(url), &parsed, NULL) == ERR_OK, hosts[i].good, "%s", url);
+                if (code == ERR_OK)
+                        rules_settings_release(&read);
+                rules_report_release(&report);
+        }
 }
