@@ -209,14 +209,13 @@ static enum err_code tail_open_file(struct tail *tail, const char *path, uint64_
         if (fd < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "open %s", path);
         enum err_code code = ERR_OK;
-        if (fstat(fd, &status) < 0)
+        /* A pipe has only its beginning. */
+        if (fstat(fd, &status) < 0 || (offset > 0 && lseek(fd, (off_t)offset, SEEK_SET) < 0))
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "read %s", path);
         else if (S_ISDIR(status.st_mode))
                 code = err_set_errno(reterr, ERR_SYSTEM, EISDIR, "read %s", path);
         else if (!S_ISREG(status.st_mode) && (tail->options.follow || tail->options.resumable))
                 code = err_set(reterr, ERR_SYSTEM, "%s is no regular file: it has no position to go on from", path);
-        else if (offset > 0 && lseek(fd, (off_t)offset, SEEK_SET) < 0) /* a pipe has only its beginning */
-                code = err_set_errno(reterr, ERR_SYSTEM, errno, "read %s", path);
         if (code != ERR_OK) {
                 (void)close(fd); /* nothing was written */
                 return code;
