@@ -1,179 +1,13 @@
 /* Joins the lines about one message. The grammar of the lines is in postfix_line.c, what they amount to in
- * postfix_event.c, what a refusal means in classify.c. */
+ * postfix_event.c, what is kept, and how long, in postfix_message.c, what a refusal means in classify.c. */
 #include "feeds/postfix_internal.h"
 
-#include "base/assert.h"
 #include "codecs/codec.h"
 #include "codecs/tag.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ---------------------------------------------------------------------------------------------- messages */
-
-uint64_t postfix_hash(uint64_t seed, struct slice bytes)
-{
-        uint64_t hash = UINT64_C(14695981039346656037) ^ seed;
-        for (size_t i = 0; i < bytes.len; i++)
-                hash = (hash ^ bytes.ptr[i]) * UINT64_C(1099511628211);
-        return hash;
-}
-
-static struct message **postfix_bucket(struct postfix *postfix, struct slice queue_id)
-{
-        uint64_t hash = postfix_hash(0, queue_id);
-        return &postfix->buckets[(hash ^ hash >> 32) & (postfix->buckets_count - 1)];
-}
-
-struct message *postfix_message_find(struct postfix *postfix, struct slice queue_id)
-{
-        struct message *message = *postfix_bucket(postfix, queue_id);
-        while (message != NULL && !slice_equal(message->queue_id, queue_id))
-                message = message->hash_next;
-        return message;
-}
-
-static void postfix_unlink(struct postfix *postfix, struct message *message)
-{
-        if (message->newer != NULL)
-                message->newer->older = message->older;
-        else
-                postfix->newest = message->older;
-        if (message->older != NULL)
-                message->older->newer = message->newer;
-        else
-                postfix->oldest = message->newer;
-        message->newer = message->older = NULL;
-}
-
-static void postfix_link_newest(struct postfix *postfix, struct message *message)
-{
-        message->older = postfix->newest;
-        if (postfix->newest != NULL)
-                postfix->newest->newer = message;
-        else
-                postfix->oldest = message;
-        postfix->newest = message;
-}
-
-void postfix_message_recount(struct postfix *postfix, struct message *message)
-{
-        uint64_t bytes =
-                sizeof(*message) + message->arena.allocated_bytes + message->recipients_room * sizeof(struct recipient);
-        for (uint32_t i = 0; i < message->recipients_count; i++)
-                bytes += message->recipients[i].text_bytes;
-        postfix->bytes += bytes - message->bytes;
-        message->bytes = bytes;
-}
-
-struct message *postfix_message_add(struct postfix *postfix, struct slice queue_id)
-{
-        struct message *message = calloc(1, sizeof(*message));
-        if (message == NULL)
-                return NULL;
-        arena_init(&message->arena, 512, POSTFIX_MESSAGE_BYTES_MAX);
-        message->queue_id = arena_copy(&message->arena, queue_id);
-        if (message->queue_id.ptr == NULL) {
-                free(message);
-                return NULL;
-        }
-        struct message **bucket = postfix_bucket(postfix, queue_id);
-        message->hash_next = *bucket;
-        *bucket = message;
-        postfix_link_newest(postfix, message);
-        postfix->messages_count++;
-        postfix_message_recount(postfix, message);
-        return message;
-}
-
-void postfix_message_drop(struct postfix *postfix, struct message *message)
-{
-        struct message **at = postfix_bucket(postfix, message->queue_id);
-        while (*at != message)
-                at = &(*at)->hash_next;
-        *at = message->hash_next;
-        postfix_unlink(postfix, message);
-        postfix->messages_count--;
-        postfix->bytes -= message->bytes;
-        for (uint32_t i = 0; i < message->recipients_count; i++)
-                free(message->recipients[i].text);
-        free(message->recipients);
-        arena_release(&message->arena);
-        free(message);
-}
-
-struct recipient *postfix_recipient(struct message *message, struct slice address, bool *ret_memory)
-{
-        for (uint32_t i = 0; i < message->recipients_count; i++)
-                if (slice_equal(message->recipients[i].address, address))
-                        return &message->recipients[i];
-        if (message->recipients_count == POSTFIX_RECIPIENTS_MAX)
-                return NULL;
-        if (message->recipients_count == message->recipients_room) {
-                uint32_t room = message->recipients_room == 0 ? 1 : message->recipients_room * 2;
-                struct recipient *larger = realloc(message->recipients, room * sizeof(*larger));
-                if (larger == NULL) {
-                        *ret_memory = true;
-                        return NULL;
-                }
-                message->recipients = larger;
-                message->recipients_room = room;
-        }
-        struct slice copy = arena_copy(&message->arena, address);
-        if (copy.ptr == NULL)
-                return NULL;
-        struct recipient *recipient = &message->recipients[message->recipients_count++];
-        *recipient = (struct recipient){.address = copy};
-        return recipient;
-}
-
-struct postfix *postfix_create(const struct postfix_options *options)
-{
-        struct postfix *postfix = calloc(1, sizeof(*postfix));
-        if (postfix == NULL)
-                return NULL;
-        postfix->options = *options;
-        if (postfix->options.syslog_name.len == 0)
-                postfix->options.syslog_name = SLICE("postfix");
-        if (postfix->options.messages_max == 0)
-                postfix->options.messages_max = POSTFIX_MESSAGES_MAX_DEFAULT;
-        if (postfix->options.state_bytes_max == 0)
-                postfix->options.state_bytes_max = UINT64_C(4096) * postfix->options.messages_max;
-        postfix->buckets_count = 64;
-        while (postfix->buckets_count < postfix->options.messages_max && postfix->buckets_count < 1u << 20)
-                postfix->buckets_count *= 2;
-        postfix->buckets = calloc(postfix->buckets_count, sizeof(struct message *));
-        if (postfix->buckets == NULL) {
-                free(postfix);
-                return NULL;
-        }
-        return postfix;
-}
-
-void postfix_free(struct postfix *postfix)
-{
-        if (postfix == NULL)
-                return;
-        while (postfix->oldest != NULL)
-                postfix_message_drop(postfix, postfix->oldest);
-        free(postfix->buckets);
-        free(postfix);
-}
-
-const struct postfix_counts *postfix_get_counts(const struct postfix *postfix)
-{
-        return &postfix->counts;
-}
-
-uint32_t postfix_messages(const struct postfix *postfix)
-{
-        return postfix->messages_count;
-}
-
-uint64_t postfix_state_bytes(const struct postfix *postfix)
-{
-        return postfix->bytes;
-}
 /* ---------------------------------------------------------------------------------------------- lines of a message */
 
 static enum err_code postfix_unparsed(struct postfix *postfix, struct slice line, const char *reason)
@@ -181,25 +15,6 @@ static enum err_code postfix_unparsed(struct postfix *postfix, struct slice line
         postfix->counts.unparsed++;
         if (postfix->options.unparsed != NULL)
                 postfix->options.unparsed(postfix->options.context, line, reason);
-        return ERR_OK;
-}
-
-/* The quietest go when there are too many. Their Send, if it was held back, is told first. */
-static enum err_code postfix_make_room(struct line *line)
-{
-        struct postfix *postfix = line->postfix;
-        while ((postfix->messages_count > postfix->options.messages_max ||
-                postfix->bytes > postfix->options.state_bytes_max) &&
-               postfix->oldest != line->message) {
-                struct line last = *line;
-                last.message = postfix->oldest;
-                enum err_code code = postfix_finish(&last);
-                if (code != ERR_OK)
-                        return code;
-                postfix_message_drop(postfix, last.message);
-                ASSERT_KNOWN(postfix->oldest != last.message);
-                postfix->counts.evicted++;
-        }
         return ERR_OK;
 }
 
@@ -307,6 +122,30 @@ static bool postfix_is_attached(struct message *message, struct slice name)
         return message->attached;
 }
 
+/* What a message was given of the one before a content filter gives way to its own. True: there was such a header. */
+static bool postfix_disinherit(struct message *message, struct slice name)
+{
+        uint32_t kept = 0, inherited = message->headers_inherited;
+        for (uint32_t i = 0; i < message->headers_count; i++) {
+                struct sendring_pair pair = message->headers[i];
+                if (i >= inherited || !slice_equal_ignore_case(slice_of(pair.name.ptr, pair.name.len), name))
+                        message->headers[kept++] = pair;
+                else
+                        message->headers_inherited--;
+        }
+        bool was_there = kept < message->headers_count;
+        message->headers_count = kept;
+        return was_there;
+}
+
+static void postfix_disinherit_tags(struct message *message)
+{
+        for (uint32_t i = message->tags_inherited; i < message->tags_count; i++)
+                message->tags[i - message->tags_inherited] = message->tags[i];
+        message->tags_count -= message->tags_inherited;
+        message->tags_inherited = 0;
+}
+
 static enum err_code postfix_line_header(struct line *line, struct slice whole)
 {
         struct postfix *postfix = line->postfix;
@@ -321,14 +160,17 @@ static enum err_code postfix_line_header(struct line *line, struct slice whole)
                 postfix->counts.headers_attached++;
                 return ERR_OK;
         }
+        bool again = postfix_disinherit(message, header.name);
         if (slice_equal_ignore_case(header.name, SLICE("X-SES-CONFIGURATION-SET"))) {
                 if (!postfix_is_set_name(header.value))
                         postfix->counts.sets_refused++;
-                else if (message->configuration_set.len == 0)
+                else if (again || message->configuration_set.len == 0)
                         message->configuration_set = postfix_keep(message, header.value);
         } else if (slice_equal_ignore_case(header.name, SLICE("X-SES-MESSAGE-TAGS"))) {
+                if (again)
+                        postfix_disinherit_tags(message);
                 postfix_tags(postfix, message, header.value, header.cut);
-        } else if (slice_equal_ignore_case(header.name, SLICE("From")) && message->from_domain.len == 0) {
+        } else if (slice_equal_ignore_case(header.name, SLICE("From")) && (again || message->from_domain.len == 0)) {
                 message->from_domain = postfix_keep(message, codec_address_domain(header.value));
         }
         message->headers_cut |= header.cut;
@@ -363,6 +205,8 @@ static void postfix_inherit(struct postfix *postfix, struct message *message, st
         for (uint32_t i = 0; i < original->tags_count; i++)
                 postfix_keep_tag(postfix, message, slice_of(original->tags[i].name.ptr, original->tags[i].name.len),
                                  slice_of(original->tags[i].value.ptr, original->tags[i].value.len));
+        message->headers_inherited = message->headers_count;
+        message->tags_inherited = message->tags_count;
 }
 
 /* The line tells of another message than the one that is known by its queue id. Short ids come again, and of what was
@@ -435,9 +279,12 @@ static enum err_code postfix_line_message_id(struct line *line)
         bool other = known != NULL && line->message->active &&
                      !slice_equal(id, slice_of(known->value.ptr, known->value.len));
         enum err_code code = other ? postfix_message_anew(line, true) : postfix_message_begin(line, true);
-        if (code == ERR_OK && id.len > 0 && postfix_header_find(line->message, SLICE("Message-ID")) == NULL)
+        if (code != ERR_OK || id.len == 0)
+                return code;
+        (void)postfix_disinherit(line->message, SLICE("Message-ID")); /* its own is the same, or counts */
+        if (postfix_header_find(line->message, SLICE("Message-ID")) == NULL)
                 postfix_keep_header(line->message, SLICE("Message-ID"), id);
-        return code;
+        return ERR_OK;
 }
 
 static enum err_code postfix_line_expired(struct line *line)
@@ -708,15 +555,15 @@ enum err_code postfix_line(struct postfix *postfix, struct slice whole, int64_t 
                 postfix->counts.ignored++;
                 return ERR_OK;
         }
+        /* A line's time may be anything: time does not pass by one that is ahead of the reference. */
+        line.log_ms = line.time_ms < reference_ms ? line.time_ms : reference_ms;
         line.message = postfix_message_find(postfix, line.queue_id);
-        if (line.message != NULL) {
-                postfix_unlink(postfix, line.message);
-                postfix_link_newest(postfix, line.message);
-        }
         enum err_code code = postfix_line_of_message(&line, whole);
         /* The message may be gone by now. */
         line.message = postfix_message_find(postfix, line.queue_id);
-        if (line.message != NULL)
+        if (line.message != NULL) {
+                postfix_message_seen(postfix, line.message, line.log_ms);
                 postfix_message_recount(postfix, line.message);
+        }
         return code != ERR_OK ? code : postfix_make_room(&line);
 }

@@ -1,8 +1,9 @@
 /* Postfix's log as events: lines in, SES events out through a callback.
  *
  * Lines about one message are joined by its queue id. What is kept per message is bounded, by number and by bytes; the
- * message that was quiet longest is dropped first, counted. The state can be saved and loaded, so that a feed goes on
- * after a restart. Which line makes which event, and what is decided where the log leaves it open, is in
+ * message that was quiet longest is dropped first, counted. So is, in any case, what was quiet for longer than the
+ * queue keeps a message, and after an hour what was only begun. The state can be saved and loaded, so that a feed goes
+ * on after a restart. Which line makes which event, and what is decided where the log leaves it open, is in
  * docs/postfix.md. In short:
  *
  *   Send           once per message, when as many recipients are known as qmgr announced (nrcpt=), or when the message
@@ -46,6 +47,8 @@
         X(messages, "messages begun")                                              \
         X(resumed, "messages met in the middle of their life")                     \
         X(evicted, "messages forgotten for room")                                  \
+        X(aged, "messages forgotten that were quiet for longer than the queue")    \
+        X(broken_off, "messages that were begun and never came")                   \
         X(delays_suppressed, "repeated delays not published")                      \
         X(outcomes_local, "outcomes of local delivery")                            \
         X(outcomes_notification, "outcomes of Postfix's own notifications")        \
@@ -58,7 +61,8 @@
         X(tags_cut, "tag headers that the log has cut")                            \
         X(sets_refused, "configuration set names that are none")                   \
         X(headers_attached, "headers of attached messages")                        \
-        X(recipients_over, "recipients above the number kept")
+        X(recipients_over, "recipients above the number kept")                     \
+        X(recipients_unlisted, "recipients that a Send had no room for")
 
 struct postfix_counts {
 #define POSTFIX_COUNT_MEMBER(member, text) uint64_t member;
@@ -103,12 +107,16 @@ const struct postfix_counts *postfix_get_counts(const struct postfix *postfix);
 uint32_t postfix_messages(const struct postfix *postfix);    /* known now */
 uint64_t postfix_state_bytes(const struct postfix *postfix); /* held for them */
 
-/* The whole state as bytes to be saved; `*ret_bytes.ptr` is malloc'ed: free() it. ERR_MEMORY.
+/* The whole state as bytes to be saved; `*ret_bytes.ptr` is malloc'ed: free() it. `place` is the caller's word for the
+ * last line that is in it: one file holds both, so that no kill parts them. ERR_MEMORY.
  *
- * Format: "sendrpf1", u32 messages, then each message, quietest first: fixed fields, then texts as u32 length and
- * bytes; then u32 processes and their TLS state; little endian; at the end the FNV-1a of all before. */
-enum err_code postfix_state_save(const struct postfix *postfix, struct slice *ret_bytes);
-/* Into a fresh one. ERR_SYNTAX: not such bytes, or damaged; nothing was taken then. ERR_MEMORY. */
-enum err_code postfix_state_load(struct postfix *postfix, struct slice bytes, struct err *reterr);
+ * Format: "sendrpf2", the place, u32 messages, then each message, quietest first: fixed fields and texts; then u32
+ * processes and their TLS state; at the end the FNV-1a of all before. Numbers are little endian, texts a u32 length and
+ * bytes. "sendrpf1" is read, too: it has no place, no times of last lines (arrival counts), and nothing inherited. */
+enum err_code postfix_state_save(const struct postfix *postfix, struct slice place, struct slice *ret_bytes);
+/* Into a fresh one. *ret_place lies in `bytes`; empty: there was none. ERR_SYNTAX: not such bytes, of a version to
+ * come, or damaged; nothing was taken then. ERR_MEMORY. */
+enum err_code postfix_state_load(struct postfix *postfix, struct slice bytes, struct slice *ret_place,
+                                 struct err *reterr);
 
 #endif

@@ -84,18 +84,36 @@ static void postfix_begin(struct line *line, enum sendring_event_type type, stru
                 postfix_fill_headers(postfix, message, mail);
 }
 
-/* All known recipients; or, above the number that SES allows, `only`. */
-static void postfix_fill_destination(struct line *line, struct sendring_mail *mail, struct slice only)
+static void postfix_fill_destinations(struct line *line, struct sendring_event *event)
 {
         struct postfix *postfix = line->postfix;
         const struct message *message = line->message;
-        uint32_t count = 0;
-        if (only.ptr != NULL && message->recipients_count > POSTFIX_DESTINATIONS_MAX)
-                postfix->destination[count++] = postfix_str(only);
-        else
-                for (uint32_t i = 0; i < message->recipients_count; i++)
-                        postfix->destination[count++] = postfix_str(message->recipients[i].address);
-        mail->destination = (struct sendring_strs){postfix->destination, count};
+        for (uint32_t i = 0; i < message->recipients_count; i++)
+                postfix->destination[i] = postfix_str(message->recipients[i].address);
+        event->mail.destination = (struct sendring_strs){postfix->destination, message->recipients_count};
+}
+
+/* All known recipients, as many as the event, filled but for them, has room for. */
+static void postfix_list_recipients(struct line *line, struct sendring_event *event)
+{
+        struct sendring_strs *list = &event->mail.destination;
+        postfix_fill_destinations(line, event);
+        for (size_t bytes = codec_event_size_max(event); bytes > SENDRING_EVENT_BYTES_MAX && list->count > 1;
+             line->postfix->counts.recipients_unlisted++)
+                bytes -= list->items[--list->count].len;
+}
+
+/* All known recipients; above the number that SES allows, or where there is no room for them, `only`. */
+static void postfix_list_recipients_or(struct line *line, struct sendring_event *event, struct slice only)
+{
+        struct postfix *postfix = line->postfix;
+        if (line->message->recipients_count <= POSTFIX_DESTINATIONS_MAX) {
+                postfix_fill_destinations(line, event);
+                if (codec_event_size_max(event) <= SENDRING_EVENT_BYTES_MAX)
+                        return;
+        }
+        postfix->destination[0] = postfix_str(only);
+        event->mail.destination = (struct sendring_strs){postfix->destination, 1};
 }
 
 enum err_code postfix_send(struct line *line)
@@ -104,7 +122,7 @@ enum err_code postfix_send(struct line *line)
         struct sendring_event event;
         message->sent = true;
         postfix_begin(line, SENDRING_SEND, &event);
-        postfix_fill_destination(line, &event.mail, SLICE_EMPTY);
+        postfix_list_recipients(line, &event);
         return postfix_emit(line->postfix, &event);
 }
 
@@ -177,7 +195,6 @@ enum err_code postfix_bounce(struct line *line, struct slice address, struct sli
         };
         struct sendring_event event;
         postfix_begin(line, SENDRING_BOUNCE, &event);
-        postfix_fill_destination(line, &event.mail, address);
         event.bounce.feedback_id = sendring_strn(postfix_feedback_id(line, address, id), 60);
         event.bounce.bounce_type = sendring_strn(verdict.bounce_type, strlen(verdict.bounce_type));
         event.bounce.bounce_sub_type = sendring_strn(verdict.bounce_sub_type, strlen(verdict.bounce_sub_type));
@@ -185,6 +202,7 @@ enum err_code postfix_bounce(struct line *line, struct slice address, struct sli
         event.bounce.timestamp_ms = time_ms;
         event.bounce.remote_mta_ip = postfix_str(ip);
         event.bounce.reporting_mta = sendring_strn(mta, (size_t)mta_bytes);
+        postfix_list_recipients_or(line, &event, address);
         return postfix_emit(line->postfix, &event);
 }
 
@@ -193,7 +211,6 @@ enum err_code postfix_delivery(struct line *line, const struct postfix_outcome *
         struct sendring_event event;
         struct sendring_str recipient = postfix_str(outcome->to);
         postfix_begin(line, SENDRING_DELIVERY, &event);
-        postfix_fill_destination(line, &event.mail, outcome->to);
         const struct peer *peer = &line->postfix->peers[line->syslog.pid % POSTFIX_PEERS];
         if (peer->pid == line->syslog.pid && peer->pid != 0 &&
             slice_equal(slice_of_text(peer->relay), outcome->relay) && outcome->relay.len > 0)
@@ -204,6 +221,7 @@ enum err_code postfix_delivery(struct line *line, const struct postfix_outcome *
         event.delivery.smtp_response = postfix_str(outcome->text);
         event.delivery.remote_mta_ip = postfix_str(postfix_relay_ip(outcome->relay));
         event.delivery.reporting_mta = postfix_str(postfix_reporting_mta(line));
+        postfix_list_recipients_or(line, &event, outcome->to);
         return postfix_emit(line->postfix, &event);
 }
 
@@ -231,13 +249,13 @@ enum err_code postfix_delay(struct line *line, struct recipient *recipient, stru
         };
         struct sendring_event event;
         postfix_begin(line, SENDRING_DELIVERY_DELAY, &event);
-        postfix_fill_destination(line, &event.mail, address);
         event.delivery_delay.timestamp_ms = time_ms;
         event.delivery_delay.delay_type = sendring_strn(delay_type, strlen(delay_type));
         if (postfix->options.queue_lifetime_ms > 0)
                 event.delivery_delay.expiration_time_ms =
                         line->message->timestamp_ms + postfix->options.queue_lifetime_ms;
         event.delivery_delay.delayed_recipients = (struct sendring_recipients){&delayed, 1};
+        postfix_list_recipients_or(line, &event, address);
         return postfix_emit(postfix, &event);
 }
 
@@ -245,7 +263,7 @@ enum err_code postfix_reject(struct line *line)
 {
         struct sendring_event event;
         postfix_begin(line, SENDRING_REJECT, &event);
-        postfix_fill_destination(line, &event.mail, SLICE_EMPTY);
         event.reject.reason = SENDRING_STR("Bad content");
+        postfix_list_recipients(line, &event);
         return postfix_emit(line->postfix, &event);
 }

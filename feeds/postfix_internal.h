@@ -1,4 +1,5 @@
-/* What postfix.c (joining), postfix_event.c (telling), postfix_time.c and postfix_state.c (saving) share. */
+/* What postfix.c (joining), postfix_message.c (keeping), postfix_event.c (telling), postfix_time.c and postfix_state.c
+ * (saving) share. */
 #ifndef SENDRING_FEEDS_POSTFIX_INTERNAL_H
 #define SENDRING_FEEDS_POSTFIX_INTERNAL_H
 
@@ -33,18 +34,32 @@ struct recipient {
         uint32_t text_bytes;
 };
 
+/* Lists of messages by their last line. */
+enum message_list {
+        MESSAGES_ALL,
+        MESSAGES_BARE, /* those of which nothing but the client is known */
+        MESSAGES_LISTS,
+};
+
+struct message_links {
+        struct message *newer, *older;
+};
+
 struct message {
         struct message *hash_next;
-        struct message *newer, *older; /* by last line */
+        struct message_links links[MESSAGES_LISTS];
+        bool bare; /* is in MESSAGES_BARE */
         struct arena arena;
         struct slice queue_id;
         int64_t timestamp_ms; /* arrival */
-        bool exact;           /* timestamp_ms is from the queue id, not from a line of whole seconds */
-        bool born;            /* its first lines were seen, so that its Send is ours to tell */
-        bool active;          /* qmgr has named its sender */
-        bool notification;    /* Postfix's own: makes no events */
-        bool sent;            /* its Send is told */
-        bool local;           /* some outcome was of local delivery */
+        int64_t seen_ms;      /* its last line: when, by the log, and which */
+        uint64_t seen_line;
+        bool exact;        /* timestamp_ms is from the queue id, not from a line of whole seconds */
+        bool born;         /* its first lines were seen, so that its Send is ours to tell */
+        bool active;       /* qmgr has named its sender */
+        bool notification; /* Postfix's own: makes no events */
+        bool sent;         /* its Send is told */
+        bool local;        /* some outcome was of local delivery */
         bool headers_cut;
         bool from_seen, subject_seen; /* in this message's own lines: a second one is an attached message's */
         bool attached;                /* header lines from here on are an attached message's */
@@ -53,6 +68,8 @@ struct message {
         uint32_t headers_count;
         struct sendring_pair *tags; /* POSTFIX_TAGS_MAX, in the arena; NULL: none */
         uint32_t tags_count;
+        /* The first ones of headers and tags: of the message before a content filter, until its own come. */
+        uint32_t headers_inherited, tags_inherited;
         uint32_t recipients_expected; /* nrcpt=; 0: not known */
         uint32_t recipients_count, recipients_room;
         struct recipient *recipients;
@@ -72,7 +89,7 @@ struct postfix {
         uint32_t buckets_count; /* a power of two */
         uint32_t messages_count;
         uint64_t bytes;
-        struct message *newest, *oldest;
+        struct message *newest[MESSAGES_LISTS], *oldest[MESSAGES_LISTS];
         struct peer peers[POSTFIX_PEERS];
         /* The last traditional time stamp and what it means. */
         char stamp[16];
@@ -90,6 +107,8 @@ void postfix_message_drop(struct postfix *postfix, struct message *message);
 struct recipient *postfix_recipient(struct message *message, struct slice address, bool *ret_memory);
 /* After a message has grown. */
 void postfix_message_recount(struct postfix *postfix, struct message *message);
+/* After a line about it, which makes it the newest. */
+void postfix_message_seen(struct postfix *postfix, struct message *message, int64_t seen_ms);
 
 /* The line under way. */
 struct line {
@@ -97,8 +116,13 @@ struct line {
         struct postfix_syslog syslog;
         struct slice program, queue_id, rest;
         int64_t time_ms;
+        int64_t log_ms;          /* the same, or the reference where that is before it */
         struct message *message; /* of the queue id; NULL: not known */
 };
+
+/* Forgets what has been quiet for too long, and the quietest when there are too many; never line->message. ERR_BUSY:
+ * the callback said stop. */
+enum err_code postfix_make_room(struct line *line);
 
 static inline struct sendring_str postfix_str(struct slice s)
 {

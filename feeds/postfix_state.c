@@ -3,7 +3,8 @@
 
 #include <stdlib.h>
 
-#define STATE_MAGIC "sendrpf1"
+#define STATE_MAGIC   "sendrpf"
+#define STATE_VERSION 2 /* the digit behind it; 1 is read */
 
 struct state_writer {
         uint8_t *bytes;
@@ -84,6 +85,7 @@ static void state_put_message(struct state_writer *writer, struct message *messa
 {
         state_put_text(writer, message->queue_id);
         state_put_time(writer, message->timestamp_ms);
+        state_put_time(writer, message->seen_ms);
         uint32_t flags = (message->exact ? STATE_EXACT : 0u) | (message->born ? STATE_BORN : 0u) |
                          (message->active ? STATE_ACTIVE : 0u) | (message->notification ? STATE_NOTIFICATION : 0u) |
                          (message->sent ? STATE_SENT : 0u) | (message->local ? STATE_LOCAL : 0u) |
@@ -91,6 +93,8 @@ static void state_put_message(struct state_writer *writer, struct message *messa
                          (message->subject_seen ? STATE_SUBJECT_SEEN : 0u) | (message->attached ? STATE_ATTACHED : 0u);
         state_put_u32(writer, flags);
         state_put_u32(writer, message->recipients_expected);
+        state_put_u32(writer, message->headers_inherited);
+        state_put_u32(writer, message->tags_inherited);
         struct slice *texts[STATE_TEXTS];
         state_texts(message, texts);
         for (size_t i = 0; i < STATE_TEXTS; i++)
@@ -118,12 +122,16 @@ static uint64_t state_sum(struct slice bytes)
         return hash;
 }
 
-enum err_code postfix_state_save(const struct postfix *postfix, struct slice *ret_bytes)
+enum err_code postfix_state_save(const struct postfix *postfix, struct slice place, struct slice *ret_bytes)
 {
         struct state_writer writer = {.bytes = NULL};
-        state_put(&writer, STATE_MAGIC, 8);
+        const char version = '0' + STATE_VERSION;
+        state_put(&writer, STATE_MAGIC, sizeof(STATE_MAGIC) - 1);
+        state_put(&writer, &version, 1);
+        state_put_text(&writer, place);
         state_put_u32(&writer, postfix->messages_count);
-        for (struct message *message = postfix->oldest; message != NULL; message = message->newer)
+        for (struct message *message = postfix->oldest[MESSAGES_ALL]; message != NULL;
+             message = message->links[MESSAGES_ALL].newer)
                 state_put_message(&writer, message);
         uint32_t peers = 0;
         for (uint32_t i = 0; i < POSTFIX_PEERS; i++)
@@ -153,6 +161,7 @@ enum err_code postfix_state_save(const struct postfix *postfix, struct slice *re
 
 struct state_reader {
         struct slice rest;
+        int version;
         bool bad;
         bool out_of_memory;
 };
@@ -270,7 +279,10 @@ static void state_get_message(struct state_reader *reader, struct postfix *postf
                 reader->out_of_memory = true;
                 return;
         }
+        /* What fitted its bound may lie worse here, in another order of blocks: it is let in whatever it takes. */
+        message->arena.limit_bytes = 0;
         message->timestamp_ms = state_get_time(reader);
+        int64_t seen_ms = reader->version == 1 ? message->timestamp_ms : state_get_time(reader);
         uint32_t flags = state_get_u32(reader);
         message->exact = (flags & STATE_EXACT) != 0;
         message->born = (flags & STATE_BORN) != 0;
@@ -283,6 +295,10 @@ static void state_get_message(struct state_reader *reader, struct postfix *postf
         message->subject_seen = (flags & STATE_SUBJECT_SEEN) != 0;
         message->attached = (flags & STATE_ATTACHED) != 0;
         message->recipients_expected = state_get_u32(reader);
+        if (reader->version > 1) {
+                message->headers_inherited = state_get_u32(reader);
+                message->tags_inherited = state_get_u32(reader);
+        }
         struct slice *texts[STATE_TEXTS];
         state_texts(message, texts);
         for (size_t i = 0; i < STATE_TEXTS; i++)
@@ -304,6 +320,10 @@ static void state_get_message(struct state_reader *reader, struct postfix *postf
         reader->bad |= count > POSTFIX_RECIPIENTS_MAX;
         for (uint32_t i = 0; i < count && !reader->bad && !reader->out_of_memory; i++)
                 state_get_recipient(reader, message);
+        reader->bad |=
+                message->headers_inherited > message->headers_count || message->tags_inherited > message->tags_count;
+        message->arena.limit_bytes = POSTFIX_MESSAGE_BYTES_MAX;
+        postfix_message_seen(postfix, message, seen_ms);
         postfix_message_recount(postfix, message);
 }
 
@@ -316,25 +336,35 @@ static void state_get_peer(struct state_reader *reader, struct postfix *postfix)
                 postfix->peers[peer.pid % POSTFIX_PEERS] = peer;
 }
 
-enum err_code postfix_state_load(struct postfix *postfix, struct slice bytes, struct err *reterr)
+enum err_code postfix_state_load(struct postfix *postfix, struct slice bytes, struct slice *ret_place,
+                                 struct err *reterr)
 {
+        const size_t magic = sizeof(STATE_MAGIC) - 1;
         uint64_t sum;
-        if (bytes.len < 8 + 4 + sizeof(sum) || memcmp(bytes.ptr, STATE_MAGIC, 8) != 0)
+        if (bytes.len < magic + 1 + 4 + sizeof(sum) || memcmp(bytes.ptr, STATE_MAGIC, magic) != 0)
                 return err_set(reterr, ERR_SYNTAX, "not a saved state of sendring feed");
+        struct state_reader reader = {.version = bytes.ptr[magic] - '0'};
+        if (reader.version < 1 || reader.version > STATE_VERSION)
+                return err_set(reterr, ERR_SYNTAX,
+                               "the saved state is of another version of sendring feed (%d; %d is known)",
+                               reader.version, STATE_VERSION);
         memcpy(&sum, bytes.ptr + bytes.len - sizeof(sum), sizeof(sum));
         if (sum != state_sum(slice_head(bytes, bytes.len - sizeof(sum))))
                 return err_set(reterr, ERR_SYNTAX, "the saved state is damaged");
-        struct state_reader reader = {.rest = slice_of(bytes.ptr + 8, bytes.len - 8 - sizeof(sum))};
+        reader.rest = slice_of(bytes.ptr + magic + 1, bytes.len - magic - 1 - sizeof(sum));
+        struct slice place = reader.version == 1 ? SLICE_EMPTY : state_get_text(&reader);
         uint32_t count = state_get_u32(&reader);
         for (uint32_t i = 0; i < count && !reader.bad && !reader.out_of_memory; i++)
                 state_get_message(&reader, postfix);
-        count = reader.bad ? 0 : state_get_u32(&reader);
+        count = reader.bad || reader.out_of_memory ? 0 : state_get_u32(&reader);
         for (uint32_t i = 0; i < count && !reader.bad; i++)
                 state_get_peer(&reader, postfix);
-        if (!reader.bad && !reader.out_of_memory && reader.rest.len == 0)
+        if (!reader.bad && !reader.out_of_memory && reader.rest.len == 0) {
+                *ret_place = place;
                 return ERR_OK;
-        while (postfix->oldest != NULL)
-                postfix_message_drop(postfix, postfix->oldest);
+        }
+        while (postfix->oldest[MESSAGES_ALL] != NULL)
+                postfix_message_drop(postfix, postfix->oldest[MESSAGES_ALL]);
         memset(postfix->peers, 0, sizeof(postfix->peers));
         return reader.out_of_memory ? err_set(reterr, ERR_MEMORY, "out of memory")
                                     : err_set(reterr, ERR_SYNTAX, "the saved state is damaged");

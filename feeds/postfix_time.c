@@ -30,7 +30,7 @@ static bool postfix_time_traditional(struct postfix *postfix, struct slice stamp
         civil.tm_mday = (int)day;
         civil.tm_hour = (int)hour;
         civil.tm_min = (int)minute;
-        civil.tm_sec = (int)second;
+        civil.tm_sec = second == 60 ? 59 : (int)second; /* a leap second: its day is not over */
         time_t reference = (time_t)(reference_ms / 1000);
         struct tm now;
         if (localtime_r(&reference, &now) == NULL)

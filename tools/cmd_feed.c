@@ -1,7 +1,8 @@
 /* `sendring feed`: what an MTA or a program writes, line by line, as events into the router.
  *
- * At least once: the checkpoint is written only after everything up to it is in the router's journal, the joined state
- * of the Postfix feed before the position, so that a kill at any moment repeats lines and loses none. */
+ * At least once: the checkpoint is written only after everything up to it is in the router's journal, so that a kill at
+ * any moment repeats lines and loses none. The joined state of the Postfix feed holds the position that it belongs to:
+ * no line is joined into it twice. */
 #include "base/clock.h"
 #include "base/file.h"
 #include "codecs/codec.h"
@@ -10,11 +11,11 @@
 #include "feeds/publisher.h"
 #include "feeds/tail.h"
 #include "tools/cmd.h"
+#include "tools/feed_position.h"
 
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -202,33 +203,20 @@ static enum err_code feed_checkpoint_read(struct feed *feed, struct err *reterr)
                 arena_release(&arena);
                 return reterr->sys_errno == ENOENT ? ERR_OK : code;
         }
-        json_t *root = json_loadb((const char *)text.ptr, text.len, 0, NULL);
-        json_int_t device, inode, offset, line, head_bytes;
-        const char *head_sum;
-        uint64_t sum = 0;
-        int bad = json_unpack(root, "{s:I,s:I,s:I,s:I,s:I,s:s}", "device", &device, "inode", &inode, "offset", &offset,
-                              "line", &line, "head_bytes", &head_bytes, "head_sum", &head_sum);
-        if (bad == 0) {
-                char *end = NULL;
-                errno = 0;
-                sum = strtoull(head_sum, &end, 16);
-                bad = errno != 0 || *end != '\0' || offset < 0 || line < 0 || head_bytes < 0;
-        }
-        json_decref(root);
+        feed->resumed = feed_position_read(text, &feed->started);
         arena_release(&arena);
-        if (bad != 0)
+        if (!feed->resumed)
                 return err_set(reterr, ERR_CONFIG, "%s is no checkpoint of sendring feed; remove it to begin anew",
                                feed->checkpoint_path);
-        feed->started = (struct tail_position){(uint64_t)device, (uint64_t)inode,      (uint64_t)offset,
-                                               (uint64_t)line,   (uint64_t)head_bytes, sum};
-        feed->resumed = true;
         return ERR_OK;
 }
 
+/* Where it has a position of its own, that one holds: a kill between the two files leaves a checkpoint that is behind.
+ */
 static enum err_code feed_state_read(struct feed *feed, struct err *reterr)
 {
         struct arena arena;
-        struct slice bytes;
+        struct slice bytes, place = SLICE_EMPTY;
         if (feed->state_path == NULL || feed->postfix == NULL)
                 return ERR_OK;
         arena_init(&arena, 0, 0);
@@ -238,24 +226,37 @@ static enum err_code feed_state_read(struct feed *feed, struct err *reterr)
         } else if (code == ERR_OK && !feed->resumed) {
                 feed_say("a state without a checkpoint is not used: the lines are read from the beginning");
         } else if (code == ERR_OK) {
-                code = postfix_state_load(feed->postfix, bytes, reterr);
-                if (code != ERR_OK)
+                code = postfix_state_load(feed->postfix, bytes, &place, reterr);
+                if (code == ERR_OK && place.len > 0 && !feed_position_read(place, &feed->started))
+                        code = err_set(reterr, ERR_SYNTAX, "the saved state has a position that is none");
+                struct err cause = *reterr;
+                if (code == ERR_SYNTAX)
+                        code = err_set(
+                                reterr, ERR_CONFIG,
+                                "%s: %s; without that file the feed goes on from the checkpoint, and messages on "
+                                "their way lose what was known of them",
+                                feed->state_path, cause.text);
+                else if (code != ERR_OK)
                         (void)err_wrap(reterr, "%s", feed->state_path); /* the code is kept */
         }
         arena_release(&arena);
-        return code == ERR_SYNTAX ? ERR_CONFIG : code;
+        return code;
 }
 
-/* Flushed first, then the state, then the position: a kill in between leaves a state that is ahead of the position, and
- * lines that are read again. */
+/* Flushed first, then the state, then the position alone: a kill in between leaves a checkpoint that is behind the
+ * state's own. */
 static enum err_code feed_checkpoint(struct feed *feed, uint32_t timeout_ms, struct err *reterr)
 {
         enum err_code code = publisher_flush(&feed->publisher, timeout_ms, reterr);
         if (code != ERR_OK || feed->checkpoint_path == NULL)
                 return code;
+        struct tail_position position;
+        char text[FEED_POSITION_BYTES_MAX];
+        tail_get_position(feed->tail, &position);
+        struct slice place = feed_position_write(&position, text);
         if (feed->postfix != NULL && feed->state_path != NULL) {
                 struct slice bytes;
-                code = postfix_state_save(feed->postfix, &bytes);
+                code = postfix_state_save(feed->postfix, place, &bytes);
                 if (code != ERR_OK)
                         return err_set(reterr, code, "save the state: out of memory");
                 code = file_replace(feed->state_path, bytes, reterr);
@@ -263,15 +264,7 @@ static enum err_code feed_checkpoint(struct feed *feed, uint32_t timeout_ms, str
                 if (code != ERR_OK)
                         return code;
         }
-        struct tail_position position;
-        char text[512];
-        tail_get_position(feed->tail, &position);
-        int used = snprintf(text, sizeof(text),
-                            "{\"device\":%" PRIu64 ",\"inode\":%" PRIu64 ",\"offset\":%" PRIu64 ",\"line\":%" PRIu64
-                            ",\"head_bytes\":%" PRIu64 ",\"head_sum\":\"%016" PRIx64 "\"}\n",
-                            position.device, position.inode, position.offset, position.line, position.head_bytes,
-                            position.head_sum);
-        code = file_replace(feed->checkpoint_path, slice_of(text, (size_t)used), reterr);
+        code = file_replace(feed->checkpoint_path, place, reterr);
         if (code == ERR_OK) {
                 feed->checkpoints++;
                 feed->checkpoint_inode = position.inode;

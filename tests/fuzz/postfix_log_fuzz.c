@@ -46,12 +46,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 ASSERT(postfix_line(postfix, slice_cut(&rest, '\n'), FUZZ_NOW) == ERR_OK);
                 ASSERT(postfix_messages(postfix) <= FUZZ_MESSAGES);
         }
-        struct slice first, second;
+        struct slice first, second, place;
         struct postfix *again = fuzz_create();
         struct err err;
-        ASSERT(postfix_state_save(postfix, &first) == ERR_OK);
-        ASSERT(postfix_state_load(again, first, &err) == ERR_OK);
-        ASSERT(postfix_state_save(again, &second) == ERR_OK);
+        ASSERT(postfix_state_save(postfix, SLICE("here"), &first) == ERR_OK);
+        ASSERT(postfix_state_load(again, first, &place, &err) == ERR_OK);
+        ASSERT(slice_equal(place, SLICE("here")));
+        ASSERT(postfix_state_save(again, place, &second) == ERR_OK);
         ASSERT(slice_equal(first, second));
         free((void *)(uintptr_t)first.ptr);
         free((void *)(uintptr_t)second.ptr);

@@ -1,9 +1,10 @@
 """`sendring feed` killed at random while it follows a rotating file, and made to wait by a router that stands still: nothing
-missing. `sendring decode` counts, from the journal of the running router and from events packed by Python's msgpack."""
+missing; a state that is ahead of its checkpoint. `sendring decode` counts, from the journal of the running router and from events packed by Python's msgpack."""
 import collections
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -109,6 +110,49 @@ def killed(stack, events, kills):
         system.check("decode --follow saw the same", ids_of(lines) == ids, True)
 
 
+POSTFIX = "2026-11-27T10:00:00+00:00 mta1 postfix/%s[1]: 4bX1Yz2bbcz1234: "
+CLIENT = " from a[192.0.2.1]; from=<a@alice.example> to=<d@e.example> proto=ESMTP helo=<x>\n"
+
+
+def state_ahead(stack):
+    """What a kill, or a full disk, leaves between the saved state and the checkpoint."""
+    path, checkpoint = stack.path("mail.log"), stack.path("postfix.checkpoint")
+
+    def feed(*lines):
+        with open(path, "a") as log:
+            log.write("".join(POSTFIX % program + text for program, text in lines))
+        done = subprocess.run([stack.sendring, "feed", "--from", "postfix", "--checkpoint", checkpoint, "--socket", stack.socket,
+                               "--json", path], capture_output=True, text=True)
+        system.check("status of the Postfix feed", done.returncode, 0)
+        return json.loads(done.stdout)["lines"]
+
+    feed(("smtpd", "client=a[192.0.2.1]\n"))
+    shutil.copy(checkpoint, checkpoint + ".before")
+    feed(("cleanup", "strip: header X-SES-CONFIGURATION-SET: bulk-a" + CLIENT),
+         ("cleanup", "strip: header X-SES-MESSAGE-TAGS: campaign=april" + CLIENT),
+         ("cleanup", "info: header From: a@alice.example" + CLIENT),
+         ("cleanup", "info: header Subject: Hi" + CLIENT))
+    os.rename(checkpoint + ".before", checkpoint)
+    lines = feed(("qmgr", "from=<a@alice.example>, size=1, nrcpt=1 (queue active)\n"),
+                 ("smtp", "to=<d@e.example>, relay=mx[192.0.2.7]:25, delay=1, delays=0/0/0/1, dsn=2.0.0, status=sent (250 ok)\n"),
+                 ("qmgr", "removed\n"))
+    system.check("lines read behind the state", lines, 3)
+    once = subprocess.run([stack.sendring, "decode", "--from", "journal", "--settings", stack.settings],
+                          capture_output=True, text=True)
+    mails = [json.loads(line)["event"]["mail"] for line in once.stdout.splitlines() if "4bX1Yz2bbcz1234" in line]
+    system.check("Send and Delivery", len(mails), 2)
+    for mail in mails:
+        system.check("its tag, once", mail["tags"]["campaign"], ["april"])
+        system.check("its headers, once", [header["name"] for header in mail["headers"]],
+                     ["X-SES-CONFIGURATION-SET", "X-SES-MESSAGE-TAGS", "From", "Subject"])
+    with open(checkpoint + ".state", "wb") as state:
+        state.write(b"sendrpf9" + bytes(40))
+    done = subprocess.run([stack.sendring, "feed", "--from", "postfix", "--checkpoint", checkpoint, "--socket", stack.socket, path],
+                          capture_output=True, text=True)
+    system.check("status with a state of another version", done.returncode, 78)
+    system.check("it says what to do", "another version of sendring feed (9; 2 is known); without that file" in done.stderr, True)
+
+
 def bad_lines(stack):
     path = stack.path("bad.jsonl")
     with open(path, "w") as out:
@@ -151,6 +195,7 @@ def main(build, quick):
                                   settings="journal.segment_bytes: 64MiB")
         stack.start_router()
         killed(stack, EVENTS // 4 if quick else EVENTS, KILLS // 2 if quick else KILLS)
+        state_ahead(stack)
         bad_lines(stack)
         packed(stack)
         books = stack.wait_drained(60)

@@ -395,6 +395,9 @@ Test(feed_postfix, time_stamps_of_every_form, .timeout = 20)
                 {"UTC", "Nov 24 04:45:38", NOW, "2026-11-24T04:45:38.000Z"}, /* clocks may be a little apart */
                 {"UTC", "Dec 31 23:59:59", NOW, "2025-12-31T23:59:59.000Z"},
                 {"UTC", "Dec 31 23:59:59", INT64_C(1767225601000), "2025-12-31T23:59:59.000Z"}, /* 1 s into 2026 */
+                {"UTC", "Dec 31 23:59:60", NOW, "2025-12-31T23:59:59.000Z"},                    /* a leap second */
+                {"UTC", "Nov 23 04:45:60", NOW, "2026-11-23T04:45:59.000Z"},
+                {"UTC", "Nov 23 04:45:61", NOW, NULL},
                 {"UTC", "Feb 29 12:00:00", NOW, "2024-02-29T12:00:00.000Z"},
                 {"Europe/Berlin", "Nov 23 04:45:38", NOW, "2026-11-23T03:45:38.000Z"},
                 {"Europe/Berlin", "Jul  1 04:45:38", NOW, "2026-07-01T02:45:38.000Z"},
@@ -458,72 +461,6 @@ Test(feed_postfix, a_line_that_should_be_understood_and_is_not_is_counted, .time
                              LINE("cleanup", QID ": strip: header nothing here"));
         cr_assert_eq(seen.unparsed, 4);
         cr_assert_eq(postfix_get_counts(postfix)->unparsed, 4);
-        close_feed(postfix, &seen);
-}
-
-/* ---------------------------------------------------------------------------------------------- state */
-
-Test(feed_postfix, a_restart_behind_any_line_changes_nothing, .timeout = 120)
-{
-        struct arena arena;
-        struct slice log;
-        arena_init(&arena, 0, 0);
-        cr_assert_eq(file_read(&arena, TEST_DATA_DIRECTORY "/fuzz/postfix_log/life.log", 1 << 20, &log, NULL), ERR_OK);
-        struct seen whole;
-        struct postfix *postfix = open_feed(&whole, (struct postfix_options){.profile = CLASSIFY_SES});
-        uint32_t lines = 0;
-        for (struct slice rest = log; rest.len > 0; lines++)
-                cr_assert_eq(postfix_line(postfix, slice_cut(&rest, '\n'), NOW), ERR_OK);
-        postfix_free(postfix);
-        cr_assert_gt(whole.count, 10);
-        for (uint32_t cut = 0; cut <= lines; cut++) {
-                struct seen seen;
-                uint32_t line = 0;
-                postfix = open_feed(&seen, (struct postfix_options){.profile = CLASSIFY_SES});
-                for (struct slice rest = log; rest.len > 0; line++) {
-                        if (line == cut) {
-                                struct slice state;
-                                struct postfix_options options = {
-                                        .context = &seen, .event = seen_event, .unparsed = seen_unparsed};
-                                cr_assert_eq(postfix_state_save(postfix, &state), ERR_OK);
-                                postfix_free(postfix);
-                                postfix = postfix_create(&options);
-                                cr_assert_eq(postfix_state_load(postfix, guard_page_copy(state), NULL), ERR_OK);
-                                free((void *)(uintptr_t)state.ptr);
-                        }
-                        cr_assert_eq(postfix_line(postfix, slice_cut(&rest, '\n'), NOW), ERR_OK);
-                }
-                cr_assert_eq(seen.count, whole.count, "cut behind line %u", cut);
-                for (uint32_t i = 0; i < seen.count; i++)
-                        cr_assert_str_eq(seen.json[i], whole.json[i], "cut behind line %u", cut);
-                close_feed(postfix, &seen);
-        }
-        forget(&whole);
-        arena_release(&arena);
-}
-
-Test(feed_postfix, a_damaged_state_is_refused_whole, .timeout = 60)
-{
-        struct seen seen;
-        struct slice state;
-        struct postfix *postfix = open_feed(&seen, (struct postfix_options){.profile = CLASSIFY_SES});
-        say(postfix, BEGIN_TAGGED ACTIVE("2") TRIED("ana@b.example", MX, "4.2.2", "deferred", FULL));
-        cr_assert_eq(postfix_state_save(postfix, &state), ERR_OK);
-        close_feed(postfix, &seen);
-        postfix = open_feed(&seen, (struct postfix_options){.profile = CLASSIFY_SES});
-        struct err err;
-        uint8_t *bytes = malloc(state.len);
-        for (size_t i = 0; i < state.len; i++) {
-                memcpy(bytes, state.ptr, state.len);
-                bytes[i] ^= 0x10;
-                cr_assert_eq(postfix_state_load(postfix, slice_of(bytes, state.len), &err), ERR_SYNTAX);
-                cr_assert_eq(postfix_state_load(postfix, slice_head(state, i), &err), ERR_SYNTAX);
-                cr_assert_eq(postfix_messages(postfix), 0);
-        }
-        cr_assert_eq(postfix_state_load(postfix, state, &err), ERR_OK);
-        cr_assert_eq(postfix_messages(postfix), 1);
-        free(bytes);
-        free((void *)(uintptr_t)state.ptr);
         close_feed(postfix, &seen);
 }
 
