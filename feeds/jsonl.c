@@ -207,12 +207,6 @@ static void json_drop(struct reading *reading, const char *where, const char *na
         reading->dropped++;
 }
 
-static void json_drop_extras(struct reading *reading, const char *where, const struct jsonl_extras *extras)
-{
-        for (uint32_t i = 0; i < extras->count; i++)
-                json_drop(reading, where, extras->items[i].name);
-}
-
 /* All members of an object but these two. */
 static void json_drop_others(struct reading *reading, const char *where, const json_t *object, const char *first,
                              const char *second)
@@ -522,6 +516,26 @@ static enum err_code jsonl_read(struct reading *reading, const json_t *root, str
         return ERR_OK;
 }
 
+/* Puts in each that the format takes, and drops the others. `out` as in jsonl_extra_add(); as is *event at first. */
+static void jsonl_add_one_by_one(struct reading *reading, const char *where, const struct jsonl_extras *extras,
+                                 uint8_t *out[2], struct jsonl_event *event)
+{
+        static const struct jsonl_extras none = {.count = 0};
+        bool is_mail = where[0] != '\0';
+        for (uint32_t i = 0; i < extras->count; i++) {
+                struct jsonl_extras one = {.items = {extras->items[i]}, .count = 1};
+                uint8_t *room = event->encoded.ptr == out[0] ? out[1] : out[0];
+                struct slice larger;
+                if (jsonl_extra_add(event->encoded, is_mail ? &one : &none, is_mail ? &none : &one, room, &larger) ==
+                    ERR_OK) {
+                        event->encoded = larger;
+                        event->members_kept++;
+                } else {
+                        json_drop(reading, where, extras->items[i].name);
+                }
+        }
+}
+
 static enum err_code jsonl_encode(struct reading *reading, const struct sendring_event *event,
                                   const struct jsonl_extras *mail_extras, const struct jsonl_extras *top_extras,
                                   struct jsonl_event *ret_event)
@@ -540,17 +554,70 @@ static enum err_code jsonl_encode(struct reading *reading, const struct sendring
         if (mail_extras->count + top_extras->count == 0)
                 return ERR_OK;
         struct slice larger;
-        code = jsonl_extra_add(ret_event->encoded, mail_extras, top_extras, reading->arena, &larger);
-        if (code == ERR_MEMORY)
+        uint8_t *rooms[2] = {arena_alloc(reading->arena, LIMIT_EVENT_BYTES_MAX), NULL};
+        if (rooms[0] == NULL)
                 return err_set(reading->reterr, ERR_MEMORY, "out of memory");
-        if (code == ERR_OK) {
+        if (jsonl_extra_add(ret_event->encoded, mail_extras, top_extras, rooms[0], &larger) == ERR_OK) {
                 ret_event->encoded = larger;
                 ret_event->members_kept = mail_extras->count + top_extras->count;
-        } else {
-                json_drop_extras(reading, "mail", mail_extras);
-                json_drop_extras(reading, "", top_extras);
+                return ERR_OK;
         }
+        rooms[1] = arena_alloc(reading->arena, LIMIT_EVENT_BYTES_MAX);
+        if (rooms[1] == NULL)
+                return err_set(reading->reterr, ERR_MEMORY, "out of memory");
+        /* Some name is taken, or some value too deep or too large: that is no reason to lose the others. */
+        jsonl_add_one_by_one(reading, "mail", mail_extras, rooms, ret_event);
+        jsonl_add_one_by_one(reading, "", top_extras, rooms, ret_event);
         return ERR_OK;
+}
+
+static bool json_is_number_byte(uint8_t byte)
+{
+        return (byte >= '0' && byte <= '9') || byte == '-' || byte == '+' || byte == '.' || byte == 'e' || byte == 'E';
+}
+
+/* The line with ".0" behind its whole numbers of 19 digits and more: jansson reads no larger ones than 2^63 - 1 but as
+ * reals. A NULL pointer when out of memory. */
+static struct slice jsonl_large_numbers_as_reals(struct slice line, struct arena *arena)
+{
+        const size_t digits_min = 19;
+        uint8_t *out = arena_alloc(arena, line.len + line.len / digits_min * 2 + 2);
+        if (out == NULL)
+                return SLICE_EMPTY;
+        size_t used = 0;
+        bool quoted = false;
+        for (size_t i = 0; i < line.len;) {
+                size_t begin = i;
+                bool whole = true;
+                for (; !quoted && i < line.len && json_is_number_byte(line.ptr[i]); i++)
+                        whole = whole && (line.ptr[i] == '-' || (line.ptr[i] >= '0' && line.ptr[i] <= '9'));
+                if (i > begin) {
+                        memcpy(out + used, line.ptr + begin, i - begin);
+                        used += i - begin;
+                        if (whole && i - begin - (line.ptr[begin] == '-') >= digits_min) {
+                                out[used++] = '.';
+                                out[used++] = '0';
+                        }
+                        continue;
+                }
+                if (line.ptr[i] == '"')
+                        quoted = !quoted;
+                else if (quoted && line.ptr[i] == '\\' && i + 1 < line.len)
+                        out[used++] = line.ptr[i++];
+                out[used++] = line.ptr[i++];
+        }
+        return slice_of(out, used);
+}
+
+static json_t *jsonl_load(struct slice line, struct arena *arena, json_error_t *ret_error)
+{
+        const size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
+        json_t *root = json_loadb((const char *)(line.ptr == NULL ? (const uint8_t *)"" : line.ptr), line.len, flags,
+                                  ret_error);
+        if (root != NULL || json_error_code(ret_error) != json_error_numeric_overflow)
+                return root;
+        struct slice larger = jsonl_large_numbers_as_reals(line, arena);
+        return larger.ptr == NULL ? NULL : json_loadb((const char *)larger.ptr, larger.len, flags, ret_error);
 }
 
 enum err_code jsonl_parse(struct slice line, struct arena *arena, struct jsonl_event *ret_event, struct err *reterr)
@@ -558,8 +625,7 @@ enum err_code jsonl_parse(struct slice line, struct arena *arena, struct jsonl_e
         json_error_t error;
         if (line.len > JSONL_LINE_BYTES_MAX)
                 return err_set(reterr, ERR_TOO_BIG, "longer than %u bytes", JSONL_LINE_BYTES_MAX);
-        json_t *root = json_loadb((const char *)(line.ptr == NULL ? (const uint8_t *)"" : line.ptr), line.len,
-                                  JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+        json_t *root = jsonl_load(line, arena, &error);
         if (root == NULL)
                 return err_set(reterr, ERR_SYNTAX, "not JSON: column %d: %s", error.column, error.text);
         struct reading reading = {.arena = arena, .reterr = reterr};

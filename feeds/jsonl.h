@@ -2,8 +2,10 @@
  * feedback notifications) is read where `eventType` is missing.
  *
  * Members that SES's records do not have are kept where the event format has a place for them (top level and `mail`),
- * else dropped and counted. Auto-tags (ses:...) in mail.tags become the facts that they were made from, so that the
- * router makes the same tags again. jansson parses: duplicate names and invalid UTF-8 are refused. */
+ * else, each for itself, dropped and counted. In them, a whole number above 2^63 - 1 becomes a floating-point one, the
+ * nearest there is; so do others of 19 digits and more of that line. Auto-tags (ses:...) in mail.tags become the facts
+ * that they were made from, so that the router makes the same tags again. jansson parses: duplicate names, invalid
+ * UTF-8, halves of surrogate pairs and numbers that no double holds are refused. */
 #ifndef SENDRING_FEEDS_JSONL_H
 #define SENDRING_FEEDS_JSONL_H
 

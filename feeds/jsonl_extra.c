@@ -134,15 +134,12 @@ static uint32_t map_count(const uint8_t *at, size_t *ret_head)
 }
 
 enum err_code jsonl_extra_add(struct slice event, const struct jsonl_extras *mail, const struct jsonl_extras *top,
-                              struct arena *arena, struct slice *ret_event)
+                              uint8_t *out, struct slice *ret_event)
 {
         struct codec_view view;
         enum err_code code = codec_view_decode(event, &view, NULL);
         if (code != ERR_OK)
                 return code;
-        uint8_t *out = arena_alloc(arena, LIMIT_EVENT_BYTES_MAX);
-        if (out == NULL)
-                return ERR_MEMORY;
         struct packer packer = {out, out + LIMIT_EVENT_BYTES_MAX, false};
         size_t top_head, mail_head;
         uint32_t top_count = map_count(event.ptr, &top_head);

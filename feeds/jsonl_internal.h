@@ -1,7 +1,6 @@
 #ifndef SENDRING_FEEDS_JSONL_INTERNAL_H
 #define SENDRING_FEEDS_JSONL_INTERNAL_H
 
-#include "base/arena.h"
 #include "base/err.h"
 #include "base/slice.h"
 
@@ -19,9 +18,10 @@ struct jsonl_extras {
         uint32_t count;
 };
 
-/* Puts the members into the encoded event: `mail` ones at the end of its mail map, `top` ones at its own end.
- * ERR_MEMORY; any other code: the format refuses them, nothing was made. */
+/* Puts the members into the encoded event: `mail` ones at the end of its mail map, `top` ones at its own end. `out` has
+ * LIMIT_EVENT_BYTES_MAX and is not where `event` lies. Any code but ERR_OK: the format refuses them, nothing was made.
+ */
 enum err_code jsonl_extra_add(struct slice event, const struct jsonl_extras *mail, const struct jsonl_extras *top,
-                              struct arena *arena, struct slice *ret_event);
+                              uint8_t *out, struct slice *ret_event);
 
 #endif

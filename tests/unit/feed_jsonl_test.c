@@ -209,6 +209,65 @@ Test(feed_jsonl, unknown_members_that_the_format_refuses_are_dropped_and_the_eve
         cr_assert_eq(event.members_kept + event.members_dropped, 1);
 }
 
+Test(feed_jsonl, one_unknown_member_that_is_refused_takes_no_other_with_it)
+{
+        struct jsonl_event event;
+        char line[8192], deep[128], names[256] = "";
+        memset(deep, '[', 40);
+        memset(deep + 40, ']', 40);
+        deep[80] = '\0';
+        (void)snprintf(line, sizeof(line),
+                       "{\"eventType\":\"Send\"," MAIL
+                       ",\"m1\":1,\"m2\":%s,\"m3\":3},\"send\":{},\"tenant\":\"t1\",\"delivery\":{},"
+                       "\"x\":%s,\"last\":true}",
+                       deep, deep);
+        const char *text = there_and_back(line, &event);
+        cr_expect_eq(event.members_kept, 4);
+        cr_assert_eq(event.members_dropped, 3);
+        for (uint32_t i = 0; i < event.members_dropped; i++) {
+                (void)strncat(names, (const char *)event.dropped[i].ptr, event.dropped[i].len);
+                (void)strncat(names, " ", 2);
+        }
+        cr_expect_str_eq(names, "mail.m2 delivery x ");
+        cr_expect_not_null(strstr(text, "\"m1\":1,\"m3\":3}"), "%s", text);
+        cr_expect_not_null(strstr(text, "\"tenant\":\"t1\",\"last\":true}"), "%s", text);
+}
+
+/* What sendring itself may have published: others' records hold numbers of 64 bits without a sign. */
+Test(feed_jsonl, a_number_above_63_bits_is_a_real_and_costs_nothing_else)
+{
+        static const char *const numbers[][2] = {
+                {"9223372036854775807", "9223372036854775807"},
+                {"9223372036854775808", "9.223372036854775808e18"},
+                {"18446744073709551615", "1.8446744073709552e19"},
+                {"-9223372036854775809", "-9.223372036854775808e18"},
+                {"123456789012345678901234567890", "1.2345678901234568e29"},
+        };
+        for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+                struct jsonl_event event;
+                char line[1024];
+                (void)snprintf(line, sizeof(line),
+                               "{\"eventType\":\"Send\"," MAIL
+                               "},\"send\":{},\"a\":\"\\\"%s\\\\\",\"b\":[%s,-5],\"c\":%s,\"d\":1.5e3}",
+                               numbers[i][0], numbers[i][0], numbers[i][0]);
+                const char *text = there_and_back(line, &event);
+                char text_in_quotes[128];
+                (void)snprintf(text_in_quotes, sizeof(text_in_quotes), "\"a\":\"\\\"%s\\\\\",\"b\":[", numbers[i][0]);
+                cr_expect_eq(event.members_kept, 4);
+                const char *found = strstr(text, text_in_quotes);
+                cr_assert_not_null(found, "%s", text);
+                cr_expect_eq(strtod(found + strlen(text_in_quotes), NULL), strtod(numbers[i][1], NULL), "%s", text);
+                cr_expect_not_null(strstr(found, ",-5],\"c\":"), "%s", text);
+        }
+        struct jsonl_event event;
+        struct err err;
+        cr_assert_eq(jsonl_parse(SLICE("{\"eventType\":\"Send\"," MAIL "},\"x\":1e400}"), &arena, &event, &err),
+                     ERR_SYNTAX);
+        cr_assert_eq(jsonl_parse(SLICE("{\"eventType\":\"Send\"," MAIL "},\"x\":18446744073709551615"), &arena, &event,
+                                 &err),
+                     ERR_SYNTAX);
+}
+
 Test(feed_jsonl, a_bad_line_is_named_by_its_member)
 {
         static const struct {
