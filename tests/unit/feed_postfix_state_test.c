@@ -5,19 +5,19 @@
 
 #include <stdio.h>
 
-Test(feed_postfix_state, a_restart_behind_any_line_changes_nothing, .timeout = 120)
+static void restart_behind_any_line(const char *path)
 {
         struct arena arena;
         struct slice log;
         arena_init(&arena, 0, 0);
-        cr_assert_eq(file_read(&arena, TEST_DATA_DIRECTORY "/fuzz/postfix_log/life.log", 1 << 20, &log, NULL), ERR_OK);
+        cr_assert_eq(file_read(&arena, path, 1 << 20, &log, NULL), ERR_OK);
         struct seen whole;
         struct postfix *postfix = open_feed(&whole, (struct postfix_options){.profile = CLASSIFY_SES});
         uint32_t lines = 0;
         for (struct slice rest = log; rest.len > 0; lines++)
                 cr_assert_eq(postfix_line(postfix, slice_cut(&rest, '\n'), NOW), ERR_OK);
         postfix_free(postfix);
-        cr_assert_gt(whole.count, 10);
+        cr_assert_geq(whole.count, 6);
         for (uint32_t cut = 0; cut <= lines; cut++) {
                 struct seen seen;
                 uint32_t line = 0;
@@ -42,6 +42,12 @@ Test(feed_postfix_state, a_restart_behind_any_line_changes_nothing, .timeout = 1
         }
         forget(&whole);
         arena_release(&arena);
+}
+
+Test(feed_postfix_state, a_restart_behind_any_line_changes_nothing, .timeout = 120)
+{
+        restart_behind_any_line(TEST_DATA_DIRECTORY "/fuzz/postfix_log/life.log");
+        restart_behind_any_line(TEST_DATA_DIRECTORY "/fuzz/postfix_log/again.log");
 }
 
 Test(feed_postfix_state, a_damaged_state_is_refused_whole, .timeout = 60)
