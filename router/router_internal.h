@@ -19,6 +19,8 @@ struct router_kept {
         uint64_t number;
         uint8_t *text; /* malloc'ed: it could not be written yet. NULL: it is on the disk */
         size_t text_bytes;
+        uint8_t *keys; /* then: rules_keys_print() of its keys, or NULL: there are none, or they are written */
+        size_t keys_bytes;
 };
 
 /* One delivery target of this daemon, from its first plan until it is gone. */
@@ -143,17 +145,20 @@ enum err_code router_start_targets(struct router *router, struct err *reterr);
 /* At start: makes the directory, lists what is there. */
 enum err_code router_kept_open(struct router *router, struct err *reterr);
 uint64_t router_kept_newest(const struct router *router); /* its number; 0: none */
-/* Keeps a copy of the text that comes into force now, with the settings' region, account and partition, unless the
- * newest is the same. One that cannot be written (a full disk) is the newest all the same, if there is memory for it,
- * and router_kept_write() writes it later. */
-enum err_code router_kept_save(struct router *router, struct slice text, struct err *reterr);
+/* Keeps a copy of the text that comes into force now, with the settings' region, account and partition and the keys it
+ * was read with (NULL: none), unless the newest is the same. One that cannot be written (a full disk) is the newest all
+ * the same, if there is memory for it, and router_kept_write() writes it later. */
+enum err_code router_kept_save(struct router *router, struct slice text, const struct rules_keys *keys,
+                               struct err *reterr);
 /* Tries again what could not be written, not more often than each 2 s. */
 void router_kept_write(struct router *router);
-/* Reads and parses a copy; its text is in the arena. With the settings of now it can come into force; with the region,
- * account and partition it was in force with, and no defaults, it tells what its targets were. */
+/* Reads and parses a copy with its keys, which are in *keys afterwards; its text is in the arena. A copy without keys
+ * of its own is of an earlier version: they are read from their files. With the settings of now it can come into force;
+ * with the region, account and partition it was in force with, and no defaults, it tells what its targets were. */
 enum router_kept_settings { ROUTER_KEPT_OF_NOW, ROUTER_KEPT_OF_THEN };
 enum err_code router_kept_parse(struct router *router, uint64_t number, enum router_kept_settings which,
-                                struct arena *arena, struct slice *ret_text, struct rules_plan **ret_plan);
+                                struct arena *arena, struct slice *ret_text, struct rules_keys *keys,
+                                struct rules_plan **ret_plan);
 /* Removes copies that no target needs any more. */
 void router_kept_forget(struct router *router);
 void router_kept_release(struct router *router);

@@ -192,16 +192,22 @@ static bool router_try_target(struct router *router, struct router_target *own)
         struct arena arena;
         struct slice text;
         struct rules_plan *kept = NULL;
+        struct rules_keys *keys = NULL;
         struct err err = {.text = ""};
         const struct rules_target *spec = router_plan_find(router->plan->plan, own->key);
         own->wanted = spec != NULL;
         arena_init(&arena, 0, 0);
         enum err_code code = ERR_OK;
         if (spec == NULL && own->kept != 0) {
-                code = router_kept_parse(router, own->kept, ROUTER_KEPT_OF_THEN, &arena, &text, &kept);
+                keys = rules_keys_create(true);
+                code = keys == NULL
+                               ? ERR_MEMORY
+                               : router_kept_parse(router, own->kept, ROUTER_KEPT_OF_THEN, &arena, &text, keys, &kept);
                 if (code == ERR_OK)
                         spec = router_plan_find(kept, own->key);
-                else
+                if (code == ERR_OK && spec == NULL && rules_keys_gone(keys) > 0)
+                        code = err_set(&err, ERR_SYSTEM, "target %s: its key is not in KeyFile now", own->key);
+                else if (code != ERR_OK)
                         (void)err_set(&err, code, "target %s: the copy of the sets that names it cannot be read",
                                       own->key);
         }
@@ -218,6 +224,7 @@ static bool router_try_target(struct router *router, struct router_target *own)
         else
                 log_info("a target is open now", "target=%s now=\"what waits for it is delivered\"", quoted);
         rules_plan_free(kept);
+        rules_keys_free(keys);
         arena_release(&arena);
         return !lost;
 }
@@ -239,16 +246,17 @@ void router_tell_report(const struct rules_report *report)
 /* Reads configuration-sets.yaml; *ret_text is what was read, in the arena. With a mistake in the file after a crash,
  * what was in force before; at a start that has no number for one of its targets, that at once. */
 static enum err_code router_read_plan(struct router *router, struct arena *arena, struct slice *ret_text,
-                                      struct rules_plan **ret_plan, struct rules_report *report, struct err *reterr)
+                                      struct rules_keys *keys, struct rules_plan **ret_plan,
+                                      struct rules_report *report, struct err *reterr)
 {
         const char *path = router->settings.configuration_sets_path;
         if (router->plan == NULL && router->sets_again_ns != 0)
-                return router_kept_parse(router, router_kept_newest(router), ROUTER_KEPT_OF_NOW, arena, ret_text,
+                return router_kept_parse(router, router_kept_newest(router), ROUTER_KEPT_OF_NOW, arena, ret_text, keys,
                                          ret_plan);
         enum err_code code = file_read(arena, path, LIMIT_CONFIG_BYTES_MAX, ret_text, reterr);
         const bool unread = code != ERR_OK;
         if (!unread) {
-                code = rules_plan_parse(path, *ret_text, &router->settings, ret_plan, report);
+                code = rules_plan_parse_with_keys(path, *ret_text, &router->settings, keys, ret_plan, report);
         } else {
                 enum err_code again = rules_plan_load(path, &router->settings, ret_plan, report);
                 if (again != ERR_OK)
@@ -266,8 +274,8 @@ static enum err_code router_read_plan(struct router *router, struct arena *arena
         else if (!unread)
                 (void)err_set(reterr, code, "cannot load %s: %s", path, err_text(code));
         if (router->plan != NULL || !router->options->restarted ||
-            router_kept_parse(router, router_kept_newest(router), ROUTER_KEPT_OF_NOW, arena, ret_text, ret_plan) !=
-                    ERR_OK)
+            router_kept_parse(router, router_kept_newest(router), ROUTER_KEPT_OF_NOW, arena, ret_text, keys,
+                              ret_plan) != ERR_OK)
                 return code;
         counter_add(router->own_counters, COUNTER_control_reloads_refused, 1);
         log_error("configuration refused", "file=%s now=\"what was in force before the crash stays in force\"", path);
@@ -275,11 +283,11 @@ static enum err_code router_read_plan(struct router *router, struct arena *arena
 }
 
 /* Before the plan is in force: from then on events are routed by it. */
-static void router_keep_plan(struct router *router, struct slice text)
+static void router_keep_plan(struct router *router, struct slice text, const struct rules_keys *keys)
 {
         struct err err = {.text = ""};
         char quoted[ERR_TEXT_BYTES_MAX];
-        if (router_kept_save(router, text, &err) != ERR_OK)
+        if (router_kept_save(router, text, keys, &err) != ERR_OK)
                 log_warning("cannot keep a copy of the configuration sets",
                             "error=%s now=\"tries again; a restart before that works sheds what waits for targets that "
                             "were removed\"",
@@ -305,9 +313,11 @@ static struct rules_plan *router_plan_before(struct router *router, struct arena
 {
         struct slice text;
         struct rules_plan *plan = NULL;
-        if (router->kept_count == 0 ||
-            router_kept_parse(router, router_kept_newest(router), ROUTER_KEPT_OF_NOW, arena, &text, &plan) != ERR_OK)
-                return NULL;
+        struct rules_keys *keys = router->kept_count == 0 ? NULL : rules_keys_create(false);
+        if (keys != NULL)
+                (void)router_kept_parse(router, router_kept_newest(router), ROUTER_KEPT_OF_NOW, arena, &text, keys,
+                                        &plan); /* NULL then */
+        rules_keys_free(keys);
         return plan;
 }
 
@@ -332,12 +342,13 @@ enum err_code router_load_plan(struct router *router, struct shard_plan **ret_pl
         rules_report_init(&report);
         arena_init(&arena, 0, 0);
         struct shard_plan *plan = calloc(1, sizeof(*plan));
+        struct rules_keys *keys = rules_keys_create(false);
         enum err_code code = ERR_OK;
-        if (plan == NULL) {
+        if (plan == NULL || keys == NULL) {
                 code = err_set(reterr, ERR_MEMORY, "out of memory for the plan");
                 goto out;
         }
-        code = router_read_plan(router, &arena, &text, &plan->plan, &report, reterr);
+        code = router_read_plan(router, &arena, &text, keys, &plan->plan, &report, reterr);
         if (code != ERR_OK)
                 goto out;
         uint32_t count = rules_plan_targets_count(plan->plan);
@@ -370,10 +381,11 @@ enum err_code router_load_plan(struct router *router, struct shard_plan **ret_pl
                 plan->workers[i] = target->worker;
         }
         if (code == ERR_OK)
-                router_keep_plan(router, text);
+                router_keep_plan(router, text, keys);
 out:
         rules_report_release(&report);
         rules_plan_free(before);
+        rules_keys_free(keys);
         arena_release(&arena);
         /* What a plan that came to nothing has opened is let go of again; the rest is in the plan in force. */
         for (uint32_t i = 0; i < router->targets_count; i++) {
@@ -511,6 +523,17 @@ static void router_tell_unparsed(const struct router *router, uint64_t number, e
                         log_quote(path, quoted, sizeof(quoted)), err_text(code));
 }
 
+/* A copy of an earlier version, or damage: keys lie with their copies. */
+static void router_tell_gone(const struct router *router, uint64_t number, uint32_t gone)
+{
+        char path[PATH_MAX], quoted[ERR_TEXT_BYTES_MAX];
+        if (router_kept_path(&router->settings, number, path, sizeof(path)))
+                log_warning("a copy of the configuration sets has destinations whose KeyFile cannot be read any more",
+                            "path=%s destinations=%u now=\"what waits for them is shed, and counted; the others of the "
+                            "copy are delivered\"",
+                            log_quote(path, quoted, sizeof(quoted)), gone);
+}
+
 static void router_resume_targets(struct router *router)
 {
         uint64_t repeats = 0;
@@ -519,11 +542,15 @@ static void router_resume_targets(struct router *router)
                 struct arena arena;
                 struct slice text;
                 struct rules_plan *plan = NULL;
+                struct rules_keys *keys = rules_keys_create(true);
                 arena_init(&arena, 0, 0);
-                enum err_code code =
-                        router_kept_parse(router, router->kept[i].number, ROUTER_KEPT_OF_THEN, &arena, &text, &plan);
+                enum err_code code = keys == NULL ? ERR_MEMORY
+                                                  : router_kept_parse(router, router->kept[i].number,
+                                                                      ROUTER_KEPT_OF_THEN, &arena, &text, keys, &plan);
                 if (code == ERR_OK) {
                         router_resume_targets_of(router, plan, router->kept[i].number);
+                        if (tell && rules_keys_gone(keys) > 0)
+                                router_tell_gone(router, router->kept[i].number, rules_keys_gone(keys));
                 } else if (code == ERR_SYSTEM || code == ERR_MEMORY) { /* it is a copy all the same */
                         struct err err;
                         (void)err_set(&err, code, "a copy of the configuration sets in %s/plans cannot be read",
@@ -533,6 +560,7 @@ static void router_resume_targets(struct router *router)
                         router_tell_unparsed(router, router->kept[i].number, code);
                 }
                 rules_plan_free(plan);
+                rules_keys_free(keys);
                 arena_release(&arena);
         }
 }

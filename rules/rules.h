@@ -286,7 +286,28 @@ enum err_code rules_plan_load(const char *path, const struct rules_settings *set
 /* The same of bytes in memory; `path` is what the findings name. */
 enum err_code rules_plan_parse(const char *path, struct slice text, const struct rules_settings *settings,
                                struct rules_plan **ret_plan, struct rules_report *report);
+/* The same with the keys of KeyFile members (Redaction): those that are in `keys`, by the paths of their files, are
+ * taken from there, so that sets can be read as they were after a file was replaced or removed; others are read from
+ * their files and added. On errors what was added so far stays. `keys` may be NULL. */
+struct rules_keys;
+enum err_code rules_plan_parse_with_keys(const char *path, struct slice text, const struct rules_settings *settings,
+                                         struct rules_keys *keys, struct rules_plan **ret_plan,
+                                         struct rules_report *report);
 void rules_plan_free(struct rules_plan *plan); /* NULL is allowed */
+
+/* Secrets: in their own memory, which is wiped. `may_be_gone`: a key that can be found nowhere is no mistake; another
+ * one, which nobody knows, is in its place, so that the key of no target of before has its fingerprint, and the other
+ * destinations are found. NULL: out of memory. */
+struct rules_keys *rules_keys_create(bool may_be_gone);
+void rules_keys_clear(struct rules_keys *keys);
+void rules_keys_free(struct rules_keys *keys); /* NULL is allowed */
+/* How many destinations had none. */
+uint32_t rules_keys_gone(const struct rules_keys *keys);
+bool rules_keys_are_same(const struct rules_keys *left, const struct rules_keys *right);
+/* For a file: *ret_text is malloc'ed, or NULL when there is no key; whoever gets it wipes it. False: out of memory. */
+bool rules_keys_print(const struct rules_keys *keys, uint8_t **ret_text, size_t *ret_bytes);
+/* Such a text in the place of what was there. ERR_CORRUPT: it is none; ERR_MEMORY; then there are no keys. */
+enum err_code rules_keys_scan(struct slice text, struct rules_keys *keys);
 
 uint32_t rules_plan_sets_count(const struct rules_plan *plan);
 uint32_t rules_plan_destinations_count(const struct rules_plan *plan);

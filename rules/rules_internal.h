@@ -56,6 +56,7 @@ struct rules_reader {
         uint32_t errors_before;
         struct rules_finding *before; /* last finding of earlier files, or NULL */
         bool out_of_memory;
+        struct rules_keys *keys; /* of KeyFile members; NULL: they are read from their files, and not kept */
 };
 
 /* `arena` must outlive the reader. False: out of memory. */
@@ -192,6 +193,13 @@ struct rules_published {
 bool rules_published_read(struct rules_reader *reader, const struct rules_yaml_node *event_id,
                           const struct rules_yaml_node *redaction, struct rules_published *published);
 void rules_published_clear(struct rules_published *published);
+/* ---- keys.c */
+/* Empty: there is none. */
+struct slice rules_keys_find(const struct rules_keys *keys, struct slice path);
+bool rules_keys_add(struct rules_keys *keys, struct slice path, struct slice key); /* false: out of memory */
+/* Makes a key that nobody knows. False: keys may not be gone. */
+bool rules_keys_replace_gone(struct rules_keys *keys, uint8_t *key, size_t key_bytes);
+
 /* Fills a policy that was initialised, from the value of `Redaction`. */
 bool rules_redaction_read(struct rules_reader *reader, const struct rules_yaml_node *node,
                           struct codec_redaction *redaction);

@@ -6,7 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+/* Of a key file: longer is too long. */
+#define REDACTION_READ_BYTES (CODEC_REDACTION_KEY_BYTES_MAX + 3)
+#define COUNT(array)         (sizeof(array) / sizeof((array)[0]))
 
 /* What is wrong with the file, or NULL. */
 static const char *redaction_key_wrong(int fd)
@@ -21,12 +23,32 @@ static const char *redaction_key_wrong(int fd)
         return NULL;
 }
 
-/* Reads the key: the bytes of the file without a line end behind them. They are said in no message. */
+/* Reads what the file holds, without a line end behind it, into `bytes`. What is wrong, or NULL. */
+static const char *redaction_key_read(struct slice path, uint8_t bytes[REDACTION_READ_BYTES], struct slice *ret_key,
+                                      bool *ret_opened)
+{
+        /* A pipe must not stop the daemon, nor a link lead elsewhere. */
+        int fd = open((const char *)path.ptr, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        *ret_opened = fd >= 0;
+        if (fd < 0)
+                return strerror(errno);
+        const char *wrong = redaction_key_wrong(fd);
+        ssize_t got = wrong == NULL ? read(fd, bytes, REDACTION_READ_BYTES) : 0;
+        if (got < 0)
+                wrong = strerror(errno);
+        (void)close(fd); /* read only */
+        *ret_key = slice_of(bytes, got > 0 ? (size_t)got : 0);
+        while (ret_key->len > 0 && (ret_key->ptr[ret_key->len - 1] == '\n' || ret_key->ptr[ret_key->len - 1] == '\r'))
+                ret_key->len--;
+        return wrong;
+}
+
+/* The key: the one that is given for the path, or the file's. Keys are said in no message. */
 static bool redaction_key(struct rules_reader *reader, const struct rules_yaml_node *node,
                           struct codec_redaction *redaction)
 {
-        uint8_t bytes[CODEC_REDACTION_KEY_BYTES_MAX + 3];
-        struct slice path;
+        uint8_t bytes[REDACTION_READ_BYTES];
+        struct slice path, key = SLICE_EMPTY;
         struct err err = {.text = ""};
         if (!rules_yaml_text(reader, node, "Redaction.KeyFile", 1, 4095, &path))
                 return false;
@@ -34,26 +56,23 @@ static bool redaction_key(struct rules_reader *reader, const struct rules_yaml_n
                 rules_error(reader, node, "Redaction.KeyFile %s must be absolute", rules_quote(reader, path));
                 return false;
         }
-        /* A pipe must not stop the daemon, nor a link lead elsewhere. */
-        int fd = open((const char *)path.ptr, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-        if (fd < 0) {
-                rules_error(reader, node, "Redaction.KeyFile %s cannot be opened: %s", rules_quote(reader, path),
-                            strerror(errno));
-                return false;
-        }
-        const char *wrong = redaction_key_wrong(fd);
-        ssize_t got = wrong == NULL ? read(fd, bytes, sizeof(bytes)) : 0;
-        if (got < 0)
-                wrong = strerror(errno);
-        (void)close(fd); /* read only */
-        struct slice key = slice_of(bytes, got > 0 ? (size_t)got : 0);
-        while (key.len > 0 && (key.ptr[key.len - 1] == '\n' || key.ptr[key.len - 1] == '\r'))
-                key.len--;
+        if (reader->keys != NULL)
+                key = rules_keys_find(reader->keys, path);
+        const bool given = key.len > 0;
+        bool opened = true;
+        const char *wrong = given ? NULL : redaction_key_read(path, bytes, &key, &opened);
         if (wrong == NULL && codec_redaction_set_key(redaction, key, &err) != ERR_OK)
                 wrong = err.text;
+        if (wrong == NULL && !given && reader->keys != NULL)
+                reader->out_of_memory |= !rules_keys_add(reader->keys, path, key);
+        if (wrong != NULL && reader->keys != NULL &&
+            rules_keys_replace_gone(reader->keys, bytes, CODEC_REDACTION_KEY_BYTES_MIN) &&
+            codec_redaction_set_key(redaction, slice_of(bytes, CODEC_REDACTION_KEY_BYTES_MIN), NULL) == ERR_OK)
+                wrong = NULL;
         explicit_bzero(bytes, sizeof(bytes));
         if (wrong != NULL)
-                rules_error(reader, node, "Redaction.KeyFile %s: %s", rules_quote(reader, path), wrong);
+                rules_error(reader, node, "Redaction.KeyFile %s%s: %s", rules_quote(reader, path),
+                            opened ? "" : " cannot be opened", wrong);
         return wrong == NULL;
 }
 

@@ -1,4 +1,5 @@
 """What is in force stays in force: a destination that cannot be opened any more when a router was killed waits, and the others go on.
+And what waits for a policy whose key was replaced or removed is delivered by it.
 
 usage: in_force.py --build BUILD [--quick]
 """
@@ -70,6 +71,69 @@ def link(build):
         system.check("shed", sum(t["shed"] for t in stack.ledger()["targets"]), 0)
 
 
+def write_key(stack, letter):
+    path = stack.path("key.new")
+    with open(path, "w") as file:
+        file.write(letter * 32)
+    os.chmod(path, 0o600)
+    os.rename(path, stack.path("key"))
+
+
+def reload(stack):
+    done = stack.stat()["counters"]["control_reloads"]
+    os.kill(stack.router_pid(), signal.SIGHUP)
+    system.wait_for("the reload", lambda: stack.stat()["counters"]["control_reloads"] > done, 20)
+
+
+def write_sets(stack, named=True):
+    """One stream gets everything as it is, another one bounces under a policy; or nobody is named."""
+    every = "SEND, DELIVERY, BOUNCE, COMPLAINT, OPEN, CLICK, REJECT, RENDERING_FAILURE, DELIVERY_DELAY, SUBSCRIPTION"
+    policy = "Sendring: {Redaction: {Addresses: hmac, KeyFile: %s}}" % stack.path("key")
+    with open(stack.sets_file, "w") as file:
+        file.write("ConfigurationSets:\n")
+        for name in system.SETS:
+            file.write("- ConfigurationSetName: %s\n" % name)
+            if not named:
+                continue
+            file.write("  EventDestinations:\n")
+            for destination, types, arn, more in (("plain", every, system.STREAM_ARN, ""),
+                                                  ("hidden", "BOUNCE", system.STREAM_ARN + "2", ", " + policy)):
+                file.write("  - {Name: %s, Enabled: true, MatchingEventTypes: [%s], KinesisFirehoseDestination: "
+                           "{DeliveryStreamArn: %s}%s}\n" % (destination, types, arn, more))
+
+
+def keys(build, replaced):
+    """Firehose is away; the key is replaced, or removed with the destinations. All is delivered, and the old key goes."""
+    with system.Stack(build, name="in-force-keys") as stack:
+        stack.start_sink()
+        stack.tell_sink("set down on")
+        stack.write_configuration(settings="shutdown.drain_seconds: 1s\negress.retry_max_ms: 1000")
+        write_sets(stack)
+        write_key(stack, "a")
+        stack.start_router()
+        stack.loadgen("--events", "500", "--rate", "5000")
+        hidden = [t["waiting"] for t in stack.ledger()["targets"] if "redaction=" in t["target"]]
+        system.check("bounces wait", sum(hidden), lambda waiting: waiting > 0)
+        if replaced:
+            write_key(stack, "b")
+            reload(stack)
+        else:
+            write_sets(stack, named=False)
+            reload(stack)
+            os.unlink(stack.path("key"))
+        killed(stack)
+        system.check("ends well on SIGTERM", stack.stop("router"), 0)
+        stack.start_router()
+        stack.tell_sink("set down off")
+        system.wait_for("all to be delivered", lambda: sum(t["waiting"] for t in stack.ledger()["targets"]) == 0, 20)
+        system.check("shed", sum(t["shed"] for t in stack.ledger()["targets"]), 0)
+        system.check("events at Firehose", stack.sink_events(), 500)
+        plans = stack.path("state", "plans")
+        kept = 1 if replaced else 0
+        system.wait_for("the old key to go", lambda: sum(n.endswith(".keys") for n in os.listdir(plans)) == kept, 20)
+        system.check("no key is told", ("a" * 32).encode().hex() in stack.log("router", 1000), False)
+
+
 def lines_of(path):
     with open(path) as file:
         return sum(1 for _ in file)
@@ -79,6 +143,8 @@ def main(build, quick):
     del quick
     refused_reload(build)
     link(build)
+    keys(build, True)
+    keys(build, False)
 
 
 system.run(main)

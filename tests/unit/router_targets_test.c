@@ -48,9 +48,19 @@ static unsigned
 
 static const char *file_name = "events.ndjson";
 static bool start_is_refused;
+static char key_letter; /* the stream's policy has a key of 32 of these; 0: it has no policy */
 
 static void write_sets(bool counted)
 {
+        char path[400];
+        (void)snprintf(path, sizeof(path), "%s/key", rig.directory);
+        FILE *key = key_letter == 0 ? NULL : fopen(path, "w");
+        for (int i = 0; i < 32 && key != NULL; i++)
+                (void)fputc(key_letter, key);
+        if (key != NULL) {
+                (void)fclose(key);
+                cr_assert_eq(chmod(path, 0600), 0);
+        }
         FILE *out = fopen(sets_path, "w");
         cr_assert_not_null(out);
         (void)fprintf(out,
@@ -65,8 +75,9 @@ static void write_sets(bool counted)
                         "  - EventDestinationName: stream\n    EventDestination:\n      Enabled: true\n"
                         "      MatchingEventTypes: [SEND]\n      KinesisFirehoseDestination:\n"
                         "        DeliveryStreamArn: arn:aws:firehose:us-east-1:123456789012:deliverystream/stream\n"
-                        "      Sendring: {Rate: {Records: %u}}\n",
-                        stream_rate);
+                        "      Sendring: {Rate: {Records: %u}%s%s%s}\n",
+                        stream_rate, key_letter == 0 ? "" : ", Redaction: {Addresses: hmac, KeyFile: ",
+                        key_letter == 0 ? "" : rig.directory, key_letter == 0 ? "" : "/key}");
         if (counted)
                 (void)fprintf(out, "  - EventDestinationName: metrics\n    EventDestination:\n      Enabled: true\n"
                                    "      MatchingEventTypes: [SEND]\n      CloudWatchDestination:\n"
@@ -417,6 +428,43 @@ Test(router_targets, what_was_in_force_waits_at_a_start_whatever_keeps_it_from_b
         egress_rig_remove(&rig);
 }
 
+/* What waits for the old one is for the old policy, whatever has become of the file. */
+Test(router_targets, a_key_that_was_replaced_or_removed_sheds_nothing, .timeout = 60)
+{
+        char path[400];
+        journal_files_make(rig.directory);
+        stream_rate = 1000;
+        key_letter = 'a';
+        start(false, false);
+        const uint16_t plain = wait_for(filed());
+        cr_assert_eq(router.targets_count, 2);
+        const uint16_t number = wait_for(&router.targets[filed() == &router.targets[0] ? 1 : 0]);
+        cr_assert_neq(number, plain);
+        end();
+
+        key_letter = 'b';
+        start(false, false);
+        cr_assert_eq(router.targets_count, 3, "the old, the new, and the file");
+        cr_assert_not(state_of(number).retired);
+        end();
+
+        /* Neither is named any more, and the key is gone. */
+        key_letter = 0;
+        stream_rate = 0;
+        (void)snprintf(path, sizeof(path), "%s/key", rig.directory);
+        cr_assert_eq(unlink(path), 0);
+        file_name = "other.ndjson";
+        start(false, false);
+        cr_assert_eq(router.targets_count, 3);
+        cr_assert_eq(filed()->numbers[0], plain);
+        cr_assert_not(state_of(plain).retired);
+        cr_assert_not(state_of(number).retired);
+        cr_assert_eq(state_of(number).shed, 0);
+        file_name = "events.ndjson";
+        end();
+        egress_rig_remove(&rig);
+}
+
 /* A reload was refused for a file that is a folder, and what was in force stayed; then the router died. */
 Test(router_targets, after_a_crash_sets_that_a_reload_would_refuse_are_refused, .timeout = 60)
 {
@@ -510,7 +558,7 @@ Test(router_targets, a_copy_of_the_sets_goes_after_the_cursors_are_on_the_disk, 
 {
         journal_files_make(rig.directory);
         start(false, false);
-        cr_assert_eq(router_kept_save(&router, SLICE("ConfigurationSets: []\n"), NULL), ERR_OK);
+        cr_assert_eq(router_kept_save(&router, SLICE("ConfigurationSets: []\n"), NULL, NULL), ERR_OK);
         cr_assert_eq(router.kept_count, 2);
         router.targets[0].kept = router_kept_newest(&router);
         syncs = 0;
