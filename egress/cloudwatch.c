@@ -222,6 +222,63 @@ size_t cloudwatch_body_finish(struct cloudwatch_body *body)
         return body->len -= spare;
 }
 
+/* Where the number of the next Timestamp in `*rest` is, and what it says; *rest: what is behind it. In JSON the sign
+ * that begins the name is not escaped, as it is within a text; in CBOR the tag behind the name is no ASCII, as texts
+ * are. */
+static bool cloudwatch_next_time(struct slice *rest, bool json, struct slice *ret_number, int64_t *ret_time_s)
+{
+        struct slice name = json ? SLICE(",\"Timestamp\":") : SLICE("\x69Timestamp\xc1");
+        size_t at = slice_find(*rest, name), width = 0;
+        uint64_t number = 0;
+        if (at == rest->len)
+                return false;
+        *rest = slice_from(*rest, at + name.len);
+        if (json) {
+                for (; width < rest->len && rest->ptr[width] >= '0' && rest->ptr[width] <= '9'; width++)
+                        number = number * 10 + (uint64_t)(rest->ptr[width] - '0');
+        } else if (rest->len > 0 && rest->ptr[0] >= 24 && rest->ptr[0] <= 27) {
+                width = (size_t)1 << (rest->ptr[0] - 24);
+                *rest = slice_from(*rest, 1);
+                for (size_t i = 0; i < width && width <= rest->len; i++)
+                        number = number << 8 | rest->ptr[i];
+        }
+        if (width > rest->len)
+                return false; /* not of ours: pages of the file were lost */
+        *ret_number = slice_head(*rest, width);
+        *ret_time_s = number < INT64_MAX ? (int64_t)number : INT64_MAX;
+        *rest = slice_from(*rest, width);
+        return true;
+}
+
+bool cloudwatch_body_is_ahead(struct slice body, bool json, int64_t after_s)
+{
+        struct slice number;
+        int64_t time_s;
+        while (cloudwatch_next_time(&body, json, &number, &time_s))
+                if (time_s > after_s)
+                        return true;
+        return false;
+}
+
+uint32_t cloudwatch_body_restamp(uint8_t *bytes, size_t bytes_count, bool json, int64_t after_s, int64_t at_s)
+{
+        struct slice rest = slice_of(bytes, bytes_count), number;
+        int64_t time_s;
+        uint32_t restamped = 0;
+        ASSERT(at_s >= 0 && at_s <= after_s);
+        while (cloudwatch_next_time(&rest, json, &number, &time_s)) {
+                if (time_s <= after_s)
+                        continue;
+                uint8_t *out = bytes + (number.ptr - bytes);
+                uint64_t left = (uint64_t)at_s;
+                for (size_t i = number.len; i-- > 0; left = json ? left / 10 : left >> 8)
+                        out[i] = json ? (left > 0 || i + 1 == number.len ? (uint8_t)('0' + left % 10) : ' ')
+                                      : (uint8_t)left;
+                restamped++;
+        }
+        return restamped;
+}
+
 enum err_code cloudwatch_body_encode(const struct metrics_table *table, uint32_t from, uint8_t *bytes, size_t bytes_max,
                                      size_t *ret_bytes, uint32_t *ret_taken)
 {

@@ -57,6 +57,12 @@ size_t cloudwatch_body_finish(struct cloudwatch_body *body);
 enum err_code cloudwatch_body_encode(const struct metrics_table *table, uint32_t from, uint8_t *bytes, size_t bytes_max,
                                      size_t *ret_bytes, uint32_t *ret_taken);
 
+/* Bodies that were finished, by the Timestamp of their data. Is one of them later than `after_s`? */
+bool cloudwatch_body_is_ahead(struct slice body, bool json, int64_t after_s);
+/* Those that are later than `after_s` become `at_s`, which is not later (asserted): in place, for a body stays as long
+ * as it was. Returns how many there were. */
+uint32_t cloudwatch_body_restamp(uint8_t *bytes, size_t bytes_count, bool json, int64_t after_s, int64_t at_s);
+
 /* Bounds of a whole table in bodies one behind the other: how many, and their bytes with each rounded up to 64. */
 #define CLOUDWATCH_BODIES_MAX 64u
 uint32_t cloudwatch_bodies_max(const struct rules_cloudwatch *cloudwatch);
@@ -92,6 +98,10 @@ static inline bool cloudwatch_is_older(int64_t at_ms, int64_t now_ms, int64_t ag
 
 /* Two hours ahead are taken: one is left for clocks that differ. */
 #define CLOUDWATCH_AHEAD_MS_MAX (INT64_C(3600) * 1000)
+/* What was counted while the host's clock was further ahead than that is sent under the time of now. Between the two
+ * lies what the clock may be set back between counting and sending; above lies half an hour for clocks that differ: of
+ * what is signed by a clock that is a quarter of an hour off, CloudWatch takes nothing anyway. */
+#define CLOUDWATCH_SEND_AHEAD_MS_MAX (INT64_C(5400) * 1000)
 /* The time under which an event is counted: its own, or now when it lies further ahead, since the clock was set back
  * meanwhile. ERR_RANGE: its period began so long ago that it would not be taken. */
 enum err_code cloudwatch_time_of(int64_t accepted_ms, int64_t period_ms, int64_t now_ms, int64_t *ret_ms);

@@ -21,6 +21,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* One period counts, one is being sent, one may hold only what is settled without being sent. */
 #define CLOUDWATCH_BATCHES 3u
@@ -52,9 +53,8 @@ static uint64_t target_cloudwatch_budget_bytes(const struct rules_settings *sett
                metrics_table_bytes(spec->cloudwatch) +
                series_budget_bytes(metrics_table_records_max(spec->cloudwatch)) +
                outbox_budget_bytes(cloudwatch_bodies_bytes_max(spec->cloudwatch)) +
-               (spec->cloudwatch->gzip
-                        ? cloudwatch_gzip_memory_bytes() + cloudwatch_gzip_bytes_max(LIMIT_CLOUDWATCH_CALL_BYTES_MAX)
-                        : 0);
+               cloudwatch_gzip_bytes_max(LIMIT_CLOUDWATCH_CALL_BYTES_MAX) +
+               (spec->cloudwatch->gzip ? cloudwatch_gzip_memory_bytes() : 0);
 }
 
 /* The outbox is open: its lock is for this file as well. */
@@ -103,13 +103,12 @@ static enum err_code target_cloudwatch_create(struct egress_target *target, stru
                 own->log_bytes_max[shard] = stats.size_bytes_max / CLOUDWATCH_LOG_SHARE;
         }
         enum err_code code = metrics_table_create(rules, &own->table, reterr);
-        if (code == ERR_OK && rules->gzip) {
-                own->wire_bytes_max = cloudwatch_gzip_bytes_max(LIMIT_CLOUDWATCH_CALL_BYTES_MAX);
-                own->wire = malloc(own->wire_bytes_max);
-                if (own->wire == NULL)
-                        return err_set(reterr, ERR_MEMORY, "out of memory");
+        if (code == ERR_OK && rules->gzip)
                 code = cloudwatch_gzip_create(&own->gzip, reterr);
-        }
+        own->wire_bytes_max = cloudwatch_gzip_bytes_max(LIMIT_CLOUDWATCH_CALL_BYTES_MAX);
+        own->wire = malloc(own->wire_bytes_max);
+        if (code == ERR_OK && own->wire == NULL)
+                code = err_set(reterr, ERR_MEMORY, "out of memory");
         if (code == ERR_OK)
                 code = egress_target_http_create(target, "monitoring", worker->settings->egress.cloudwatch.url, 1,
                                                  CLOUDWATCH_IDLE_TIMEOUT_MS, reterr);
@@ -436,6 +435,32 @@ static void cloudwatch_touch(struct slice body)
         (void)at[body.len - 1];
 }
 
+/* The host's clock was so far ahead when the period was counted that CloudWatch would refuse it until that time has
+ * come, and hold up all that comes after. When its events were accepted nobody knows any more, so what is too far ahead
+ * is sent as of now. The outbox keeps what it has: by what clock a body is sent is decided anew with each try, so that
+ * a wrong guess (the service's clock, before it is unlearnt) changes nothing. True: the body to be sent is in `wire`.
+ */
+static bool cloudwatch_restamp(struct egress_target *target, struct slice *body)
+{
+        struct egress_cloudwatch *own = target->cloudwatch;
+        uint64_t repeats = 0;
+        int64_t now_ms = clock_realtime_ms() + target->clock_offset_ms;
+        int64_t after_s = (now_ms + CLOUDWATCH_SEND_AHEAD_MS_MAX) / 1000;
+        if (now_ms < 0 || body->len > own->wire_bytes_max || !cloudwatch_body_is_ahead(*body, own->json, after_s))
+                return false;
+        memcpy(own->wire, body->ptr, body->len);
+        uint32_t data = cloudwatch_body_restamp(own->wire, body->len, own->json, after_s,
+                                                (now_ms - now_ms % own->period_ms) / 1000);
+        *body = slice_of(own->wire, body->len);
+        if (log_gate_open(&own->restamp_gate, target->worker->now_ns, CLOUDWATCH_LOG_INTERVAL_NS, &repeats))
+                log_warning("metrics were counted by a clock that was ahead, and are sent under the time of now",
+                            "target=%s data=%" PRIu32 " request=%u of=%u "
+                            "help=\"look after this host's clock\" repeats=%" PRIu64,
+                            target->log_key, data, outbox_acknowledged(own->outbox) + 1, outbox_chunks(own->outbox),
+                            repeats);
+        return true;
+}
+
 static enum err_code target_cloudwatch_send(struct egress_target *target, struct egress_batch *batch)
 {
         struct egress_cloudwatch *own = target->cloudwatch;
@@ -443,7 +468,8 @@ static enum err_code target_cloudwatch_send(struct egress_target *target, struct
         if (!cloudwatch_expire(target, batch))
                 return ERR_BUSY; /* nothing was sent */
         struct slice body = outbox_next(own->outbox, &data);
-        bool compressed = own->gzip != NULL && body.len >= CLOUDWATCH_GZIP_BYTES_MIN;
+        bool restamped = cloudwatch_restamp(target, &body); /* rare, and sent as it is: `wire` is in use */
+        bool compressed = !restamped && own->gzip != NULL && body.len >= CLOUDWATCH_GZIP_BYTES_MIN;
         if (compressed) {
                 size_t wire_bytes = cloudwatch_gzip_run(own->gzip, body, own->wire, own->wire_bytes_max);
                 ASSERT(wire_bytes > 0); /* there is room for what does not shrink */

@@ -22,7 +22,7 @@ struct egress_cloudwatch {
         struct series *series; /* what the table has admitted */
         struct outbox *outbox;
         struct cloudwatch_gzip *gzip; /* NULL: never */
-        uint8_t *wire;                /* one compressed body */
+        uint8_t *wire;                /* one body that is sent otherwise than it lies in the outbox */
         size_t wire_bytes_max;
         bool json, resend_ambiguous;
         int64_t period_ms;
@@ -35,7 +35,7 @@ struct egress_cloudwatch {
         uint64_t found_skipped_counts;
         uint32_t refused_logged[METRICS_REFUSALS_COUNT], several_logged; /* dimensions, by bit */
         bool count_again; /* the open period, with the next tick: some of it is too old by now */
-        struct log_gate overflow_gate, sync_gate;
+        struct log_gate overflow_gate, sync_gate, restamp_gate;
 
         /* Durability host: the closed period, before a cursor moves ahead of it. */
         struct egress_target *target;

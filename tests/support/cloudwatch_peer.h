@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum cloudwatch_peer_step {
@@ -26,6 +27,7 @@ enum cloudwatch_peer_step {
         CLOUDWATCH_PEER_504,         /* nothing taken */
         CLOUDWATCH_PEER_ACCEPT_PAGE, /* taken; 200 with a page */
         CLOUDWATCH_PEER_503_PAGE,    /* nothing taken */
+        CLOUDWATCH_PEER_SKEWED,      /* 403 RequestTimeTooSkewed, and what the time is */
 };
 
 #define CLOUDWATCH_PEER_SETS     4096u
@@ -43,7 +45,9 @@ struct cloudwatch_peer {
         int64_t arrived_ms[CLOUDWATCH_PEER_REQUESTS];
         uint64_t sums[CLOUDWATCH_PEER_SETS]; /* by set: "set-12" */
         uint64_t sum;                        /* of all */
+        int64_t newest_ms;                   /* the last datum's time of the last request that was taken */
         int64_t period_s;                    /* timestamps are multiples of it; 0: any */
+        int64_t (*clock_ms)(void); /* its own: what is more than two hours ahead of it is refused; NULL: nothing is */
 };
 
 #define CLOUDWATCH_PEER_CHECK(condition)                                                                       \
@@ -70,6 +74,7 @@ static inline void cloudwatch_peer_take(struct cloudwatch_peer *peer, json_t *da
                 CLOUDWATCH_PEER_CHECK(json_number_value(json_array_get(json_object_get(datum, "Values"), 0)) == 1);
                 CLOUDWATCH_PEER_CHECK(count > 0);
                 CLOUDWATCH_PEER_CHECK(peer->period_s == 0 || at % peer->period_s == 0);
+                peer->newest_ms = at * 1000;
                 peer->sum += (uint64_t)count;
                 if (value == NULL || strncmp(value, "set-", 4) != 0)
                         continue;
@@ -77,6 +82,19 @@ static inline void cloudwatch_peer_take(struct cloudwatch_peer *peer, json_t *da
                 CLOUDWATCH_PEER_CHECK(set < CLOUDWATCH_PEER_SETS);
                 peer->sums[set] += (uint64_t)count;
         }
+}
+
+static inline bool cloudwatch_peer_is_ahead(const struct cloudwatch_peer *peer, json_t *data)
+{
+        size_t index;
+        json_t *datum;
+        json_array_foreach(data, index, datum)
+        {
+                json_int_t at = json_integer_value(json_object_get(datum, "Timestamp"));
+                if (peer->clock_ms != NULL && at * 1000 > peer->clock_ms() + 7200000)
+                        return true;
+        }
+        return false;
 }
 
 static inline void cloudwatch_peer_answer(struct http_peer_connection *connection, const char *status, const char *body)
@@ -100,6 +118,8 @@ static inline bool cloudwatch_peer_request(struct http_peer_connection *connecti
         enum cloudwatch_peer_step step = (enum cloudwatch_peer_step)atomic_load(&peer->always);
         if (peer->script_at < peer->script_count)
                 step = peer->script[peer->script_at++];
+        if (step == CLOUDWATCH_PEER_ACCEPT && cloudwatch_peer_is_ahead(peer, data))
+                step = CLOUDWATCH_PEER_400;
         if (peer->requests < CLOUDWATCH_PEER_REQUESTS) {
                 json_t *dimension = json_array_get(json_object_get(json_array_get(data, 0), "Dimensions"), 0);
                 const char *value = json_string_value(json_object_get(dimension, "Value"));
@@ -113,7 +133,9 @@ static inline bool cloudwatch_peer_request(struct http_peer_connection *connecti
                 cloudwatch_peer_take(peer, data);
         (void)pthread_mutex_unlock(&peer->lock);
         json_decref(root);
-        char byte;
+        char byte, skewed[128];
+        struct tm now;
+        time_t now_s;
         switch (step) {
         case CLOUDWATCH_PEER_ACCEPT:
                 cloudwatch_peer_answer(connection, "200 OK", "{}");
@@ -141,6 +163,12 @@ static inline bool cloudwatch_peer_request(struct http_peer_connection *connecti
                 return true;
         case CLOUDWATCH_PEER_503_PAGE:
                 cloudwatch_peer_answer(connection, "503 Service Unavailable", "<html>upstream reset</html>");
+                return true;
+        case CLOUDWATCH_PEER_SKEWED:
+                now_s = (time_t)(peer->clock_ms() / 1000);
+                (void)strftime(skewed, sizeof(skewed), "403 Forbidden\r\nDate: %a, %d %b %Y %H:%M:%S GMT",
+                               gmtime_r(&now_s, &now));
+                cloudwatch_peer_answer(connection, skewed, "{\"__type\":\"RequestTimeTooSkewed\",\"Message\":\"no\"}");
                 return true;
         case CLOUDWATCH_PEER_RESET:
         case CLOUDWATCH_PEER_ACCEPT_RESET:

@@ -221,6 +221,71 @@ static uint32_t body_read(bool json, struct slice got, struct slice namespace, u
         return json ? json_read(got, namespace, ret_sum) : cbor_read(got, namespace, ret_sum);
 }
 
+/* ---------------------------------------------------------------------------------------------- the future */
+
+/* Only what is later than the limit, and only times: whatever texts say. */
+Test(cloudwatch, data_of_the_future_get_another_time)
+{
+        enum { NOW_S = 1767323040, AFTER_S = NOW_S + 5400 };
+        static const int64_t ahead[] = {AFTER_S + 1,          NOW_S + INT64_C(31536000), UINT32_MAX,
+                                        INT64_C(4294967296),  INT64_C(9999999999),       INT64_C(10000000000),
+                                        INT64_C(253402300799)};
+        for (size_t i = 0; i < 2 * sizeof(ahead) / sizeof(ahead[0]); i++) {
+                const struct rules_cloudwatch *config = i % 2 == 1 ? &config_json : &config_cbor;
+                static uint8_t out[CLOUDWATCH_BODY_BYTES_MIN];
+                struct metrics_datum data[3] = {datum_of(1), datum_of(2), datum_of(3)};
+                for (int k = 0; k < 3; k++) {
+                        dimension(&data[k], SLICE("Timestamp"), SLICE(",\"Timestamp\":9999999999,"));
+                        dimension(&data[k], SLICE("x"), SLICE("iTimestamp"));
+                }
+                data[1].time_s = AFTER_S;
+                data[2].time_s = ahead[i / 2];
+                struct slice got = body_of(config, data, 3);
+                memcpy(out, got.ptr, got.len);
+                cr_assert(cloudwatch_body_is_ahead(got, config->json, AFTER_S));
+                cr_assert_not(cloudwatch_body_is_ahead(got, config->json, ahead[i / 2]));
+                cr_assert_eq(cloudwatch_body_restamp(out, got.len, config->json, AFTER_S, NOW_S), 1);
+                cr_assert_not(cloudwatch_body_is_ahead(slice_of(out, got.len), config->json, AFTER_S));
+                /* What another body would say, but for the room of a longer number. */
+                size_t bytes = got.len, wide = 0, spare_at = got.len;
+                data[2].time_s = NOW_S;
+                got = body_of(config, data, 3);
+                wide = bytes - got.len;
+                for (size_t at = 0; at < got.len && spare_at > got.len; at++)
+                        spare_at = out[at] != got.ptr[at] ? at : spare_at;
+                if (wide == 0) {
+                        cr_assert_eq(memcmp(out, got.ptr, bytes), 0, "%zu", i);
+                        continue;
+                }
+                uint64_t sum = 0;
+                cr_assert_eq(wide, config->json ? ahead[i / 2] > INT64_C(99999999999) ? 2 : 1 : 4);
+                cr_assert_eq(body_read(config->json, slice_of(out, bytes), SLICE("X"), &sum), 3);
+                cr_assert_eq(sum, 6);
+                if (config->json) {
+                        cr_assert_eq(out[spare_at], ' ');
+                        cr_assert_eq(memcmp(out + spare_at + wide, got.ptr + spare_at, got.len - spare_at), 0);
+                } else {
+                        cr_assert_eq(memcmp(out + spare_at, "\x1b\0\0\0\0", 5), 0);
+                        cr_assert_eq(memcmp(out + spare_at + 5, got.ptr + spare_at + 1, got.len - spare_at - 1), 0);
+                }
+        }
+}
+
+/* As they are when pages of the outbox were lost: cut at every byte. */
+Test(cloudwatch, times_of_bodies_that_were_cut)
+{
+        for (int json = 0; json < 2; json++) {
+                struct metrics_datum data[2] = {datum_of(1), datum_of(2)};
+                struct slice whole = body_of(json ? &config_json : &config_cbor, data, 2);
+                for (size_t len = 0; len <= whole.len; len++) {
+                        uint8_t *copy = malloc(len + 1);
+                        memcpy(copy, whole.ptr, len);
+                        cr_assert_leq(cloudwatch_body_restamp(copy, len, json == 1, 100, 99), 2);
+                        free(copy);
+                }
+        }
+}
+
 /* ---------------------------------------------------------------------------------------------- limits */
 
 Test(cloudwatch, a_call_has_at_most_1000_data)

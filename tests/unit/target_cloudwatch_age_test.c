@@ -334,6 +334,99 @@ Test(target_cloudwatch_age, the_start_of_the_period_decides_about_the_age, .time
         rig_end();
 }
 
+/* ---------------------------------------------------------------------------------------------- ahead */
+
+#define YEAR_MS (INT64_C(365) * 24 * 3600 * 1000)
+
+/* CloudWatch has the right time, the host does not. */
+static void ahead_rig_open(void)
+{
+        rig_begin();
+        rig.settings.egress.retry_max_ms = 50;
+        rules.period_s = 3;
+        peer.period_s = 3;
+        peer.clock_ms = __real_clock_realtime_ms;
+        rig_open();
+        wait_for_boundary();
+}
+
+static void check_nothing_is_missing(void)
+{
+        wait_settled(published_sum);
+        cr_assert_eq(counter(COUNTER_cloudwatch_recounted), 0);
+        cr_assert_eq(counter(COUNTER_cloudwatch_expired_counts), 0);
+        check_expired(0);
+}
+
+static void a_clock_that_was_ahead_is_set_right(int64_t ahead_ms, bool killed)
+{
+        ahead_rig_open();
+        atomic_store(&stopped_ms, clock_realtime_ms() + ahead_ms);
+        publish_sets(0, 30);
+        wait_requests(2); /* refused, time after time */
+        cr_assert_eq(cloudwatch_peer_sum(&peer), 0);
+        atomic_store(&stopped_ms, 0);
+        if (killed)
+                kill_and_restart();
+        publish_sets(0, 30);
+        check_nothing_is_missing();
+}
+
+Test(target_cloudwatch_age, a_clock_that_was_a_year_ahead_is_set_right, .timeout = 90)
+{
+        a_clock_that_was_ahead_is_set_right(YEAR_MS, false);
+}
+
+/* Its seconds have a digit more, and no room in 32 bits. */
+Test(target_cloudwatch_age, a_clock_that_was_300_years_ahead_is_set_right, .timeout = 90)
+{
+        a_clock_that_was_ahead_is_set_right(300 * YEAR_MS, false);
+}
+
+Test(target_cloudwatch_age, a_clock_that_was_3_hours_ahead_is_set_right_behind_a_kill, .timeout = 90)
+{
+        a_clock_that_was_ahead_is_set_right(INT64_C(3) * 3600 * 1000, true);
+}
+
+/* 1,500 series before the clock goes wrong and 1,000 behind it, in three chunks: the first is taken. */
+Test(target_cloudwatch_age, the_rest_of_a_period_that_was_partly_taken_is_not_lost_to_a_clock_ahead, .timeout = 90)
+{
+        ahead_rig_open();
+        publish_old(0, 1500, clock_realtime_ms());
+        atomic_store(&stopped_ms, clock_realtime_ms() + INT64_C(3) * 3600 * 1000);
+        publish_sets(1500, 2500);
+        wait_requests(3);
+        cr_assert_eq(cloudwatch_peer_sum(&peer), 1000, "%llu of %llu", (unsigned long long)cloudwatch_peer_sum(&peer),
+                     (unsigned long long)published_sum);
+        atomic_store(&stopped_ms, 0);
+        check_nothing_is_missing();
+}
+
+/* While it stays wrong, the service's own clock is gone by. */
+Test(target_cloudwatch_age, a_clock_that_stays_ahead_stops_nothing, .timeout = 90)
+{
+        ahead_rig_open();
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_SKEWED);
+        atomic_store(&stopped_ms, clock_realtime_ms() + YEAR_MS);
+        publish_sets(0, 30);
+        check_nothing_is_missing();
+}
+
+/* What was learnt of a clock that was wrong is wrong once it is set right: until it is unlearnt nothing goes astray. */
+Test(target_cloudwatch_age, an_offset_that_is_out_of_date_costs_nothing, .timeout = 90)
+{
+        ahead_rig_open();
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_SKEWED);
+        atomic_store(&stopped_ms, clock_realtime_ms() + YEAR_MS);
+        publish_sets(0, 30);
+        wait_settled(30);
+        atomic_store(&stopped_ms, 0);
+        cloudwatch_peer_script(&peer, CLOUDWATCH_PEER_SKEWED);
+        publish_sets(0, 1000);
+        check_nothing_is_missing();
+        cr_assert_lt(clock_realtime_ms() - peer.newest_ms, 60000, "under the time when they came");
+}
+
 /* ---------------------------------------------------------------------------------------------- a log is given up */
 
 #define SHED_LOG 1u
