@@ -52,7 +52,7 @@ static void file_sink_fail(struct file_sink *sink)
 
 static void file_sink_fail_errno(struct file_sink *sink, const char *what, int error)
 {
-        (void)err_set_errno(&sink->why, ERR_SYSTEM, error, "cannot %s %s", what, sink->path); /* told by `done` */
+        (void)err_set_errno(&sink->why, ERR_SYSTEM, error, "cannot %s %s", what, sink->told); /* told by `done` */
         file_sink_fail(sink);
 }
 
@@ -180,10 +180,11 @@ static void file_sink_rotate(struct file_sink *sink)
         file_sink_rename(sink, false);
 }
 
-/* Looks again: should the old file not have its name back, it is no longer PATH. */
+/* For the reason in `why`. Looks again: should the old file not have its name back, it is no longer PATH. */
 static void file_sink_rotation_failed(struct file_sink *sink)
 {
         sink->stats.rotation_failures++;
+        sink->rotation_why = sink->why;
         sink->why = (struct err){0};
         file_sink_go(sink, sink->task == FILE_SINK_WRITES ? FILE_SINK_LOOKING : FILE_SINK_ENDING);
 }
@@ -202,6 +203,9 @@ static void file_sink_renamed(struct file_sink *sink)
 static void file_sink_name_taken(struct file_sink *sink)
 {
         if (sink->renames_back || ++sink->name_number == FILE_SINK_NAMES_MAX) {
+                if (!sink->renames_back) /* else it is known why there is no new file */
+                        (void)err_set(&sink->why, ERR_SYSTEM, "%u files of this second are there already",
+                                      FILE_SINK_NAMES_MAX);
                 file_sink_rotation_failed(sink);
                 return;
         }
@@ -221,8 +225,11 @@ static void file_sink_rename_answered(struct file_sink *sink, int32_t result)
                 file_sink_go(sink, FILE_SINK_LOOKING_AHEAD);
         else if (looks && result == -ENOENT)
                 file_sink_go(sink, FILE_SINK_REPLACING);
-        else
+        else {
+                if (!sink->renames_back)
+                        (void)err_set_errno(&sink->why, ERR_SYSTEM, -result, "cannot rename %s", sink->told);
                 file_sink_rotation_failed(sink);
+        }
 }
 
 /* ---------------------------------------------------------------------------------------------- opening */
@@ -268,10 +275,10 @@ static void file_sink_open_failed(struct file_sink *sink, int error)
 {
         const bool configured_wrongly = error == ENOENT || error == ENOTDIR || error == EISDIR || error == ENXIO;
         if (error == ELOOP)
-                (void)err_set(&sink->why, ERR_CONFIG, "%s is a symbolic link: name the file itself", sink->path);
+                (void)err_set(&sink->why, ERR_CONFIG, "%s is a symbolic link: name the file itself", sink->told);
         else
                 (void)err_set_errno(&sink->why, configured_wrongly ? ERR_CONFIG : ERR_SYSTEM, error, "cannot open %s",
-                                    sink->path);
+                                    sink->told);
         file_sink_fail(sink);
 }
 
@@ -295,7 +302,7 @@ static void file_sink_known(struct file_sink *sink, int32_t result)
         }
         sink->fresh_identity = file_sink_identity_of(&sink->status);
         if (!S_ISREG(sink->status.stx_mode)) {
-                (void)err_set(&sink->why, ERR_CONFIG, "%s is no regular file", sink->path);
+                (void)err_set(&sink->why, ERR_CONFIG, "%s is no regular file", sink->told);
                 file_sink_fail(sink);
         } else if (sink->fd >= 0 && file_sink_same(&sink->fresh_identity, &sink->identity)) {
                 /* Moved away and back: we have it, and its lock. */
@@ -304,9 +311,9 @@ static void file_sink_known(struct file_sink *sink, int32_t result)
                 file_sink_measure(sink);
         } else if (disk_lock(sink->fresh_fd) < 0) {
                 if (errno == EWOULDBLOCK)
-                        (void)err_set(&sink->why, ERR_LOCKED, "%s is in use by another process", sink->path);
+                        (void)err_set(&sink->why, ERR_LOCKED, "%s is in use by another process", sink->told);
                 else
-                        (void)err_set_errno(&sink->why, ERR_SYSTEM, errno, "cannot lock %s", sink->path);
+                        (void)err_set_errno(&sink->why, ERR_SYSTEM, errno, "cannot lock %s", sink->told);
                 file_sink_fail(sink);
         } else {
                 file_sink_go(sink, FILE_SINK_CONFIRMING);
@@ -322,7 +329,7 @@ static void file_sink_confirmed(struct file_sink *sink, int32_t result)
         } else if (result == 0 && file_sink_same(&now, &sink->fresh_identity)) {
                 file_sink_measure(sink);
         } else if (sink->creating || ++sink->opens == FILE_SINK_OPENS_MAX) {
-                (void)err_set(&sink->why, ERR_LOCKED, "%s is replaced by another process all the time", sink->path);
+                (void)err_set(&sink->why, ERR_LOCKED, "%s is replaced by another process all the time", sink->told);
                 file_sink_fail(sink);
         } else {
                 sink->drop_fd = sink->fresh_fd; /* nothing was written */
@@ -342,7 +349,7 @@ static void file_sink_read_on(struct file_sink *sink, enum err_code code)
         } else if (code == ERR_OK) {
                 file_sink_attach(sink);
         } else {
-                (void)err_set(&sink->why, ERR_CONFIG, "%s %s: %s", sink->path,
+                (void)err_set(&sink->why, ERR_CONFIG, "%s %s: %s", sink->told,
                               code == ERR_SYNTAX ? "holds no lines of JSON objects"
                                                  : "ends in a line longer than any event",
                               help);
@@ -361,7 +368,7 @@ static void file_sink_was_read(struct file_sink *sink, int32_t result)
         if (result < 0) {
                 file_sink_fail_errno(sink, "read the end of", -result);
         } else if ((uint32_t)result != sink->found.read_bytes) {
-                (void)err_set(&sink->why, ERR_SYSTEM, "%s shrinks while its end is read", sink->path);
+                (void)err_set(&sink->why, ERR_SYSTEM, "%s shrinks while its end is read", sink->told);
                 file_sink_fail(sink);
         } else {
                 file_sink_read_on(sink, file_end_take(&sink->found, sink->piece));
@@ -398,7 +405,7 @@ static void file_sink_looked(struct file_sink *sink, int32_t result)
 /* Bytes of a failed write must not stay: a later try would write them twice. */
 static void file_sink_write_failed(struct file_sink *sink, const char *what, int error)
 {
-        (void)err_set_errno(&sink->why, ERR_SYSTEM, error, "cannot %s %s", what, sink->path); /* told by `done` */
+        (void)err_set_errno(&sink->why, ERR_SYSTEM, error, "cannot %s %s", what, sink->told); /* told by `done` */
         file_sink_go(sink, FILE_SINK_CUTTING_BACK);
 }
 
@@ -617,6 +624,11 @@ void file_sink_init(struct file_sink *sink, const char *path)
         sink->fd = sink->drop_fd = sink->fresh_fd = -1;
         (void)snprintf(sink->path, sizeof(sink->path), "%s", path); /* it fits */
         (void)file_directory_of(sink->path, sink->directory);       /* it fits: the path does */
+        const size_t len = strlen(path), most = sizeof(sink->told) - 1;
+        if (len <= most)
+                (void)snprintf(sink->told, sizeof(sink->told), "%s", path);
+        else
+                (void)snprintf(sink->told, sizeof(sink->told), "...%s", path + len - (most - 3));
 }
 
 size_t file_sink_memory_bytes(void)
@@ -665,6 +677,11 @@ bool file_sink_stop(struct file_sink *sink)
 void file_sink_get_stats(const struct file_sink *sink, struct file_sink_stats *ret_stats)
 {
         *ret_stats = sink->stats;
+}
+
+const char *file_sink_rotation_why(const struct file_sink *sink)
+{
+        return sink->rotation_why.text;
 }
 
 void file_sink_close(struct file_sink *sink)

@@ -83,6 +83,8 @@ struct file_sink_stats {
         uint64_t repaired_bytes; /* torn tails cut off */
 };
 void file_sink_get_stats(const struct file_sink *sink, struct file_sink_stats *ret_stats);
+/* Why the last rotation that failed has; "" when none has. Valid until the loop is turned. */
+const char *file_sink_rotation_why(const struct file_sink *sink);
 /* Not while busy (asserted): turn the loop until it is not. A file that is not closed yet is, by a call that may block;
  * its lock may stay until the loop is turned again, since the kernel holds what an operation was about until then. NULL
  * is allowed. */

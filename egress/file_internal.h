@@ -87,6 +87,8 @@ struct file_sink {
         int64_t name_ms;
 
         struct file_sink_stats stats;
+        struct err rotation_why; /* the last one that failed */
+        char told[128];          /* the path, or its end: a sentence that says it must have room for the reason */
         char path[PATH_MAX];
         char directory[PATH_MAX]; /* of path */
         char rotated_path[PATH_MAX];

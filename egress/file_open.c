@@ -87,7 +87,7 @@ enum err_code file_sink_open(struct io_loop *loop, const struct file_sink_option
         if (openings != NULL && code == ERR_TIMEOUT) {
                 sink->next = openings->first;
                 openings->first = sink;
-                return err_set(reterr, code, "cannot open %s yet: its file system does not answer", sink->path);
+                return err_set(reterr, code, "cannot open %s yet: its file system does not answer", sink->told);
         }
         io_loop_free(sink->loop);
         sink->loop = loop;

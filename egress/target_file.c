@@ -1,6 +1,7 @@
 /* The file destination as a service: lines in a buffer, one write at a time. */
 #include "egress/service.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 /* A batch: at least one of the largest events. */
@@ -105,8 +106,30 @@ static enum err_code target_file_send(struct egress_target *target, struct egres
         return code;
 }
 
+/* A rotation that fails holds up nothing, but the file grows without bound. */
+static void target_file_tell_rotation(struct egress_target *target)
+{
+        struct egress_worker *worker = target->worker;
+        struct file_sink_stats stats;
+        char quoted[ERR_TEXT_BYTES_MAX + 80];
+        uint64_t repeats = 0;
+        file_sink_get_stats(target->file, &stats);
+        if (stats.rotation_failures == target->rotation_failures)
+                return;
+        counter_add(worker->options.counters, COUNTER_egress_rotation_failures,
+                    stats.rotation_failures - target->rotation_failures);
+        target->rotation_failures = stats.rotation_failures;
+        if (log_gate_open(&target->rotation_gate, worker->now_ns, EGRESS_LOG_INTERVAL_NS, &repeats))
+                log_error("file not rotated",
+                          "target=%s error=%s now=\"the old file goes on and grows; tried again with the next write\" "
+                          "failures=%" PRIu64 " repeats=%" PRIu64,
+                          target->log_key, log_quote(file_sink_rotation_why(target->file), quoted, sizeof(quoted)),
+                          stats.rotation_failures, repeats);
+}
+
 static void target_file_tick(struct egress_target *target)
 {
+        target_file_tell_rotation(target);
         file_sink_rotate_if_due(target->file); /* by age, also without an event */
 }
 

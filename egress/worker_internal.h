@@ -114,6 +114,8 @@ struct egress_target {
         struct firehose_limits firehose;
         struct gzip_writer *gzip[EGRESS_SLOTS_MAX]; /* Firehose: of the batch that is building; NULL: not compressed */
         struct file_sink *file;
+        uint64_t rotation_failures; /* of the file, counted so far */
+        struct log_gate rotation_gate;
         struct egress_cloudwatch *cloudwatch; /* target_cloudwatch.c */
 
         _Atomic int life;                   /* enum egress_target_life */

@@ -52,6 +52,8 @@ enum sets_extension {
 
 /* A key of a target is at most RULES_TARGET_KEY_BYTES_MAX: "file ", what is published and a space, and the path. */
 #define SETS_PATH_BYTES_MAX (RULES_TARGET_KEY_BYTES_MAX - 5)
+#define SETS_NAME_BYTES_MAX 255u /* of one part of a path */
+#define SETS_ROTATED_BYTES  21u  /* ".20260102T030405Z-999" (egress/file.c) */
 
 /* What a destination definition says. */
 struct sets_destination {
@@ -234,6 +236,29 @@ static bool sets_firehose(struct sets_reader *sets, const struct rules_yaml_node
         return true;
 }
 
+/* The file system could never open a longer name, or rename to it: known here, before events wait for that. */
+static bool sets_file_name(struct rules_reader *reader, const struct rules_yaml_node *node, struct slice path,
+                           bool rotates)
+{
+        struct slice rest = path, part = SLICE_EMPTY;
+        bool long_part = false;
+        while (rest.ptr != NULL) {
+                part = slice_cut(&rest, '/');
+                long_part |= part.len > SETS_NAME_BYTES_MAX;
+        }
+        if (long_part)
+                rules_error(reader, node, "Path has a part of more than %u bytes, which no file system takes",
+                            SETS_NAME_BYTES_MAX);
+        else if (rotates && part.len > SETS_NAME_BYTES_MAX - SETS_ROTATED_BYTES)
+                rules_error(reader, node,
+                            "Path: the name of a file that is rotated has at most %u bytes, since a time and a number "
+                            "come behind it, and this one has %zu",
+                            SETS_NAME_BYTES_MAX - SETS_ROTATED_BYTES, part.len);
+        else
+                return true;
+        return false;
+}
+
 /* The options stand before the path, which may hold any text. Two targets never write one file. */
 static bool sets_file(struct sets_reader *sets, const struct rules_yaml_node *node, uint32_t *ret_target_index)
 {
@@ -270,7 +295,7 @@ static bool sets_file(struct sets_reader *sets, const struct rules_yaml_node *no
         if (values[2] != NULL && !rules_yaml_quantity(reader, values[2], "RotateSeconds", &rules_units_s, 0,
                                                       UINT64_C(366) * 86400, &rotate_seconds))
                 good = false;
-        if (!good)
+        if (!good || !sets_file_name(reader, values[0], path, rotate_bytes != 0 || rotate_seconds != 0))
                 return false;
         uint8_t key[RULES_TARGET_KEY_BYTES_MAX];
         struct rules_target wanted = {

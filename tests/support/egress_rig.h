@@ -31,7 +31,7 @@ struct egress_rig_target {
         struct counters_target_row *row;
         uint16_t numbers[LIMIT_LOGS_MAX];
         uint32_t worker;
-        char key[400], resource[300];
+        char key[400], resource[600];
 };
 
 /* Zeroed, then egress_rig_defaults(), then whatever the test wants otherwise, then egress_rig_open(). */

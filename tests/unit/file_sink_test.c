@@ -562,10 +562,38 @@ Test(file_sink, failed_rotation_goes_on_with_the_old_file)
         struct file_sink_stats stats;
         file_sink_get_stats(sink, &stats);
         cr_assert_eq(stats.rotation_failures, 1);
+        cr_assert_not_null(strstr(file_sink_rotation_why(sink), "Too many open files"), "%s",
+                           file_sink_rotation_why(sink));
         write_ok(sink, "{}\n");
         cr_assert_eq(list(NULL), 2);
         holds(path, "{}\n");
         close_sink(sink);
+}
+
+Test(file_sink, why_a_file_cannot_be_renamed_is_told)
+{
+        struct file_sink *sink = open_ok(4, 0, false);
+        write_ok(sink, "{}\n");
+        cr_assert_str_empty(file_sink_rotation_why(sink));
+        fails_at = operations + 2; /* the look at the file, the rename */
+        write_ok(sink, "[]\n");
+        cr_assert_not_null(strstr(file_sink_rotation_why(sink), "cannot rename "), "%s", file_sink_rotation_why(sink));
+        cr_assert_not_null(strstr(file_sink_rotation_why(sink), "Bad file descriptor"));
+        holds(path, "{}\n[]\n");
+        close_sink(sink);
+}
+
+/* The path twice in a sentence would leave no room for the reason. */
+Test(file_sink, a_long_path_does_not_hide_the_reason)
+{
+        char name[600];
+        struct err err = {0};
+        struct file_sink *sink = NULL;
+        (void)snprintf(name, sizeof(name), "%s/%0*d", directory, 300, 7);
+        struct file_sink_options options = {.path = name};
+        cr_assert_eq(file_sink_open(loop, &options, &sink, &err), ERR_SYSTEM);
+        cr_assert_lt(strlen(err.text), 200);
+        cr_assert_not_null(strstr(err.text, "0007: File name too long"), "%s", err.text);
 }
 
 Test(file_sink, follows_what_others_do_with_the_file)

@@ -22,6 +22,29 @@ Test(worker, a_file_gets_every_event_once_in_order, .timeout = 90)
         rig_end();
 }
 
+/* The name has room for itself, and not for a time behind it. */
+Test(worker, a_rotation_that_fails_is_counted, .timeout = 90)
+{
+        char name[241];
+        memset(name, 'x', sizeof(name));
+        name[sizeof(name) - 1] = '\0';
+        rig_begin();
+        egress_rig_open(&rig);
+        rig.rotate_bytes = 4096;
+        uint32_t target = egress_rig_add_file(&rig, name, 0);
+        egress_rig_run(&rig);
+        for (uint32_t i = 0; i < 20; i++) {
+                publish_many(0, i * 50, (i + 1) * 50, 600, target);
+                cr_assert(egress_rig_wait_delivered(&rig, target, (i + 1) * 50, 40000));
+        }
+        uint64_t until_ns = clock_monotonic_ns() + 10 * CLOCK_NS_PER_S;
+        while (counter(COUNTER_egress_rotation_failures) < 19 && clock_monotonic_ns() < until_ns)
+                clock_sleep_ns(10 * CLOCK_NS_PER_MS); /* a tick */
+        cr_assert_geq(counter(COUNTER_egress_rotation_failures), 19);
+        check_balanced(0, target, 0);
+        rig_end();
+}
+
 Test(worker, a_target_routed_twice_gets_two_copies, .timeout = 90)
 {
         rig_begin();
