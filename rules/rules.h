@@ -283,7 +283,11 @@ struct rules_plan;
  * findings in the report (warnings may also be there with ERR_OK), ERR_MEMORY with none; then *ret_plan is NULL. */
 enum err_code rules_plan_load(const char *path, const struct rules_settings *settings, struct rules_plan **ret_plan,
                               struct rules_report *report);
-/* The same of bytes in memory; `path` is what the findings name. */
+/* The same for another host: keys are not read, and the plan, whose keys of targets are not those of there, is only to
+ * be looked at. */
+enum err_code rules_plan_load_elsewhere(const char *path, const struct rules_settings *settings,
+                                        struct rules_plan **ret_plan, struct rules_report *report);
+/* rules_plan_load() of bytes in memory; `path` is what the findings name. */
 enum err_code rules_plan_parse(const char *path, struct slice text, const struct rules_settings *settings,
                                struct rules_plan **ret_plan, struct rules_report *report);
 /* The same with the keys of KeyFile members (Redaction): those that are in `keys`, by the paths of their files, are

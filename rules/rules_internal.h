@@ -57,6 +57,7 @@ struct rules_reader {
         struct rules_finding *before; /* last finding of earlier files, or NULL */
         bool out_of_memory;
         struct rules_keys *keys; /* of KeyFile members; NULL: they are read from their files, and not kept */
+        bool elsewhere;          /* the file is for another host: what it names is not looked at on this one */
 };
 
 /* `arena` must outlive the reader. False: out of memory. */

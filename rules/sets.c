@@ -743,8 +743,9 @@ static void sets_check_defaults(struct sets_reader *sets, const struct rules_set
 }
 
 /* The file's text is read from `path` when `text` is NULL. */
-static enum err_code sets_read(const char *path, const struct slice *text, const struct rules_settings *settings,
-                               struct rules_keys *keys, struct rules_plan **ret_plan, struct rules_report *report)
+static enum err_code sets_read(const char *path, const struct slice *text, bool elsewhere,
+                               const struct rules_settings *settings, struct rules_keys *keys,
+                               struct rules_plan **ret_plan, struct rules_report *report)
 {
         struct arena arena;
         arena_init(&arena, (size_t)1024 * 1024, 0);
@@ -755,6 +756,7 @@ static enum err_code sets_read(const char *path, const struct slice *text, const
         if (!rules_reader_begin(reader, path, &arena, report))
                 goto out;
         reader->keys = keys;
+        reader->elsewhere = elsewhere;
         sets.filters = arena_alloc_array(&arena, SETS_FILTERS, sizeof(*sets.filters));
         if (sets.filters == NULL)
                 goto out;
@@ -792,14 +794,21 @@ enum err_code rules_plan_load(const char *path, const struct rules_settings *set
                               struct rules_report *report)
 {
         *ret_plan = NULL;
-        return sets_read(path, NULL, settings, NULL, ret_plan, report);
+        return sets_read(path, NULL, false, settings, NULL, ret_plan, report);
+}
+
+enum err_code rules_plan_load_elsewhere(const char *path, const struct rules_settings *settings,
+                                        struct rules_plan **ret_plan, struct rules_report *report)
+{
+        *ret_plan = NULL;
+        return sets_read(path, NULL, true, settings, NULL, ret_plan, report);
 }
 
 enum err_code rules_plan_parse(const char *path, struct slice text, const struct rules_settings *settings,
                                struct rules_plan **ret_plan, struct rules_report *report)
 {
         *ret_plan = NULL;
-        return sets_read(path, &text, settings, NULL, ret_plan, report);
+        return sets_read(path, &text, false, settings, NULL, ret_plan, report);
 }
 
 enum err_code rules_plan_parse_with_keys(const char *path, struct slice text, const struct rules_settings *settings,
@@ -807,5 +816,5 @@ enum err_code rules_plan_parse_with_keys(const char *path, struct slice text, co
                                          struct rules_report *report)
 {
         *ret_plan = NULL;
-        return sets_read(path, &text, settings, keys, ret_plan, report);
+        return sets_read(path, &text, false, settings, keys, ret_plan, report);
 }

@@ -18,9 +18,18 @@ static const char *redaction_key_wrong(int fd)
                 return "it is no regular file";
         if ((info.st_mode & 077) != 0)
                 return "others may use it: chmod 600";
-        if (info.st_uid != 0 && info.st_uid != geteuid())
+        if (info.st_uid != 0 && geteuid() != 0 && info.st_uid != geteuid()) /* root looks for the daemon's user, too */
                 return "it belongs neither to root nor to the user of this process";
         return NULL;
+}
+
+/* For files of another host: a key that is another one where the path is. */
+static enum err_code redaction_key_elsewhere(struct codec_redaction *redaction, struct slice path, struct err *reterr)
+{
+        uint8_t bytes[CODEC_REDACTION_KEY_BYTES_MAX] = {0};
+        memcpy(bytes, path.ptr, path.len); /* 4095 at most */
+        size_t len = path.len < CODEC_REDACTION_KEY_BYTES_MIN ? CODEC_REDACTION_KEY_BYTES_MIN : path.len;
+        return codec_redaction_set_key(redaction, slice_of(bytes, len), reterr);
 }
 
 /* Reads what the file holds, without a line end behind it, into `bytes`. What is wrong, or NULL. */
@@ -55,6 +64,12 @@ static bool redaction_key(struct rules_reader *reader, const struct rules_yaml_n
         if (path.ptr[0] != '/') {
                 rules_error(reader, node, "Redaction.KeyFile %s must be absolute", rules_quote(reader, path));
                 return false;
+        }
+        if (reader->elsewhere) {
+                bool set = redaction_key_elsewhere(redaction, path, &err) == ERR_OK;
+                if (!set)
+                        rules_error(reader, node, "Redaction.KeyFile %s: %s", rules_quote(reader, path), err.text);
+                return set;
         }
         if (reader->keys != NULL)
                 key = rules_keys_find(reader->keys, path);

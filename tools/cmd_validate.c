@@ -25,7 +25,8 @@ static const char validate_help[] =
         "file\n"
         "                             is checked\n"
         "  --deny-warnings            warnings count as mistakes\n"
-        "  --elsewhere                the files are for another host: folders and certificates are not looked for\n"
+        "  --elsewhere                the files are for another host: folders, certificates and keys are not looked\n"
+        "                             for\n"
         "  --json                     one JSON object a line: the findings, then {\"summary\": ...}\n"
         "\n"
         "Exit status: 0 all is well, 64 wrong usage, 74 out of memory, 78 there are mistakes.\n";
@@ -291,7 +292,8 @@ int cmd_validate(int argc, char **argv)
         if (sets_path == NULL && has_settings)
                 sets_path = settings.configuration_sets_path;
         if (sets_path != NULL && code != ERR_MEMORY) {
-                enum err_code plan_code = rules_plan_load(sets_path, has_settings ? &settings : NULL, &plan, &report);
+                enum err_code plan_code = (options.elsewhere ? rules_plan_load_elsewhere : rules_plan_load)(
+                        sets_path, has_settings ? &settings : NULL, &plan, &report);
                 code = plan_code == ERR_OK ? code : plan_code;
         }
         if (!options.elsewhere && code != ERR_MEMORY &&
