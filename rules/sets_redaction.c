@@ -10,6 +10,8 @@
 #define REDACTION_READ_BYTES (CODEC_REDACTION_KEY_BYTES_MAX + 3)
 #define COUNT(array)         (sizeof(array) / sizeof((array)[0]))
 
+#define REDACTION_MEMBER_BYTES_MAX (sizeof("mail.tags.") - 1 + CODEC_REDACTION_NAME_BYTES_MAX) /* mail.tags.NAME */
+
 /* What is wrong with the file, or NULL. */
 static const char *redaction_key_wrong(int fd)
 {
@@ -93,6 +95,7 @@ static bool redaction_key(struct rules_reader *reader, const struct rules_yaml_n
 
 /* A list of names, each given to `add`. */
 static bool redaction_names(struct rules_reader *reader, const struct rules_yaml_node *list, const char *what,
+                            uint32_t bytes_max,
                             enum err_code (*add)(struct codec_redaction *, struct slice, struct err *),
                             struct codec_redaction *redaction)
 {
@@ -102,7 +105,7 @@ static bool redaction_names(struct rules_reader *reader, const struct rules_yaml
         for (const struct rules_yaml_node *item = list->first; item != NULL; item = item->next) {
                 struct slice name;
                 struct err err = {.text = ""};
-                if (!rules_yaml_text(reader, item, what, 1, 255, &name)) {
+                if (!rules_yaml_text(reader, item, what, 1, bytes_max, &name)) {
                         good = false;
                 } else if (add(redaction, name, &err) != ERR_OK) {
                         rules_error(reader, item, "%s: %s", what, err.text);
@@ -146,11 +149,13 @@ bool rules_redaction_read(struct rules_reader *reader, const struct rules_yaml_n
         if (good && values[KEY_FILE] != NULL)
                 good = redaction_key(reader, values[KEY_FILE], redaction);
         if (values[DROP] != NULL)
-                good = redaction_names(reader, values[DROP], "Redaction.Drop", codec_redaction_drop, redaction) && good;
+                good = redaction_names(reader, values[DROP], "Redaction.Drop", REDACTION_MEMBER_BYTES_MAX,
+                                       codec_redaction_drop, redaction) &&
+                       good;
         if (values[HEADERS] != NULL) {
                 redaction->headers_limited = true; /* an empty list allows none */
-                good = redaction_names(reader, values[HEADERS], "Redaction.Headers", codec_redaction_allow_header,
-                                       redaction) &&
+                good = redaction_names(reader, values[HEADERS], "Redaction.Headers", CODEC_REDACTION_NAME_BYTES_MAX,
+                                       codec_redaction_allow_header, redaction) &&
                        good;
         }
         return good;

@@ -194,7 +194,11 @@ static bool yaml_key_check(struct yaml_composer *composer, const struct yaml_lev
                         break;
                 }
         if (level->node->count == RULES_YAML_MEMBERS_MAX) {
-                rules_error(reader, key, "more than %u members in one map; no map has so many", RULES_YAML_MEMBERS_MAX);
+                rules_error(
+                        reader, key,
+                        "more than %u members in one map; where more are meant (default_configuration_sets), give a "
+                        "list of such maps",
+                        RULES_YAML_MEMBERS_MAX);
                 return false;
         }
         return true;
@@ -394,6 +398,9 @@ bool rules_yaml_parse(struct rules_reader *reader, struct slice text, const stru
                 rules_error(reader, NULL, "larger than the %u bytes allowed", LIMIT_CONFIG_BYTES_MAX);
                 return false;
         }
+        /* A byte order mark says nothing; libyaml, which is told the encoding, would take it for text. */
+        if (slice_has_prefix(text, SLICE("\xef\xbb\xbf")))
+                text = slice_from(text, 3);
         yaml_parser_t parser;
         if (yaml_parser_initialize(&parser) == 0) {
                 reader->out_of_memory = true;

@@ -332,12 +332,13 @@ static json_t *cost_json_stream(const struct cost_line *line, int variant)
 static json_t *cost_json_line(const struct cost_line *line)
 {
         const struct rules_target *target = line->target;
-        json_t *json = json_pack(
-                "{s:o,s:s,s:o,s:i,s:i,s:f,s:f,s:f,s:f,s:f}", "target", cost_json_text(target->key), "service",
-                rules_service_name(target->service), "destination", cost_json_text(target->destination), "destinations",
-                (int)target->destinations_count, "enabled", (int)target->destinations_enabled_count, "share",
-                line->flow->share, "events_per_s", line->events_per_s, "event_bytes", line->flow->event_bytes,
-                "usd_per_month", line->usd, "usd_per_million_events", cost_per_million(line->usd, line->events_per_s));
+        json_t *json = json_pack("{s:o,s:s,s:o,s:i,s:i,s:f,s:f,s:f,s:f,s:f}", "target", cost_json_text(target->key),
+                                 "service", rules_service_name(target->service), "destination",
+                                 target->destination.len == 0 ? json_null() : cost_json_text(target->destination),
+                                 "destinations", (int)target->destinations_count, "enabled",
+                                 (int)target->destinations_enabled_count, "share", line->flow->share, "events_per_s",
+                                 line->events_per_s, "event_bytes", line->flow->event_bytes, "usd_per_month", line->usd,
+                                 "usd_per_million_events", cost_per_million(line->usd, line->events_per_s));
         if (target->service == RULES_SERVICE_FIREHOSE) {
                 json_t *packings = json_object();
                 for (int i = 0; i < COST_VARIANTS; i++)

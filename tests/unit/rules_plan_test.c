@@ -240,6 +240,17 @@ Test(rules, redaction_policies_are_read_and_their_keys_guarded, .timeout = 10)
                 cr_expect_not_null(strstr(report.last->text, bad[i][1]), "%s: %s", bad[i][0], report.last->text);
                 rules_report_release(&report);
         }
+        for (int bytes = 256; bytes <= 257; bytes++) {
+                enum err_code wanted = bytes == 256 ? ERR_OK : ERR_CONFIG;
+                (void)snprintf(text, sizeof(text), "{Drop: [mail.tags.%0*d]}", bytes, 0);
+                cr_expect_eq(parse_redaction(text, &plan, &report), wanted, "%d", bytes);
+                rules_plan_free(plan);
+                rules_report_release(&report);
+                (void)snprintf(text, sizeof(text), "{Headers: ['%0*d']}", bytes, 0);
+                cr_expect_eq(parse_redaction(text, &plan, &report), wanted, "%d", bytes);
+                rules_plan_free(plan);
+                rules_report_release(&report);
+        }
         (void)snprintf(text, sizeof(text), "{Addresses: hmac, KeyFile: %s}", path);
         static const struct {
                 const char *key;

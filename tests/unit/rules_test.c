@@ -260,7 +260,8 @@ Test(rules, members_anchors_and_sets_are_bounded, .timeout = 20)
         for (int i = 0; i < 65; i++)
                 (void)fprintf(out, "k%d: 1\n", i);
         (void)fclose(out);
-        cr_assert_str_eq(refusal(yaml.ptr), "65:1: more than 64 members in one map; no map has so many");
+        cr_assert_str_eq(refusal(yaml.ptr), "65:1: more than 64 members in one map; where more are meant "
+                                            "(default_configuration_sets), give a list of such maps");
         free(yaml.ptr);
 
         out = text_open(&yaml);
