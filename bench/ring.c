@@ -60,6 +60,8 @@ static bool rig_open(struct rig *rig)
                 .payload_bytes_max = rig->lane->payload_bytes_max,
                 .connection_fd = pair[0],
                 .bell_fd = rig->lane->bell_fd,
+                .connection_identity = ring_identity_of(pair[0]),
+                .bell_identity = ring_identity_of(rig->lane->bell_fd),
                 .lane_id = 1,
         };
         return true;

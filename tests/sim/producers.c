@@ -36,6 +36,7 @@ void world_lane_open(uint32_t index)
                 .payload_bytes_max = own->lane->payload_bytes_max,
                 .connection_fd = -1,
                 .bell_fd = own->lane->bell_fd,
+                .bell_identity = ring_identity_of(own->lane->bell_fd),
                 .lane_id = own->lane_id,
         };
 }
@@ -69,6 +70,7 @@ void world_lane_adopt(uint32_t index)
         own->producer.daemon_page = (const uint8_t *)own->lane->page;
         own->producer.bed_page = (const uint8_t *)ring_bed_page_of(world_bed_of(index));
         own->producer.bell_fd = own->lane->bell_fd;
+        own->producer.bell_identity = ring_identity_of(own->lane->bell_fd);
         own->producer.detached = false;
 }
 

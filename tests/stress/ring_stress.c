@@ -179,6 +179,8 @@ int main(int argc, char **argv)
                                   syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) != 0,
                         .connection_fd = pair[0],
                         .bell_fd = seat->lane->bell_fd,
+                        .connection_identity = ring_identity_of(pair[0]),
+                        .bell_identity = ring_identity_of(seat->lane->bell_fd),
                         .lane_id = (uint64_t)i + 1,
                 };
         }
