@@ -200,39 +200,46 @@ uint64_t postfix_state_bytes(const struct postfix *postfix)
 
 /* ---------------------------------------------------------------------------------------------- forgetting */
 
-/* What its last line left open is told first. */
-static enum err_code postfix_forget(const struct line *line, struct message *message, uint64_t *count)
+/* The one seen longest ago; NULL where that is the line's own. */
+static struct message *postfix_oldest(const struct line *line, enum message_list list)
 {
+        struct message *oldest = line->postfix->oldest[list];
+        return oldest == line->message ? NULL : oldest;
+}
+
+/* Drops *message, the oldest of a list, and moves on to the next one. What its last line left open is told first. */
+static enum err_code postfix_forget(const struct line *line, enum message_list list, struct message **message,
+                                    uint64_t *count)
+{
+        const struct message *gone = *message;
         struct line last = *line;
-        last.message = message;
-        last.queue_id = message->queue_id;
+        last.message = *message;
+        last.queue_id = (*message)->queue_id;
         enum err_code code = postfix_finish(&last);
         if (code != ERR_OK)
                 return code;
-        postfix_message_drop(line->postfix, message);
+        postfix_message_drop(line->postfix, *message);
         (*count)++;
+        ASSERT_KNOWN(line->postfix->oldest[list] != gone);
+        *message = postfix_oldest(line, list);
         return ERR_OK;
 }
 
 enum err_code postfix_make_room(struct line *line)
 {
         struct postfix *postfix = line->postfix;
-        struct message **oldest = &postfix->oldest[MESSAGES_ALL], **bare = &postfix->oldest[MESSAGES_BARE];
         const struct postfix_options *options = &postfix->options;
         int64_t lifetime_ms = options->queue_lifetime_ms > 0 ? options->queue_lifetime_ms : QUEUE_LIFETIME_MS;
         enum err_code code = ERR_OK;
-        while (code == ERR_OK && *bare != NULL && *bare != line->message &&
-               line->log_ms - (*bare)->seen_ms > BARE_QUIET_MS &&
-               postfix->counts.lines - (*bare)->seen_line > BARE_QUIET_LINES)
-                code = postfix_forget(line, *bare, &postfix->counts.broken_off);
-        while (code == ERR_OK && *oldest != NULL && *oldest != line->message &&
-               line->log_ms - (*oldest)->seen_ms > lifetime_ms + DAY_MS)
-                code = postfix_forget(line, *oldest, &postfix->counts.aged);
-        while (code == ERR_OK && *oldest != line->message &&
-               (postfix->messages_count > options->messages_max || postfix->bytes > options->state_bytes_max)) {
-                const struct message *gone = *oldest;
-                code = postfix_forget(line, *oldest, &postfix->counts.evicted);
-                ASSERT_KNOWN(code != ERR_OK || *oldest != gone);
-        }
+        struct message *bare = postfix_oldest(line, MESSAGES_BARE);
+        while (code == ERR_OK && bare != NULL && line->log_ms - bare->seen_ms > BARE_QUIET_MS &&
+               postfix->counts.lines - bare->seen_line > BARE_QUIET_LINES)
+                code = postfix_forget(line, MESSAGES_BARE, &bare, &postfix->counts.broken_off);
+        struct message *oldest = postfix_oldest(line, MESSAGES_ALL);
+        while (code == ERR_OK && oldest != NULL && line->log_ms - oldest->seen_ms > lifetime_ms + DAY_MS)
+                code = postfix_forget(line, MESSAGES_ALL, &oldest, &postfix->counts.aged);
+        while (code == ERR_OK && oldest != NULL &&
+               (postfix->messages_count > options->messages_max || postfix->bytes > options->state_bytes_max))
+                code = postfix_forget(line, MESSAGES_ALL, &oldest, &postfix->counts.evicted);
         return code;
 }
