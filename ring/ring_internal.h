@@ -131,8 +131,8 @@ struct ring_lane {
         uint32_t shard;
         bool page_owed; /* the producer has not been sent the new page yet */
         bool announced; /* lane_ready() was called */
-        struct ring_daemon_page
-                *old_page; /* read-only, until the producer is told of the new one: a flush may sleep on it */
+        /* Read-only, until the producer is told of the new one: a flush may sleep on it. */
+        struct ring_daemon_page *old_page;
 };
 
 /* lane.c */

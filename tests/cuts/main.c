@@ -3,7 +3,6 @@
 #include "tests/cuts/cuts.h"
 #include "tests/support/journal_files.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -329,10 +328,8 @@ static void run_seed(uint64_t seed, const char *directory, const char *aside)
 
 static uint64_t number(const char *text, const char *option)
 {
-        char *end_of;
-        errno = 0;
-        unsigned long long value = strtoull(text, &end_of, 10);
-        if (errno != 0 || end_of == text || *end_of != '\0') {
+        uint64_t value;
+        if (!slice_to_u64(slice_of_text(text), UINT64_MAX, &value)) {
                 (void)fprintf(stderr, "cuts: %s wants a number, not \"%s\"\n", option, text);
                 exit(64);
         }

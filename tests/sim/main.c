@@ -2,7 +2,6 @@
 #include "base/clock.h"
 #include "tests/sim/sim.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -146,10 +145,8 @@ static void main_count(struct main_totals *totals, const struct main_slot *own, 
 
 static uint64_t main_number(const char *text, const char *option)
 {
-        char *end;
-        errno = 0;
-        unsigned long long value = strtoull(text, &end, 10);
-        if (errno != 0 || end == text || *end != '\0') {
+        uint64_t value;
+        if (!slice_to_u64(slice_of_text(text), UINT64_MAX, &value)) {
                 (void)fprintf(stderr, "sim: %s wants a number, not \"%s\"\n", option, text);
                 exit(64);
         }

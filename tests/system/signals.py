@@ -11,6 +11,15 @@ import time
 import system
 
 
+def next_delivers(stack, published):
+    """The endpoint is back, and so is the service."""
+    stack.tell_sink("set down off")
+    stack.start_router()
+    stack.wait_drained()
+    system.check("delivered", stack.sink_events(), published)
+    system.check("SIGTERM", stack.stop("router"), 0)
+
+
 def signals_of_others(build):
     """What other daemons take for "begin another log" is nothing to this one."""
     with system.Stack(build, name="usr1") as stack:
@@ -46,11 +55,7 @@ def second_signal(build):
             process.terminate()
             system.check("status", process.wait(60), lambda status: status in statuses)
             system.check("seconds to the end", round(time.monotonic() - begun, 1), lambda seconds: seconds < 5)
-        stack.tell_sink("set down off")
-        stack.start_router()
-        stack.wait_drained()
-        system.check("delivered", stack.sink_events(), published)
-        system.check("SIGTERM", stack.stop("router"), 0)
+        next_delivers(stack, published)
 
 
 def signals_to_all(build):
@@ -73,11 +78,7 @@ def signals_to_all(build):
             os.close(alive)
             system.check("seconds that it drained", round(time.monotonic() - begun, 1), lambda seconds: 2.5 < seconds < 10)
             system.check("waiting", stack.ledger()["targets"][0]["waiting"], 500)
-            stack.tell_sink("set down off")
-            stack.start_router()
-            stack.wait_drained()
-            system.check("delivered", stack.sink_events(), published)
-            system.check("SIGTERM", stack.stop("router"), 0)
+            next_delivers(stack, published)
 
 
 def limit_on_files(build):

@@ -35,6 +35,21 @@ static enum err_code publish_one(struct ring_producer *producer, const char *tex
         return ring_commit(producer, length);
 }
 
+/* Router and keeper die, and the producer sees it. */
+static void house_dies(struct house *house, struct ring_producer *producer)
+{
+        struct err err;
+        ring_server_free(house->server);
+        house->lanes_count = 0;
+        cr_assert_eq(ring_producer_refresh(producer, &err), ERR_DETACHED);
+}
+
+static void house_starts_anew(struct house *house)
+{
+        struct err err;
+        cr_assert_eq(ring_server_create(&house->options, &house->server, &err), ERR_OK, "%s", err.text);
+}
+
 /* The keeper ends too, and with it what it holds; another one listens. */
 static void house_start_new_keeper(struct house *house, struct kept *kept)
 {
@@ -267,10 +282,8 @@ Test(ring, reattach_begins_behind_what_a_dying_router_has_taken, .timeout = 60)
                 publish_text(&producer, "two");
                 publish_text(&producer, "three");
                 die_while_zeroing(house.lanes[0], zeroed_bytes);
-                ring_server_free(house.server);
-                house.lanes_count = 0;
-                cr_assert_eq(ring_producer_refresh(&producer, &err), ERR_DETACHED);
-                cr_assert_eq(ring_server_create(&house.options, &house.server, &err), ERR_OK, "%s", err.text);
+                house_dies(&house, &producer);
+                house_starts_anew(&house);
                 cr_assert_eq(reattach(&house, &producer, &err), ERR_OK, "%s", err.text);
                 publish_text(&producer, "four");
                 cr_assert_gt(ring_visit_begin(house.lanes[0]), 0);
@@ -296,10 +309,8 @@ Test(ring, reattach_finds_what_is_left_behind_zeros, .timeout = 60)
                 publish_text(&producer, "two");
                 publish_text(&producer, "three");
                 memset(producer.data, 0, zeroed_bytes);
-                ring_server_free(house.server);
-                house.lanes_count = 0;
-                cr_assert_eq(ring_producer_refresh(&producer, &err), ERR_DETACHED);
-                cr_assert_eq(ring_server_create(&house.options, &house.server, &err), ERR_OK, "%s", err.text);
+                house_dies(&house, &producer);
+                house_starts_anew(&house);
                 cr_assert_eq(reattach(&house, &producer, &err), ERR_OK, "%s", err.text);
                 cr_assert_gt(ring_visit_begin(house.lanes[0]), 0);
                 if (zeroed_bytes <= 16)
@@ -327,10 +338,8 @@ Test(ring, a_damaged_lane_does_not_keep_its_producer_out, .timeout = 20)
         for (uint64_t i = 0; i < filled * 16 - 16; i += 8)
                 memcpy(producer.data + i, &header, sizeof(header));
         memset(producer.data + filled * 16 - 16, 0xff, 16);
-        ring_server_free(house.server);
-        house.lanes_count = 0;
-        cr_assert_eq(ring_producer_refresh(&producer, &err), ERR_DETACHED);
-        cr_assert_eq(ring_server_create(&house.options, &house.server, &err), ERR_OK, "%s", err.text);
+        house_dies(&house, &producer);
+        house_starts_anew(&house);
         uint64_t begun_ns = clock_monotonic_ns();
         cr_assert_eq(reattach(&house, &producer, &err), ERR_OK, "%s", err.text);
         cr_assert_lt(clock_monotonic_ns() - begun_ns, 500 * CLOCK_NS_PER_MS);
@@ -354,7 +363,7 @@ static void house_follow_with_small_lanes(struct house *house, struct ring_produ
         house_open(house, false);
         ring_server_free(house->server);
         house->options.lane_bytes_default = LIMIT_LANE_BYTES_DEFAULT;
-        cr_assert_eq(ring_server_create(&house->options, &house->server, &err), ERR_OK, "%s", err.text);
+        house_starts_anew(house);
         cr_assert_eq(house_attach(house, producer, &err), ERR_OK, "%s", err.text);
         memset(text, 'x', sizeof(text) - 1);
         for (*ret_published = 0;; (*ret_published)++) {
@@ -365,12 +374,10 @@ static void house_follow_with_small_lanes(struct house *house, struct ring_produ
                 memcpy(payload, text, sizeof(text));
                 cr_assert_eq(ring_commit(producer, sizeof(text)), ERR_OK);
         }
-        ring_server_free(house->server);
-        house->lanes_count = 0;
-        cr_assert_eq(ring_producer_refresh(producer, &err), ERR_DETACHED);
+        house_dies(house, producer);
         house->options.lane_bytes_default = LIMIT_LANE_BYTES_MIN;
         house->options.lane_bytes_max = lane_bytes_max;
-        cr_assert_eq(ring_server_create(&house->options, &house->server, &err), ERR_OK, "%s", err.text);
+        house_starts_anew(house);
 }
 
 /* Takes what the lane has: the next ones, each once. */

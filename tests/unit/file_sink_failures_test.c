@@ -1,0 +1,196 @@
+/* What is in the files, and what is told, when operations on them fail and writers are killed. */
+#include "base/limits.h"
+#include "base/random.h"
+#include "tests/support/file_sink_rig.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+static char batch[300000];
+
+static struct slice make_batch(char letter, size_t lines)
+{
+        for (size_t i = 0; i < lines; i++) {
+                memset(batch + i * 100, letter, 99);
+                batch[i * 100] = '{';
+                batch[i * 100 + 99] = '\n';
+        }
+        return slice_of(batch, lines * 100);
+}
+
+Test(file_sink, half_written_batch_is_cut_back)
+{
+        for (int sync = 0; sync < 2; sync++) {
+                struct file_sink *sink = open_ok(0, 0, sync == 1);
+                write_ok(sink, "{\"a\":1}\n");
+                struct rlimit before, small;
+                cr_assert_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
+                small = before;
+                small.rlim_cur = 100 * 1024;
+                (void)signal(SIGXFSZ, SIG_IGN);
+                cr_assert_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+                enum err_code code = write_lines(sink, make_batch('x', 2000));
+                cr_assert_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
+                cr_assert_eq(code, ERR_DISK_FULL);
+                cr_assert_eq(answer.why.sys_errno, EFBIG);
+                cr_assert_not_null(strstr(answer.why.text, path), "%s", answer.why.text);
+                holds(path, "{\"a\":1}\n");
+                cr_assert_eq(write_lines(sink, make_batch('y', 2000)), ERR_OK);
+                static char text[300000];
+                cr_assert_eq(content(path, text, sizeof(text)), 8 + 2000 * 100);
+                cr_assert_eq(memcmp(text + 8, batch, 2000 * 100), 0);
+                close_sink(sink);
+                cr_assert_eq(remove(path), 0);
+        }
+}
+
+static char all[1 << 16];
+
+static void add_content(const char *name)
+{
+        size_t used = strlen(all);
+        (void)content(name, all + used, sizeof(all) - used);
+}
+
+static void append_torn(const char *name)
+{
+        int fd = open(name, O_WRONLY | O_APPEND);
+        cr_assert_geq(fd, 0);
+        cr_assert_eq(write(fd, "{\"torn", 6), 6);
+        cr_assert_eq(close(fd), 0);
+}
+
+/* What fails once is made good: each line is there once, whole, whichever operation it was. */
+Test(file_sink, any_operation_may_fail_once)
+{
+        unsigned failed = 0;
+        for (unsigned nth = 1; nth == 1 || operations >= fails_at; nth++) {
+                struct file_sink *sink = NULL;
+                struct file_sink_options options = {.path = path, .rotate_bytes = 24, .sync = true};
+                struct err err = {0};
+                put(path, "{\"a\":0}\n{\"torn", 14);
+                operations = 0;
+                fails_at = nth;
+                while (file_sink_open(loop, &options, &sink, &err) != ERR_OK)
+                        cr_assert_eq(err.sys_errno, EBADF, "%s", err.text);
+                for (int i = 1; i < 7; i++) {
+                        char line[32];
+                        (void)snprintf(line, sizeof(line), "{\"a\":%d}\n", i);
+                        while (write_lines(sink, slice_of_text(line)) != ERR_OK) {
+                                cr_assert_eq(answer.why.sys_errno, EBADF, "%s", answer.why.text);
+                                failed++;
+                        }
+                        if (i == 4)
+                                append_torn(path); /* another hand */
+                }
+                close_sink(sink);
+                all[0] = '\0';
+                (void)list(add_content);
+                for (int i = 0; i < 7; i++) {
+                        char line[32];
+                        (void)snprintf(line, sizeof(line), "{\"a\":%d}\n", i);
+                        const char *at = strstr(all, line);
+                        cr_assert(at != NULL && strstr(at + 1, line) == NULL, "operation %u failed: line %d in %s", nth,
+                                  i, all);
+                }
+                cr_assert_eq(strlen(all), 7 * 8, "operation %u failed: %s", nth, all);
+                (void)list(remove_one);
+        }
+        cr_assert_gt(failed, 20);
+        cr_assert_gt(operations, 40, "%u", operations);
+}
+
+Test(file_sink, full_disk_is_told_and_cut_back)
+{
+        /* A private 256 KiB file system; it needs the rights of root. */
+        if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+            mount("none", directory, "tmpfs", 0, "size=256k") != 0)
+                cr_skip_test("cannot mount a tmpfs: %s", strerror(errno));
+        struct file_sink *sink = open_ok(0, 0, true);
+        cr_assert_eq(write_lines(sink, make_batch('x', 1000)), ERR_OK);
+        cr_assert_eq(write_lines(sink, make_batch('y', 2900)), ERR_DISK_FULL);
+        cr_assert_not_null(strstr(answer.why.text, "No space left"), "%s", answer.why.text);
+        struct stat status;
+        cr_assert_eq(stat(path, &status), 0);
+        cr_assert_eq(status.st_size, 100000);
+        cr_assert_eq(write_lines(sink, make_batch('z', 1000)), ERR_OK);
+        cr_assert_eq(stat(path, &status), 0);
+        cr_assert_eq(status.st_size, 200000);
+        close_sink(sink);
+        cr_assert_eq(remove(path), 0);
+        cr_assert_eq(umount(directory), 0);
+}
+
+static void child_done(void *context, enum err_code code, const struct err *why)
+{
+        (void)context;
+        (void)why;
+        if (code != ERR_OK)
+                _exit(3);
+}
+
+/* Writes numbered lines until it is killed. */
+static void child_write(uint64_t first)
+{
+        static char lines[250 * 64];
+        struct io_loop *own = NULL;
+        struct file_sink *sink = NULL;
+        struct file_sink_options options = {.path = path, .rotate_bytes = 1 << 20};
+        if (io_loop_create(&(struct io_options){.entries = 16}, &own, NULL) != ERR_OK ||
+            file_sink_open(own, &options, &sink, NULL) != ERR_OK)
+                _exit(2);
+        for (uint64_t number = first;;) {
+                size_t used = 0;
+                for (int i = 0; i < 250; i++, number++)
+                        used += (size_t)snprintf(lines + used, sizeof(lines) - used, "{\"n\":%054llu}\n",
+                                                 (unsigned long long)number);
+                if (file_sink_write(sink, slice_of(lines, used), child_done, NULL) != ERR_OK)
+                        _exit(4);
+                while (file_sink_is_busy(sink))
+                        (void)io_loop_turn(own, CLOCK_NS_PER_S);
+        }
+}
+
+static uint64_t lines_seen;
+
+/* Every line is whole; numbers within a file go up by one, save where a new child began. */
+static void check_file(const char *name)
+{
+        FILE *file = fopen(name, "r");
+        cr_assert_not_null(file);
+        char line[128];
+        while (fgets(line, sizeof(line), file) != NULL) {
+                unsigned long long number;
+                char behind;
+                cr_assert_eq(strlen(line), 61, "%s: %s", name, line);
+                cr_assert_eq(sscanf(line, "{\"n\":%llu}%c", &number, &behind), 2, "%s: %s", name, line);
+                lines_seen++;
+        }
+        (void)fclose(file); /* read only */
+}
+
+Test(file_sink, killed_writers_leave_whole_lines_only)
+{
+        struct random_state random;
+        random_init(&random, 99);
+        for (uint64_t round = 0; round < 12; round++) {
+                pid_t child = fork();
+                cr_assert_geq(child, 0);
+                if (child == 0)
+                        child_write(round * 1000000000);
+                clock_sleep_ns((5 + random_below(&random, 30)) * CLOCK_NS_PER_MS);
+                cr_assert_eq(kill(child, SIGKILL), 0);
+                int status;
+                cr_assert_eq(waitpid(child, &status, 0), child);
+                cr_assert(WIFSIGNALED(status), "the writer failed with %d", WEXITSTATUS(status));
+        }
+        struct file_sink *sink = open_ok(0, 0, false);
+        close_sink(sink);
+        (void)list(check_file);
+        cr_assert_gt(lines_seen, 1000);
+}
