@@ -443,7 +443,7 @@ static void world_step(void)
         if (!world.faults_off && sim_chance(world.kill_chance))
                 blocks_until = 1 + sim_below(sim_chance(0.5) ? 100 : 20000);
         void (*turn)(void *) = turns[sim_below(10) < 5 ? 1 : sim_below(2) * 2];
-        if ((world.reloads || world_target_waits()) && sim_chance(0.1))
+        if ((world.reloads || world_target_waits() || world.router.resume_again_ns != 0) && sim_chance(0.1))
                 turn = turn_control;
         /* A worker whose file hangs does not end: whoever asked kills it. */
         if (!world.faults_off && sim_chance(world.kill_chance / 4) && !sim_network_file_hangs())
