@@ -389,6 +389,11 @@ void ring_lane_set_durable(struct ring_lane *lane, uint64_t position)
         ring_lane_wake_waiter(lane);
 }
 
+uint64_t ring_lane_durable(const struct ring_lane *lane)
+{
+        return atomic_load_explicit(&lane->page->durable, memory_order_relaxed); /* a number, no data behind it */
+}
+
 uint32_t ring_lane_violations(const struct ring_lane *lane)
 {
         return atomic_load_explicit(&lane->violations, memory_order_relaxed); /* a number, no data behind it */

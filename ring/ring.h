@@ -225,6 +225,8 @@ void ring_lane_skip_to(struct ring_lane *lane, uint64_t position);
 /* Tells flushing producers that everything before `position` is on the disk. Only forward; one thread per lane at a
  * time. A lane taken over starts with what the last router said: call it again once the journal is synced. */
 void ring_lane_set_durable(struct ring_lane *lane, uint64_t position);
+/* What was said last. */
+uint64_t ring_lane_durable(const struct ring_lane *lane);
 /* Counted by the shard, readable anywhere. */
 uint32_t ring_lane_violations(const struct ring_lane *lane);
 /* The shard says that the record it took last is no event: counted, and no violation. */

@@ -38,6 +38,7 @@ struct shard_lane {
         /* durability host: once the logs are synced up to here, the lane is durable up to there. */
         uint64_t sync_positions[RULES_EVENT_TYPES_END], sync_lane_position;
         bool sync_waiting;
+        bool sync_before; /* it waits for what the routers before have taken of it, too */
 };
 
 /* What a worker was told. */
@@ -66,8 +67,10 @@ struct shard {
         _Atomic(const struct shard_plan *) plan_seen;
         const struct shard_plan *plan;
         _Atomic bool stop;
-        uint64_t stop_deadline_ns;       /* written before `stop` */
-        struct rte_ring *inbox, *outbox; /* of struct ring_lane * */
+        uint64_t stop_deadline_ns;                 /* written before `stop` */
+        struct rte_ring *inbox, *outbox;           /* of struct ring_lane * */
+        uint64_t before_positions[LIMIT_LOGS_MAX]; /* durability host: where each of the router's logs stood first */
+        uint32_t before_synced;                    /* so many of them are on the disk up to there */
         struct shard_lane *lanes;
         uint32_t lanes_count;
         uint64_t told_ns;
@@ -146,6 +149,8 @@ enum err_code shard_create(const struct shard_options *options, const struct sha
                 shard_add_log(shard, &options->classes[i]);
         }
         shard->log_last = &shard->logs[0];
+        for (uint32_t i = 0; i < options->journals_count; i++)
+                shard->before_positions[i] = journal_committed_position(options->journals[i]);
         *ret_shard = shard;
         return ERR_OK;
 }
@@ -462,7 +467,8 @@ static void shard_take_lanes(struct shard *shard)
 {
         void *lane = NULL;
         while (shard->lanes_count < LIMIT_LANES_MAX && rte_ring_sc_dequeue(shard->inbox, &lane) == 0)
-                shard->lanes[shard->lanes_count++] = (struct shard_lane){.lane = lane};
+                shard->lanes[shard->lanes_count++] = (struct shard_lane){
+                        .lane = lane, .sync_before = ring_lane_position(lane) != ring_lane_durable(lane)};
 }
 
 /* A lane whose producer is gone, that broke the protocol too often, or that sends nothing but what is no event, goes
@@ -480,11 +486,25 @@ static bool shard_lane_is_done(struct shard *shard, struct shard_lane *own, bool
         return orphan && events == 0 && !shard->journal_full;
 }
 
+/* With another number of shards, or other types that are shed, a lane's events are in logs that are not this shard's;
+ * a start whose sync failed leaves them to be synced. */
+static bool shard_before_is_synced(struct shard *shard)
+{
+        const struct shard_options *options = &shard->options;
+        while (shard->before_synced < options->journals_count &&
+               journal_durable_position(options->journals[shard->before_synced]) >=
+                       shard->before_positions[shard->before_synced])
+                shard->before_synced++;
+        return shard->before_synced == options->journals_count;
+}
+
 static void shard_sync_lane(struct shard *shard, struct shard_lane *own)
 {
         if (!shard->options.settings->journal.durability_host)
                 return;
-        bool synced = own->sync_waiting;
+        if (own->sync_before)
+                own->sync_before = !shard_before_is_synced(shard);
+        bool synced = own->sync_waiting && !own->sync_before;
         for (uint32_t i = 0; i < shard->logs_count && synced; i++)
                 synced = journal_durable_position(shard->logs[i].journal) >= own->sync_positions[i];
         if (synced) {

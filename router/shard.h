@@ -52,6 +52,8 @@ struct shard_options {
         struct journal *journal;           /* of all types that have no log of their own */
         const struct shard_class *classes; /* copied */
         uint32_t classes_count;
+        struct journal *const *journals; /* all of the router: what lanes held before may be in any of them */
+        uint32_t journals_count;
         struct ring_bed *bed;
         struct egress_worker *const *workers;
         uint32_t workers_count;

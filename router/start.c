@@ -147,6 +147,8 @@ static enum err_code router_start_shards(struct router *router, struct err *rete
                         .journal = router->journals[i],
                         .classes = classes,
                         .classes_count = router_shard_classes(router, i, classes),
+                        .journals = router->journals,
+                        .journals_count = router->journals_count,
                         .bed = router->beds[i],
                         .workers = router->workers,
                         .workers_count = router->workers_count,

@@ -156,6 +156,8 @@ static enum err_code world_make_shards(struct router *router, struct err *reterr
                         .settings = &settings,
                         .journal = router->journals[i],
                         .classes = &open_class,
+                        .journals = router->journals,
+                        .journals_count = world.logs_count,
                         .bed = world.beds[i],
                         .workers = router->workers,
                         .workers_count = router->workers_count,

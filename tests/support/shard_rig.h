@@ -14,6 +14,7 @@ struct shard_rig {
         struct ring_bed *bed;
         struct ring_server *server;
         struct shard *shard;
+        struct ring_lane *lane; /* the last that came */
         struct shard_plan *plan;
         struct counters_block *counters;
         uint16_t unmatched, rejected;
@@ -21,8 +22,8 @@ struct shard_rig {
         int eventfd;
         char socket_path[300];
         _Atomic bool stop;
-        _Atomic bool sync_paused;
-        bool by_hand; /* the test calls shard_turn(), there is no thread */
+        _Atomic uint32_t sync_paused; /* bit i: log i is not synced */
+        bool by_hand;                 /* the test calls shard_turn(), there is no thread */
         _Atomic uint64_t server_closed, lanes_now;
         void (*thread_begins)(void *context); /* on the shard's thread, before it runs; or NULL */
         void *context;
@@ -79,6 +80,7 @@ static inline void shard_rig_lane_ready(void *context, struct ring_lane *lane, u
 {
         struct shard_rig *rig = context;
         (void)shard;
+        rig->lane = lane;
         EGRESS_RIG_CHECK(shard_give_lane(rig->shard, lane));
 }
 
@@ -108,7 +110,7 @@ static inline void *shard_rig_control(void *argument)
                 atomic_store(&rig->lanes_now, stats.lanes_now);
                 for (uint32_t i = 0; i < rig->rig->shards_count; i++) {
                         (void)journal_maintain(rig->rig->journals[i], &err); /* a full journal empties by itself */
-                        if (!atomic_load(&rig->sync_paused))
+                        if ((atomic_load(&rig->sync_paused) >> i & 1) == 0)
                                 EGRESS_RIG_CHECK(journal_sync(rig->rig->journals[i], &err) == ERR_OK);
                 }
                 clock_nap_ns(CLOCK_NS_PER_MS / 4);
@@ -137,6 +139,35 @@ static inline void shard_rig_own_targets(struct egress_rig *rig, uint32_t log, u
         journal_target_retire(journal, *ret_rejected);
 }
 
+static inline void shard_rig_make_shard(struct shard_rig *shard)
+{
+        struct egress_rig *rig = shard->rig;
+        struct err err = {.text = ""};
+        struct shard_class classes[EGRESS_RIG_SHARDS];
+        for (uint32_t i = 1; i < rig->shards_count; i++) {
+                classes[i - 1] = (struct shard_class){
+                        .type = rig->logs == NULL ? 0 : rig->logs[i].type, .log = i, .journal = rig->journals[i]};
+                shard_rig_own_targets(rig, i, &classes[i - 1].target_unmatched, &classes[i - 1].target_rejected);
+        }
+        struct shard_options options = {
+                .core = -1,
+                .settings = &rig->settings,
+                .journal = rig->journals[0],
+                .classes = classes,
+                .classes_count = rig->logs == NULL ? 0 : rig->shards_count - 1,
+                .journals = rig->journals,
+                .journals_count = rig->shards_count,
+                .bed = shard->bed,
+                .workers = rig->workers,
+                .workers_count = rig->workers_count,
+                .counters = shard->counters,
+                .target_unmatched = shard->unmatched,
+                .target_rejected = shard->rejected,
+                .control_eventfd = shard->eventfd,
+        };
+        EGRESS_RIG_CHECK(shard_create(&options, shard->plan, &shard->shard, &err) == ERR_OK);
+}
+
 /* After egress_rig_open() and its targets; with `rig->logs` the logs behind the first are those of their types;
  * `rig->settings.router` decides how it idles. The egress workers run when the test says so. */
 static inline void shard_rig_open(struct shard_rig *shard, struct egress_rig *rig)
@@ -151,30 +182,10 @@ static inline void shard_rig_open(struct shard_rig *shard, struct egress_rig *ri
                 rig->settings.router.nap_us = 200;
                 rig->settings.router.nap_window_ms = 10;
         }
-        struct shard_class classes[EGRESS_RIG_SHARDS];
         shard_rig_own_targets(rig, 0, &shard->unmatched, &shard->rejected);
-        for (uint32_t i = 1; i < rig->shards_count; i++) {
-                classes[i - 1] = (struct shard_class){
-                        .type = rig->logs == NULL ? 0 : rig->logs[i].type, .log = i, .journal = rig->journals[i]};
-                shard_rig_own_targets(rig, i, &classes[i - 1].target_unmatched, &classes[i - 1].target_rejected);
-        }
         shard->plan = shard_rig_plan(rig, rig->targets_count);
         EGRESS_RIG_CHECK(ring_bed_create(&shard->bed, &err) == ERR_OK);
-        struct shard_options options = {
-                .core = -1,
-                .settings = &rig->settings,
-                .journal = rig->journals[0],
-                .classes = classes,
-                .classes_count = rig->logs == NULL ? 0 : rig->shards_count - 1,
-                .bed = shard->bed,
-                .workers = rig->workers,
-                .workers_count = rig->workers_count,
-                .counters = shard->counters,
-                .target_unmatched = shard->unmatched,
-                .target_rejected = shard->rejected,
-                .control_eventfd = shard->eventfd,
-        };
-        EGRESS_RIG_CHECK(shard_create(&options, shard->plan, &shard->shard, &err) == ERR_OK);
+        shard_rig_make_shard(shard);
         (void)snprintf(shard->socket_path, sizeof(shard->socket_path), "%s/socket", rig->directory);
         struct ring_server_options server = {
                 .socket_path = shard->socket_path,
@@ -196,6 +207,19 @@ static inline void shard_rig_open(struct shard_rig *shard, struct egress_rig *ri
         EGRESS_RIG_CHECK(code == ERR_OK);
         if (!shard->by_hand)
                 EGRESS_RIG_CHECK(pthread_create(&shard->thread, NULL, shard_rig_thread, shard) == 0);
+        EGRESS_RIG_CHECK(pthread_create(&shard->control, NULL, shard_rig_control, shard) == 0);
+}
+
+/* As after a restart: another shard goes on with the last lane. Without a shard's thread. */
+static inline void shard_rig_replace_shard(struct shard_rig *shard)
+{
+        EGRESS_RIG_CHECK(shard->by_hand);
+        atomic_store(&shard->stop, true);
+        EGRESS_RIG_CHECK(pthread_join(shard->control, NULL) == 0);
+        shard_free(shard->shard);
+        shard_rig_make_shard(shard);
+        EGRESS_RIG_CHECK(shard_give_lane(shard->shard, shard->lane));
+        atomic_store(&shard->stop, false);
         EGRESS_RIG_CHECK(pthread_create(&shard->control, NULL, shard_rig_control, shard) == 0);
 }
 
