@@ -29,9 +29,9 @@ enum egress_batch_state {
 
 /* What a request was sent with goes with it: its answer is about that, and not about what has come since. */
 struct egress_sent {
-        uint64_t number;         /* by flow_begin() */
-        const void *credentials; /* that signed it; only compared. NULL: none did */
-        int64_t clock_ms;        /* the clock that signed it, less the monotonic one */
+        uint64_t number;      /* by flow_begin() */
+        uint64_t credentials; /* number of those that signed it; 0: none did */
+        int64_t clock_ms;     /* the clock that signed it, less the monotonic one */
 };
 
 struct egress_target;

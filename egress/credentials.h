@@ -35,6 +35,7 @@ struct credentials {
         char region[64];          /* of the profile, "" : none */
         char zero[3];             /* no padding anywhere: the router compares bytes */
         int64_t expires_ms;       /* INT64_MAX: never */
+        uint64_t number;          /* from 1, by who puts them in force: no other generation has it. 0: not in force */
         char source[256];         /* "environment", "profile mail in /root/.aws/credentials": for the log */
         char warning[384]; /* "" : none; else a sentence to log: the file with the secret is open to other users */
 };

@@ -652,9 +652,8 @@ void egress_target_tick(struct egress_target *target)
         if (target->service->tick != NULL && !target->stopping)
                 target->service->tick(target);
         egress_target_tell_hanging(target);
-        /* Relaxed: only compared. Somebody has acted, perhaps on this: the next probe is now. */
-        bool fresh_credentials = target->failed_credentials !=
-                                 atomic_load_explicit(&worker->options.credentials->current, memory_order_relaxed);
+        /* Somebody has acted, perhaps on this: the next probe is now. */
+        bool fresh_credentials = target->failed_credentials != egress_target_credentials_now(target);
         bool wants = target->flow.failures > 0 && target->wants_credentials;
         if (wants) /* C1: until there are others; the helper thread looks once a second */
                 atomic_store_explicit(&worker->options.credentials->refresh_wanted, true, memory_order_relaxed);

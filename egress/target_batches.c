@@ -90,7 +90,7 @@ void egress_target_row_add(_Atomic uint64_t *word, uint64_t amount)
 static void target_succeeded(struct egress_target *target)
 {
         uint32_t failures = target->flow.failures;
-        target->unknown_credentials = NULL;
+        target->unknown_credentials = 0;
         flow_succeeded(&target->flow, target->ended.number);
         target->ended = (struct egress_sent){.number = FLOW_NEVER_SENT};
         if (failures > 0 && target->flow.failures == 0)
@@ -98,10 +98,12 @@ static void target_succeeded(struct egress_target *target)
         atomic_store_explicit(&target->row->last_success_ms, clock_realtime_ms(), memory_order_relaxed);
 }
 
-static const void *target_credentials_now(const struct egress_target *target)
+uint64_t egress_target_credentials_now(const struct egress_target *target)
 {
-        /* Relaxed: only compared. */
-        return atomic_load_explicit(&target->worker->options.credentials->current, memory_order_relaxed);
+        /* C2 */
+        const struct credentials *now =
+                atomic_load_explicit(&target->worker->options.credentials->current, memory_order_acquire);
+        return now == NULL ? 0 : now->number;
 }
 
 /* A key that the service does not know: once others may have come, and have not, only a person helps. It is asked again
@@ -122,7 +124,7 @@ static enum flow_failure target_failure_unknown(struct egress_target *target)
 static enum flow_failure target_failure(struct egress_target *target, enum err_code code)
 {
         /* A no to keys that have been replaced is none to those of now. */
-        if (target->ended.credentials != NULL && target->ended.credentials != target_credentials_now(target) &&
+        if (target->ended.credentials != 0 && target->ended.credentials != egress_target_credentials_now(target) &&
             (err_class(code) == ERR_CLASS_REFUSED || code == ERR_CREDENTIALS_UNKNOWN))
                 return FLOW_CREDENTIALS;
         if (code == ERR_CREDENTIALS_UNKNOWN)
@@ -154,7 +156,7 @@ static void target_fail(struct egress_target *target, enum err_code code, enum f
 {
         struct egress_worker *worker = target->worker;
         const struct egress_sent ended = target->ended;
-        const void *now = target_credentials_now(target);
+        const uint64_t now = egress_target_credentials_now(target);
         uint64_t repeats = 0;
         if (failure == FLOW_THROTTLED)
                 counter_add(worker->options.counters, COUNTER_egress_requests_throttled, 1);
@@ -168,7 +170,7 @@ static void target_fail(struct egress_target *target, enum err_code code, enum f
         bool was_parked = target->flow.parked;
         if (flow_failed(&target->flow, ended.number, failure, share, worker->now_ns, &worker->random)) {
                 target->wants_credentials = wants;
-                target->failed_credentials = ended.credentials != NULL ? ended.credentials : now;
+                target->failed_credentials = ended.credentials != 0 ? ended.credentials : now;
                 if (failure == FLOW_REFUSED && !anew) /* somebody has acted since: does it still say no? */
                         flow_hold_at_most(&target->flow, worker->now_ns);
         }

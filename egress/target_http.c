@@ -112,7 +112,7 @@ static enum err_code target_http_head(struct egress_target *target, struct egres
                 slice_of_text(credentials->session_token),
         };
         int64_t now_ms = clock_realtime_ms() + target->clock_offset_ms;
-        batch->sent.credentials = credentials;
+        batch->sent.credentials = credentials->number;
         batch->sent.clock_ms = now_ms - (int64_t)(clock_monotonic_ns() / CLOCK_NS_PER_MS);
         struct sigv4_signature signature;
         enum err_code code = sigv4_sign(worker->signer, &signing, &keys, target->spec.region, request->signing_name,

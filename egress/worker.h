@@ -29,9 +29,10 @@
 #include <stdint.h>
 
 /* The credentials of now: a generation that a thread of the router replaces, at most once a second. The one before
- * stays alive until the next change, so a worker may keep the pointer for the length of a call. */
+ * stays alive until the next change: a worker may keep the pointer for the length of a call, and the number for ever.
+ */
 struct egress_credentials {
-        _Atomic(const struct credentials *) current; /* NULL: none could be loaded */
+        _Atomic(const struct credentials *) current; /* NULL: none could be loaded; with a `number` of their own */
         _Atomic bool refresh_wanted;                 /* a service refused them, expired or unknown: load again now */
         _Atomic uint64_t loads;                      /* that have ended, whether or not they brought others */
 };

@@ -91,9 +91,9 @@ struct egress_target {
         bool hangs;                         /* one of those has been for too long, and will not end by itself */
         struct flow flow;                   /* when what may go */
         struct egress_sent ended;           /* the request that has ended; number FLOW_NEVER_SENT: none has */
-        const void *failed_credentials;     /* of the last request that failed; only compared */
+        uint64_t failed_credentials;        /* number of those of the last request that failed */
         bool wants_credentials;             /* it failed since they have expired, or are unknown: others help */
-        const void *unknown_credentials;    /* refused as unknown to the service; only compared. NULL: none */
+        uint64_t unknown_credentials;       /* number of those refused as unknown to the service; 0: none */
         uint64_t unknown_loads;             /* loads that had ended then */
         uint64_t asked_anew;                /* the newest request when somebody acted: who refused it may not now */
         bool refused;                       /* since it was removed the service itself has refused it for good */
@@ -199,6 +199,8 @@ void egress_target_give_up_letter(struct egress_target *target, uint32_t shard);
 
 /* Moves the cursors over settled batches: those before which none is unsettled that has events of the same log. */
 void egress_target_settle(struct egress_target *target);
+/* The number of the credentials in force; 0: there are none. Addresses would come again. */
+uint64_t egress_target_credentials_now(const struct egress_target *target);
 /* Takes a batch out of the queue, wherever it stands, and frees it. */
 void egress_target_unqueue(struct egress_target *target, struct egress_batch *batch);
 

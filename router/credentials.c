@@ -97,11 +97,13 @@ static void router_load_credentials(struct router_credentials *own)
                 return;
         }
         router_tell_credentials_end(own, fresh);
+        fresh->number = now != NULL ? now->number : 0; /* `now` is alive: this thread replaces them */
         if (now != NULL && memcmp(now, fresh, sizeof(*fresh)) == 0) {
                 credentials_wipe(fresh);
                 free(fresh);
                 return;
         }
+        fresh->number++;
         log_info("AWS credentials loaded", "source=\"%s\" access_key_id=%.4s...", fresh->source, fresh->access_key_id);
         if (fresh->warning[0] != '\0')
                 log_warning("AWS credentials", "warning=\"%s\"", fresh->warning);

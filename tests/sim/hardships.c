@@ -88,7 +88,7 @@ static void choose_signatures(void)
         }
         sim_signing.checked = true;
         for (uint32_t i = 0; i < KEYS_MAX; i++) {
-                keys[i] = (struct credentials){.secret_access_key = "secret", .expires_ms = INT64_MAX};
+                keys[i] = (struct credentials){.secret_access_key = "secret", .expires_ms = INT64_MAX, .number = i + 1};
                 (void)snprintf(keys[i].access_key_id, sizeof(keys[i].access_key_id), "AKID%04u", i); /* it fits */
         }
 }

@@ -50,6 +50,7 @@ void sim_world_prepare(void)
                        WORLD_PORT + 2);
         (void)snprintf(credentials.access_key_id, sizeof(credentials.access_key_id), "AKIDEXAMPLE");
         (void)snprintf(credentials.secret_access_key, sizeof(credentials.secret_access_key), "secret");
+        credentials.number = 1;
         atomic_store_explicit(&credentials_shared.current, &credentials, memory_order_relaxed);
         log_level_set(LOG_INFO);
         world_producers_prepare();

@@ -83,6 +83,7 @@ static inline void egress_rig_defaults(struct egress_rig *rig)
         rig->settings.egress.ca_bundle = "";
         (void)snprintf(rig->keys.access_key_id, sizeof(rig->keys.access_key_id), "AKIDEXAMPLE");
         (void)snprintf(rig->keys.secret_access_key, sizeof(rig->keys.secret_access_key), "secret");
+        rig->keys.number = 1;
 }
 
 struct egress_rig_thread {

@@ -137,6 +137,7 @@ Test(worker_failures, a_parked_target_is_probed_when_somebody_has_acted, .timeou
         /* Other credentials: probed, and parked again. */
         static struct credentials others;
         others = rig.keys;
+        others.number++;
         atomic_store(&rig.credentials.current, &others);
         uint64_t deadline_ns = clock_monotonic_ns() + 5 * CLOCK_NS_PER_S;
         while (firehose_peer_requests(&peer, stream) < 2 && clock_monotonic_ns() < deadline_ns)
@@ -235,6 +236,7 @@ Test(worker_failures, a_key_that_nobody_knows_parks_when_no_other_comes, .timeou
         cr_assert(wait_until(refresh_is_wanted, NULL, 5000), "others are looked for while it is parked");
         static struct credentials others;
         others = rig.keys;
+        others.number++;
         atomic_store(&stream->always, FIREHOSE_PEER_ACCEPT);
         atomic_store(&rig.credentials.current, &others);
         cr_assert(egress_rig_wait_delivered(&rig, target, 10, 40000));
@@ -300,6 +302,7 @@ Test(worker_failures, credentials_that_are_replaced_are_used_at_once, .timeout =
         cr_assert_eq(firehose_peer_requests(&peer, stream), 1);
         static struct credentials others;
         others = rig.keys;
+        others.number++;
         atomic_store(&rig.credentials.current, &others);
         cr_assert(egress_rig_wait_delivered(&rig, target, 10, 5000));
         rig_end();

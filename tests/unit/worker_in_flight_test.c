@@ -90,6 +90,7 @@ static void replace_credentials(void)
 {
         static struct credentials others;
         others = rig.keys;
+        others.number++;
         atomic_store(&rig.credentials.current, &others);
         atomic_fetch_add(&rig.credentials.loads, 1);
 }
@@ -223,6 +224,28 @@ Test(worker_in_flight, no_to_a_replaced_key_is_no_word_on_the_new_one, .timeout 
                 cr_assert(egress_rig_wait_delivered(&rig, 0, WARM_EVENTS + 4, 5000));
                 rig_end();
         }
+}
+
+/* Memory of a generation that is gone is used for another one. */
+static void replace_credentials_thrice(void)
+{
+        replace_credentials();
+        clock_sleep_ns(20 * CLOCK_NS_PER_MS); /* nobody looks at the first ones any more */
+        rig.keys.number += 2;
+        atomic_store(&rig.credentials.current, &rig.keys);
+        atomic_fetch_add(&rig.credentials.loads, 2);
+}
+
+Test(worker_in_flight, newer_keys_where_the_old_ones_were_are_others, .timeout = 90)
+{
+        begin();
+        rig.settings.egress.retry_throttle_base_ms = 60000;
+        rig.settings.egress.retry_max_ms = 60000;
+        send_four(FIREHOSE_PEER_DENY_ALL);
+        replace_credentials_thrice();
+        answer_rest("denied");
+        cr_assert(egress_rig_wait_delivered(&rig, 0, WARM_EVENTS + 4, 5000), "the new one is used at once");
+        rig_end();
 }
 
 Test(worker_in_flight, an_unknown_key_is_asked_again_after_the_load, .timeout = 90)
