@@ -173,6 +173,11 @@ bool egress_target_keep(struct egress_target *target)
                removed == EGRESS_TARGET_KEPT;
 }
 
+bool egress_target_is_ending(const struct egress_target *target)
+{
+        return atomic_load_explicit(&target->life, memory_order_relaxed) == EGRESS_TARGET_ENDING; /* as above */
+}
+
 bool egress_target_is_gone(const struct egress_target *target)
 {
         /* G2: pairs with G1 in worker_tick(). */

@@ -115,6 +115,8 @@ bool egress_worker_remove_target(struct egress_worker *worker, struct egress_tar
 /* Takes a removal back: a plan names it again. False: too late, it is about to be gone. Events routed to it from now on
  * are its own. */
 bool egress_target_keep(struct egress_target *target);
+/* Too late for that: it ends as soon as nothing of it is on its way any more, on a disk that hangs perhaps never. */
+bool egress_target_is_ending(const struct egress_target *target);
 /* A removed target has settled what it can and its worker let go of it: retire its cursors and free it. */
 bool egress_target_is_gone(const struct egress_target *target);
 void egress_target_free(struct egress_target *target);

@@ -102,13 +102,15 @@ struct router {
                                    in force; when it is tried again */
         bool unregistered;      /* the disk had no number for a target of the plan that was loaded last */
         bool reload_wanted;
-        uint64_t heap_again_ns; /* when its size is told again */
-        uint64_t left_bytes;    /* that lanes of exited producers still held when the router ended */
-        uint64_t lost_events;   /* that waited in journals whose directories are gone */
-        bool journal_removed;   /* the directory of one is gone: the next router makes it anew */
+        uint64_t reload_waits_since_ns; /* for a target to be gone; 0: it does not */
+        uint64_t reload_again_ns;       /* and is not tried again before */
+        uint64_t heap_again_ns;         /* when its size is told again */
+        uint64_t left_bytes;            /* that lanes of exited producers still held when the router ended */
+        uint64_t lost_events;           /* that waited in journals whose directories are gone */
+        bool journal_removed;           /* the directory of one is gone: the next router makes it anew */
         struct router_target *targets;
         uint32_t targets_count, targets_room;
-        struct log_gate targets_gate, sets_gate, unparsed_gate;
+        struct log_gate targets_gate, sets_gate, unparsed_gate, reload_gate;
         struct log_gate unowned_shed_gate, unowned_error_gate; /* unowned.c */
         uint64_t unowned_shed_untold;
 

@@ -332,6 +332,18 @@ static enum router_unopened router_unopened_of(const struct router *router, cons
                        : ROUTER_UNOPENED_MAY_WAIT;
 }
 
+/* One that a plan names again at its very end must go first. Before any other is opened for the plan, or kept: what
+ * hangs may take its time, and each try would begin and end them anew. */
+static enum err_code router_look_for_ending(struct router *router, const struct rules_plan *plan, struct err *reterr)
+{
+        for (uint32_t i = 0; i < rules_plan_targets_count(plan); i++) {
+                const struct router_target *own = router_find_target(router, rules_plan_target(plan, i)->key);
+                if (own != NULL && own->removing && egress_target_is_ending(own->target))
+                        return err_set(reterr, ERR_BUSY, "target %s is still being removed", own->key);
+        }
+        return ERR_OK;
+}
+
 /* Reads configuration-sets.yaml and opens its targets. Findings go to stderr. */
 enum err_code router_load_plan(struct router *router, struct shard_plan **ret_plan, struct err *reterr)
 {
@@ -349,6 +361,8 @@ enum err_code router_load_plan(struct router *router, struct shard_plan **ret_pl
                 goto out;
         }
         code = router_read_plan(router, &arena, &text, keys, &plan->plan, &report, reterr);
+        if (code == ERR_OK)
+                code = router_look_for_ending(router, plan->plan, reterr);
         if (code != ERR_OK)
                 goto out;
         uint32_t count = rules_plan_targets_count(plan->plan);
@@ -369,7 +383,7 @@ enum err_code router_load_plan(struct router *router, struct shard_plan **ret_pl
                 code = router_open_target(router, spec, router_unopened_of(router, before, spec), &target, reterr);
                 if (code != ERR_OK)
                         break;
-                /* Named again while it delivers what waits: it stays. At its very end it must go first. */
+                /* Named again while it delivers what waits: it stays. */
                 if (target->removing && !egress_target_keep(target->target)) {
                         code = err_set(reterr, ERR_BUSY, "target %s is still being removed", target->key);
                         break;
@@ -426,16 +440,38 @@ static void router_sets_refused(struct router *router, const struct err *err)
                   log_quote(err->text, quoted, sizeof(quoted)));
 }
 
+/* For a target that ends, which takes half a second, or for as long as its file system does not answer. */
+static void router_reload_waits(struct router *router, const struct err *err)
+{
+        char quoted[ERR_TEXT_BYTES_MAX];
+        uint64_t now_ns = clock_monotonic_ns(), repeats = 0;
+        if (router->reload_waits_since_ns == 0)
+                router->reload_waits_since_ns = now_ns;
+        if (now_ns - router->reload_waits_since_ns < ROUTER_TARGET_AGAIN_NS)
+                return; /* tried again by the tick */
+        router->reload_again_ns = now_ns + ROUTER_TARGET_AGAIN_NS;
+        if (log_gate_open(&router->reload_gate, now_ns, ROUTER_TARGET_TELL_NS, &repeats))
+                log_error("a reload waits",
+                          "error=%s now=\"the old configuration stays in force, and it is tried again\" "
+                          "help=\"if its file system hangs, give the destination another file\" repeats=%" PRIu64,
+                          log_quote(err->text, quoted, sizeof(quoted)), repeats);
+}
+
 void router_reload(struct router *router)
 {
-        if (router->plan_old != NULL)
-                return; /* the last reload is still settling: the tick comes again */
+        /* The last reload is still settling, or what this one waits for has just been looked at: the tick comes again.
+         */
+        if (router->plan_old != NULL || clock_monotonic_ns() < router->reload_again_ns)
+                return;
         struct err err = {.text = ""};
         struct shard_plan *plan = NULL;
         enum err_code code = router_load_plan(router, &plan, &err);
-        if (code == ERR_BUSY)
-                return; /* tried again by the tick */
+        if (code == ERR_BUSY) {
+                router_reload_waits(router, &err);
+                return;
+        }
         router->reload_wanted = false;
+        router->reload_waits_since_ns = 0;
         if (code != ERR_OK && router->sets_again_ns != 0 && router_is_of_disk(code)) {
                 router_sets_wait(router, &err);
                 return;

@@ -1,4 +1,5 @@
 /* Targets that cannot be opened: they wait, with their events, until they can. */
+#include "egress/worker_internal.h"
 #include "router/router_internal.h"
 #include "tests/support/egress_rig.h"
 
@@ -719,6 +720,47 @@ Test(router_targets, a_copy_of_the_sets_that_is_not_understood_any_more_is_told,
         const char *line = strstr(logged(), "a copy of the configuration sets is passed over");
         cr_assert_not_null(line, "%s", logged());
         cr_assert_not_null(strstr(line, copy), "%s", line);
+        end();
+        egress_rig_remove(&rig);
+}
+
+/* It is removed, and what it has asked for hangs; the sets name it again, behind one that is new. */
+Test(router_targets, a_reload_that_waits_for_one_that_ends_touches_no_other_and_is_told, .timeout = 60)
+{
+        journal_files_make(rig.directory);
+        stream_rate = 1000;
+        start(false, false);
+        log_to_file();
+        cr_assert_eq(router.targets_count, 2);
+        struct router_target *ending = &router.targets[filed() == &router.targets[0] ? 1 : 0];
+        ending->removing = true;
+        atomic_store(&ending->target->life, EGRESS_TARGET_ENDING);
+        file_name = "others.ndjson";
+        write_sets(false);
+        router.reload_wanted = true;
+        uint64_t begun_ns = clock_monotonic_ns();
+        for (uint32_t i = 0; i < 5; i++) {
+                router_reload(&router);
+                cr_assert_eq(router.targets_count, 2, "try %u has opened another one", i);
+                clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
+        cr_assert(router.reload_wanted);
+        cr_assert_null(strstr(logged(), "a reload waits"), "it takes a moment: %s", logged());
+        router.reload_waits_since_ns = begun_ns - 3 * CLOCK_NS_PER_S;
+        router_reload(&router);
+        router_reload(&router);
+        const char *line = strstr(logged(), "a reload waits");
+        cr_assert_not_null(line, "%s", logged());
+        cr_assert_not_null(strstr(line, "is still being removed"), "%s", line);
+        cr_assert_gt(router.reload_again_ns, begun_ns);
+
+        atomic_store(&ending->target->life, EGRESS_TARGET_REMOVED);
+        router.reload_again_ns = 0;
+        router_reload(&router);
+        cr_assert_not(router.reload_wanted);
+        cr_assert_eq(router.targets_count, 3);
+        stream_rate = 0;
+        file_name = "events.ndjson";
         end();
         egress_rig_remove(&rig);
 }
