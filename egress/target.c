@@ -167,10 +167,11 @@ enum err_code egress_target_create(const struct rules_target *spec, const uint16
 bool egress_target_keep(struct egress_target *target)
 {
         /* Relaxed: the word says everything. */
-        int removed = EGRESS_TARGET_REMOVED;
-        return atomic_compare_exchange_strong_explicit(&target->life, &removed, EGRESS_TARGET_KEPT,
-                                                       memory_order_relaxed, memory_order_relaxed) ||
-               removed == EGRESS_TARGET_KEPT;
+        uint64_t life = atomic_load_explicit(&target->life, memory_order_relaxed);
+        return life == EGRESS_TARGET_KEPT ||
+               (life >= EGRESS_TARGET_REMOVED &&
+                atomic_compare_exchange_strong_explicit(&target->life, &life, EGRESS_TARGET_KEPT, memory_order_relaxed,
+                                                        memory_order_relaxed));
 }
 
 bool egress_target_is_ending(const struct egress_target *target)
@@ -683,12 +684,12 @@ void egress_target_tick(struct egress_target *target)
                         journal_target_advance(feed->journal, target->numbers[shard], place->position, place->sequence,
                                                &nothing);
         }
-        int life = atomic_load_explicit(&target->life, memory_order_relaxed);
-        if (life == EGRESS_TARGET_KEPT) {
+        uint64_t life = atomic_load_explicit(&target->life, memory_order_relaxed);
+        if (life != target->removal) { /* it was taken back */
                 target->remove_at_known = false;
                 target->refused = false;
         }
-        if (life != EGRESS_TARGET_REMOVED || !target->remove_at_known || target->stopping)
+        if (!target->remove_at_known || target->stopping)
                 return;
         /* What the service itself refuses for good, asked again since the removal, nobody will ever take: it would hold
          * the log for ever. Whoever only lacks credentials, or cannot be reached, goes on trying. */

@@ -171,9 +171,10 @@ bool egress_worker_offer(struct egress_worker *worker, uint32_t shard, uint64_t 
         return true;
 }
 
-static bool worker_order(struct egress_worker *worker, enum egress_order_kind kind, struct egress_target *target)
+static bool worker_order(struct egress_worker *worker, enum egress_order_kind kind, struct egress_target *target,
+                         uint64_t removal)
 {
-        struct egress_order order = {kind, target};
+        struct egress_order order = {kind, target, removal};
         if (rte_ring_sp_enqueue_elem(worker->inbox, &order, sizeof(order)) != 0)
                 return false;
         io_loop_wake(worker->loop);
@@ -182,15 +183,15 @@ static bool worker_order(struct egress_worker *worker, enum egress_order_kind ki
 
 bool egress_worker_add_target(struct egress_worker *worker, struct egress_target *target)
 {
-        return worker_order(worker, EGRESS_ORDER_ADD, target);
+        return worker_order(worker, EGRESS_ORDER_ADD, target, 0);
 }
 
 bool egress_worker_remove_target(struct egress_worker *worker, struct egress_target *target)
 {
-        /* Relaxed: the order's ring carries it. An order of an earlier removal that was taken back, and that the worker
-         * has yet to see, may do this one's work: what the target was given lies in the log by now. */
-        atomic_store_explicit(&target->life, EGRESS_TARGET_REMOVED, memory_order_relaxed);
-        if (worker_order(worker, EGRESS_ORDER_REMOVE, target))
+        const uint64_t removal = EGRESS_TARGET_REMOVED + target->removals++;
+        /* Relaxed, both: the order's ring carries it, and without the order the worker does nothing about it. */
+        atomic_store_explicit(&target->life, removal, memory_order_relaxed);
+        if (worker_order(worker, EGRESS_ORDER_REMOVE, target, removal))
                 return true;
         atomic_store_explicit(&target->life, EGRESS_TARGET_KEPT, memory_order_relaxed);
         return false;
@@ -221,6 +222,10 @@ static void worker_take_orders(struct egress_worker *worker)
                         egress_target_activate(target);
                         break;
                 case EGRESS_ORDER_REMOVE:
+                        /* Relaxed: only compared. It was taken back: when there is another one, its order comes. */
+                        if (order.removal != atomic_load_explicit(&target->life, memory_order_relaxed))
+                                break;
+                        target->removal = order.removal;
                         for (uint32_t shard = 0; shard < worker->options.shards_count; shard++)
                                 target->remove_at[shard] = journal_committed_position(worker->feeds[shard].journal);
                         target->remove_at_known = true;

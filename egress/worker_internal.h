@@ -31,6 +31,7 @@ enum egress_order_kind { EGRESS_ORDER_ADD = 1, EGRESS_ORDER_REMOVE = 2 };
 struct egress_order {
         uint64_t kind;
         struct egress_target *target;
+        uint64_t removal; /* which one: what `life` is then */
 };
 
 /* A dead letter of an event that stands at a place, until it counts. */
@@ -63,8 +64,10 @@ struct egress_place {
 #define EGRESS_SLOTS_MAX RULES_EVENT_TYPES_END
 
 /* The life of a target. The control thread writes REMOVED (KEPT before) and KEPT (compare-exchange of REMOVED); the
- * worker ENDING (compare-exchange of REMOVED). So either a removal is taken back, or the target ends. */
-enum egress_target_life { EGRESS_TARGET_KEPT = 0, EGRESS_TARGET_REMOVED = 1, EGRESS_TARGET_ENDING = 2 };
+ * worker ENDING (compare-exchange of REMOVED). So either a removal is taken back, or the target ends. REMOVED is all
+ * from there on, another number each time: what the worker knows of one removal is not true of the next, which may come
+ * before it has seen that the first was taken back. */
+enum egress_target_life { EGRESS_TARGET_KEPT = 0, EGRESS_TARGET_ENDING = 1, EGRESS_TARGET_REMOVED = 2 };
 
 struct egress_service; /* egress/service.h */
 struct egress_event;
@@ -118,8 +121,10 @@ struct egress_target {
         struct log_gate rotation_gate;
         struct egress_cloudwatch *cloudwatch; /* target_cloudwatch.c */
 
-        _Atomic int life;                   /* enum egress_target_life */
-        bool remove_at_known;               /* the worker has seen the order */
+        _Atomic uint64_t life;              /* enum egress_target_life */
+        uint64_t removals;                  /* of the control thread: so many were ordered */
+        bool remove_at_known;               /* the worker has the order of */
+        uint64_t removal;                   /* this one */
         uint64_t remove_at[LIMIT_LOGS_MAX]; /* settle up to here, then retire */
         bool stopping;
         _Atomic bool gone;

@@ -605,6 +605,41 @@ Test(worker, a_removal_is_taken_back_or_comes_to_its_end, .timeout = 90)
         rig_end();
 }
 
+/* Its worker has the order of the first removal, and the second one's is on its way. One thread is both. */
+Test(worker, a_removal_after_one_that_was_taken_back_loses_nothing, .timeout = 90)
+{
+        struct egress_order order;
+        rig_begin();
+        egress_rig_open(&rig);
+        struct egress_worker *worker = rig.workers[0];
+        uint32_t target = egress_rig_add_file(&rig, "a.ndjson", 0);
+        struct egress_target *own = rig.targets[target].target;
+        publish_many(0, 0, 10, 600, target);
+        while (egress_rig_state(&rig, 0, target).delivered < 10)
+                cr_assert(egress_worker_turn(worker));
+        worker->tick_ns = UINT64_MAX;
+        cr_assert(egress_worker_remove_target(worker, own));
+        cr_assert(egress_worker_turn(worker));
+        cr_assert(own->remove_at_known);
+        cr_assert(egress_target_keep(own));
+        size_t bytes = egress_rig_encode(10, 600, rig.event, sizeof(rig.event));
+        egress_rig_append(&rig, 0, rig.event, bytes, &target, 1, clock_realtime_ms()); /* offered below */
+        cr_assert(egress_worker_remove_target(worker, own));
+        cr_assert_eq(rte_ring_sc_dequeue_elem(worker->inbox, &order, sizeof(order)), 0);
+        worker->tick_ns = 0;
+        cr_assert(egress_worker_turn(worker));
+        cr_assert_not(egress_target_is_gone(own), "an event waits");
+        cr_assert_eq(rte_ring_sp_enqueue_elem(worker->inbox, &order, sizeof(order)), 0);
+        egress_rig_offer(&rig, 0, false);
+        while (!egress_target_is_gone(own)) {
+                worker->tick_ns = 0;
+                cr_assert(egress_worker_turn(worker));
+        }
+        cr_assert_eq(egress_rig_state(&rig, 0, target).delivered, 11);
+        egress_target_free(own);
+        rig_end();
+}
+
 Test(worker, a_removed_target_without_credentials_keeps_what_waits, .timeout = 90)
 {
         rig_begin();
