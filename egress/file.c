@@ -58,6 +58,17 @@ static void file_sink_fail_errno(struct file_sink *sink, const char *what, int e
 
 /* ---------------------------------------------------------------------------------------------- what is owed */
 
+/* Lines go to the end of the file, so that they make no hole in one that was emptied since it was looked at: a hole is
+ * what a power cut leaves, and the next open would cut off what is behind it. What is written again has its place. 0 or
+ * errno. */
+static int file_sink_append(struct file_sink *sink, bool appends)
+{
+        if (sink->appends != appends && disk_append(sink->fd, appends) < 0)
+                return errno;
+        sink->appends = appends;
+        return 0;
+}
+
 /* The next step once the file is the right one: what it owes, then the lines. */
 static void file_sink_next(struct file_sink *sink)
 {
@@ -113,7 +124,11 @@ static void file_sink_reread(struct file_sink *sink, int32_t result)
                 return;
         }
         sink->reread_bytes = (uint32_t)result;
-        file_sink_go(sink, FILE_SINK_REWRITING);
+        const int error = file_sink_append(sink, false);
+        if (error == 0)
+                file_sink_go(sink, FILE_SINK_REWRITING);
+        else
+                file_sink_pay_failed(sink, "write again the end of", error);
 }
 
 static void file_sink_rewrote(struct file_sink *sink, int32_t result)
@@ -252,6 +267,7 @@ static void file_sink_attach(struct file_sink *sink)
                 sink->drop_fd = sink->fd; /* all its writes are acknowledged, or were cut off */
                 sink->fd = sink->fresh_fd;
                 sink->fresh_fd = -1;
+                sink->appends = false;
                 sink->identity = sink->fresh_identity;
         }
         const struct statx_timestamp *birth = &sink->status.stx_btime;
@@ -406,7 +422,7 @@ static void file_sink_looked(struct file_sink *sink, int32_t result)
 static void file_sink_write_failed(struct file_sink *sink, const char *what, int error)
 {
         (void)err_set_errno(&sink->why, ERR_SYSTEM, error, "cannot %s %s", what, sink->told); /* told by `done` */
-        file_sink_go(sink, FILE_SINK_CUTTING_BACK);
+        file_sink_go(sink, FILE_SINK_LOOKING_BACK);
 }
 
 static void file_sink_was_cut_back(struct file_sink *sink, int32_t result)
@@ -418,6 +434,15 @@ static void file_sink_was_cut_back(struct file_sink *sink, int32_t result)
                 file_sink_fail_errno(sink, "cut back, after a failed write,", -result);
         else
                 file_sink_go(sink, FILE_SINK_LOOKING);
+}
+
+/* Another hand may have cut the file shorter: it must not grow again. */
+static void file_sink_looked_back(struct file_sink *sink, int32_t result)
+{
+        if (result == 0 && sink->status.stx_size > sink->end)
+                file_sink_go(sink, FILE_SINK_CUTTING_BACK);
+        else
+                file_sink_was_cut_back(sink, result);
 }
 
 static void file_sink_wrote_all(struct file_sink *sink)
@@ -461,7 +486,7 @@ void file_sink_begin(struct file_sink *sink, enum file_sink_task task)
         sink->rotated = sink->creating = false;
         sink->lines_written = 0;
         file_sink_go(sink, sink->fd < 0     ? FILE_SINK_OPENING
-                           : sink->cut_back ? FILE_SINK_CUTTING_BACK
+                           : sink->cut_back ? FILE_SINK_LOOKING_BACK
                                             : FILE_SINK_LOOKING);
 }
 
@@ -513,6 +538,9 @@ static void file_sink_ask(struct file_sink *sink)
         case FILE_SINK_KNOWING:
                 io_stat(loop, op, sink->fresh_fd, &sink->status);
                 return;
+        case FILE_SINK_LOOKING_BACK:
+                io_stat(loop, op, sink->fd, &sink->status);
+                return;
         case FILE_SINK_READING:
                 io_read(loop, op, measured_fd, sink->piece, sink->found.read_bytes, sink->found.read_at);
                 return;
@@ -538,6 +566,7 @@ static void file_sink_ask(struct file_sink *sink)
                 io_write(loop, op, sink->fd, sink->piece, sink->reread_bytes, sink->rewritten);
                 return;
         case FILE_SINK_WRITING:
+                (void)file_sink_append(sink, true); /* else by offsets, as where there is no other hand */
                 io_write(loop, op, sink->fd, sink->lines.ptr + sink->lines_written,
                          sink->lines.len - sink->lines_written, sink->end + sink->lines_written);
                 return;
@@ -586,6 +615,9 @@ static void file_sink_answered(struct io_op *op, int32_t result, bool more)
                 return;
         case FILE_SINK_CUTTING:
                 file_sink_cut(sink, result);
+                return;
+        case FILE_SINK_LOOKING_BACK:
+                file_sink_looked_back(sink, result);
                 return;
         case FILE_SINK_CUTTING_BACK:
                 file_sink_was_cut_back(sink, result);

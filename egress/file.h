@@ -11,8 +11,8 @@
  *
  * so no reader ever sees half an event joined to another. Rotated files are named PATH.<UTC time>-<n>, for example
  * events.ndjson.20260102T030405Z-0. Mode 0600; symbolic links are refused; an flock keeps a second daemon away. Another
- * program may rename, remove or truncate the file between writes (logrotate): the next write notices and opens PATH
- * anew. */
+ * program may rename, remove or truncate the file at any time (logrotate): the next write notices and opens PATH anew,
+ * and one that is on its way goes to the end that the file has by then. */
 #ifndef SENDRING_EGRESS_FILE_H
 #define SENDRING_EGRESS_FILE_H
 

@@ -23,7 +23,8 @@ enum file_sink_task {
 enum file_sink_step {
         FILE_SINK_ENDING, /* no operation: the task is over */
         /* Is PATH still our file, and does it end where we left it? */
-        FILE_SINK_CUTTING_BACK, /* the bytes of a write that has failed */
+        FILE_SINK_LOOKING_BACK, /* are there bytes of a write that has failed? */
+        FILE_SINK_CUTTING_BACK,
         FILE_SINK_LOOKING,
         /* PATH is opened, or created. */
         FILE_SINK_OPENING,
@@ -59,6 +60,7 @@ struct file_sink {
         enum file_sink_task task;
         enum file_sink_step step;
         int fd;                             /* -1: to be opened by the next write */
+        bool appends;                       /* fd does: wherever another hand has put its end meanwhile */
         struct file_sink_identity identity; /* of fd */
         uint64_t end;                       /* all before it are acknowledged whole lines */
         bool cut_back;                      /* a failed write left bytes behind `end` that could not be cut off yet */

@@ -25,6 +25,8 @@ int disk_stat_path(const char *path, struct stat *ret_status); /* of a symbolic 
 ssize_t disk_read(int fd, void *to, size_t bytes, uint64_t offset);
 ssize_t disk_write(int fd, const void *from, size_t bytes, uint64_t offset);
 int disk_truncate(int fd, uint64_t bytes);
+/* Whether what is written to it goes to its end, wherever that is by then, and not to an offset. */
+int disk_append(int fd, bool appends);
 /* Every block of the first `bytes` is there afterwards, so that a store into a mapping finds room. Returns 0 or an
  * errno. */
 int disk_allocate(int fd, uint64_t bytes);

@@ -50,6 +50,14 @@ int disk_truncate(int fd, uint64_t bytes)
         return ftruncate(fd, (off_t)bytes);
 }
 
+int disk_append(int fd, bool appends)
+{
+        int flags = fcntl(fd, F_GETFL);
+        if (flags < 0)
+                return -1;
+        return fcntl(fd, F_SETFL, appends ? flags | O_APPEND : flags & ~O_APPEND);
+}
+
 int disk_allocate(int fd, uint64_t bytes)
 {
         return posix_fallocate(fd, 0, (off_t)bytes);

@@ -22,6 +22,7 @@ static struct io_loop *loop;
  * one may not know how to rename without replacing. */
 static unsigned operations, fails_at, syncs;
 static bool renames_blindly;
+static bool emptied_before_write; /* by another hand, at the last moment; once */
 static int pipe_ends[2];
 
 static inline bool fails_now(void)
@@ -46,8 +47,19 @@ WRAP(io_stat_path, (struct io_loop * own, struct io_op *op, const char *name, st
 WRAP(io_truncate, (struct io_loop * own, struct io_op *op, int fd, uint64_t bytes), (own, op, fd, bytes))
 WRAP(io_read, (struct io_loop * own, struct io_op *op, int fd, void *to, size_t bytes, uint64_t offset),
      (own, op, fd, to, bytes, offset))
-WRAP(io_write, (struct io_loop * own, struct io_op *op, int fd, const void *from, size_t bytes, uint64_t offset),
-     (own, op, fd, from, bytes, offset))
+
+void __real_io_write(struct io_loop *own, struct io_op *op, int fd, const void *from, size_t bytes, uint64_t offset);
+void __wrap_io_write(struct io_loop *own, struct io_op *op, int fd, const void *from, size_t bytes, uint64_t offset);
+void __wrap_io_write(struct io_loop *own, struct io_op *op, int fd, const void *from, size_t bytes, uint64_t offset)
+{
+        if (emptied_before_write)
+                cr_assert_eq(truncate(path, 0), 0);
+        emptied_before_write = false;
+        if (fails_now())
+                io_sync_directory(own, op, -1);
+        else
+                __real_io_write(own, op, fd, from, bytes, offset);
+}
 
 /* One that hangs until it is let go on. */
 static struct {

@@ -49,6 +49,38 @@ Test(file_sink, half_written_batch_is_cut_back)
         }
 }
 
+/* As copytruncate of logrotate does, which knows nothing of writes. */
+Test(file_sink, a_file_that_is_emptied_under_a_write_has_no_hole)
+{
+        for (int sync = 0; sync < 2; sync++) {
+                struct file_sink *sink = open_ok(0, 0, sync == 1);
+                write_ok(sink, "{\"a\":1}\n");
+                emptied_before_write = true;
+                write_ok(sink, "{\"a\":2}\n");
+                write_ok(sink, "{\"a\":3}\n");
+                close_sink(sink);
+                sink = open_ok(0, 0, sync == 1);
+                write_ok(sink, "{\"a\":4}\n");
+                holds(path, "{\"a\":2}\n{\"a\":3}\n{\"a\":4}\n");
+                close_sink(sink);
+                cr_assert_eq(remove(path), 0);
+        }
+}
+
+Test(file_sink, a_file_that_is_emptied_behind_a_failed_write_is_not_grown)
+{
+        struct file_sink *sink = open_ok(0, 0, false);
+        write_ok(sink, "{\"a\":1}\n");
+        fails_at = operations + 2; /* the write */
+        emptied_before_write = true;
+        cr_assert_neq(write_lines(sink, SLICE("{\"a\":2}\n")), ERR_OK);
+        fails_at = 0;
+        holds(path, "");
+        write_ok(sink, "{\"a\":3}\n");
+        holds(path, "{\"a\":3}\n");
+        close_sink(sink);
+}
+
 static char all[1 << 16];
 
 static void add_content(const char *name)
