@@ -316,18 +316,23 @@ static enum err_code ring_carry_over(const struct ring_producer *producer, uint6
         return ERR_OK;
 }
 
-/* True when the lane goes on: a router that follows the one which told us to stop has taken it over. It raises
- * attention to RING_ATTENTION_PAGE for that, which none does that is ending, and before it answers any hello. Where the
- * connection has ended, takes the pages that wait in it: the last one has the tail. */
+/* True when the lane goes on: a router that follows the one which told us to stop has taken it over, and we have the
+ * page that it raised RING_ATTENTION_PAGE for, which none does that is ending. Not under an older one: this router
+ * may begin behind what we have withdrawn, and what we publish there it would never see. RING_ATTENTION_ROOM: takes
+ * that older one, the router's own follows. Where the connection has ended, takes the pages that wait in it: the last
+ * one has the tail. */
 static bool ring_producer_goes_on(struct ring_producer *producer)
 {
         const struct ring_head_page *head_page = (const struct ring_head_page *)(const void *)producer->head_page;
         /* Relaxed: a hint, ring_producer_refresh() acquires. */
-        bool offered = atomic_load_explicit(&head_page->attention, memory_order_relaxed) == RING_ATTENTION_PAGE;
-        if (!offered && !ring_producer_connection_ended(producer))
+        uint32_t attention = atomic_load_explicit(&head_page->attention, memory_order_relaxed);
+        uint32_t pages_taken = producer->pages_taken;
+        if (attention != RING_ATTENTION_PAGE && attention != RING_ATTENTION_ROOM &&
+            !ring_producer_connection_ended(producer))
                 return false;
         producer->detached = false;
-        if (ring_producer_refresh(producer, NULL) != ERR_OK || producer->left)
+        if (ring_producer_refresh(producer, NULL) != ERR_OK || producer->left || attention != RING_ATTENTION_PAGE ||
+            producer->pages_taken == pages_taken)
                 producer->detached = true;
         return !producer->detached;
 }

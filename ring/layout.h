@@ -14,7 +14,8 @@
  *    128  u64 head           end of what is published
  *    136  u32 waiting        1: the producer sleeps in ring_producer_wait()
  *    144  u64 full           reserves that found no room, for statistics
- *    256  u32 attention      0 none, 1 a new daemon page waits on the connection, 2 the service ends: publish no more
+ *    256  u32 attention      0 none, 1 a new daemon page waits on the connection, 2 the service ends: publish no more,
+ *                            3 a new one is owed: what waits on the connection is to be taken first
  *
  *   record, at an 8-aligned position
  *      0  u64 header: length in the low half (1..payload maximum), kind in the high half (RING_KIND_EVENT)
@@ -86,9 +87,9 @@
  *                                                                          max(tail, taken, lane_journalled())
  *   router     taken stored, tail not moved, tail before it, its bytes     the same, also with a journal that is new
  *              some of it zeroed             partly zero                   (ADR 51)
- *   router     while it drains for the end   producers that publish no     the next router drains; its page, or where
- *              of the service                more, and a lane with rest    that is owed the raised attention, tells the
- *                                                                          producer that its lane goes on
+ *   router     while it drains for the end   producers that publish no     the next router drains; its page tells the
+ *              of the service                more, and a lane with rest    producer that its lane goes on, and no older
+ *                                                                          one does
  *   router     new page made, keeper has     the old page with keeper and  the next router makes another; nothing was
  *              not got it                    producer                      visited under the lost one
  *   router     page sent, attention not up   a page waiting unseen         the next router raises it, and sends its own when
@@ -130,6 +131,7 @@
 #define RING_ATTENTION_NONE   0u
 #define RING_ATTENTION_PAGE   1u
 #define RING_ATTENTION_ENDING 2u
+#define RING_ATTENTION_ROOM   3u
 
 struct ring_head_page {
         uint32_t magic;

@@ -263,6 +263,7 @@ static enum err_code ring_producer_take_page(struct ring_producer *producer, con
         ring_own_close(&producer->bell_fd, producer->bell_identity);
         producer->bell_fd = fds[2];
         producer->bell_identity = ring_identity_of(fds[2]);
+        producer->pages_taken++;
         ring_fds_close(fds, 2);
         return ERR_OK;
 }
@@ -331,9 +332,9 @@ enum err_code ring_producer_refresh(struct ring_producer *producer, struct err *
                 if (code == ERR_LIMIT) {
                         /* Our host has no descriptors left: the page waits, and publishing goes on as long as there is
                          * room. Looked for again by the next publish; the end of the service stays said, also to
-                         * ring_producer_reattach(). */
+                         * ring_producer_reattach(), and so does which page it is that waits. */
                         uint32_t none = RING_ATTENTION_NONE;
-                        uint32_t again = attention == RING_ATTENTION_ENDING ? attention : RING_ATTENTION_PAGE;
+                        uint32_t again = attention != RING_ATTENTION_NONE ? attention : RING_ATTENTION_ROOM;
                         (void)atomic_compare_exchange_strong_explicit(&ring_head_page_of(producer)->attention, &none,
                                                                       again, memory_order_relaxed,
                                                                       memory_order_relaxed);

@@ -63,7 +63,8 @@ struct ring_producer {
         int connection_fd; /* SOCK_SEQPACKET to the daemon; carries new pages after its restart */
         int bell_fd;
         struct ring_identity connection_identity, bell_identity; /* of the two: the host may have closed them */
-        uint32_t rung; /* the sleep of the shard for which the bell was rung already */
+        uint32_t rung;        /* the sleep of the shard for which the bell was rung already */
+        uint32_t pages_taken; /* of later routers */
         uint64_t lane_id;
         uint64_t wakeups; /* publishes that rang: one system call each */
         uint64_t full;    /* reserves that found no room */

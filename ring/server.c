@@ -226,8 +226,10 @@ static bool ring_server_offer_page(struct ring_server *server, struct ring_lane 
         if (code == ERR_FULL && told)
                 return false;
         /* Release, after the message: pairs with the exchange in ring_producer_refresh(). Also when there was no room
-         * for it: the producer makes some. seq_cst against the producer's store of head, see `sleeping` in layout.h. */
-        atomic_store_explicit(&lane->head_page->attention, RING_ATTENTION_PAGE, memory_order_seq_cst);
+         * for it, by another value: the producer makes some, but no lane that was told to end goes on under the older
+         * page that it finds. seq_cst against the producer's store of head, see `sleeping` in layout.h. */
+        atomic_store_explicit(&lane->head_page->attention, code == ERR_FULL ? RING_ATTENTION_ROOM : RING_ATTENTION_PAGE,
+                              memory_order_seq_cst);
         if (!told) {
                 (void)ring_futex_wake(&lane->old_page->progress); /* a flush may sleep on the old page */
                 ring_page_unmap(lane->old_page);

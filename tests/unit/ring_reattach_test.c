@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 /* ---------------------------------------------------------------------------------------------- the service ends */
@@ -140,6 +141,49 @@ Test(ring, a_lane_goes_on_behind_a_withdrawn_record_that_was_taken, .timeout = 3
         house_close_kept(&house, &kept);
 }
 
+/* The same where the page of an earlier router still waits, for which the producer had no descriptor when it was told
+ * to stop. Under that one the lane does not go on. */
+Test(ring, a_lane_goes_on_only_under_the_page_of_the_router_that_has_it, .timeout = 30)
+{
+        struct house house;
+        struct kept kept;
+        struct ring_producer producer;
+        struct rlimit limit;
+        struct err err;
+        house_open_kept(&house, &kept, &producer);
+        for (int restart = 0; restart < 2; restart++) {
+                house_kill_router(&house, &kept);
+                house_start_kept(&house, &kept);
+                house_receive_page(&kept);
+                ring_server_turn(house.server);
+        }
+        ring_server_stop(house.server);
+        cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+        const struct rlimit none = {.rlim_cur = 0, .rlim_max = limit.rlim_max};
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+        cr_assert_eq(publish_one(&producer, "one"), ERR_DETACHED);
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        journalled_position = producer.head + 16;
+        house_kill_router(&house, &kept);
+        house_start_kept(&house, &kept);
+        house_receive_page(&kept);
+        ring_server_turn(house.server);
+        /* Nobody answers a hello here. */
+        struct ring_attach_options options = {.socket_path = house.socket_path, .timeout_ms = 1};
+        for (int i = 0; i < 3 && ring_producer_reattach(&producer, &options, &err) != ERR_OK; i++)
+                ring_server_turn(house.server);
+        cr_assert_not(producer.detached, "never came back: %s", err.text);
+        publish_text(&producer, "two");
+        cr_assert_gt(ring_visit_begin(house.lanes[0]), 0, "published, and lost");
+        expect_text(house.lanes[0], "two");
+        expect_nothing(house.lanes[0]);
+        ring_visit_end(house.lanes[0]);
+        cr_assert_eq(ring_lane_violations(house.lanes[0]), 0);
+        cr_assert_eq(ring_producer_used_bytes(&producer), 0);
+        ring_producer_detach(&producer);
+        house_close_kept(&house, &kept);
+}
+
 /* The next router has drained and ended before the producer looked: the tail is in a page that it never saw,
  * or that was never sent. */
 static void drained_by_another_router(bool page_sent)
@@ -191,7 +235,7 @@ Test(ring, what_another_router_has_drained_under_a_page_that_was_never_sent_is_n
 }
 
 /* The new page came to nothing in the producer's process: nobody copies what the router takes at the same time. */
-Test(ring, a_lane_that_cannot_go_on_is_drained_before_the_rest_is_carried_over, .timeout = 30)
+static void drained_without_its_page(uint32_t attention)
 {
         struct house house;
         struct kept kept;
@@ -208,7 +252,7 @@ Test(ring, a_lane_that_cannot_go_on_is_drained_before_the_rest_is_carried_over, 
         ring_server_turn(house.server);
         cr_assert_eq(ring_message_receive(producer.connection_fd, &message, fds, &fds_count), ERR_OK);
         ring_fds_close(fds, fds_count);
-        atomic_store(&((struct ring_head_page *)(void *)producer.head_page)->attention, RING_ATTENTION_NONE);
+        atomic_store(&((struct ring_head_page *)(void *)producer.head_page)->attention, attention);
         producer.detached = true;
         struct ring_lane *lane = house.lanes[0];
         for (int i = 0; i < 3; i++)
@@ -227,6 +271,17 @@ Test(ring, a_lane_that_cannot_go_on_is_drained_before_the_rest_is_carried_over, 
         ring_visit_end(lane);
         ring_producer_detach(&producer);
         house_close_kept(&house, &kept);
+}
+
+Test(ring, a_lane_that_cannot_go_on_is_drained_before_the_rest_is_carried_over, .timeout = 30)
+{
+        drained_without_its_page(RING_ATTENTION_NONE);
+}
+
+/* Attention was raised after it had been lowered, and before that page was looked for. */
+Test(ring, a_lane_whose_page_was_lost_does_not_go_on_for_the_attention_alone, .timeout = 30)
+{
+        drained_without_its_page(RING_ATTENTION_PAGE);
 }
 
 /* ---------------------------------------------------------------------------------------------- a death while zeroing
