@@ -419,6 +419,9 @@ int ring_keeper_run(const struct ring_keeper_options *options)
         (void)sigaddset(&signals, SIGINT);
         (void)sigaddset(&signals, SIGHUP);
         (void)sigaddset(&signals, SIGCHLD);
+        /* Who has started us may ignore it, and that is inherited: the kernel would say nothing of a router's death,
+         * and give its number to others. */
+        (void)signal(SIGCHLD, SIG_DFL);
         (void)sigprocmask(SIG_BLOCK, &signals, &keeper->old_signals);
         keeper->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
         if (keeper->signal_fd < 0)

@@ -58,6 +58,19 @@ Test(keeper, ends_with_a_router_that_ends, .timeout = 30)
                 0);
 }
 
+/* Whoever has started it ignores the deaths of its children, which is inherited. */
+Test(keeper, sees_its_router_die_although_that_signal_was_ignored, .timeout = 10)
+{
+        cr_assert_neq(signal(SIGCHLD, SIG_IGN), SIG_ERR);
+        char path[64], lock_path[80];
+        (void)snprintf(path, sizeof(path), "/tmp/sendring-ignored-%d", (int)getpid());
+        (void)snprintf(lock_path, sizeof(lock_path), "%s.lock", path);
+        struct ring_keeper_options options = {
+                .socket_path = path, .socket_mode = 0600, .argv = SHELL("exit 0"), .back_off_step_ms = 1};
+        cr_assert_eq(ring_keeper_run(&options), 0);
+        (void)unlink(lock_path);
+}
+
 Test(keeper, starts_again_what_dies, .timeout = 30)
 {
         char count[] = "/tmp/sendring-count-XXXXXX";
