@@ -225,8 +225,11 @@ enum err_code ring_producer_attach(struct ring_producer *producer, const struct 
 
 static void ring_producer_release(struct ring_producer *producer)
 {
+        /* A bell looks like any eventfd, epoll set or timer: not where the host has closed the connection, and so what
+         * it does not know. */
+        if (ring_is_own(producer->connection_fd, producer->connection_identity))
+                ring_own_close(&producer->bell_fd, producer->bell_identity);
         ring_own_close(&producer->connection_fd, producer->connection_identity);
-        ring_own_close(&producer->bell_fd, producer->bell_identity);
         ring_data_unmap(producer->head_page, producer->lane_bytes);
         ring_page_unmap(producer->daemon_page);
         ring_page_unmap(producer->bed_page);

@@ -3,6 +3,7 @@
 #include "tests/support/ring_house.h"
 
 #include <fcntl.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 
 static int host_file(void)
@@ -46,6 +47,27 @@ Test(own, what_a_host_has_opened_by_the_same_numbers_is_left_alone, .timeout = 3
         check_untouched(bell_fd);
         (void)close(connection_fd);
         (void)close(bell_fd);
+        (void)close(file);
+        ring_server_turn(house.server);
+        house_close(&house);
+}
+
+/* An epoll set has the inode of an eventfd. */
+Test(own, a_descriptor_of_the_host_that_looks_like_a_bell_is_not_closed, .timeout = 30)
+{
+        struct house house;
+        struct ring_producer producer;
+        house_open_with_producer(&house, &producer);
+        const int connection_fd = producer.connection_fd, bell_fd = producer.bell_fd, file = host_file();
+        const int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+        cr_assert_eq(dup2(file, connection_fd), connection_fd);
+        cr_assert_eq(dup2(epoll_fd, bell_fd), bell_fd);
+        ring_producer_detach(&producer);
+        check_untouched(connection_fd);
+        cr_assert_neq(fcntl(bell_fd, F_GETFD), -1, "the library has closed it");
+        (void)close(connection_fd);
+        (void)close(bell_fd);
+        (void)close(epoll_fd);
         (void)close(file);
         ring_server_turn(house.server);
         house_close(&house);
