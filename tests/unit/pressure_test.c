@@ -10,30 +10,34 @@
 
 #define MIB  (1024u * 1024u)
 #define MEAN 700u
-#define LOGS 2u
 
 static char root[256];
 static struct router router;
 static struct counters_block counters;
 static uint64_t size_max = 8 * MIB;
-static bool apart; /* the log that is shed is another shard's */
+static bool apart;          /* the log that is shed is another shard's */
+static uint8_t clicks_rank; /* of Clicks, which are shed as well and have a third log; that of Opens is 2. 0: none */
 
 /* Two logs: of one shard (not when `apart`), the second one that of Opens, which are shed; or of two shards. */
 static void begin(bool sheds, uint64_t retention_bytes)
 {
         journal_files_make(root);
-        router = (struct router){
-                .shards_count = sheds && !apart ? 1 : 2, .journals_count = LOGS, .helper_counters = &counters};
-        router.settings.journal.pressure.shed_count = sheds;
-        router.settings.journal.pressure.rank[SENDRING_OPEN] = 1;
+        const uint8_t types[] = {0, sheds ? SENDRING_OPEN : 0, SENDRING_CLICK};
+        router = (struct router){.shards_count = sheds && !apart ? 1 : 2,
+                                 .journals_count = clicks_rank > 0 ? 3 : 2,
+                                 .helper_counters = &counters};
+        router.settings.journal.pressure.shed_count = sheds ? router.journals_count - 1 : 0;
+        router.settings.journal.pressure.rank[SENDRING_OPEN] = 2;
         router.settings.journal.pressure.shed[SENDRING_OPEN] = sheds;
-        for (uint32_t i = 0; i < LOGS; i++) {
+        router.settings.journal.pressure.rank[SENDRING_CLICK] = clicks_rank;
+        router.settings.journal.pressure.shed[SENDRING_CLICK] = clicks_rank > 0;
+        for (uint32_t i = 0; i < router.journals_count; i++) {
                 char path[300];
                 uint16_t target;
                 struct err err = {.text = ""};
                 (void)snprintf(path, sizeof(path), "%s/%u", root, i);
-                router.logs[i] = (struct router_journal){
-                        .shard = sheds && !apart ? 0 : i, .type = sheds && i == 1 ? SENDRING_OPEN : 0, .wanted = true};
+                router.logs[i] =
+                        (struct router_journal){.shard = sheds && !apart ? 0 : i, .type = types[i], .wanted = true};
                 struct journal_options options = {
                         .directory = path,
                         .segment_bytes = MIB,
@@ -49,7 +53,7 @@ static void begin(bool sheds, uint64_t retention_bytes)
 
 static void end(void)
 {
-        for (uint32_t i = 0; i < LOGS; i++)
+        for (uint32_t i = 0; i < router.journals_count; i++)
                 journal_close(router.journals[i]);
         journal_files_remove(root);
 }
@@ -271,4 +275,30 @@ Test(pressure, on_a_full_disk_other_shards_shed_too, .timeout = 60)
         cr_assert_eq(atomic_load(&counters.values[COUNTER_journal_segments_shed]), 1, "one at a time");
         disk_is_full(false);
         end();
+}
+
+/* Which of two types goes is what journal.priority says, and not their numbers. */
+Test(pressure, the_lowest_type_goes_first_whichever_that_is, .timeout = 60)
+{
+        static const struct {
+                uint8_t clicks_rank;
+                uint32_t needy, shed; /* logs */
+        } cases[] = {{1, 0, 1}, {3, 0, 2}, {1, 2, 1}, {3, 2, 2}, {1, 1, 1}, {3, 1, 2}};
+        size_max = 16 * MIB;
+        for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+                enum router_relief relief;
+                struct err err = {.text = ""};
+                const uint32_t needy = cases[i].needy;
+                clicks_rank = cases[i].clicks_rank;
+                begin(true, 0);
+                for (uint32_t log = 0; log < 3; log++)
+                        fill(log, 4);
+                fill(needy, 32);
+                cr_assert_eq(router_maintain(&router, needy, &relief, &err), ERR_OK, "%s", err.text);
+                cr_assert_eq(relief, ROUTER_RELIEF_COMES, "case %zu", i);
+                for (uint32_t log = 0; log < 3; log++)
+                        cr_assert_eq(journal_shed_pending(router.journals[log]), log == cases[i].shed,
+                                     "case %zu, log %u", i, log);
+                end();
+        }
 }

@@ -60,6 +60,30 @@ Test(worker_failures, whole_failures_are_tried_again_until_they_pass, .timeout =
         }
 }
 
+/* More than its batches hold, and more that comes while it catches up. */
+Test(worker_failures, after_an_outage_the_backlog_goes_out_oldest_first, .timeout = 90)
+{
+        rig_begin();
+        rig.settings.egress.in_flight_max = 1;
+        rig.settings.egress.batch_bytes_max = 256 * 1024;
+        rig.settings.egress.retry_max_ms = 50;
+        peer_begin();
+        struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+        atomic_store(&stream->always, FIREHOSE_PEER_503);
+        uint32_t target = rig_open_stream();
+        publish_many(0, 0, 2000, 600, target);
+        uint32_t status = COUNTERS_TARGET_RETRYING;
+        cr_assert(wait_until(status_is, &status, 5000));
+        cr_assert_eq(firehose_peer_count(&peer, stream), 0);
+        atomic_store(&stream->always, FIREHOSE_PEER_ACCEPT);
+        publish_many(0, 2000, 2500, 600, target);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 2500, 40000));
+        check_sequence(stream->ids, firehose_peer_count(&peer, stream), 2500);
+        cr_assert_gt(counter(COUNTER_egress_lagging_reads), 500);
+        check_balanced(0, target, 0);
+        rig_end();
+}
+
 Test(worker_failures, a_skewed_clock_is_learnt_and_the_request_signed_at_once, .timeout = 90)
 {
         rig_begin();
@@ -357,6 +381,49 @@ Test(worker_failures, a_target_keeps_its_rate, .timeout = 90)
         cr_assert_lt(clock_monotonic_ns() - begun_ns, 1500 * CLOCK_NS_PER_MS);
         check_set(stream->ids, stream->count, 2000);
         rig_end();
+}
+
+/* Of 1,000 records a second a quarter may go at once, and once more before it is paid for: 750 take a quarter of a
+ * second. Of 20 requests a second six go at once. */
+Test(worker_failures, records_and_requests_are_paced_as_well, .timeout = 90)
+{
+        static const struct rules_rates rates[] = {{.records = 1000}, {.requests = 20}};
+        for (size_t i = 0; i < 2; i++) {
+                memset(&rig, 0, sizeof(rig));
+                memset(&peer, 0, sizeof(peer));
+                rig_begin();
+                rig.settings.egress.linger_ms = 1;
+                peer_begin();
+                struct firehose_peer_stream *stream = firehose_peer_stream(&peer, "mail");
+                egress_rig_open(&rig);
+                uint32_t target = egress_rig_add_firehose(&rig, "mail", false, 0);
+                egress_target_set_rates(rig.targets[target].target, &rates[i]);
+                flow_set_rates(&rig.targets[target].target->flow, &rates[i]); /* without waiting for a tick */
+                egress_rig_run(&rig);
+                const uint32_t events = i == 0 ? 750 : 60;
+                const uint64_t begun_ns = clock_monotonic_ns();
+                if (i == 0)
+                        publish_many(0, 0, events, 100, target);
+                for (uint32_t id = 0; id < events && i == 1; id++) {
+                        publish_many(0, id, id + 1, 100, target);
+                        clock_sleep_ns(5 * CLOCK_NS_PER_MS);
+                }
+                cr_assert(egress_rig_wait_delivered(&rig, target, events, 10000));
+                const uint32_t requests = stream->requests;
+                cr_assert_leq(requests, FIREHOSE_PEER_SCRIPT);
+                const uint64_t took_ns = stream->request_ns[requests - 1] - begun_ns;
+                if (i == 0) {
+                        cr_assert_geq(requests, 3, "a request takes a quarter of a second's records: %u", requests);
+                        cr_assert_geq(took_ns, 245 * CLOCK_NS_PER_MS, "%.3f s", (double)took_ns / 1e9);
+                } else {
+                        cr_assert_leq(requests, 7 + 20 * took_ns / CLOCK_NS_PER_S, "%u in %.3f s", requests,
+                                      (double)took_ns / 1e9);
+                        cr_assert_geq(requests, 6);
+                }
+                cr_assert_gt(atomic_load(&rig.targets[target].row->paced_ms), 0);
+                check_set(stream->ids, stream->count, events);
+                rig_end();
+        }
 }
 
 Test(worker_failures, a_service_that_asks_for_time_gets_it, .timeout = 90)
