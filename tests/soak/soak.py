@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -31,6 +32,8 @@ CENSUS_DOWN_S, CENSUS_LOOKS = 3.5, 3
 ALLOCATOR = {"MALLOC_CONF": "tcache:false"}
 ANONYMOUS_FACTOR, ANONYMOUS_KIB = 1.01, 512
 KEEPER_KIB = 256
+# On the disk: all segments, which may be JOURNAL_BYTES, and beside them the counters page, targets, an outbox.
+JOURNAL_BYTES, OTHER_BYTES = 256 << 20, 16 << 20
 DESCRIPTORS = 4  # connections that are just being made, a segment that is just being prepared
 # A run of less than this is over before everything was touched once, or no producer was there for a moment.
 SHORT_MINUTES, SHORT_HEAP_BYTES, SHORT_ANONYMOUS_KIB, SHORT_DESCRIPTORS = 5, 1 << 20, 48 << 10, 4 + 4 * 6
@@ -43,11 +46,11 @@ FILES_KIB, SHARED_KIB, LANE_KIB, VISITING_LANES = 16 << 10, 1024, 8 << 10, 2 * 4
 SETTINGS = """router.lane_bytes: 8MiB
 router.lane_bytes_max: 8MiB
 journal.segment_bytes: 4MiB
-journal.size_bytes_max: 256MiB
+journal.size_bytes_max: %d
 egress.retry_throttle_base_ms: 100
 egress.retry_max_ms: 1s
 egress.request_timeout_ms: 2s
-"""
+""" % JOURNAL_BYTES
 NAMESPACE, ROLL_UPS = "Soak", [[follow.SET], [follow.STREAM], []]
 # What the endpoint does, a few at a time, with these probabilities at most.
 FAULTS = {"throttle": 0.1, "partial": 0.1, "error500": 0.1, "reset": 0.1, "reset_after": 0.05, "garbage": 0.1, "stall": 0.02,
@@ -223,7 +226,7 @@ def watch(options, stack, load, begun, end):
     return samples
 
 
-def growth(options, samples, warm_after, censuses, wrong):
+def growth(options, stack, samples, warm_after, censuses, wrong):
     """What must not grow: the second third of the last router's life, once it is warm, against the last third."""
     last = [seen for seen in samples if seen["router"] == samples[-1]["router"]]
     lived = last[-1]["seconds"] - last[0]["seconds"]
@@ -256,10 +259,20 @@ def growth(options, samples, warm_after, censuses, wrong):
         figures[what + "_max"], figures[what + "_allowed"] = max(seen[what] for seen in last), most
         if figures[what + "_max"] > most:
             wrong.append("%s: %d, allowed are %d" % (what, figures[what + "_max"], most))
+    # But for lanes: what the router said at its start that it may take.
+    told = re.findall(r'msg="memory budget" total_mib=(\d+) lanes_mib=(\d+) ', stack.log("router", 1000000))
+    if not told:
+        wrong.append("the log says nothing of a memory budget")
+    figures["budget_kib"] = min((int(total) - int(lanes) + 1) << 10 for total, lanes in told) if told else 0
+    figures["private_kib_max"] = max(seen["anonymous_kib"] + seen["files_kib"] for seen in samples)
+    if figures["private_kib_max"] > figures["budget_kib"]:
+        wrong.append("the router took %d KiB besides lanes, and its budget is %d" % (figures["private_kib_max"], figures["budget_kib"]))
     third = max(1, len(warm) // 3)
     figures["rss_kib"] = [statistics.median(seen["rss_kib"] for seen in warm[-2 * third:-third] or warm),
                           statistics.median(seen["rss_kib"] for seen in warm[-third:])]
     figures["state_bytes_max"] = max(seen["state_bytes"] for seen in samples)
+    if figures["state_bytes_max"] > JOURNAL_BYTES + OTHER_BYTES:
+        wrong.append("%d bytes on the disk" % figures["state_bytes_max"])
     figures["cpu_percent"] = round(100 * (last[-1]["cpu_seconds"] - last[0]["cpu_seconds"]) / max(lived, 0.1), 1)
     return figures
 
@@ -315,7 +328,7 @@ def run(options, stack, chance):
         wrong.append("event ids: %d shared, %d events with two" % (ids.shared(), ids.accepted_again()))
     counters = stack.stat()["counters"]
     sink = stack.sink_report(ledger)["counters"]
-    figures = growth(options, samples, (weather.warm_until or begun) - begun,
+    figures = growth(options, stack, samples, (weather.warm_until or begun) - begun,
                      [(round(at - begun, 1), count) for at, count in weather.heap], wrong)
     figures.update({"events": events, "destinations": ends, "router_kills": weather.kills, "reloads": weather.reloads,
                     "outages": weather.outages, "producers_killed": load["killed"], "visitors": weather.visitors,

@@ -93,6 +93,7 @@ class Stack:
         self.processes = {}
         self.sink_address = None
         self.endpoint = None
+        self.served = False  # a router was ready, so there are books
         if tls:
             subprocess.run([os.path.join(ROOT, "scripts", "make-test-certs"), self.path("tls")], check=True,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -138,11 +139,14 @@ class Stack:
             return ""
 
     def close(self, failed=False):
+        """Whatever a test was about: the books that it leaves behind balance."""
         for name in reversed(list(self.processes)):
             try:
                 self.stop(name, seconds=20)
             except Failure as failure:
                 print(failure, file=sys.stderr)
+        books = None if failed or not self.served else self.books_at_end()
+        failed = failed or books is not None
         if failed:
             for log in sorted(os.listdir(self.directory)):
                 if log.endswith(".log"):
@@ -152,6 +156,15 @@ class Stack:
             print("kept: %s" % self.directory, file=sys.stderr)
         else:
             shutil.rmtree(self.directory, ignore_errors=True)
+        if books is not None:
+            raise Failure(books)
+
+    def books_at_end(self):
+        """What is wrong with them; None: nothing, or the test has taken the journal away (69, 74) or broken the settings (78)."""
+        done = subprocess.run([self.sendring, "ledger", "--settings", self.settings, "--check"], capture_output=True, text=True)
+        if done.returncode in (0, 69, 74, 78):
+            return None
+        return "ledger --check when all had ended: status %d: %s" % (done.returncode, done.stderr)
 
     # ------------------------------------------------------------------ sink
 
@@ -246,6 +259,7 @@ class Stack:
                 return "msg=\"ready\"" in lines.read() and os.path.exists(self.socket)
 
         wait_for("the router", is_ready, seconds=60)
+        self.served = True
 
     def stat(self):
         done = subprocess.run([self.sendring, "stat", "--settings", self.settings, "--json"], capture_output=True,
