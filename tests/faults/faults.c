@@ -1,17 +1,20 @@
 /* Fails the 1st, 2nd, 3rd ... call of every family of calls, once and then for ever, until a run sees no failure:
- * start, attach, publish 100 events, deliver them to a file and to a Firehose endpoint, SIGTERM.
+ * start, attach, publish 100 events, deliver them to a file, to a Firehose endpoint and, counted, to CloudWatch,
+ * SIGTERM.
  *
  *     faults [--family NAME] [--from N] [--step N] [--most N] [--verbose]
  *
  * Per n two routers, one after the other, on one state directory: the first meets the fault, the second none. The
  * producer is this process and lives through both. Afterwards: the first ended by itself, with no signal and no leak
  * (address sanitizer), and said what was wrong when it did not end well; the second ended well; every event whose
- * publish returned OK is in the file and at the endpoint; the ledger balances. A crash names its family and n. */
+ * publish returned OK is in the file and at the endpoint, and counted; the ledger balances. A crash names its family
+ * and n. */
 #include "base/clock.h"
 #include "journal/journal.h"
 #include "router/router.h"
 #include "sendring/sendring.h"
 #include "tests/faults/wrap.h"
+#include "tests/support/cloudwatch_peer.h"
 #include "tests/support/firehose_peer.h"
 #include "tests/support/journal_files.h"
 
@@ -45,6 +48,7 @@ struct faults {
         char directory[256];
         char settings[FAULTS_PATH], sets[FAULTS_PATH], socket[FAULTS_PATH], file[FAULTS_PATH], log[FAULTS_PATH];
         struct firehose_peer peer;
+        struct cloudwatch_peer counts;
         struct fault_plan *plan; /* shared with the process that meets it */
         bool *shared;            /* [FAULTS_EVENTS]: what a producer of its own has published */
         uint32_t leaks;          /* in a row, of one n */
@@ -73,24 +77,30 @@ static void faults_write_configuration(const struct faults *faults, bool host)
                       "account_id: \"123456789012\"\nrouter: {lanes_max: 4, lane_bytes: 1MiB}\n"
                       "journal: {segment_bytes: 1MiB, size_bytes_max: 8MiB, segments_mapped_max: 4, durability: %s}\n"
                       "egress: {linger_ms: 1, retry_base_ms: 50, retry_throttle_base_ms: 100, retry_max_ms: 200,  "
-                      "endpoints: {firehose: "
-                      "\"http://127.0.0.1:%u\"}}\nshutdown: {drain_seconds: 3}\n",
+                      "endpoints: {firehose: \"http://127.0.0.1:%u\", cloudwatch: \"http://127.0.0.1:%u\"}}\n"
+                      "shutdown: {drain_seconds: 3}\n",
                       faults->directory, faults->socket, faults->sets, host ? "host" : "process",
-                      faults->peer.http.port);
+                      faults->peer.http.port, faults->counts.http.port);
         (void)fclose(out);
         out = fopen(faults->sets, "w");
         if (out == NULL)
                 faults_die(faults, "cannot write the configuration sets");
-        (void)fprintf(out,
-                      "ConfigurationSets:\n- ConfigurationSetName: set-0\n  EventDestinations:\n"
-                      "  - EventDestinationName: file\n    EventDestination:\n      Enabled: true\n"
-                      "      MatchingEventTypes: [SEND]\n      Sendring:\n        FileDestination:\n"
-                      "          Path: %s\n"
-                      "  - EventDestinationName: firehose\n    EventDestination:\n      Enabled: true\n"
-                      "      MatchingEventTypes: [SEND]\n      KinesisFirehoseDestination:\n"
-                      "        IamRoleArn: arn:aws:iam::123456789012:role/sendring\n"
-                      "        DeliveryStreamArn: arn:aws:firehose:us-east-1:123456789012:deliverystream/events\n",
-                      faults->file);
+        (void)fprintf(
+                out,
+                "ConfigurationSets:\n- ConfigurationSetName: set-0\n  EventDestinations:\n"
+                "  - EventDestinationName: file\n    EventDestination:\n      Enabled: true\n"
+                "      MatchingEventTypes: [SEND]\n      Sendring:\n        FileDestination:\n"
+                "          Path: %s\n"
+                "  - EventDestinationName: firehose\n    EventDestination:\n      Enabled: true\n"
+                "      MatchingEventTypes: [SEND]\n      KinesisFirehoseDestination:\n"
+                "        IamRoleArn: arn:aws:iam::123456789012:role/sendring\n"
+                "        DeliveryStreamArn: arn:aws:firehose:us-east-1:123456789012:deliverystream/events\n"
+                "  - EventDestinationName: counts\n    EventDestination:\n      Enabled: true\n"
+                "      MatchingEventTypes: [SEND]\n      CloudWatchDestination:\n"
+                "        DimensionConfigurations: [{DimensionName: 'ses:configuration-set', DimensionValueSource: "
+                "MESSAGE_TAG, DefaultDimensionValue: none}]\n"
+                "      Sendring: {Period: 1s, Protocol: json, Compression: none}\n",
+                faults->file);
         (void)fclose(out);
 }
 
@@ -234,6 +244,19 @@ static bool faults_all_delivered(struct faults *faults, const bool published[FAU
         return true;
 }
 
+/* All that was published, at least once: a request without an answer may have come twice. */
+static void faults_check_counts(struct faults *faults, const bool published[FAULTS_EVENTS])
+{
+        uint64_t wanted = 0, sum = cloudwatch_peer_sum(&faults->counts);
+        char text[96];
+        for (uint32_t id = 0; id < FAULTS_EVENTS; id++)
+                wanted += published[id];
+        (void)snprintf(text, sizeof(text), "CloudWatch has counted %llu of %llu", (unsigned long long)sum,
+                       (unsigned long long)wanted);
+        if (sum < wanted)
+                faults_die(faults, text);
+}
+
 /* The equation of the ledger, for every target, from the log itself. */
 static void faults_check_ledger(const struct faults *faults)
 {
@@ -288,6 +311,12 @@ static void faults_check_first(const struct faults *faults, int status)
                 faults_die(faults, "the router did not say why it ended");
 }
 
+static void faults_end(struct faults *faults)
+{
+        firehose_peer_stop(&faults->peer);
+        cloudwatch_peer_stop(&faults->counts);
+}
+
 static void faults_begin(struct faults *faults, enum fault_family family, uint64_t nth, bool lasting, const char *note)
 {
         (void)snprintf(faults->what, sizeof(faults->what), "%s %s of call %llu%s", fault_family_name(family),
@@ -296,7 +325,9 @@ static void faults_begin(struct faults *faults, enum fault_family family, uint64
         if (mkdir(faults->directory, 0700) < 0)
                 faults_die(faults, "cannot make the directory");
         memset(&faults->peer, 0, sizeof(faults->peer));
+        memset(&faults->counts, 0, sizeof(faults->counts));
         firehose_peer_start(&faults->peer);
+        cloudwatch_peer_start(&faults->counts);
         (void)firehose_peer_stream(&faults->peer, "events");
         faults->plan->family = family;
         faults->plan->nth = nth;
@@ -332,7 +363,7 @@ static bool faults_run_producer(struct faults *faults, enum fault_family family,
         ended = faults_ended(pid, FAULTS_END_NS, &status);
         again |= ended && faults_try_again(faults, status);
         if (again) {
-                firehose_peer_stop(&faults->peer);
+                faults_end(faults);
                 return faults_run_producer(faults, family, nth, lasting);
         }
         if (!ended || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
@@ -340,7 +371,8 @@ static bool faults_run_producer(struct faults *faults, enum fault_family family,
         if (faults->verbose)
                 (void)printf("  %s\n", faults->what);
         faults_check_ledger(faults);
-        firehose_peer_stop(&faults->peer);
+        faults_check_counts(faults, faults->shared);
+        faults_end(faults);
         return atomic_load(&faults->plan->failed) > 0;
 }
 
@@ -363,8 +395,12 @@ static bool faults_run(struct faults *faults, enum fault_family family, uint64_t
                 if (!over && access(faults->socket, F_OK) == 0 && sendring_open(&options, &ring) != SENDRING_OK)
                         ring = NULL;
         }
+        const uint64_t calls_before = atomic_load(&faults->plan->calls);
         for (uint32_t id = 0; id < FAULTS_EVENTS && ring != NULL; id++)
                 published[id] = faults_publish(ring, id);
+        /* What no sync has covered is not durable, however long nobody else has noticed. */
+        if (ring != NULL && host && lasting && nth <= calls_before + 1 && sendring_flush(ring, 300) == SENDRING_OK)
+                faults_die(faults, "a flush returned, and no sync has succeeded since its events were published");
         begun_ns = clock_monotonic_ns();
         while (ring != NULL && !over && clock_monotonic_ns() - begun_ns < FAULTS_CHANCE_NS &&
                !faults_all_delivered(faults, published))
@@ -379,7 +415,7 @@ static bool faults_run(struct faults *faults, enum fault_family family, uint64_t
         }
         if (faults_try_again(faults, status)) {
                 sendring_close(ring);
-                firehose_peer_stop(&faults->peer);
+                faults_end(faults);
                 return faults_run(faults, family, nth, lasting, host);
         }
         faults_check_first(faults, status);
@@ -405,14 +441,15 @@ static bool faults_run(struct faults *faults, enum fault_family family, uint64_t
         bool ended = faults_ended(pid, FAULTS_END_NS, &status);
         if (ended && faults_try_again(faults, status)) {
                 sendring_close(ring);
-                firehose_peer_stop(&faults->peer);
+                faults_end(faults);
                 return faults_run(faults, family, nth, lasting, host);
         }
         if (!ended || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
                 faults_die(faults, "the second router did not end well");
         sendring_close(ring);
         faults_check_ledger(faults);
-        firehose_peer_stop(&faults->peer);
+        faults_check_counts(faults, published);
+        faults_end(faults);
         return met;
 }
 
@@ -484,7 +521,8 @@ int main(int argc, char **argv)
                                 if (!faults_run(&faults, (enum fault_family)family, nth, lasting == 1, host))
                                         break;
                         /* The families that libsendring calls. */
-                        bool producer = family == FAULT_MEMORY || family == FAULT_MAP || family == FAULT_HANDLE;
+                        bool producer = family == FAULT_MEMORY || family == FAULT_MAP || family == FAULT_HANDLE ||
+                                        family == FAULT_CONNECT;
                         for (uint64_t call = from; producer && call - from < most; call += step, runs++, failed++)
                                 if (!faults_run_producer(&faults, (enum fault_family)family, call, lasting == 1))
                                         break;

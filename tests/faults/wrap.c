@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
+/* So many submissions fail at most, see fault_now(). */
 #define FAULT_RING_LASTS 300u
 
 static _Atomic(struct fault_plan *) fault_plan;
@@ -74,6 +75,7 @@ FAULT_WRAP(char *, strdup, (const char *text), (text), FAULT_MEMORY, FAULT_ERRNO
 FAULT_WRAP(char *, strndup, (const char *text, size_t len), (text, len), FAULT_MEMORY, FAULT_ERRNO(ENOMEM, NULL))
 FAULT_WRAP(void *, mmap64, (void *at, size_t bytes, int protection, int flags, int fd, off_t offset),
            (at, bytes, protection, flags, fd, offset), FAULT_MAP, FAULT_ERRNO(ENOMEM, (void *)-1))
+FAULT_WRAP(int, madvise, (void *at, size_t bytes, int advice), (at, bytes, advice), FAULT_MAP, FAULT_ERRNO(ENOMEM, -1))
 
 int __wrap_asprintf(char **ret_text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int __wrap_asprintf(char **ret_text, const char *format, ...)
@@ -187,6 +189,10 @@ FAULT_WRAP(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags), 
            FAULT_ERRNO(ENOBUFS, -1))
 FAULT_WRAP(ssize_t, recvmsg, (int fd, struct msghdr *message, int flags), (fd, message, flags), FAULT_HANDLE,
            FAULT_ERRNO(ENOMEM, -1))
+FAULT_WRAP(ssize_t, recv, (int fd, void *to, size_t bytes, int flags), (fd, to, bytes, flags), FAULT_HANDLE,
+           FAULT_ERRNO(ENOMEM, -1))
+FAULT_WRAP(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *bytes),
+           (fd, level, name, value, bytes), FAULT_HANDLE, FAULT_ERRNO(ENOBUFS, -1))
 FAULT_WRAP(int, eventfd, (unsigned count, int flags), (count, flags), FAULT_HANDLE, FAULT_ERRNO(EMFILE, -1))
 FAULT_WRAP(int, timerfd_create, (int clock, int flags), (clock, flags), FAULT_HANDLE, FAULT_ERRNO(EMFILE, -1))
 FAULT_WRAP(int, signalfd, (int fd, const void *mask, int flags), (fd, mask, flags), FAULT_HANDLE,
@@ -196,6 +202,22 @@ FAULT_WRAP(int, epoll_ctl, (int epoll_fd, int operation, int fd, struct epoll_ev
            (epoll_fd, operation, fd, event), FAULT_HANDLE, FAULT_ERRNO(ENOSPC, -1))
 FAULT_WRAP(int, memfd_create, (const char *name, unsigned flags), (name, flags), FAULT_HANDLE, FAULT_ERRNO(EMFILE, -1))
 
+int __real_fcntl64(int fd, int command, void *argument);
+int __wrap_fcntl64(int fd, int command, ...);
+int __wrap_fcntl64(int fd, int command, ...)
+{
+        va_list args;
+        va_start(args, command);
+        void *argument = va_arg(args, void *); /* whatever it is: it goes on as it came */
+        va_end(args);
+        if (fault_now(FAULT_HANDLE)) {
+                FAULT_ERRNO(EMFILE, -1);
+        }
+        return __real_fcntl64(fd, command, argument);
+}
+
+FAULT_WRAP(int, connect, (int fd, const struct sockaddr *address, socklen_t bytes), (fd, address, bytes), FAULT_CONNECT,
+           FAULT_ERRNO(ECONNREFUSED, -1))
 FAULT_WRAP(int, io_socket, (int family), (family), FAULT_CONNECT, FAULT_ERRNO(EMFILE, -1))
 
 FAULT_WRAP(int, io_uring_queue_init_params,
@@ -250,6 +272,8 @@ FAULT_ASK(io_connect,
           (struct io_loop * loop, struct io_op *op, int fd, const struct sockaddr *address, socklen_t bytes),
           FAULT_CONNECT, (loop, op, fd, address, bytes), (loop, op, -1, address, bytes))
 FAULT_ASK(io_fdatasync, (struct io_loop * loop, struct io_op *op, int fd), FAULT_SYNC, (loop, op, fd), (loop, op, -1))
+FAULT_ASK(io_sync_directory, (struct io_loop * loop, struct io_op *op, int directory_fd), FAULT_SYNC,
+          (loop, op, directory_fd), (loop, op, -1))
 FAULT_ASK(io_write,
           (struct io_loop * loop, struct io_op *op, int fd, const void *buffer, size_t bytes, uint64_t offset),
           FAULT_ASKED, (loop, op, fd, buffer, bytes, offset), (loop, op, -1, buffer, bytes, offset))
