@@ -158,15 +158,16 @@ static enum err_code journal_prepare_recycled(struct journal *journal, struct jo
                         return code;
                 }
                 journal->mapped_count++;
-                /* Only so that its stale pages need not be read from the disk to be overwritten; not all file systems
-                 * can. The headers stay. */
-                (void)disk_zero(segment->fd, JOURNAL_DATA_START,
-                                journal_segment_data_end(segment) - JOURNAL_DATA_START);
         }
         JOURNAL_STEP("recycle-begun");
         journal_segment_write_headers(segment);
         struct journal_start_block *start = (struct journal_start_block *)(void *)(segment->map + JOURNAL_START_OFFSET);
         start->base_sequence = 0;
+        /* Only so that its stale pages need not be read from the disk to be overwritten; not all file systems can.
+         * Behind the headers: whoever reads it beside us, in another process, is to know that it is another one. */
+        if (!warm)
+                (void)disk_zero(segment->fd, JOURNAL_DATA_START,
+                                journal_segment_data_end(segment) - JOURNAL_DATA_START);
         JOURNAL_STEP("recycle-written");
         if (journal->durability == JOURNAL_DURABILITY_HOST && disk_sync(segment->fd) < 0) {
                 code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot sync a recycled segment in %s",
