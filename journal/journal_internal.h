@@ -289,8 +289,9 @@ void journal_note_sync(struct journal *journal);
 struct journal_target_entry *journal_target_file_entry(const struct journal_targets *targets,
                                                        const struct journal_target_entry *entry);
 struct journal_targets_header *journal_targets_head(const struct journal_targets *targets);
-/* The line, as it is now, into the file. */
-void journal_target_write_anew(const struct journal_targets *targets, uint32_t number);
+/* All that is known of them, once more into the file: pages of it were lost, or may have been dropped. Under the mutex.
+ */
+void journal_targets_write_anew(struct journal *journal);
 uint32_t journal_identity_crc(const struct journal_target_entry *entry);
 bool journal_identity_is_right(const struct journal_target_entry *entry, uint32_t number);
 uint32_t journal_owner_slot_crc(const struct journal_owner_slot *slot);

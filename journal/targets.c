@@ -141,19 +141,27 @@ void journal_target_set_retired(const struct journal_targets *targets, struct jo
                 atomic_store_explicit(&file->retired, retired, memory_order_relaxed);
 }
 
-void journal_target_write_anew(const struct journal_targets *targets, uint32_t number)
+/* The line, as it is now, into the file. Their owners may store at the same time: then once more, so that what stands
+ * there in the end is the newest, and whole. A kill in between may leave a torn slot, which the next open knows. */
+static void journal_target_write_anew(const struct journal_targets *targets, uint32_t number)
 {
         struct journal_target_entry *entry = journal_target_entry(targets, number);
         struct journal_target_entry *file = journal_target_file_entry(targets, entry);
         struct journal_owner_slot owner;
         struct journal_shard_slot shard;
         ASSERT(file != NULL);
-        /* Their owners may store at the same time. What that tears fails its check at the next open, which then takes
-         * the other slot or rebuilds it; their next store mends it. */
-        journal_owner_slot_read(entry, &owner);
-        journal_owner_slot_store(file, &owner);
-        journal_shard_slot_read(entry, &shard);
-        journal_shard_slot_store(file, &shard);
+        do {
+                journal_owner_slot_read(entry, &owner);
+                journal_owner_slot_store(file, &owner);
+                /* W1: an owner stores into the memory before it stores into the file. Whoever has not seen a newer
+                 * `active` there by now has stored first. */
+                atomic_thread_fence(memory_order_seq_cst);
+        } while (atomic_load_explicit(&entry->owner_active, memory_order_relaxed) != owner.version);
+        do {
+                journal_shard_slot_read(entry, &shard);
+                journal_shard_slot_store(file, &shard);
+                atomic_thread_fence(memory_order_seq_cst); /* W1 */
+        } while (atomic_load_explicit(&entry->shard_active, memory_order_relaxed) != shard.version);
         atomic_store_explicit(&file->retired, atomic_load_explicit(&entry->retired, memory_order_relaxed),
                               memory_order_relaxed);
         memcpy(file->key, entry->key, sizeof(file->key));
@@ -242,19 +250,26 @@ void journal_note_sync(struct journal *journal)
                               memory_order_relaxed);
 }
 
+void journal_targets_write_anew(struct journal *journal)
+{
+        const struct journal_targets *targets = &journal->targets;
+        struct journal_targets_header *header = journal_targets_head(targets);
+        uint32_t count = journal_targets_count(journal);
+        memcpy(header, targets->map, offsetof(struct journal_targets_header, count));
+        for (uint32_t number = 0; number < count; number++)
+                journal_target_write_anew(targets, number);
+        atomic_store_explicit(&header->count, count, memory_order_release);
+        journal_note_sync(journal);
+}
+
 /* Under the mutex. */
 static enum err_code journal_targets_write_out(struct journal *journal, struct err *reterr)
 {
         struct journal_targets *targets = &journal->targets;
-        uint32_t count = atomic_load_explicit(&targets->count, memory_order_acquire);
-        /* After a failure the kernel may believe that pages are written which are not: they are changed again first.
-         * One operation each, since their owners store here. Relaxed: nothing changes. */
-        for (uint32_t number = 0; number < count && journal->targets_sync_failed; number++)
-                (void)atomic_fetch_add_explicit(
-                        &journal_target_file_entry(targets, journal_target_entry(targets, number))->owner_active, 0,
-                        memory_order_relaxed);
+        /* After a failure the kernel may believe that pages are written which are not, and have dropped what they held:
+         * they get it from memory once more. */
         if (journal->targets_sync_failed)
-                (void)atomic_fetch_add_explicit(&journal_targets_head(targets)->count, 0, memory_order_relaxed);
+                journal_targets_write_anew(journal);
         bool failed_before = journal->targets_sync_failed;
         journal->targets_sync_failed = disk_sync(targets->fd) < 0;
         if (journal->targets_sync_failed || failed_before)

@@ -594,13 +594,7 @@ static enum err_code journal_targets_heal_held(struct journal *journal, struct e
                         journal->directory);
         if (disk_map_again(targets->fd, targets->file, targets->map_bytes) < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot map %s/targets again", journal->directory);
-        uint32_t count = journal_targets_count(journal);
-        struct journal_targets_header *header = journal_targets_head(targets);
-        memcpy(header, targets->map, offsetof(struct journal_targets_header, count));
-        for (uint32_t number = 0; number < count; number++)
-                journal_target_write_anew(targets, number);
-        atomic_store_explicit(&header->count, count, memory_order_release);
-        journal_note_sync(journal);
+        journal_targets_write_anew(journal);
         journal->cursors_durable_end = 0; /* what the disk had of them may be gone */
         return err_set(reterr, ERR_CORRUPT,
                        "pages of %s/targets were lost: somebody cut the file, or the disk fails; it is written anew",
