@@ -477,8 +477,8 @@ int64_t outbox_next_oldest_ms(const struct outbox *outbox)
 
 bool outbox_next_is_whole(const struct outbox *outbox)
 {
-        if (!outbox_has_lost_pages(outbox))
-                return true;
+        /* Not only where pages are known to be lost: the kernel may have dropped what it could not write, and read it
+         * back from the disk. */
         const struct outbox_chunk *chunk = &outbox->header->chunks[outbox_acknowledged(outbox)];
         return chunk->crc == crc32c(OUTBOX_CRC_SEED, outbox->bytes + chunk->offset, chunk->bytes);
 }

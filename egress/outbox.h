@@ -143,9 +143,9 @@ uint32_t outbox_acknowledged(const struct outbox *outbox);
 bool outbox_in_flight(const struct outbox *outbox);
 const struct outbox_place *outbox_places(const struct outbox *outbox);
 int64_t outbox_closed_ms(const struct outbox *outbox);
-/* False: pages of the next chunk were lost (io/disk.h), and it must not be sent. The period can be counted again from
- * the journal by the next open of the file, whose checks it fails as well. Touch its body before: a page that is lost
- * is known only then. */
+/* False: pages of the next chunk were lost (io/disk.h), or read back from the disk otherwise than they were written,
+ * and it must not be sent. The period can be counted again from the journal by the next open of the file, whose checks
+ * it fails as well. Looks at every byte of the body, so what was made of it before was made of these. */
 bool outbox_next_is_whole(const struct outbox *outbox);
 /* The next chunk (there must be one) and, if wished, its data count. */
 struct slice outbox_next(const struct outbox *outbox, uint32_t *ret_data);

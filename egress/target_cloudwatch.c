@@ -426,15 +426,6 @@ static void target_cloudwatch_done(struct http_exchange *exchange, enum err_code
         }
 }
 
-/* A byte of each page. */
-static void cloudwatch_touch(struct slice body)
-{
-        const volatile uint8_t *at = body.ptr;
-        for (size_t offset = 0; offset < body.len; offset += 4096)
-                (void)at[offset];
-        (void)at[body.len - 1];
-}
-
 /* The host's clock was so far ahead when the period was counted that CloudWatch would refuse it until that time has
  * come, and hold up all that comes after. When its events were accepted nobody knows any more, so what is too far ahead
  * is sent as of now. The outbox keeps what it has: by what clock a body is sent is decided anew with each try, so that
@@ -474,8 +465,6 @@ static enum err_code target_cloudwatch_send(struct egress_target *target, struct
                 size_t wire_bytes = cloudwatch_gzip_run(own->gzip, body, own->wire, own->wire_bytes_max);
                 ASSERT(wire_bytes > 0); /* there is room for what does not shrink */
                 body = slice_of(own->wire, wire_bytes);
-        } else {
-                cloudwatch_touch(body);
         }
         if (!outbox_next_is_whole(own->outbox)) {
                 egress_target_batch_failed(target, ERR_CORRUPT,

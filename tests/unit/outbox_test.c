@@ -285,6 +285,23 @@ static void spoil(const char *name, off_t at, uint8_t with)
         (void)close(fd);
 }
 
+/* The kernel could not write a page, dropped it, and reads back what the disk has. */
+Test(outbox, what_is_not_as_it_was_written_is_not_sent)
+{
+        struct outbox *outbox = must_open("dropped", NULL);
+        write_period(outbox, 2);
+        cr_assert(outbox_next_is_whole(outbox));
+        spoil("dropped", OUTBOX_HEADER_BYTES + 5, 1);
+        cr_assert_not(outbox_has_lost_pages(outbox));
+        cr_assert_not(outbox_next_is_whole(outbox));
+        spoil("dropped", OUTBOX_HEADER_BYTES + 5, 1);
+        spoil("dropped", OUTBOX_HEADER_BYTES + 129, 1); /* of the second one: 100 bytes, rounded up */
+        cr_assert(outbox_next_is_whole(outbox));
+        outbox_acknowledge(outbox);
+        cr_assert_not(outbox_next_is_whole(outbox));
+        outbox_close(outbox);
+}
+
 Test(outbox, every_damaged_byte_drops_the_period_and_the_outbox_goes_on)
 {
         struct outbox_found found;
