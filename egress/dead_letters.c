@@ -124,7 +124,8 @@ static enum err_code letters_count(struct dead_letters *letters, uint64_t *ret_n
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot list %s", letters->directory);
         uint64_t newest = 0, bytes = 0, newest_bytes = 0;
         enum err_code code = ERR_OK;
-        for (const char *name = disk_list_next(list); name != NULL && code == ERR_OK; name = disk_list_next(list)) {
+        const char *name;
+        while (code == ERR_OK && (name = disk_list_next(list)) != NULL) {
                 uint32_t worker;
                 uint64_t number;
                 struct stat status;
@@ -142,10 +143,15 @@ static enum err_code letters_count(struct dead_letters *letters, uint64_t *ret_n
                         newest_bytes = (uint64_t)status.st_size;
                 }
         }
+        /* What is taken for the newest must be: tools may remove the others. */
+        if (code == ERR_OK && errno != 0)
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot list %s", letters->directory);
         disk_list_close(list);
+        if (code != ERR_OK)
+                return code;
         letters->older_bytes = bytes - newest_bytes;
         *ret_newest = newest;
-        return code;
+        return ERR_OK;
 }
 
 /* Cuts off what a kill has left behind the last whole line. */

@@ -69,7 +69,8 @@ int disk_make_directory(int directory_fd, const char *path);
 struct disk_list; /* the names in a directory */
 /* NULL and errno. */
 struct disk_list *disk_list_open(int directory_fd, const char *path);
-/* NULL: that was the last one. Valid until the next call. "." and ".." are not among them. */
+/* NULL: that was the last one, and errno is 0; or the others cannot be read, and errno says why. Valid until the next
+ * call. "." and ".." are not among them. */
 const char *disk_list_next(struct disk_list *list);
 void disk_list_close(struct disk_list *list);
 

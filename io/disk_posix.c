@@ -167,9 +167,10 @@ struct disk_list *disk_list_open(int directory_fd, const char *path)
 const char *disk_list_next(struct disk_list *list)
 {
         const struct dirent *entry;
-        do
+        do {
+                errno = 0;
                 entry = readdir((DIR *)(void *)list);
-        while (entry != NULL && (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0));
+        } while (entry != NULL && (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0));
         return entry == NULL ? NULL : entry->d_name;
 }
 

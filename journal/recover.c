@@ -119,6 +119,17 @@ static bool recover_is_unreadable(enum err_code code)
         return code == ERR_SYSTEM && errno != EMFILE && errno != ENFILE;
 }
 
+/* After a read that failed; errno stays. */
+static enum err_code recover_unread(struct recover *recover, const struct recover_file *file)
+{
+        int sys_errno = errno;
+        enum err_code code =
+                err_set_errno(recover->reterr, ERR_SYSTEM, sys_errno, "cannot read journal segment %016llx in %s",
+                              (unsigned long long)file->number, recover->journal->directory);
+        errno = sys_errno;
+        return code;
+}
+
 /* Reads what identifies the file. ERR_CORRUPT: it is no segment; ERR_SYSTEM: it cannot be read, so that nobody knows.
  * On failure errno tells why. */
 static enum err_code recover_identify(struct recover *recover, struct recover_file *file)
@@ -131,16 +142,18 @@ static enum err_code recover_identify(struct recover *recover, struct recover_fi
         struct stat status;
         uint8_t head[JOURNAL_START_OFFSET + sizeof(struct journal_start_block)];
         struct journal_segment_header copy = {0};
-        if (disk_stat(fd, &status) < 0 || !S_ISREG(status.st_mode)) {
+        if (disk_stat(fd, &status) < 0) {
+                code = recover_unread(recover, file);
+                goto out;
+        }
+        if (!S_ISREG(status.st_mode)) {
                 code = ERR_CORRUPT;
                 file->is_foreign = true;
                 goto out;
         }
         file->file_bytes = (uint64_t)status.st_size;
         if (recover_read(recover, fd, head, sizeof(head), 0) != ERR_OK) {
-                code = err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot read journal segment %016llx in %s",
-                                     (unsigned long long)file->number, recover->journal->directory);
-                errno = EIO;
+                code = recover_unread(recover, file);
                 goto out;
         }
         memcpy(&file->header, head, sizeof(file->header));
@@ -148,9 +161,13 @@ static enum err_code recover_identify(struct recover *recover, struct recover_fi
         /* The copy lies a page before the end; where that is, only the header or the file's size can tell. */
         uint64_t end = first == ERR_OK ? file->header.segment_bytes : file->file_bytes;
         enum err_code second = ERR_CORRUPT;
-        if (end >= LIMIT_SEGMENT_BYTES_MIN && end <= file->file_bytes &&
-            recover_read(recover, fd, (uint8_t *)&copy, sizeof(copy), end - JOURNAL_PAGE_BYTES) == ERR_OK)
+        if (end >= LIMIT_SEGMENT_BYTES_MIN && end <= file->file_bytes) {
+                if (recover_read(recover, fd, (uint8_t *)&copy, sizeof(copy), end - JOURNAL_PAGE_BYTES) != ERR_OK) {
+                        code = recover_unread(recover, file);
+                        goto out;
+                }
                 second = journal_segment_header_check(&copy, file->number);
+        }
         if (second == ERR_OK && (first != ERR_OK || copy.base_position > file->header.base_position)) {
                 file->header = copy;
                 first = ERR_OK;
@@ -164,9 +181,8 @@ static enum err_code recover_identify(struct recover *recover, struct recover_fi
         }
         code = first;
         if (code != ERR_OK && recover->skipped_pages > skipped_pages) {
-                code = err_set_errno(recover->reterr, ERR_SYSTEM, EIO, "cannot read journal segment %016llx in %s",
-                                     (unsigned long long)file->number, recover->journal->directory);
                 errno = EIO;
+                code = recover_unread(recover, file);
                 goto out;
         }
         file->is_foreign =
@@ -202,8 +218,9 @@ static enum err_code recover_list(struct recover *recover)
         if (list == NULL)
                 return err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot list %s", journal->directory);
         enum err_code code = ERR_OK;
+        const char *name;
         recover->files_count = 0;
-        for (const char *name = disk_list_next(list); name != NULL && code == ERR_OK; name = disk_list_next(list)) {
+        while (code == ERR_OK && (name = disk_list_next(list)) != NULL) {
                 struct recover_file file = {0};
                 if (strlen(name) < 16)
                         continue;
@@ -239,6 +256,9 @@ static enum err_code recover_list(struct recover *recover)
                 }
                 recover->files[recover->files_count++] = file;
         }
+        /* Files that are there and not known would be taken for gone, and be overwritten. */
+        if (code == ERR_OK && errno != 0)
+                code = err_set_errno(recover->reterr, ERR_SYSTEM, errno, "cannot list %s", journal->directory);
         disk_list_close(list);
         if (code != ERR_OK)
                 return code;
@@ -298,21 +318,26 @@ static enum err_code recover_table(struct recover *recover)
         return ERR_OK;
 }
 
-/* What cannot be read is read as zeros: its records are lost, and counted, and the start goes on. */
+/* What the disk does not give is read as zeros: its records are lost, and counted, and the start goes on. What this
+ * process has no memory for is there the next time. */
 static enum err_code recover_load(struct recover *recover, size_t index)
 {
         int fd;
-        const uint64_t bytes = recover->files[index].header.segment_bytes;
-        enum err_code code = recover_open(recover, recover->files[index].number, O_RDONLY, &fd);
-        if (code != ERR_OK && !recover_is_unreadable(code))
-                return code;
-        if (code != ERR_OK || recover_read(recover, fd, recover->bytes, bytes, 0) != ERR_OK) {
-                memset(recover->bytes, 0, bytes);
-                recover->recovery->unreadable_segments++;
-                recover->is_incomplete = true;
-        }
-        if (code == ERR_OK)
+        const struct recover_file *file = &recover->files[index];
+        const uint64_t bytes = file->header.segment_bytes;
+        enum err_code code = recover_open(recover, file->number, O_RDONLY, &fd);
+        if (code == ERR_OK) {
+                if (recover_read(recover, fd, recover->bytes, bytes, 0) != ERR_OK)
+                        code = recover_unread(recover, file);
+                int sys_errno = errno;
                 (void)disk_close(fd); /* read only */
+                errno = sys_errno;
+        }
+        if (code == ERR_OK || !recover_is_unreadable(code))
+                return code;
+        memset(recover->bytes, 0, bytes);
+        recover->recovery->unreadable_segments++;
+        recover->is_incomplete = true;
         return ERR_OK;
 }
 

@@ -235,11 +235,15 @@ enum err_code router_kept_open(struct router *router, struct err *reterr)
         struct disk_list *list = disk_list_open(AT_FDCWD, path);
         if (list == NULL)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot list %s", path);
-        for (const char *name = disk_list_next(list); name != NULL && code == ERR_OK; name = disk_list_next(list)) {
+        const char *name;
+        while (code == ERR_OK && (name = disk_list_next(list)) != NULL) {
                 uint64_t number = 0;
                 if (router_kept_number(name, &number))
                         code = kept_add(router, number, reterr);
         }
+        /* What a copy that is not known names would be shed, and its keys would be swept away. */
+        if (code == ERR_OK && errno != 0)
+                code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot list %s", path);
         disk_list_close(list);
         list = code == ERR_OK ? disk_list_open(AT_FDCWD, path) : NULL;
         if (list != NULL) {

@@ -3,6 +3,7 @@
 #include "base/slice.h"
 #include "io/disk.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -33,8 +34,10 @@ static bool router_log_is_empty(const char *directory)
         struct disk_list *list = disk_list_open(AT_FDCWD, directory);
         if (list == NULL)
                 return false; /* whoever opens it says why */
-        for (const char *name = disk_list_next(list); name != NULL && empty; name = disk_list_next(list))
+        const char *name;
+        while (empty && (name = disk_list_next(list)) != NULL)
                 empty = !slice_has_suffix(slice_of_text(name), SLICE(".segment"));
+        empty = empty && errno == 0; /* as above */
         disk_list_close(list);
         return empty;
 }

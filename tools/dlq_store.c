@@ -67,7 +67,13 @@ static enum err_code dlq_list(struct dlq_store *store, struct err *reterr)
                 return err_set_errno(reterr, ERR_SYSTEM, sys_errno, "cannot list %s", store->directory);
         }
         enum err_code code = ERR_OK;
-        for (struct dirent *entry = readdir(directory); entry != NULL && code == ERR_OK; entry = readdir(directory)) {
+        while (code == ERR_OK) {
+                errno = 0;
+                struct dirent *entry = readdir(directory);
+                if (entry == NULL && errno != 0)
+                        code = err_set_errno(reterr, ERR_SYSTEM, errno, "cannot list %s", store->directory);
+                if (entry == NULL)
+                        break;
                 struct dlq_file file = {.newest = false};
                 struct stat status;
                 if (!dead_letter_file_parse(slice_of_text(entry->d_name), SLICE(DEAD_LETTER_LETTERS_SUFFIX),

@@ -370,6 +370,7 @@ struct disk_list *disk_list_open(int directory_fd, const char *path)
 
 const char *disk_list_next(struct disk_list *list)
 {
+        errno = 0;
         return list->next < list->count ? list->names[list->next++] : NULL;
 }
 

@@ -5,21 +5,51 @@
 #include "tests/support/journal_disk_rig.h"
 
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 
-/* Reads fail with EIO while it is set. */
+/* Reads of more than reads_spared bytes fail with reads_errno while it is set. */
 static bool reads_fail;
+static uint64_t reads_spared;
+static int reads_errno = EIO;
 ssize_t __real_disk_read(int fd, void *to, uint64_t bytes, uint64_t offset);
 ssize_t __wrap_disk_read(int fd, void *to, uint64_t bytes, uint64_t offset);
 ssize_t __wrap_disk_read(int fd, void *to, uint64_t bytes, uint64_t offset)
 {
-        if (!reads_fail)
+        if (!reads_fail || bytes <= reads_spared)
                 return __real_disk_read(fd, to, bytes, offset);
+        errno = reads_errno;
+        return -1;
+}
+
+/* A directory of which no more than so many names can be read. */
+static unsigned names_readable = UINT_MAX;
+const char *__real_disk_list_next(struct disk_list *list);
+const char *__wrap_disk_list_next(struct disk_list *list);
+const char *__wrap_disk_list_next(struct disk_list *list)
+{
+        if (names_readable == UINT_MAX || names_readable-- > 0)
+                return __real_disk_list_next(list);
+        names_readable = 0;
+        errno = EIO;
+        return NULL;
+}
+
+/* Segments cannot be looked at while it is set. */
+static bool stats_fail;
+int __real_disk_stat(int fd, struct stat *ret_status);
+int __wrap_disk_stat(int fd, struct stat *ret_status);
+int __wrap_disk_stat(int fd, struct stat *ret_status)
+{
+        int result = __real_disk_stat(fd, ret_status);
+        if (!stats_fail || ret_status->st_size != MIB)
+                return result;
         errno = EIO;
         return -1;
 }
@@ -355,6 +385,93 @@ Test(journal_disk, files_that_cannot_be_read_refuse_no_start)
 }
 
 /* A disk that answers no read for a while takes the log away, but nothing that is done about it removes an event. */
+/* What a directory does not tell is not gone: nothing may be counted as settled, or be written in its place. */
+Test(journal_disk, a_directory_that_cannot_be_read_to_its_end_changes_nothing)
+{
+        const struct journal_options options = {
+                .directory = directory,
+                .segment_bytes = MIB,
+                .size_bytes_max = 16 * MIB,
+                .segments_mapped_max = 4,
+        };
+        struct journal_recovery recovery;
+        struct journal_target_state state;
+        struct err err = {.text = ""};
+        uint64_t waiting;
+        struct journal *journal = must_open(JOURNAL_DURABILITY_PROCESS, NULL);
+        for (uint32_t i = 0; i < 3 * MIB / MEAN; i++)
+                (void)append_kept(journal);
+        const uint64_t written = journal_next_sequence(journal) - 1;
+        journal_close(journal);
+        for (unsigned names = 0; names < 6; names++) {
+                names_readable = names;
+                cr_assert_eq(journal_open(&options, &journal, NULL, &err), ERR_SYSTEM, "%u names", names);
+                cr_assert(strstr(err.text, directory) != NULL && strstr(err.text, strerror(EIO)) != NULL, "%s",
+                          err.text);
+        }
+        names_readable = UINT_MAX;
+        journal = must_open(JOURNAL_DURABILITY_PROCESS, &recovery);
+        cr_assert_eq(recovery.records, written);
+        cr_assert_eq(journal_target_audit(journal, 0, &state, &waiting, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(waiting, written, "%llu", (unsigned long long)waiting);
+        cr_assert_eq(state.delivered, 0);
+        journal_close(journal);
+}
+
+/* What a process has no memory for now is no damage. */
+Test(journal_disk, segments_that_there_is_no_memory_to_read_are_read_by_the_next_start)
+{
+        const struct journal_options options = {
+                .directory = directory,
+                .segment_bytes = MIB,
+                .size_bytes_max = 16 * MIB,
+                .segments_mapped_max = 4,
+        };
+        static const uint64_t spared[] = {0, 4096}; /* the headers, the records */
+        struct journal_recovery recovery;
+        struct err err = {.text = ""};
+        struct journal *journal = must_open(JOURNAL_DURABILITY_PROCESS, NULL);
+        for (uint32_t i = 0; i < 3 * MIB / MEAN; i++)
+                (void)append_kept(journal);
+        const uint64_t written = journal_next_sequence(journal) - 1;
+        journal_close(journal);
+        reads_errno = ENOMEM;
+        for (size_t i = 0; i < sizeof(spared) / sizeof(spared[0]); i++) {
+                reads_fail = true;
+                reads_spared = spared[i];
+                enum err_code code = journal_open(&options, &journal, NULL, &err);
+                reads_fail = false;
+                cr_assert_eq(code, ERR_MEMORY, "%zu: %s", i, err_name(code));
+                cr_assert_neq(strstr(err.text, directory), NULL, "%s", err.text);
+        }
+        journal = must_open(JOURNAL_DURABILITY_PROCESS, &recovery);
+        cr_assert_eq(recovery.records, written);
+        cr_assert_eq(recovery.lost_records, 0);
+        journal_close(journal);
+}
+
+/* Nobody knows that they are no segments: they may hold what waits. */
+Test(journal_disk, segments_that_could_not_be_looked_at_are_kept)
+{
+        struct journal_recovery recovery;
+        char path[400];
+        struct journal *journal = must_open(JOURNAL_DURABILITY_PROCESS, NULL);
+        (void)append_kept(journal);
+        journal_close(journal);
+        stats_fail = true;
+        journal = must_open(JOURNAL_DURABILITY_PROCESS, &recovery);
+        stats_fail = false;
+        journal_close(journal);
+        cr_assert_gt(recovery.unreadable_segments, 0);
+        cr_assert_eq(recovery.unreadable_segments, recovery.quarantined_segments);
+        (void)snprintf(path, sizeof(path), "%s/quarantine", directory);
+        DIR *quarantine = opendir(path);
+        cr_assert_not_null(quarantine);
+        for (struct dirent *entry = readdir(quarantine); entry != NULL; entry = readdir(quarantine))
+                cr_assert(entry->d_name[0] == '.' || strstr(entry->d_name, ".kept") != NULL, "%s", entry->d_name);
+        (void)closedir(quarantine);
+}
+
 Test(journal_disk, segments_that_could_not_be_read_are_never_removed)
 {
         const struct journal_options options = {
