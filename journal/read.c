@@ -168,16 +168,6 @@ static inline bool journal_reader_finds_lost(const struct journal_reader *reader
                                 0);
 }
 
-/* Behind the last record of a segment that was given up there may be nothing, not even the gap that ends it. */
-static bool journal_reader_is_behind_end(const struct journal_reader *reader, uint64_t position)
-{
-        uint64_t end = 0;
-        /* Pairs with the release in journal_writer_switch(). */
-        if (reader->segment != NULL)
-                end = atomic_load_explicit(&reader->segment->end_position, memory_order_acquire);
-        return end != 0 && position >= end;
-}
-
 /* Whether the file that a copy was made of is still the same segment, so that what is damaged in the copy is damaged.
  */
 static bool journal_reader_is_current(const struct journal_reader *reader)
@@ -218,6 +208,22 @@ static uint64_t journal_reader_sequence_behind(const struct journal_reader *read
         }
         journal_committed(journal, &committed_position, &sequence);
         return committed_position == next ? sequence : 0;
+}
+
+/* Behind the last record of a segment that was given up there may be nothing, not even the gap that ends it. Reading
+ * only, nobody says where that is: there the next segment goes on with the number that is expected here. */
+static bool journal_reader_is_behind_end(const struct journal_reader *reader, uint64_t position, uint64_t limit)
+{
+        if (reader->segment != NULL) {
+                /* Pairs with the release in journal_writer_switch(). */
+                uint64_t end = atomic_load_explicit(&reader->segment->end_position, memory_order_acquire);
+                return end != 0 && position >= end;
+        }
+        const uint64_t data_end = reader->data_end, next = reader->base_position + data_end;
+        return next < limit && reader->next_position == position &&
+               journal_resync(reader->bytes, position - reader->base_position + JOURNAL_ALIGN_BYTES, data_end,
+                              reader->seed, 0) == data_end &&
+               journal_reader_sequence_behind(reader, next, limit) == reader->next_sequence;
 }
 
 /* The copy of a segment that another process recycled meanwhile holds no damage, only bytes of two lives. */
@@ -262,7 +268,7 @@ enum err_code journal_read(struct journal_reader *reader, uint64_t position, uin
                 struct journal_record_header header;
                 memcpy(&header, at, sizeof(header));
                 if (reader->verify && !journal_record_is_whole(at, room_bytes, reader->seed, &header)) {
-                        if (!journal_reader_is_behind_end(reader, position))
+                        if (!journal_reader_is_behind_end(reader, position, limit))
                                 return journal_read_damaged(reader, position, limit, ret_record);
                         position = reader->base_position + reader->data_end;
                         continue;

@@ -634,6 +634,10 @@ enum err_code journal_refresh(struct journal *journal, struct err *reterr)
                 code = recover_table(&recover);
         if (code == ERR_OK)
                 code = recover_scan_all(&recover);
+        /* Relaxed, as all else: one thread. */
+        for (size_t i = 0; code == ERR_OK && i < recover.files_count; i++)
+                atomic_store_explicit(&journal->segments[i].base_sequence, recover.files[i].base_sequence,
+                                      memory_order_relaxed);
         if (code == ERR_OK && recover.any) {
                 journal_publish_pair(journal, recover.files[recover.last_index].end_position, recover.expected);
                 atomic_store_explicit(&journal->current_index, recover.last_index, memory_order_relaxed);

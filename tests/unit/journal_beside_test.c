@@ -3,6 +3,20 @@
 
 #include "tests/support/journal_rig.h"
 
+#include <errno.h>
+
+/* A segment that can only be read: its name; NULL: none. */
+static const char *read_only_name;
+int __real_disk_open(int directory_fd, const char *path, int flags, mode_t mode);
+int __wrap_disk_open(int directory_fd, const char *path, int flags, mode_t mode);
+int __wrap_disk_open(int directory_fd, const char *path, int flags, mode_t mode)
+{
+        if (read_only_name == NULL || strcmp(path, read_only_name) != 0 || (flags & O_ACCMODE) == O_RDONLY)
+                return __real_disk_open(directory_fd, path, flags, mode);
+        errno = EROFS;
+        return -1;
+}
+
 TestSuite(journal_beside, .init = make_directory, .fini = remove_directory, .timeout = 60);
 
 /* Not all file systems can: then zeros are written. */
@@ -74,5 +88,44 @@ Test(journal_beside, a_segment_that_is_recycled_just_now_is_not_taken_for_damage
         cr_assert_gt(beside.gone, 0);
         journal_close(beside.journal);
         beside.journal = NULL;
+        journal_close(journal);
+}
+
+/* Nothing ends what stands in a segment that could only be read at the last start: who goes on in the next one with the
+ * very next number has missed nothing. */
+Test(journal_beside, a_segment_that_could_only_be_read_has_no_damage_at_its_end)
+{
+        const struct journal_options options = {
+                .directory = directory,
+                .segment_bytes = MIB,
+                .size_bytes_max = 8 * MIB,
+                .segments_mapped_max = 4,
+        };
+        const struct journal_options reading = {.directory = directory, .read_only = true};
+        struct journal_reader *reader;
+        struct journal_record record = {.sequence = 0};
+        uint64_t records = 0;
+        struct journal *journal = rig_open(&options, NULL);
+        rig_register(journal, "file /a");
+        append(journal, MIB / 2);
+        journal_close(journal);
+        read_only_name = "0000000000000000.segment";
+        journal = rig_open(&options, NULL);
+        read_only_name = NULL;
+        append(journal, MIB / 2);
+
+        struct journal *other = rig_open(&reading, NULL);
+        const uint64_t limit = journal_committed_position(other);
+        cr_assert_gt(limit, MIB);
+        cr_assert_eq(journal_reader_create(other, &reader, NULL), ERR_OK);
+        enum err_code code = ERR_OK;
+        for (uint64_t position = journal_oldest_position(other); code == ERR_OK; position = record.next_position) {
+                code = journal_read(reader, position, limit, &record);
+                records += code == ERR_OK;
+        }
+        cr_assert_eq(code, ERR_EMPTY, "behind record %llu: %s", (unsigned long long)record.sequence, err_name(code));
+        cr_assert_eq(records, journal_next_sequence(journal) - 1);
+        journal_reader_free(reader);
+        journal_close(other);
         journal_close(journal);
 }
