@@ -565,7 +565,7 @@ static void router_tell_gone(const struct router *router, uint64_t number, uint3
         char path[PATH_MAX], quoted[ERR_TEXT_BYTES_MAX];
         if (router_kept_path(&router->settings, number, path, sizeof(path)))
                 log_warning("a copy of the configuration sets has destinations whose KeyFile cannot be read any more",
-                            "path=%s destinations=%u now=\"what waits for them is shed, and counted; the others of the "
+                            "path=%s key_files=%u now=\"what waits for them is shed, and counted; the others of the "
                             "copy are delivered\"",
                             log_quote(path, quoted, sizeof(quoted)), gone);
 }

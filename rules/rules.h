@@ -305,7 +305,7 @@ void rules_plan_free(struct rules_plan *plan); /* NULL is allowed */
 struct rules_keys *rules_keys_create(bool may_be_gone);
 void rules_keys_clear(struct rules_keys *keys);
 void rules_keys_free(struct rules_keys *keys); /* NULL is allowed */
-/* How many destinations had none. */
+/* How many files had none. */
 uint32_t rules_keys_gone(const struct rules_keys *keys);
 bool rules_keys_are_same(const struct rules_keys *left, const struct rules_keys *right);
 /* For a file: *ret_text is malloc'ed, or NULL when there is no key; whoever gets it wipes it. False: out of memory. */

@@ -84,8 +84,12 @@ static bool redaction_key(struct rules_reader *reader, const struct rules_yaml_n
                 reader->out_of_memory |= !rules_keys_add(reader->keys, path, key);
         if (wrong != NULL && reader->keys != NULL &&
             rules_keys_replace_gone(reader->keys, bytes, CODEC_REDACTION_KEY_BYTES_MIN) &&
-            codec_redaction_set_key(redaction, slice_of(bytes, CODEC_REDACTION_KEY_BYTES_MIN), NULL) == ERR_OK)
+            codec_redaction_set_key(redaction, slice_of(bytes, CODEC_REDACTION_KEY_BYTES_MIN), NULL) == ERR_OK) {
                 wrong = NULL;
+                /* Who shares the file shares it, too: else two targets would write what is one. */
+                reader->out_of_memory |=
+                        !rules_keys_add(reader->keys, path, slice_of(bytes, CODEC_REDACTION_KEY_BYTES_MIN));
+        }
         explicit_bzero(bytes, sizeof(bytes));
         if (wrong != NULL)
                 rules_error(reader, node, "Redaction.KeyFile %s%s: %s", rules_quote(reader, path),

@@ -260,7 +260,7 @@ Test(router_kept, a_copy_without_settings_is_read_with_those_of_now)
         journal_files_remove(directory);
 }
 
-/* Sets with two policies of their own keys, and a plain file. */
+/* Sets with two policies of their own keys, one of them twice, and a plain file. */
 static struct slice kept_keyed(const char *directory, char text[2048])
 {
         int used = snprintf(text, 2048,
@@ -272,6 +272,10 @@ static struct slice kept_keyed(const char *directory, char text[2048])
                                  "  - {Name: k%d, Enabled: true, MatchingEventTypes: [SEND], Sendring: {Redaction: "
                                  "{Addresses: hmac, KeyFile: %s/key-%d}, FileDestination: {Path: /nowhere/k%d}}}\n",
                                  i, directory, i, i);
+        used += snprintf(text + used, 2048 - (size_t)used,
+                         "  - {Name: k0-too, Enabled: true, MatchingEventTypes: [OPEN], Sendring: {Redaction: "
+                         "{Addresses: hmac, KeyFile: %s/key-0}, FileDestination: {Path: /nowhere/k0}}}\n",
+                         directory);
         return slice_of(text, (size_t)used);
 }
 
