@@ -5,7 +5,9 @@
 #include "router/router_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
@@ -23,6 +25,10 @@
 #define ROUTER_LANES_DRAIN_NS_MIN (5 * CLOCK_NS_PER_S)
 /* What a stop may take beside shutdown.drain_seconds: the lanes, a file that hangs, syncs of a busy disk. */
 #define ROUTER_STOP_MARGIN_NS (40 * CLOCK_NS_PER_S)
+/* A disk reads no slower than this, it is hoped, and everything else of a start takes no longer than systemd waits by
+ * itself (DefaultTimeoutStartSec=). */
+#define ROUTER_START_BYTES_PER_S (UINT64_C(20) * 1024 * 1024)
+#define ROUTER_START_NS          (90 * CLOCK_NS_PER_S)
 /* The heap is asked rarely: it walks through all of its arenas, some milliseconds of a core that is idle else. */
 #define ROUTER_HEAP_AGAIN_NS    (60 * CLOCK_NS_PER_S)
 #define ROUTER_HEAP_RELOADED_NS CLOCK_NS_PER_S /* after a reload was asked for */
@@ -55,6 +61,43 @@ static void router_notify(const char *state)
         (void)sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address,
                      bytes); /* nobody may listen */
         (void)close(fd);     /* a datagram socket */
+}
+
+/* Of its segments, as far as they can be looked at. */
+static uint64_t router_log_bytes(const char *directory)
+{
+        uint64_t bytes = 0;
+        struct disk_list *list = disk_list_open(AT_FDCWD, directory);
+        if (list == NULL)
+                return 0; /* whoever opens it says why */
+        for (const char *name = disk_list_next(list); name != NULL; name = disk_list_next(list)) {
+                char path[PATH_MAX];
+                struct stat status;
+                int used = snprintf(path, sizeof(path), "%s/%s", directory, name);
+                if (used > 0 && (size_t)used < sizeof(path) &&
+                    slice_has_suffix(slice_of_text(name), SLICE(".segment")) && disk_stat_path(path, &status) == 0)
+                        bytes += (uint64_t)status.st_size;
+        }
+        disk_list_close(list);
+        return bytes;
+}
+
+void router_notify_starting(const struct rules_settings *settings)
+{
+        struct router_journal logs[LIMIT_LOGS_MAX];
+        char directory[PATH_MAX], text[64];
+        uint64_t bytes = 0;
+        if (getenv("NOTIFY_SOCKET") == NULL)
+                return;
+        const uint32_t count = router_logs_list(settings, false, logs);
+        for (uint32_t i = 0; i < count; i++)
+                if (router_log_directory(settings, &logs[i], directory, sizeof(directory)))
+                        bytes += router_log_bytes(directory);
+        if (bytes == 0)
+                return;
+        const uint64_t ns = ROUTER_START_NS + bytes / ROUTER_START_BYTES_PER_S * CLOCK_NS_PER_S;
+        (void)snprintf(text, sizeof(text), "EXTEND_TIMEOUT_USEC=%" PRIu64, ns / CLOCK_NS_PER_US); /* it fits */
+        router_notify(text);
 }
 
 static void router_tick(struct router *router)

@@ -27,6 +27,10 @@ struct router_options {
  * printed on stderr), 1. */
 int router_run(const struct router_options *options);
 
+/* Tells systemd, before the first router of a service, how long the start may take where the journal has much to read:
+ * longer than TimeoutStartSec=. Once: a router that cannot start must not hold up the host's for ever. */
+void router_notify_starting(const struct rules_settings *settings);
+
 /* Where things lie, for the tools. `out` gets the path; false when it does not fit. */
 bool router_counters_path(const struct rules_settings *settings, char *out, size_t out_bytes);
 /* A copy of configuration-sets.yaml as it was in force (kept.c): its path, and the number that a file's name in the

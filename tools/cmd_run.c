@@ -71,6 +71,7 @@ static int run_keeper(const char *settings_path)
                 .socket_mode = settings.socket_mode,
                 .argv = argv,
         };
+        router_notify_starting(&settings);
         (void)log_start(); /* else as any program; behind the findings, which are read at once or not at all */
         int status = ring_keeper_run(&options);
         rules_settings_release(&settings);
