@@ -100,7 +100,7 @@ struct router {
         uint64_t resume_again_ns; /* not 0: a target of an earlier plan could not be resumed */
         uint64_t sets_again_ns; /* not 0: since the start a target of the sets cannot be registered: those of before are
                                    in force; when it is tried again */
-        bool unregistered;      /* the disk had no number for a target of the plan that was loaded last */
+        bool unregistered;      /* there was no number for a target of the plan that was loaded last */
         bool reload_wanted;
         uint64_t reload_waits_since_ns; /* for a target to be gone; 0: it does not */
         uint64_t reload_again_ns;       /* and is not tried again before */

@@ -149,7 +149,7 @@ static enum err_code router_open_target(struct router *router, const struct rule
                 .fresh = true,
         };
         enum err_code code = router_register(router, spec->key, unopened, fresh.numbers, reterr);
-        router->unregistered |= router_is_of_disk(code);
+        router->unregistered |= router_is_of_disk(code) || code == ERR_LIMIT;
         if (code != ERR_OK)
                 return code;
         fresh.worker = (uint8_t)(fresh.numbers[0] % router->workers_count);
@@ -526,10 +526,12 @@ static void router_resume_targets_of(struct router *router, const struct rules_p
 {
         for (uint32_t i = 0; i < rules_plan_targets_count(plan); i++) {
                 const struct rules_target *spec = rules_plan_target(plan, i);
-                struct router_target *target = NULL;
+                struct router_target *target = router_find_target(router, spec->key);
                 struct err err = {.text = ""};
                 char quoted[ERR_TEXT_BYTES_MAX];
-                if (router_find_target(router, spec->key) != NULL || !router_waits_for(router, spec->key))
+                if (target != NULL && target->kept == 0) /* opened for sets that came to nothing */
+                        target->kept = kept;
+                if (target != NULL || !router_waits_for(router, spec->key))
                         continue;
                 if (router_open_target(router, spec, ROUTER_UNOPENED_WAITS, &target, &err) != ERR_OK) {
                         router_resume_fails(router, &err);
@@ -587,7 +589,8 @@ static void router_resume_targets(struct router *router)
                         router_resume_targets_of(router, plan, router->kept[i].number);
                         if (tell && rules_keys_gone(keys) > 0)
                                 router_tell_gone(router, router->kept[i].number, rules_keys_gone(keys));
-                } else if (code == ERR_SYSTEM || code == ERR_MEMORY) { /* it is a copy all the same */
+                } else if (code == ERR_SYSTEM || code == ERR_MEMORY || code == ERR_PERMISSION) {
+                        /* It is a copy all the same. */
                         struct err err;
                         (void)err_set(&err, code, "a copy of the configuration sets in %s/plans cannot be read",
                                       router->settings.state_directory);

@@ -23,6 +23,7 @@ int __wrap_disk_sync(int fd)
 }
 
 static const char *unread_path; /* the next reading of it fails */
+static int unread_errno = EIO;
 enum err_code __real_file_read(struct arena *arena, const char *path, size_t max_bytes, struct slice *ret_bytes,
                                struct err *reterr);
 enum err_code __wrap_file_read(struct arena *arena, const char *path, size_t max_bytes, struct slice *ret_bytes,
@@ -33,7 +34,20 @@ enum err_code __wrap_file_read(struct arena *arena, const char *path, size_t max
         if (unread_path == NULL || strcmp(unread_path, path) != 0)
                 return __real_file_read(arena, path, max_bytes, ret_bytes, reterr);
         unread_path = NULL;
-        return err_set_errno(reterr, ERR_SYSTEM, EIO, "cannot read %s", path);
+        return err_set_errno(reterr, ERR_SYSTEM, unread_errno, "cannot read %s", path);
+}
+
+static const char *numberless; /* no number is left for a key with this in it */
+enum err_code __real_journal_target_register(struct journal *journal, struct slice key, uint16_t *ret_target,
+                                             struct err *reterr);
+enum err_code __wrap_journal_target_register(struct journal *journal, struct slice key, uint16_t *ret_target,
+                                             struct err *reterr);
+enum err_code __wrap_journal_target_register(struct journal *journal, struct slice key, uint16_t *ret_target,
+                                             struct err *reterr)
+{
+        if (numberless == NULL || memmem(key.ptr, key.len, numberless, strlen(numberless)) == NULL)
+                return __real_journal_target_register(journal, key, ret_target, reterr);
+        return err_set(reterr, ERR_LIMIT, "no number left for delivery target %.*s", SLICE_PRINTF(key));
 }
 
 static struct router_options options;
@@ -122,6 +136,7 @@ static void start(bool counted, bool full)
         for (uint32_t log = 0; log < logs_count; log++) {
                 router.journals[log] = rig.journals[log];
                 router.logs[log] = (struct router_journal){.type = logs[log].type, .wanted = true};
+                router.target_unmatched[log] = router.target_rejected[log] = UINT16_MAX; /* no number is theirs */
         }
         router.workers[0] = rig.workers[0];
         router.settings.configuration_sets_path = sets_path;
@@ -136,6 +151,7 @@ static void end(void)
                 free(router.targets[i].key);
         free(router.targets);
         router_kept_release(&router);
+        router_plan_free(router.plan_old);
         router_plan_free(router.plan);
         egress_rig_close(&rig);
         disk_is_full(false);
@@ -293,6 +309,16 @@ Test(router_targets, nobody_of_before_is_retired_while_a_copy_of_the_sets_cannot
         cr_assert_eq(state_of(number).shed, 0);
         cr_assert_eq(router.resume_again_ns, 0);
         end();
+
+        /* It belongs to who ran the daemon by hand, say. */
+        unread_path = copy;
+        unread_errno = EACCES;
+        start(false, false);
+        cr_assert_null(unread_path);
+        cr_assert_null(counting());
+        cr_assert_not(state_of(number).retired);
+        cr_assert_neq(router.resume_again_ns, 0);
+        end();
         egress_rig_remove(&rig);
 }
 
@@ -359,6 +385,67 @@ Test(router_targets, a_start_without_room_for_a_number_goes_on_with_the_sets_of_
         cr_assert_eq(router.sets_again_ns, 0);
         cr_assert_eq(counter_get(&block, COUNTER_control_reloads_refused), 1);
         cr_assert_eq(counter_get(&block, COUNTER_control_reloads), 1);
+        end();
+        egress_rig_remove(&rig);
+}
+
+/* All were used up, by keys that were replaced each day, say. */
+Test(router_targets, a_start_with_no_number_left_goes_on_with_the_sets_of_before, .timeout = 60)
+{
+        journal_files_make(rig.directory);
+        start(false, false);
+        end();
+        numberless = "cloudwatch";
+        start(true, false);
+        cr_assert_null(counting());
+        cr_assert_not_null(filed()->target);
+        cr_assert_eq(counter_get(&block, COUNTER_control_reloads_refused), 1);
+
+        /* It does not pass by itself: refused once more, and then when it is asked for. */
+        router.sets_again_ns = 1;
+        router_settle_targets(&router);
+        cr_assert(router.reload_wanted);
+        router_reload(&router);
+        cr_assert_eq(router.sets_again_ns, 0);
+        cr_assert_eq(counter_get(&block, COUNTER_control_reloads_refused), 2);
+        cr_assert_eq(rules_plan_targets_count(router.plan->plan), 1);
+        numberless = NULL;
+        router_reload(&router);
+        cr_assert_not_null(counting());
+        cr_assert_eq(counter_get(&block, COUNTER_control_reloads), 1);
+        end();
+        egress_rig_remove(&rig);
+}
+
+/* Removed, with events that wait, and named again by sets that cannot come into force. */
+Test(router_targets, one_that_refused_sets_name_again_is_delivered_as_its_copy_says, .timeout = 60)
+{
+        char copy[700];
+        journal_files_make(rig.directory);
+        start(false, false);
+        const uint16_t number = wait_for(filed());
+        cr_assert(router_kept_path(&router.settings, router_kept_newest(&router), copy, sizeof(copy)));
+        file_name = "other.ndjson";
+        write_sets(false);
+        router_reload(&router);
+        cr_assert_eq(router.kept_count, 2);
+        end();
+
+        file_name = "events.ndjson";
+        numberless = "cloudwatch";
+        start(true, false);
+        cr_assert_eq(rules_plan_targets_count(router.plan->plan), 1);
+        cr_assert_not_null(filed(), "of the sets that are not in force");
+        router_settle_targets(&router);
+        cr_assert_eq(access(copy, F_OK), 0, "events wait that only it tells how to deliver");
+        end();
+
+        numberless = NULL;
+        file_name = "other.ndjson";
+        start(false, false);
+        cr_assert_not(state_of(number).retired);
+        cr_assert_eq(state_of(number).shed, 0);
+        file_name = "events.ndjson";
         end();
         egress_rig_remove(&rig);
 }
