@@ -215,17 +215,20 @@ static enum err_code letters_open_file(struct dead_letters *letters, uint64_t nu
 }
 
 /* Somebody may have removed it, or the folder: what is written into it then, no tool will ever see. */
-static bool letters_is_there(const struct dead_letters *letters)
+static bool letters_is_there(const struct dead_letters *letters, uint64_t *ret_size_bytes)
 {
         struct stat now;
-        return disk_stat_path(letters->path, &now) == 0 && now.st_dev == letters->device &&
-               now.st_ino == letters->inode;
+        if (disk_stat_path(letters->path, &now) < 0 || now.st_dev != letters->device || now.st_ino != letters->inode)
+                return false;
+        *ret_size_bytes = (uint64_t)now.st_size;
+        return true;
 }
 
 static enum err_code letters_open(struct dead_letters *letters, struct err *reterr)
 {
-        uint64_t newest;
-        if (letters->fd >= 0 && letters_is_there(letters))
+        uint64_t newest, size_bytes;
+        /* One that was emptied meanwhile is looked at anew: a line behind a hole would be none. */
+        if (letters->fd >= 0 && letters_is_there(letters, &size_bytes) && size_bytes == letters->size_bytes)
                 return ERR_OK;
         letters_close(letters);
         letters->folder_named = false;
@@ -403,13 +406,14 @@ static void letters_sync_folder(struct dead_letters *letters)
 static void letters_synced(struct io_op *op, int32_t result, bool more)
 {
         struct dead_letters *letters = (struct dead_letters *)op;
+        uint64_t size_bytes;
         ASSERT(letters->state == LETTERS_SYNCING);
         ASSERT(!more);
         if (result == -EINTR) {
                 io_fdatasync(letters->loop, &letters->op, letters->fd);
         } else if (result < 0) {
                 letters_fail_errno(letters, "sync", letters->path, -result);
-        } else if (!letters_is_there(letters)) {
+        } else if (!letters_is_there(letters, &size_bytes)) {
                 letters_fail(letters,
                              err_set(&letters->why, ERR_SYSTEM, "%s was removed while it was written", letters->path));
         } else {

@@ -325,6 +325,25 @@ Test(dead_letter, a_file_that_is_removed_takes_no_letter, .timeout = 60)
         end();
 }
 
+/* By somebody who wants the room, while it is open. */
+Test(dead_letter, a_file_that_is_emptied_has_no_hole, .timeout = 60)
+{
+        begin();
+        struct dead_letters *letters = letters_open(0, 0);
+        char path[400];
+        path_of(0, 1, path);
+        append(letters, 0);
+        append(letters, 1);
+        cr_assert_eq(truncate(path, 0), 0);
+        append(letters, 0);
+        append(letters, 1);
+        uint64_t number = 0;
+        check_file(0, 1, &number);
+        cr_assert_eq(number, 2);
+        dead_letters_free(letters);
+        end();
+}
+
 /* Files follow each other; the bound holds until somebody removes one, and never the newest alone. */
 Test(dead_letter, files_are_bounded_by_the_oldest_going, .timeout = 60)
 {
