@@ -40,7 +40,7 @@ class Moto:
         from botocore.config import Config
         return boto3.client(service, endpoint_url=endpoint or self.endpoint, region_name="us-east-1",
                             aws_access_key_id=self.key, aws_secret_access_key=secret or self.secret,
-                            config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}))
+                            config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}, read_timeout=300))
 
     def wrong_secret(self):
         return "not" + self.secret[3:]
