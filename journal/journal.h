@@ -77,6 +77,9 @@
  *      72 `lost` of the owner's slots, 2 x u64
  *     256 shard's active word     320 shard's slots, 2 x 64     448 u32 retired     512 key, NUL-terminated
  *
+ * Where the disk has room for them, both files are 64 lines longer than what is counted: zeros, which the next targets
+ * get. The copy becomes longer first.
+ *
  * The copy has the same format and is written with pwrite() by register and by maintenance, before anything is recycled
  * (that a target is retired waits for the latter: older news makes it live again, and it is retired anew); only the
  * lines that have changed. Open takes from it, line by line, the name, the cursor or the counts that the targets file
@@ -250,7 +253,7 @@ uint64_t journal_lane_position(const struct journal *journal, uint64_t lane_id);
 /* A delivery target by its stable key ("firehose arn:aws:firehose:...", "file /var/..."): finds or adds it. Numbers are
  * never reused. A new target starts at the committed position. A retired one is live again, at the committed position;
  * what it missed has been counted as shed. Control thread, at start and reload; ERR_LIMIT above LIMIT_TARGETS_MAX,
- * ERR_NAME for an empty or overlong key or one with a NUL, ERR_DISK_FULL.
+ * ERR_NAME for an empty or overlong key or one with a NUL, ERR_DISK_FULL where no line is left to spare.
  *
  * Durability host: its line is on the disk then. Where it cannot be synced, ERR_SYSTEM: nothing has changed; but before
  * the first record is published since open (a start, which has to deliver what waits) ERR_OK, and nothing that is

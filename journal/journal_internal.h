@@ -267,6 +267,8 @@ enum err_code journal_targets_catch_up(struct journal *journal, struct err *rete
 enum err_code journal_targets_reserve_numbers(struct journal *journal, uint32_t count, struct err *reterr);
 /* The file has room for `count` lines. Under the mutex, as what follows up to journal_targets_sync(). */
 enum err_code journal_targets_grow(struct journal *journal, uint32_t count, struct err *reterr);
+/* Sees to it that the file and its copy have lines to spare, if there is room for them. */
+void journal_targets_spare(struct journal *journal);
 /* Brings what has changed since the last call into the copy; durability host: new names in it are on the disk. What
  * fails is tried again by the next call. */
 enum err_code journal_targets_copy(struct journal *journal, struct err *reterr);

@@ -418,6 +418,7 @@ enum err_code journal_maintain(struct journal *journal, struct err *reterr)
         journal->passed_bytes = journal_passed_bytes(journal, oldest);
         /* Before anything is recycled: what is gone was before every cursor of the copy. */
         (void)pthread_mutex_lock(&journal->targets.mutex); /* cannot fail: a plain mutex, never taken twice */
+        journal_targets_spare(journal);
         enum err_code copied = journal_targets_copy(journal, code == ERR_OK ? reterr : NULL);
         (void)pthread_mutex_unlock(&journal->targets.mutex);
         code = code == ERR_OK ? copied : code;

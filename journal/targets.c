@@ -409,8 +409,10 @@ enum err_code journal_target_register(struct journal *journal, struct slice key,
                         journal_target_set_retired(&journal->targets, journal_target_entry(&journal->targets, target),
                                                    true);
         }
-        if (code == ERR_OK)
+        if (code == ERR_OK) {
+                journal_targets_spare(journal);
                 (void)journal_targets_copy(journal, NULL); /* the next maintenance tries again, and says what failed */
+        }
         (void)pthread_mutex_unlock(&journal->targets.mutex);
         if (code == ERR_OK)
                 *ret_target = target;

@@ -9,24 +9,38 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-/* The file grows by this much. */
-#define JOURNAL_TARGETS_STEP_BYTES (64u * (uint64_t)sizeof(struct journal_target_entry))
+/* So many lines are to spare, where the disk has room for them: a target that comes when it has none is given one. The
+ * file grows by as many. */
+#define JOURNAL_TARGETS_SPARE      64u
+#define JOURNAL_TARGETS_STEP_BYTES (JOURNAL_TARGETS_SPARE * (uint64_t)sizeof(struct journal_target_entry))
 #define JOURNAL_COPY_TRIES         8u
 #define JOURNAL_COPY_NAP_NS        (10 * CLOCK_NS_PER_MS)
+
+/* What the file is to have for `count` lines; its own size where they are there. */
+static uint64_t journal_targets_bytes(const struct journal_targets *targets, uint32_t count)
+{
+        const uint64_t need = JOURNAL_PAGE_BYTES + (uint64_t)count * sizeof(struct journal_target_entry);
+        if (need <= targets->file_bytes)
+                return targets->file_bytes;
+        uint64_t bytes = JOURNAL_PAGE_BYTES;
+        while (bytes < need)
+                bytes += JOURNAL_TARGETS_STEP_BYTES;
+        return bytes;
+}
 
 enum err_code journal_targets_grow(struct journal *journal, uint32_t count, struct err *reterr)
 {
         struct journal_targets *targets = &journal->targets;
-        uint64_t need = JOURNAL_PAGE_BYTES + (uint64_t)count * sizeof(struct journal_target_entry);
-        if (need <= targets->file_bytes)
-                return ERR_OK;
-        uint64_t bytes = targets->file_bytes;
-        while (bytes < need)
-                bytes += bytes < JOURNAL_PAGE_BYTES ? JOURNAL_PAGE_BYTES - bytes : JOURNAL_TARGETS_STEP_BYTES;
-        int failed = disk_allocate(targets->fd, bytes);
+        const uint64_t bytes = journal_targets_bytes(targets, count);
+        int failed = bytes == targets->file_bytes ? 0 : disk_allocate(targets->fd, bytes);
         if (failed != 0)
                 return err_set_errno(reterr, failed == EFBIG ? ERR_DISK_FULL : ERR_SYSTEM, failed,
                                      "cannot make room for %u targets in %s/targets", count, journal->directory);
+        /* What a cut has left of a line, behind those that are counted, must not become one by what follows it now. */
+        if (targets->file_bytes > JOURNAL_PAGE_BYTES && bytes > targets->file_bytes) {
+                const uint64_t part = (targets->file_bytes - JOURNAL_PAGE_BYTES) % sizeof(struct journal_target_entry);
+                memset(targets->file + targets->file_bytes - part, 0, part);
+        }
         targets->file_bytes = bytes;
         return ERR_OK;
 }
@@ -57,8 +71,8 @@ static enum err_code journal_copy_write(struct journal *journal, const void *fro
         return ERR_OK;
 }
 
-/* Opens it and gives it the blocks that the targets file has, so that what is known now fits also on a full disk. */
-static enum err_code journal_copy_open(struct journal *journal, struct err *reterr)
+/* Opens it and gives it the blocks that the targets file has, or gets, so that all of that fits also on a full disk. */
+static enum err_code journal_copy_open(struct journal *journal, uint64_t bytes, struct err *reterr)
 {
         struct journal_targets *targets = &journal->targets;
         if (targets->copy_fd < 0) {
@@ -69,14 +83,32 @@ static enum err_code journal_copy_open(struct journal *journal, struct err *rete
                                              journal->directory);
                 targets->copy_unsynced = true;
         }
-        if (targets->copy_bytes >= targets->file_bytes)
+        if (targets->copy_bytes >= bytes)
                 return ERR_OK;
-        int failed = disk_allocate(targets->copy_fd, targets->file_bytes);
+        int failed = disk_allocate(targets->copy_fd, bytes);
         if (failed != 0)
                 return err_set_errno(reterr, failed == EFBIG ? ERR_DISK_FULL : ERR_SYSTEM, failed,
                                      "cannot make room in %s/" JOURNAL_COPY_NAME, journal->directory);
-        targets->copy_bytes = targets->file_bytes;
+        targets->copy_bytes = bytes;
         return ERR_OK;
+}
+
+void journal_targets_spare(struct journal *journal)
+{
+        struct journal_targets *targets = &journal->targets;
+        const uint32_t count = journal_targets_count(journal);
+        const uint32_t lines =
+                count < LIMIT_TARGETS_MAX - JOURNAL_TARGETS_SPARE ? count + JOURNAL_TARGETS_SPARE : LIMIT_TARGETS_MAX;
+        const uint64_t bytes = journal_targets_bytes(targets, lines);
+        struct stat status;
+        /* One that somebody has cut is for journal_targets_heal(): with room in it, nothing would tell. */
+        if (bytes == targets->file_bytes || disk_stat(targets->fd, &status) < 0 ||
+            (uint64_t)status.st_size < targets->file_bytes)
+                return;
+        /* The copy first: the file alone would take the last blocks of a disk, and nothing could be copied any more for
+         * want of its own. A copy that has more lines says nothing in them. */
+        if (journal_copy_open(journal, bytes, NULL) == ERR_OK)
+                (void)journal_targets_grow(journal, lines, NULL); /* the next call tries again */
 }
 
 /* One line of it: what is true of the target at some instant, the owner's side first. */
@@ -118,7 +150,7 @@ enum err_code journal_targets_copy(struct journal *journal, struct err *reterr)
 {
         struct journal_targets *targets = &journal->targets;
         uint32_t count = journal_targets_count(journal);
-        enum err_code code = journal_copy_open(journal, reterr);
+        enum err_code code = journal_copy_open(journal, targets->file_bytes, reterr);
         for (uint32_t number = 0; number < count && code == ERR_OK; number++)
                 code = journal_copy_line(journal, number, reterr);
         if (code == ERR_OK && targets->copy_count != count) {

@@ -336,22 +336,34 @@ Test(router_targets, a_reload_with_one_that_cannot_be_opened_is_refused, .timeou
         egress_rig_remove(&rig);
 }
 
-/* Every line that the targets file has room for is taken. */
-static void take_all_numbers(void)
+/* Registers others, until there are so many or the disk has no room for one. The disk is then as full as it can be. */
+static void take_numbers(uint32_t count)
 {
         char path[700], key[32];
         struct stat status;
+        enum err_code code = ERR_OK;
         (void)snprintf(path, sizeof(path), "%s/0/targets", rig.directory);
-        for (uint32_t i = 0; i < 64; i++) {
+        while (code == ERR_OK && journal_targets_count(router.journals[0]) < count) {
                 uint16_t number = 0;
-                (void)snprintf(key, sizeof(key), "file of before %u", i);
-                if (journal_targets_count(router.journals[0]) < 64)
-                        cr_assert_eq(journal_target_register(router.journals[0], slice_of_text(key), &number, NULL),
-                                     ERR_OK);
+                (void)snprintf(key, sizeof(key), "file of before %u", journal_targets_count(router.journals[0]));
+                code = journal_target_register(router.journals[0], slice_of_text(key), &number, NULL);
         }
-        cr_assert_eq(journal_targets_count(router.journals[0]), 64);
         cr_assert_eq(stat(path, &status), 0);
         full_bytes = (rlim_t)status.st_size;
+}
+
+Test(router_targets, a_start_on_a_full_disk_has_a_number_for_a_new_destination, .timeout = 60)
+{
+        journal_files_make(rig.directory);
+        start(false, false);
+        take_numbers(64);
+        end();
+        start(true, true);
+        cr_assert_not_null(counting());
+        cr_assert_eq(rules_plan_targets_count(router.plan->plan), 2);
+        cr_assert_eq(counter_get(&block, COUNTER_control_reloads_refused), 0);
+        end();
+        egress_rig_remove(&rig);
 }
 
 /* Its events could not be counted: what was in force goes on, and what waits is delivered. */
@@ -359,8 +371,11 @@ Test(router_targets, a_start_without_room_for_a_number_goes_on_with_the_sets_of_
 {
         journal_files_make(rig.directory);
         start(false, false);
-        take_all_numbers();
+        take_numbers(0);
+        disk_is_full(true);
+        take_numbers(LIMIT_TARGETS_MAX);
         end();
+        disk_is_full(true);
         start(true, true);
         cr_assert_null(counting());
         cr_assert_eq(router.targets_count, 1);
