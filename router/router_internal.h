@@ -142,6 +142,18 @@ void router_settle_targets(struct router *router);
  * Outboxes of CloudWatch targets that are none any more are removed. */
 enum err_code router_start_targets(struct router *router, struct err *reterr);
 
+/* Events of it are not settled. */
+bool router_state_waits(const struct journal_target_state *state);
+
+/* ---- file_turns.c: two targets of one file; control thread */
+
+/* Whether the target may have its file now; `wanted`: it is in the newest plan. ERR_BUSY: another one has it, or comes
+ * first; ask again. ERR_OK for what is no file. */
+enum err_code router_file_turn(const struct router *router, struct slice key, bool wanted, struct err *reterr);
+/* For a plan that names it: whether it may keep the file that it has. ERR_CONFIG: it was on its way out, and another
+ * one waits for that: events of both would be there for as long as the plan is. */
+enum err_code router_file_may_stay(const struct router *router, const struct router_target *own, struct err *reterr);
+
 /* ---- kept.c: copies of configuration-sets.yaml as it was in force; control thread */
 
 /* At start: makes the directory, lists what is there. */

@@ -92,13 +92,15 @@ static bool router_is_of_disk(enum err_code code)
         return code == ERR_DISK_FULL || code == ERR_SYSTEM || code == ERR_TIMEOUT;
 }
 
-/* Makes the target of an entry, and gives it to its worker. */
+/* Makes the target of an entry, and gives it to its worker. ERR_BUSY: another one has its file. */
 static enum err_code router_make_target(struct router *router, struct router_target *own,
                                         const struct rules_target *spec, struct err *reterr)
 {
         struct egress_worker *worker = router->workers[own->worker];
-        enum err_code code = egress_target_create(spec, own->numbers, worker, router->targets_count + 1, own->row,
-                                                  &own->target, reterr);
+        enum err_code code = router_file_turn(router, spec->key, own->wanted, reterr);
+        if (code == ERR_OK)
+                code = egress_target_create(spec, own->numbers, worker, router->targets_count + 1, own->row,
+                                            &own->target, reterr);
         if (code != ERR_OK)
                 return err_wrap(reterr, "target %.*s", SLICE_PRINTF(spec->key));
         while (!egress_worker_add_target(worker, own->target))
@@ -107,29 +109,33 @@ static enum err_code router_make_target(struct router *router, struct router_tar
 }
 
 /* A full disk, for example, has no room for an outbox: what is routed to the target waits in the journal until it can
- * be opened. */
+ * be opened. Whose file another one has says nothing: what keeps the other one is told of that. */
 static void router_target_waits(struct router *router, struct router_target *own, const struct err *err)
 {
         char quoted[ERR_TEXT_BYTES_MAX];
         uint64_t now_ns = clock_monotonic_ns(), repeats = 0;
+        const bool turn = err->code == ERR_BUSY;
         own->target = NULL;
-        own->again_ns = now_ns + ROUTER_TARGET_AGAIN_NS;
+        /* With each tick, where that costs no look into a copy of the sets or the logs. */
+        own->again_ns = turn && own->wanted && router->resume_again_ns == 0 ? now_ns : now_ns + ROUTER_TARGET_AGAIN_NS;
         (void)snprintf(own->row->key, sizeof(own->row->key), "%s", own->key); /* the same size */
         atomic_store_explicit(&own->row->status, COUNTERS_TARGET_RETRYING, memory_order_relaxed);
         counters_row_set_error(own->row, err->text);
-        if (log_gate_open(&router->targets_gate, now_ns, ROUTER_TARGET_TELL_NS, &repeats))
+        if (!turn && log_gate_open(&router->targets_gate, now_ns, ROUTER_TARGET_TELL_NS, &repeats))
                 log_error("a target cannot be opened",
                           "error=%s now=\"its events wait in the journal, and it is tried again\" repeats=%" PRIu64,
                           log_quote(err->text, quoted, sizeof(quoted)), repeats);
 }
 
-/* Makes the target that a plan names, or finds it; one that waits already is tried again, and goes on waiting. */
-static enum err_code router_open_target(struct router *router, const struct rules_target *spec,
+/* Makes the target that a plan names, or finds it; one that waits already is tried again, and goes on waiting.
+ * `wanted`: the plan is to come into force. */
+static enum err_code router_open_target(struct router *router, const struct rules_target *spec, bool wanted,
                                         enum router_unopened unopened, struct router_target **ret_target,
                                         struct err *reterr)
 {
         struct router_target *own = router_find_target(router, spec->key);
         if (own != NULL) {
+                own->wanted = wanted;
                 if (own->target == NULL && router_make_target(router, own, spec, reterr) != ERR_OK)
                         router_target_waits(router, own, reterr);
                 *ret_target = own;
@@ -146,8 +152,10 @@ static enum err_code router_open_target(struct router *router, const struct rule
         struct router_target fresh = {
                 .budget_bytes = egress_target_budget_bytes(&router->settings, spec),
                 .uses_credentials = spec->service != RULES_SERVICE_FILE,
+                .wanted = wanted,
                 .fresh = true,
         };
+        char quoted[ERR_TEXT_BYTES_MAX];
         enum err_code code = router_register(router, spec->key, unopened, fresh.numbers, reterr);
         router->unregistered |= router_is_of_disk(code) || code == ERR_LIMIT;
         if (code != ERR_OK)
@@ -162,8 +170,12 @@ static enum err_code router_open_target(struct router *router, const struct rule
         else
                 code = router_make_target(router, &fresh, spec, reterr);
         if (fresh.row != NULL && fresh.key != NULL &&
-            (unopened == ROUTER_UNOPENED_WAITS ? code != ERR_OK
-                                               : router_is_of_disk(code) && unopened != ROUTER_UNOPENED_FAILS)) {
+            (code == ERR_BUSY ||
+             (unopened == ROUTER_UNOPENED_WAITS ? code != ERR_OK
+                                                : router_is_of_disk(code) && unopened != ROUTER_UNOPENED_FAILS))) {
+                if (code == ERR_BUSY)
+                        log_info("a target waits for its file", "reason=%s now=\"its events wait in the journal\"",
+                                 log_quote(reterr->text, quoted, sizeof(quoted)));
                 router_target_waits(router, &fresh, reterr);
                 code = ERR_OK;
         }
@@ -175,6 +187,25 @@ static enum err_code router_open_target(struct router *router, const struct rule
         router->targets[router->targets_count] = fresh;
         *ret_target = &router->targets[router->targets_count++];
         return ERR_OK;
+}
+
+bool router_state_waits(const struct journal_target_state *state)
+{
+        return state->accepted > state->delivered + state->dead_lettered + state->shed + state->expired;
+}
+
+static bool router_waits_for(const struct router *router, struct slice key)
+{
+        for (uint32_t shard = 0; shard < router->journals_count; shard++) {
+                struct journal *journal = router->journals[shard];
+                for (uint32_t number = 0; number < journal_targets_count(journal); number++) {
+                        struct journal_target_state state;
+                        if (journal_target_get(journal, (uint16_t)number, &state) && !state.retired &&
+                            slice_equal(slice_of_text(state.key), key) && router_state_waits(&state))
+                                return true;
+                }
+        }
+        return false;
 }
 
 static const struct rules_target *router_plan_find(const struct rules_plan *plan, const char *key)
@@ -196,6 +227,9 @@ static bool router_try_target(struct router *router, struct router_target *own)
         struct err err = {.text = ""};
         const struct rules_target *spec = router_plan_find(router->plan->plan, own->key);
         own->wanted = spec != NULL;
+        /* Left by sets that came to nothing, say. It would wait for its file, and hold the log, for nothing. */
+        if (!own->wanted && !router_waits_for(router, slice_of_text(own->key)))
+                return false;
         arena_init(&arena, 0, 0);
         enum err_code code = ERR_OK;
         if (spec == NULL && own->kept != 0) {
@@ -380,7 +414,10 @@ enum err_code router_load_plan(struct router *router, struct shard_plan **ret_pl
         for (uint32_t i = 0; i < count && code == ERR_OK; i++) {
                 const struct rules_target *spec = rules_plan_target(plan->plan, i);
                 struct router_target *target = NULL;
-                code = router_open_target(router, spec, router_unopened_of(router, before, spec), &target, reterr);
+                code = router_open_target(router, spec, true, router_unopened_of(router, before, spec), &target,
+                                          reterr);
+                if (code == ERR_OK)
+                        code = router_file_may_stay(router, target, reterr);
                 if (code != ERR_OK)
                         break;
                 /* Named again while it delivers what waits: it stays. */
@@ -390,7 +427,6 @@ enum err_code router_load_plan(struct router *router, struct shard_plan **ret_pl
                 }
                 target->fresh |= target->removing;
                 target->removing = false;
-                target->wanted = true;
                 memcpy(plan->numbers[i], target->numbers, sizeof(target->numbers));
                 plan->workers[i] = target->worker;
         }
@@ -401,11 +437,13 @@ out:
         rules_plan_free(before);
         rules_keys_free(keys);
         arena_release(&arena);
-        /* What a plan that came to nothing has opened is let go of again; the rest is in the plan in force. */
+        /* What a plan that came to nothing has opened is let go of again, if the plan in force does not name it. */
         for (uint32_t i = 0; i < router->targets_count; i++) {
+                struct router_target *target = &router->targets[i];
                 if (code != ERR_OK)
-                        router->targets[i].wanted = !router->targets[i].fresh;
-                router->targets[i].fresh = false;
+                        target->wanted =
+                                router->plan != NULL && router_plan_find(router->plan->plan, target->key) != NULL;
+                target->fresh = false;
         }
         if (code != ERR_OK) {
                 router_plan_free(plan);
@@ -493,21 +531,6 @@ void router_reload(struct router *router)
                  rules_plan_destinations_count(plan->plan), rules_plan_targets_count(plan->plan));
 }
 
-static bool router_waits_for(const struct router *router, struct slice key)
-{
-        for (uint32_t shard = 0; shard < router->journals_count; shard++) {
-                struct journal *journal = router->journals[shard];
-                for (uint32_t number = 0; number < journal_targets_count(journal); number++) {
-                        struct journal_target_state state;
-                        if (journal_target_get(journal, (uint16_t)number, &state) && !state.retired &&
-                            slice_equal(slice_of_text(state.key), key) &&
-                            state.accepted > state.delivered + state.dead_lettered + state.shed + state.expired)
-                                return true;
-                }
-        }
-        return false;
-}
-
 static void router_resume_fails(struct router *router, const struct err *err)
 {
         char quoted[ERR_TEXT_BYTES_MAX];
@@ -533,7 +556,7 @@ static void router_resume_targets_of(struct router *router, const struct rules_p
                         target->kept = kept;
                 if (target != NULL || !router_waits_for(router, spec->key))
                         continue;
-                if (router_open_target(router, spec, ROUTER_UNOPENED_WAITS, &target, &err) != ERR_OK) {
+                if (router_open_target(router, spec, false, ROUTER_UNOPENED_WAITS, &target, &err) != ERR_OK) {
                         router_resume_fails(router, &err);
                         continue;
                 }
