@@ -54,7 +54,8 @@ static void plan_put_destination(FILE *out, uint32_t plan, enum world_sink sink)
                                                              : "SEND, OPEN");
         switch (sink) {
         case SINK_FILE:
-                (void)fputs("Sendring: {FileDestination: {Path: " WORLD_FILE ", RotateBytes: 64KiB}}", out);
+                (void)fprintf(out, "Sendring: {%sFileDestination: {Path: " WORLD_FILE ", RotateBytes: 64KiB}}",
+                              world.file_ids_now ? "EventId: true, " : "");
                 break;
         case SINK_CLOUDWATCH:
                 (void)fprintf(out,

@@ -510,6 +510,8 @@ static void world_edit(void)
         world.plans |= 1u << world.plan;
         if (world.gzip != SINKS_COUNT && sim_chance(0.3))
                 world.gzip_now = !world.gzip_now;
+        if (world.file_changes && sim_chance(0.5))
+                world.file_ids_now = !world.file_ids_now;
         world_put_sets();
         for (uint32_t id = 0; id < world.events_count; id++) {
                 struct world_event *event = &world.events[id];
@@ -519,8 +521,8 @@ static void world_edit(void)
         }
         if (world.running && sim_chance(0.9))
                 world.router.reload_wanted = true;
-        sim_note("sets %u%s%s", world.plan, world.gzip != SINKS_COUNT && world.gzip_now ? " gzip" : "",
-                 world.running && world.router.reload_wanted ? ", reload" : "");
+        sim_note("sets %u%s%s%s", world.plan, world.gzip != SINKS_COUNT && world.gzip_now ? " gzip" : "",
+                 world.file_ids_now ? " ids" : "", world.running && world.router.reload_wanted ? ", reload" : "");
 }
 
 /* ---------------------------------------------------------------------------------------------- a seed */
@@ -589,6 +591,18 @@ static void world_choose_gzip(void)
                  world.gzip_now ? "at once" : "later");
 }
 
+/* In half of the seeds whose sets change, the file's destination does, too: it is another target then, of the same
+ * file. Drawn beside, as above. */
+static void world_choose_file(void)
+{
+        struct random_state beside = sim_random;
+        (void)random_unit(&beside); /* what was drawn of it above */
+        (void)random_unit(&beside);
+        world.file_changes = world.reloads && random_unit(&beside) < 0.5;
+        if (world.file_changes)
+                sim_note("%s", "the file's destination changes");
+}
+
 static void world_choose(void)
 {
         world.host = sim_chance(0.4);
@@ -642,6 +656,7 @@ static void world_choose(void)
                  world.disk_trouble, world.events_wanted, world.lanes_count);
         world_choose_gzip();
         world_choose_hardship();
+        world_choose_file();
         settings.journal.durability_host = world.host;
         settings.egress.batch_bytes_max = world.batch_bytes;
         settings.egress.in_flight_max = world.in_flight;

@@ -72,6 +72,7 @@ struct world {
         uint64_t sync_every_ns; /* 0: at each turn of the helper */
         bool turns_keys, turns_clock;
         bool many;                /* at each start: one shard or two, one worker or two */
+        bool file_changes;        /* whether the file's events tell their ids: with edits of the sets */
         enum world_sink gzip;     /* the stream whose records are compressed; SINKS_COUNT: none */
         uint32_t gzip_events_max; /* of such a record, so that a request has several; 0: as many as usual */
 
@@ -88,8 +89,9 @@ struct world {
         struct world_lane lanes[WORLD_LANES_MAX];
         struct world_event events[WORLD_EVENTS_MAX];
         uint32_t events_count;
-        uint32_t plan;  /* what the file says */
-        bool gzip_now;  /* and of the stream that may be compressed */
+        uint32_t plan; /* what the file says */
+        bool gzip_now; /* and of the stream that may be compressed */
+        bool file_ids_now;
         uint32_t plans; /* bits: what may be in force, until a shard routes by the file of now */
         uint32_t plan_loaded;
         bool faults_off;
