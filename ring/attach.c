@@ -357,6 +357,7 @@ enum err_code ring_producer_reattach(struct ring_producer *producer, const struc
         if (wish.lane_bytes < producer->lane_bytes && ring_producer_connection_ended(producer) &&
             ring_carry_begin(producer) != producer->head)
                 wish.lane_bytes = (uint32_t)producer->lane_bytes;
+        const bool ended = ring_producer_connection_ended(producer);
         enum err_code code = ring_producer_attach(&fresh, &wish, reterr);
         if (code != ERR_OK)
                 return code;
@@ -373,6 +374,11 @@ enum err_code ring_producer_reattach(struct ring_producer *producer, const struc
                 producer->left = true;
                 ring_producer_detach(&fresh);
                 return err_set(reterr, ERR_CONNECT, "the router still takes what the lane holds");
+        }
+        if (producer->durable && !ended) {
+                /* It may have taken the last of it behind the place up to which the new lane's first flush waits. */
+                ring_producer_detach(&fresh);
+                return err_set(reterr, ERR_CONNECT, "the router has just ended the old lane");
         }
         uint64_t position = ring_carry_begin(producer);
         code = ring_carry_over(producer, &position, &fresh);

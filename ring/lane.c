@@ -127,7 +127,8 @@ enum err_code ring_lane_create(uint64_t lane_id, uint64_t lane_bytes, bool durab
                 lane->head_page->version = RING_VERSION;
                 lane->head_page->lane_id = lane_id;
                 lane->head_page->lane_bytes = lane_bytes;
-                code = ring_lane_open_page(lane, 0, 0, durable, reterr);
+                /* Before its beginning: its producer may have had another lane, and a flush is about that, too. */
+                code = ring_lane_open_page(lane, 0, durable ? RING_DURABLE_NOTHING : 0, durable, reterr);
         }
         if (code != ERR_OK) {
                 ring_lane_free(lane);

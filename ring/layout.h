@@ -34,7 +34,8 @@
  * producer for ever. One per lane and router incarnation.
  *      0  u32 magic "SRDP"   4  u32 version   8  u64 lane_id   16  u32 flags (RING_PAGE_DURABLE)
  *    128  u64 tail           everything before it is journalled; its room is the producer's again
- *    136  u64 durable        everything before it is on the disk
+ *    136  u64 durable        everything before it is on the disk, and what the producer had in lanes before this one;
+ *                            of a new lane 8 less than its beginning, until that is so
  *    144  u32 progress       futex word: changes whenever tail or durable moved while `waiting` was up
  *    152  u64 taken          everything before it is journalled, and zeroed or about to be. Ahead of tail only in the
  *                            end of a visit, and for good where a router died in it. 0 from routers that do not know it
@@ -126,6 +127,7 @@
 #define RING_HEADER_BYTES     8u
 #define RING_KIND_EVENT       1u
 #define RING_KIND_REPLAY      2u
+#define RING_DURABLE_NOTHING  (UINT64_MAX - 7)
 #define RING_PAGE_DURABLE     1u /* flushes wait for `durable`, not for `tail` */
 #define RING_BED_FENCED       1u /* the daemon may not use membarrier: producers fence */
 #define RING_ATTENTION_NONE   0u

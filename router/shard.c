@@ -38,7 +38,7 @@ struct shard_lane {
         /* durability host: once the logs are synced up to here, the lane is durable up to there. */
         uint64_t sync_positions[RULES_EVENT_TYPES_END], sync_lane_position;
         bool sync_waiting;
-        bool sync_before; /* it waits for what the routers before have taken of it, too */
+        uint64_t sync_round; /* of the shard's: what was taken before it came is on the disk when that one is over */
 };
 
 /* What a worker was told. */
@@ -67,10 +67,12 @@ struct shard {
         _Atomic(const struct shard_plan *) plan_seen;
         const struct shard_plan *plan;
         _Atomic bool stop;
-        uint64_t stop_deadline_ns;                 /* written before `stop` */
-        struct rte_ring *inbox, *outbox;           /* of struct ring_lane * */
-        uint64_t before_positions[LIMIT_LOGS_MAX]; /* durability host: where each of the router's logs stood first */
-        uint32_t before_synced;                    /* so many of them are on the disk up to there */
+        uint64_t stop_deadline_ns;       /* written before `stop` */
+        struct rte_ring *inbox, *outbox; /* of struct ring_lane * */
+        /* durability host: what all logs of the router held when the last round began; how many of them have it on the
+         * disk. */
+        uint64_t round, round_positions[LIMIT_LOGS_MAX];
+        uint32_t round_synced;
         struct shard_lane *lanes;
         uint32_t lanes_count;
         uint64_t told_ns;
@@ -149,8 +151,7 @@ enum err_code shard_create(const struct shard_options *options, const struct sha
                 shard_add_log(shard, &options->classes[i]);
         }
         shard->log_last = &shard->logs[0];
-        for (uint32_t i = 0; i < options->journals_count; i++)
-                shard->before_positions[i] = journal_committed_position(options->journals[i]);
+        shard->round_synced = options->journals_count;
         *ret_shard = shard;
         return ERR_OK;
 }
@@ -468,7 +469,7 @@ static void shard_take_lanes(struct shard *shard)
         void *lane = NULL;
         while (shard->lanes_count < LIMIT_LANES_MAX && rte_ring_sc_dequeue(shard->inbox, &lane) == 0)
                 shard->lanes[shard->lanes_count++] = (struct shard_lane){
-                        .lane = lane, .sync_before = ring_lane_position(lane) != ring_lane_durable(lane)};
+                        .lane = lane, .sync_lane_position = ring_lane_durable(lane), .sync_round = shard->round + 1};
 }
 
 /* A lane whose producer is gone, that broke the protocol too often, or that sends nothing but what is no event, goes
@@ -486,25 +487,34 @@ static bool shard_lane_is_done(struct shard *shard, struct shard_lane *own, bool
         return orphan && events == 0 && !shard->journal_full;
 }
 
-/* With another number of shards, or other types that are shed, a lane's events are in logs that are not this shard's;
- * a start whose sync failed leaves them to be synced. */
-static bool shard_before_is_synced(struct shard *shard)
+/* Whether all that the router's logs held when a lane came is on the disk. A flush is about all that its producer has
+ * published. Some of it may be in other logs than this shard's: by another number of shards, or other types that are
+ * shed, under the router before, whose last sync, or the one of this start, has failed; or by another lane of the same
+ * producer, which gets a new one where the old one's page came to nothing. */
+static bool shard_round_is_over(struct shard *shard, uint64_t round)
 {
         const struct shard_options *options = &shard->options;
-        while (shard->before_synced < options->journals_count &&
-               journal_durable_position(options->journals[shard->before_synced]) >=
-                       shard->before_positions[shard->before_synced])
-                shard->before_synced++;
-        return shard->before_synced == options->journals_count;
+        for (;;) {
+                while (shard->round_synced < options->journals_count &&
+                       journal_durable_position(options->journals[shard->round_synced]) >=
+                               shard->round_positions[shard->round_synced])
+                        shard->round_synced++;
+                if (shard->round_synced < options->journals_count)
+                        return round < shard->round;
+                if (round <= shard->round)
+                        return true;
+                for (uint32_t i = 0; i < options->journals_count; i++)
+                        shard->round_positions[i] = journal_committed_position(options->journals[i]);
+                shard->round++;
+                shard->round_synced = 0;
+        }
 }
 
 static void shard_sync_lane(struct shard *shard, struct shard_lane *own)
 {
         if (!shard->options.settings->journal.durability_host)
                 return;
-        if (own->sync_before)
-                own->sync_before = !shard_before_is_synced(shard);
-        bool synced = own->sync_waiting && !own->sync_before;
+        bool synced = own->sync_waiting && shard_round_is_over(shard, own->sync_round);
         for (uint32_t i = 0; i < shard->logs_count && synced; i++)
                 synced = journal_durable_position(shard->logs[i].journal) >= own->sync_positions[i];
         if (synced) {

@@ -185,7 +185,7 @@ void world_look_at_durable(void)
                                 continue;
                         if (event->flushed)
                                 break;
-                        event->flushed = event->end_position <= durable;
+                        event->flushed = (int64_t)(durable - event->end_position) >= 0;
                 }
         }
 }

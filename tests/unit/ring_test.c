@@ -782,6 +782,9 @@ Test(ring, flush_of_a_durable_lane_waits_for_the_disk, .timeout = 20)
         struct err err;
         house_open(&house, true);
         cr_assert_eq(house_attach(&house, &producer, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(ring_producer_wait(&producer, 10), ERR_TIMEOUT, "it may have had another lane");
+        ring_lane_set_durable(house.lanes[0], 0);
+        cr_assert_eq(ring_producer_wait(&producer, 10), ERR_OK);
         publish_text(&producer, "x");
         (void)take_later(house.lanes[0]);
         cr_assert_eq(ring_producer_wait(&producer, 10), ERR_TIMEOUT, "taken, not synced");

@@ -370,8 +370,9 @@ static void turn_until_durable(uint32_t log)
         (void)shard_turn(shard.shard, &events);
 }
 
-/* With other numbers of shards, a lane's events are in another log, whose sync at the start may have failed. */
-Test(shard, a_flush_waits_for_the_logs_of_before, .timeout = 90)
+/* With other numbers of shards, a lane's events are in another log, whose sync at the start may have failed. And who
+ * has a new lane may have had another one, of another shard. */
+Test(shard, a_flush_waits_for_all_logs, .timeout = 90)
 {
         egress_rig_defaults(&rig);
         rig.settings.journal.durability_host = true;
@@ -392,14 +393,22 @@ Test(shard, a_flush_waits_for_the_logs_of_before, .timeout = 90)
         turn_until_durable(0);
         cr_assert_eq(ring_producer_wait(&producer, 50), ERR_TIMEOUT);
         shard_rig_attach(&shard, &fresh);
-        shard_rig_publish_wait(&fresh, 0, 2, 100);
-        while (counter(COUNTER_router_events) == 1)
-                (void)shard_turn(shard.shard, &events);
         turn_until_durable(0);
-        cr_assert_eq(ring_producer_wait(&fresh, 50), ERR_OK, "it held nothing before");
+        cr_assert_eq(ring_producer_wait(&fresh, 50), ERR_TIMEOUT, "by what it had before");
+        egress_rig_publish(&rig, 1, 2, 100, 0);
         atomic_store(&shard.sync_paused, 0);
         turn_until_durable(1);
         cr_assert_eq(ring_producer_wait(&producer, 50), ERR_OK);
+        cr_assert_eq(ring_producer_wait(&fresh, 50), ERR_OK);
+
+        /* From now on each is about its own log again. */
+        atomic_store(&shard.sync_paused, 2);
+        egress_rig_publish(&rig, 1, 3, 100, 0);
+        shard_rig_publish_wait(&fresh, 0, 4, 100);
+        while (counter(COUNTER_router_events) == 1)
+                (void)shard_turn(shard.shard, &events);
+        turn_until_durable(0);
+        cr_assert_eq(ring_producer_wait(&fresh, 50), ERR_OK);
         ring_producer_detach(&producer);
         ring_producer_detach(&fresh);
         end();
