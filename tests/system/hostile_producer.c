@@ -528,9 +528,14 @@ static void send_waiting_socket(int connection, const struct sockaddr_in *listen
 {
         static uint8_t unread[1024 * 1024];
         struct linger linger = {.l_onoff = 1, .l_linger = 20};
+        const struct timeval patience = {.tv_usec = 100000}; /* nobody accepts: in the end the queue is full */
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0 || connect(fd, (const struct sockaddr *)listener, sizeof(*listener)) < 0)
+        if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0)
                 exit(2);
+        if (connect(fd, (const struct sockaddr *)listener, sizeof(*listener)) < 0) {
+                (void)close(fd);
+                return;
+        }
         (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
         while (send(fd, unread, sizeof(unread), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
                 ;
@@ -549,7 +554,7 @@ static void mode_linger(void)
         socklen_t address_bytes = sizeof(address);
         int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (listener < 0 || bind(listener, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
-            listen(listener, 1000) < 0 || getsockname(listener, (struct sockaddr *)&address, &address_bytes) < 0)
+            listen(listener, SOMAXCONN) < 0 || getsockname(listener, (struct sockaddr *)&address, &address_bytes) < 0)
                 exit(2);
         struct ring_message message;
         struct lane lane;
