@@ -39,6 +39,21 @@ static inline void rig_register(struct journal *journal, const char *key)
         cr_assert_eq(journal_target_register(journal, slice_of_text(key), &target, &err), ERR_OK, "%s", err.text);
 }
 
+/* Appends until `bytes` more are in the log, of one target, maintaining it where it is full. */
+static inline void rig_append(struct journal *journal, uint64_t bytes)
+{
+        const uint64_t until = journal_committed_position(journal) + bytes;
+        while (journal_committed_position(journal) < until) {
+                enum err_code code = journal_files_append(journal, journal_next_sequence(journal), MEAN, 1);
+                if (code == ERR_FULL) {
+                        cr_assert_eq(journal_maintain(journal, NULL), ERR_OK);
+                        continue;
+                }
+                cr_assert_eq(code, ERR_OK, "%s", err_name(code));
+                cr_assert_eq(journal_publish(journal), ERR_OK);
+        }
+}
+
 /* Every target satisfies the equation, counted in the log. */
 static inline void check_equation(struct journal *journal)
 {

@@ -51,20 +51,6 @@ void journal_test_step(const char *label)
         beside.gone += code == ERR_NOT_FOUND;
 }
 
-static void append(struct journal *journal, uint64_t bytes)
-{
-        const uint64_t until = journal_committed_position(journal) + bytes;
-        while (journal_committed_position(journal) < until) {
-                enum err_code code = journal_files_append(journal, journal_next_sequence(journal), MEAN, 1);
-                if (code == ERR_FULL) {
-                        cr_assert_eq(journal_maintain(journal, NULL), ERR_OK);
-                        continue;
-                }
-                cr_assert_eq(code, ERR_OK, "%s", err_name(code));
-                cr_assert_eq(journal_publish(journal), ERR_OK);
-        }
-}
-
 Test(journal_beside, a_segment_that_is_recycled_just_now_is_not_taken_for_damaged)
 {
         const struct journal_options options = {
@@ -78,12 +64,12 @@ Test(journal_beside, a_segment_that_is_recycled_just_now_is_not_taken_for_damage
         uint64_t position, sequence;
         struct journal *journal = rig_open(&options, NULL);
         rig_register(journal, "file /a");
-        append(journal, 7 * MIB); /* the oldest segments are cold by now */
+        rig_append(journal, 7 * MIB); /* the oldest segments are cold by now */
         journal_committed(journal, &position, &sequence);
         journal_target_advance(journal, 0, position, sequence, &(struct journal_settled){.delivered = sequence - 1});
         beside.journal = rig_open(&reading, NULL);
         beside.position = journal_oldest_position(beside.journal);
-        append(journal, MIB);
+        rig_append(journal, MIB);
         cr_assert_gt(beside.looks, 0);
         cr_assert_gt(beside.gone, 0);
         journal_close(beside.journal);
@@ -107,12 +93,12 @@ Test(journal_beside, a_segment_that_could_only_be_read_has_no_damage_at_its_end)
         uint64_t records = 0;
         struct journal *journal = rig_open(&options, NULL);
         rig_register(journal, "file /a");
-        append(journal, MIB / 2);
+        rig_append(journal, MIB / 2);
         journal_close(journal);
         read_only_name = "0000000000000000.segment";
         journal = rig_open(&options, NULL);
         read_only_name = NULL;
-        append(journal, MIB / 2);
+        rig_append(journal, MIB / 2);
 
         struct journal *other = rig_open(&reading, NULL);
         const uint64_t limit = journal_committed_position(other);

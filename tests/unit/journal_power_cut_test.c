@@ -42,21 +42,6 @@ static struct journal *must_open(uint32_t segments_mapped_max, struct journal_re
         return must_open_with(JOURNAL_DURABILITY_HOST, segments_mapped_max, ret_recovery);
 }
 
-/* Appends until `bytes` more are in the log. */
-static void append(struct journal *journal, uint64_t bytes)
-{
-        const uint64_t until = journal_committed_position(journal) + bytes;
-        while (journal_committed_position(journal) < until) {
-                enum err_code code = journal_files_append(journal, journal_next_sequence(journal), MEAN, 1);
-                if (code == ERR_FULL) {
-                        cr_assert_eq(journal_maintain(journal, NULL), ERR_OK);
-                        continue;
-                }
-                cr_assert_eq(code, ERR_OK, "%s", err_name(code));
-                cr_assert_eq(journal_publish(journal), ERR_OK);
-        }
-}
-
 static void pass(struct journal *journal)
 {
         uint64_t position, sequence;
@@ -87,10 +72,10 @@ Test(journal_power_cut, segments_that_it_emptied_are_not_in_the_writers_way)
                 struct journal_recovery recovery;
                 struct journal_stats stats;
                 struct journal *journal = must_open(mapped[i], NULL);
-                append(journal, MIB / 2);
+                rig_append(journal, MIB / 2);
                 cr_assert_eq(journal_sync(journal, NULL), ERR_OK);
                 const uint64_t durable = journal_durable_position(journal), sequence = journal_next_sequence(journal);
-                append(journal, 24 * MIB);
+                rig_append(journal, 24 * MIB);
                 journal_get_stats(journal, &stats);
                 journal_close(journal);
                 forget(0, durable);
@@ -101,7 +86,7 @@ Test(journal_power_cut, segments_that_it_emptied_are_not_in_the_writers_way)
                 cr_assert_eq(recovery.segments, stats.segments);
                 cr_assert_eq(recovery.records, sequence - 1);
                 check_equation(journal);
-                append(journal, 24 * MIB);
+                rig_append(journal, 24 * MIB);
                 pass(journal);
                 check_equation(journal);
                 journal_close(journal);
@@ -116,7 +101,7 @@ Test(journal_power_cut, names_of_an_earlier_process_are_on_the_disk_before_anyth
 {
         struct err err = {.text = ""};
         struct journal *journal = must_open_with(JOURNAL_DURABILITY_PROCESS, 4, NULL);
-        append(journal, 2 * MIB);
+        rig_append(journal, 2 * MIB);
         journal_close(journal);
 
         directory_syncs_fail = true;
@@ -146,7 +131,7 @@ Test(journal_power_cut, no_length_leads_a_cursor_behind_what_is_published)
         uint64_t position, sequence;
         char path[sizeof(directory) + 40];
         struct journal *journal = must_open(4, NULL);
-        append(journal, MIB / 2);
+        rig_append(journal, MIB / 2);
         journal_committed(journal, &position, &sequence);
         const uint64_t last = journal_last_position(journal);
         (void)snprintf(path, sizeof(path), "%s/%016x.segment", directory, 0u);
