@@ -1,19 +1,12 @@
 /* A file whose destination gets another policy, key or EventId while events wait: two targets have one path. */
 #include "egress/worker_internal.h"
-#include "router/router_internal.h"
-#include "tests/support/egress_rig.h"
+#include "tests/support/router_rig.h"
 
 #include <criterion/criterion.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 TestSuite(router_file_turns, .timeout = 60);
-
-static struct router_options options;
-static struct egress_rig rig;
-static struct router router;
-static struct counters_block block;
-static char sets_path[400];
 
 enum policy { PLAIN, IDS, DROPS };
 
@@ -50,38 +43,14 @@ static void start_with(enum policy policy, bool broken)
 {
         struct err err = {.text = ""};
         egress_rig_defaults(&rig);
-        egress_rig_open(&rig);
-        (void)snprintf(sets_path, sizeof(sets_path), "%s/configuration-sets.yaml", rig.directory);
+        router_rig_open();
         write_sets(policy, broken);
-        router = (struct router){.options = &options,
-                                 .settings = rig.settings,
-                                 .counters = rig.counters,
-                                 .own_counters = &block,
-                                 .journals_count = 1,
-                                 .workers_count = 1,
-                                 .outbox_directory = rig.outboxes};
-        router.journals[0] = rig.journals[0];
-        router.logs[0] = (struct router_journal){.wanted = true};
-        router.workers[0] = rig.workers[0];
-        router.settings.configuration_sets_path = sets_path;
-        router.settings.state_directory = rig.directory;
-        cr_assert_eq(router_start_targets(&router, &err), ERR_OK, "%s", err.text);
+        cr_assert_eq(router_rig_start(&err), ERR_OK, "%s", err.text);
 }
 
 static void start(enum policy policy)
 {
         start_with(policy, false);
-}
-
-static void end(void)
-{
-        for (uint32_t i = 0; i < router.targets_count; i++)
-                free(router.targets[i].key);
-        free(router.targets);
-        router_kept_release(&router);
-        router_plan_free(router.plan_old);
-        router_plan_free(router.plan);
-        egress_rig_close(&rig);
 }
 
 static void reload(enum policy policy, bool broken, bool taken)
@@ -179,7 +148,7 @@ Test(router_file_turns, at_a_start_what_waits_for_the_policy_of_before_is_writte
         start(PLAIN);
         for (int i = 0; i < 3; i++)
                 publish(PLAIN);
-        end();
+        router_rig_close();
 
         start(IDS);
         cr_assert_not_null(target_of(PLAIN));
@@ -192,7 +161,7 @@ Test(router_file_turns, at_a_start_what_waits_for_the_policy_of_before_is_writte
         cr_assert(state_of(PLAIN).retired);
         nothing_is_shed();
         cr_assert_eq(lines_with_ids(5), 2);
-        end();
+        router_rig_close();
         egress_rig_remove(&rig);
 }
 
@@ -203,7 +172,7 @@ Test(router_file_turns, nor_does_it_lose_its_turn_when_the_file_cannot_be_opened
         journal_files_make(rig.directory);
         start(PLAIN);
         publish(PLAIN);
-        end();
+        router_rig_close();
         (void)snprintf(path, sizeof(path), "%s/events.ndjson", rig.directory);
         (void)snprintf(aside, sizeof(aside), "%s/aside", rig.directory);
         cr_assert_eq(rename(path, aside), 0);
@@ -218,7 +187,7 @@ Test(router_file_turns, nor_does_it_lose_its_turn_when_the_file_cannot_be_opened
         settle(IDS);
         nothing_is_shed();
         cr_assert_eq(lines_with_ids(2), 1);
-        end();
+        router_rig_close();
         egress_rig_remove(&rig);
 }
 
@@ -241,7 +210,7 @@ Test(router_file_turns, a_reload_may_change_the_policy)
         settle(PLAIN);
         nothing_is_shed();
         cr_assert_eq(lines_with_ids(4), 1);
-        end();
+        router_rig_close();
         egress_rig_remove(&rig);
 }
 
@@ -262,21 +231,21 @@ Test(router_file_turns, a_reload_back_waits_until_the_file_has_changed_hands)
         settle(PLAIN);
         nothing_is_shed();
         cr_assert_eq(lines_with_ids(3), 1);
-        end();
+        router_rig_close();
 
         /* A start may come at any time. */
         start(IDS);
         publish(IDS);
-        end();
+        router_rig_close();
         start(PLAIN);
         publish(PLAIN);
-        end();
+        router_rig_close();
         start(IDS);
         cr_assert_null(target_of(IDS)->target);
         settle(IDS);
         nothing_is_shed();
         cr_assert_eq(lines_with_ids(5), 2);
-        end();
+        router_rig_close();
         egress_rig_remove(&rig);
 }
 
@@ -302,7 +271,7 @@ Test(router_file_turns, who_has_never_had_the_file_has_it_before_the_one_of_the_
         settle(DROPS);
         nothing_is_shed();
         cr_assert_eq(lines_with_ids(3), 1);
-        end();
+        router_rig_close();
         egress_rig_remove(&rig);
 }
 
@@ -318,7 +287,7 @@ Test(router_file_turns, a_refused_reload_leaves_the_file_to_whom_it_had)
         cr_assert(state_of(IDS).retired);
         nothing_is_shed();
         cr_assert_eq(lines_with_ids(2), 0);
-        end();
+        router_rig_close();
         egress_rig_remove(&rig);
 }
 
@@ -327,21 +296,21 @@ Test(router_file_turns, sets_refused_after_a_crash_leave_the_file_to_whom_it_had
 {
         journal_files_make(rig.directory);
         start(PLAIN);
-        end();
+        router_rig_close();
         options.restarted = true;
         for (int waits = 0; waits < 2; waits++) {
                 start_with(IDS, true);
                 cr_assert_eq(rules_plan_targets_count(router.plan->plan), 1);
                 settle(PLAIN);
                 publish(PLAIN);
-                end();
+                router_rig_close();
         }
         start(PLAIN);
         settle(PLAIN);
         cr_assert(state_of(IDS).retired);
         nothing_is_shed();
         cr_assert_eq(lines_with_ids(2), 0);
-        end();
+        router_rig_close();
         egress_rig_remove(&rig);
 }
 
@@ -362,6 +331,6 @@ Test(router_file_turns, who_has_nothing_to_write_waits_for_no_file)
         settle(DROPS);
         nothing_is_shed();
         cr_assert_eq(lines_with_ids(1), 0);
-        end();
+        router_rig_close();
         egress_rig_remove(&rig);
 }

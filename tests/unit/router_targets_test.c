@@ -1,7 +1,6 @@
 /* Targets that cannot be opened: they wait, with their events, until they can. */
 #include "egress/worker_internal.h"
-#include "router/router_internal.h"
-#include "tests/support/egress_rig.h"
+#include "tests/support/router_rig.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -50,14 +49,6 @@ enum err_code __wrap_journal_target_register(struct journal *journal, struct sli
         return err_set(reterr, ERR_LIMIT, "no number left for delivery target %.*s", SLICE_PRINTF(key));
 }
 
-static struct router_options options;
-static struct egress_rig rig;
-static struct router router;
-static struct counters_block block;
-static char sets_path[400];
-/* The second log is that of Opens, which are shed. */
-static const struct egress_log logs[] = {{.id = 0}, {.id = 144, .type = SENDRING_OPEN}};
-static uint32_t logs_count = 1;
 static unsigned
         stream_rate; /* a stream with so many records a second is in the sets that are written next; 0: none is */
 
@@ -120,40 +111,15 @@ static void start(bool counted, bool full)
                        "http://127.0.0.1:1");
         (void)snprintf(rig.settings.egress.firehose.url, sizeof(rig.settings.egress.firehose.url),
                        "http://127.0.0.1:1");
-        rig.shards_count = logs_count;
-        rig.logs = logs_count > 1 ? logs : NULL;
-        egress_rig_open(&rig);
-        (void)snprintf(sets_path, sizeof(sets_path), "%s/configuration-sets.yaml", rig.directory);
+        router_rig_open();
         write_sets(counted);
-        router = (struct router){.options = &options,
-                                 .settings = rig.settings,
-                                 .counters = rig.counters,
-                                 .own_counters = &block,
-                                 .journals_count = logs_count,
-                                 .shards_count = 0,
-                                 .workers_count = 1,
-                                 .outbox_directory = rig.outboxes};
-        for (uint32_t log = 0; log < logs_count; log++) {
-                router.journals[log] = rig.journals[log];
-                router.logs[log] = (struct router_journal){.type = logs[log].type, .wanted = true};
-                router.target_unmatched[log] = router.target_rejected[log] = UINT16_MAX; /* no number is theirs */
-        }
-        router.workers[0] = rig.workers[0];
-        router.settings.configuration_sets_path = sets_path;
-        router.settings.state_directory = rig.directory;
         disk_is_full(full);
-        cr_assert_eq(router_start_targets(&router, &err) != ERR_OK, start_is_refused, "%s", err.text);
+        cr_assert_eq(router_rig_start(&err) != ERR_OK, start_is_refused, "%s", err.text);
 }
 
 static void end(void)
 {
-        for (uint32_t i = 0; i < router.targets_count; i++)
-                free(router.targets[i].key);
-        free(router.targets);
-        router_kept_release(&router);
-        router_plan_free(router.plan_old);
-        router_plan_free(router.plan);
-        egress_rig_close(&rig);
+        router_rig_close();
         disk_is_full(false);
 }
 
@@ -676,109 +642,6 @@ Test(router_targets, a_copy_of_the_sets_goes_after_the_cursors_are_on_the_disk, 
         router_kept_forget(&router);
         cr_assert_eq(syncs, 2, "nothing goes");
         end();
-        egress_rig_remove(&rig);
-}
-
-/* Three closed segments of it in the log of Opens. */
-static void fill(uint16_t number)
-{
-        struct journal *journal = router.journals[1];
-        while (journal_committed_position(journal) < 3 * LIMIT_SEGMENT_BYTES_MIN) {
-                uint8_t *payload = NULL;
-                const struct journal_entry entry = {
-                        .lane_id = 1, .lane_position = 8, .routes_count = 2, .routes = {number, number}};
-                if (journal_reserve(journal, 2000, &payload) != ERR_OK) {
-                        cr_assert_eq(journal_maintain(journal, NULL), ERR_OK);
-                        continue;
-                }
-                memset(payload, 'x', 2000);
-                journal_commit(journal, &entry, 2000);
-                cr_assert_eq(journal_publish(journal), ERR_OK);
-        }
-}
-
-/* Announces the oldest segment; the other targets' worker does its part. False: the log is held all the same. */
-static bool shed_oldest(void)
-{
-        struct journal *journal = router.journals[1];
-        uint64_t deadline_ns = clock_monotonic_ns() + 3 * CLOCK_NS_PER_S;
-        cr_assert_eq(journal_shed_oldest(journal), ERR_OK);
-        egress_worker_shed(rig.workers[0]);
-        while (journal_shed_pending(journal) && clock_monotonic_ns() < deadline_ns) {
-                router_settle_targets(&router);
-                clock_sleep_ns(CLOCK_NS_PER_MS);
-        }
-        return !journal_shed_pending(journal);
-}
-
-static uint64_t balanced(uint16_t number)
-{
-        struct journal_target_state state;
-        struct err err = {.text = ""};
-        uint64_t waiting = 0;
-        cr_assert_eq(journal_target_audit(router.journals[1], number, &state, &waiting, &err), ERR_OK, "%s", err.text);
-        cr_assert_eq(state.accepted,
-                     state.delivered + state.dead_lettered + state.shed + state.expired + state.lost + waiting);
-        return state.shed;
-}
-
-Test(router_targets, one_that_waits_does_not_hold_a_log_that_is_given_up, .timeout = 60)
-{
-        journal_files_make(rig.directory);
-        logs_count = 2;
-        start(true, true);
-        disk_is_full(false);
-        egress_rig_run(&rig);
-        struct router_target *target = counting();
-        cr_assert_not_null(target);
-        cr_assert_null(target->target);
-        target->again_ns = UINT64_MAX;
-        uint16_t number = target->numbers[1];
-        fill(number);
-        cr_assert(shed_oldest());
-        uint64_t once = balanced(number);
-        cr_assert(once > 800 && once < 1200, "both copies of a segment of 1 MiB: %llu", (unsigned long long)once);
-        cr_assert(shed_oldest());
-        uint64_t twice = balanced(number);
-        cr_assert_gt(twice, once);
-        cr_assert_eq(counter_get(&block, COUNTER_egress_shed), twice);
-        cr_assert_eq(atomic_load(&target->row->shed[SENDRING_OPEN]), twice);
-        struct journal_target_state state;
-        cr_assert(journal_target_get(router.journals[1], number, &state));
-        cr_assert_eq(state.cursor_position, journal_shed_before(router.journals[1]));
-        cr_assert_eq(state.cursor_sequence, twice / 2 + 1);
-        cr_assert_eq(state_of(target->numbers[0]).shed, 0);
-
-        /* Opened at last, it is its worker's, which begins there; control lets go of it. */
-        target->again_ns = 0;
-        router_settle_targets(&router);
-        cr_assert_not_null(target->target);
-        cr_assert(journal_target_get(router.journals[1], number, &state));
-        cr_assert_eq(state.shed, twice);
-        egress_rig_stop(&rig, 0);
-        end();
-        logs_count = 1;
-        egress_rig_remove(&rig);
-}
-
-/* One of an earlier plan that no entry stands for, since the copy of the sets that names it cannot be read yet. */
-Test(router_targets, nor_does_one_that_is_not_known_yet, .timeout = 60)
-{
-        uint16_t number = 0;
-        journal_files_make(rig.directory);
-        logs_count = 2;
-        start(false, false);
-        for (uint32_t log = 0; log < logs_count; log++)
-                cr_assert_eq(journal_target_register(router.journals[log], SLICE("cloudwatch x"), &number, NULL),
-                             ERR_OK);
-        router.resume_again_ns = UINT64_MAX;
-        egress_rig_run(&rig);
-        fill(number);
-        cr_assert(shed_oldest());
-        cr_assert_gt(balanced(number), 800);
-        egress_rig_stop(&rig, 0);
-        end();
-        logs_count = 1;
         egress_rig_remove(&rig);
 }
 
