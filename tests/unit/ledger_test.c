@@ -2,10 +2,10 @@
 #include "journal/journal.h"
 
 #include "tests/support/journal_files.h"
+#include "tests/support/run_command.h"
 #include "tools/cmd.h"
 
 #include <criterion/criterion.h>
-#include <sys/wait.h>
 
 #define MIB    (1024u * 1024u)
 #define EVENTS 100u
@@ -59,25 +59,10 @@ static void make_log(uint64_t passed, uint64_t delivered)
         journal_close(journal);
 }
 
-/* Returns its exit status; what it said is in the file. */
+/* What it said is in the file. */
 static int run_ledger(const char *flag)
 {
-        int status = -1;
-        pid_t pid = fork();
-        if (pid == 0) {
-                int fd = open(output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-                if (fd < 0 || dup2(fd, 1) != 1 || dup2(fd, 2) != 2)
-                        _exit(98);
-                char settings_option[] = "--settings", name[] = "ledger";
-                char *argv[] = {name, settings_option, settings, (char *)(uintptr_t)flag, NULL};
-                status = cmd_ledger(flag != NULL ? 4 : 3, argv);
-                (void)fflush(stdout);
-                _exit(status);
-        }
-        cr_assert_gt(pid, 0);
-        cr_assert_eq(waitpid(pid, &status, 0), pid);
-        cr_assert(WIFEXITED(status));
-        return WEXITSTATUS(status);
+        return run_command(cmd_ledger, "ledger", settings, flag, output);
 }
 
 static bool says(const char *text)

@@ -1,6 +1,7 @@
 /* `sendring stat` in a forked process, on a page as a router leaves it. */
 #include "base/clock.h"
 #include "base/counters.h"
+#include "tests/support/run_command.h"
 #include "tools/cmd.h"
 
 #include <criterion/criterion.h>
@@ -8,7 +9,6 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 struct page {
@@ -38,26 +38,10 @@ static void page_release(struct page *page)
         cr_assert_eq(rmdir(page->directory), 0);
 }
 
-/* Runs stat with its output in a file. Returns its exit status. */
+/* What it said is in page->output. */
 static int page_show(const struct page *page, bool json)
 {
-        int status = -1;
-        pid_t pid = fork();
-        if (pid == 0) {
-                int output = open(page->output, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-                if (output < 0 || dup2(output, 1) != 1 || dup2(output, 2) != 2)
-                        _exit(98);
-                char settings_option[] = "--settings", json_option[] = "--json", name[] = "stat";
-                char *argv[] = {name, settings_option, (char *)(uintptr_t)page->settings, json ? json_option : NULL,
-                                NULL};
-                status = cmd_stat(json ? 4 : 3, argv);
-                (void)fflush(stdout);
-                _exit(status);
-        }
-        cr_assert_gt(pid, 0);
-        cr_assert_eq(waitpid(pid, &status, 0), pid);
-        cr_assert(WIFEXITED(status));
-        return WEXITSTATUS(status);
+        return run_command(cmd_stat, "stat", page->settings, json ? "--json" : NULL, page->output);
 }
 
 static bool page_says_running(const struct page *page)
