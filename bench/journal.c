@@ -3,7 +3,11 @@
  * Floor: memcpy of the same payload into a mapped area of the same size, one after the other, and CRC-32C of the copy.
  * Measured in the same run, in turns with the journal, on one thread. The journal's own maintenance runs on a second
  * thread, as in the daemon, so on a machine with one core its page preparation would be measured, too; its CPU is
- * printed. Not measured: validation, rules, readers (but for `read`, which reads warm records), the disk.
+ * printed. Not measured: validation, rules, readers (but for `read`, which reads warm records).
+ *
+ * `host_...`: durability host, on the disk that has DIR: groups of 1,500 events, about 1 MB, are appended and synced,
+ * one group after the other; wall-clock time, until the group is durable. Floor: the same payloads written into a file
+ * that has its size already, by one pwrite() and one fdatasync() a group; the two take turns.
  *
  *     bench/journal [--json] [--events N] [--directory DIR] [--smoke] */
 #include "journal/journal.h"
@@ -12,6 +16,7 @@
 #include "bench/figures.h"
 #include "bench/journal_follow.h"
 
+#include <fcntl.h>
 #include <ftw.h>
 #include <isa-l/crc.h>
 #include <pthread.h>
@@ -28,6 +33,8 @@
 #define VISIT_EVENTS  64u  /* records per publish */
 #define ROUNDS        7u
 #define SEGMENT_BYTES (32u * 1024u * 1024u)
+#define GROUP_EVENTS  1500u /* of durability host */
+#define GROUPS        40u
 
 struct bench {
         struct journal *journal;
@@ -103,6 +110,62 @@ static uint64_t bench_append(struct bench *bench, const uint8_t *source, uint64_
         return clock_thread_cpu_ns() - start_ns - waited_ns;
 }
 
+/* Durability host: what a group takes until it is on the disk, beside a file's pwrite() and fdatasync() of the same. */
+static void bench_host(const char *parent, const uint8_t *source, uint32_t groups, double *ret_group_ms,
+                       double *ret_floor_ms)
+{
+        char directory[4096 + 8], path[4096 + 8];
+        double group_ms[GROUPS], floor_ms[GROUPS];
+        struct journal_options options = {
+                .directory = directory,
+                .durability = JOURNAL_DURABILITY_HOST,
+                .segment_bytes = SEGMENT_BYTES,
+                .size_bytes_max = 16ull * SEGMENT_BYTES,
+                .segments_mapped_max = 8,
+        };
+        struct bench bench = {0};
+        struct err err;
+        uint64_t full = 0;
+        (void)snprintf(directory, sizeof(directory), "%s/host", parent);
+        (void)snprintf(path, sizeof(path), "%s/floor", parent);
+        if (journal_open(&options, &bench.journal, NULL, &err) != ERR_OK)
+                die("open", &err);
+        if (journal_target_register(bench.journal, SLICE("bench"), &bench.target, &err) != ERR_OK)
+                die("register", &err);
+        int file = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        const size_t bytes = (size_t)GROUP_EVENTS * PAYLOAD_BYTES;
+        uint8_t *group = malloc(bytes);
+        if (file < 0 || group == NULL) {
+                perror(path);
+                exit(1);
+        }
+        for (size_t at = 0; at < bytes; at += PAYLOAD_BYTES)
+                memcpy(group + at, source + at / PAYLOAD_BYTES % SOURCES * PAYLOAD_BYTES, PAYLOAD_BYTES);
+        for (uint32_t i = 0; i < groups; i++) /* its blocks and its size are the disk's already */
+                if (pwrite(file, group, bytes, (off_t)(i * bytes)) != (ssize_t)bytes)
+                        exit(1);
+        if (fdatasync(file) != 0)
+                exit(1);
+        for (uint32_t i = 0; i < groups; i++) {
+                uint64_t start_ns = clock_monotonic_ns();
+                if (pwrite(file, group, bytes, (off_t)(i * bytes)) != (ssize_t)bytes || fdatasync(file) != 0)
+                        exit(1);
+                uint64_t between_ns = clock_monotonic_ns();
+                (void)bench_append(&bench, source, GROUP_EVENTS, &full);
+                if (journal_sync(bench.journal, &err) != ERR_OK)
+                        die("sync", &err);
+                uint64_t end_ns = clock_monotonic_ns();
+                floor_ms[i] = (double)(between_ns - start_ns) / 1e6;
+                group_ms[i] = (double)(end_ns - between_ns) / 1e6;
+                journal_follow(bench.journal, bench.target); /* segments made ready: the helper's work, not counted */
+        }
+        *ret_group_ms = figures_median(group_ms, groups);
+        *ret_floor_ms = figures_median(floor_ms, groups);
+        journal_close(bench.journal);
+        free(group);
+        (void)close(file);
+}
+
 static void print(bool json, const char *metric, double value, const char *unit, double floor)
 {
         if (json && floor > 0)
@@ -132,13 +195,14 @@ int main(int argc, char **argv)
         bool json = false;
         uint64_t events = 400000;
         const char *parent = "/tmp";
+        uint32_t groups = GROUPS;
         for (int i = 1; i < argc; i++) {
                 if (strcmp(argv[i], "--json") == 0)
                         json = true;
                 else if (strcmp(argv[i], "--events") == 0 && i + 1 < argc)
                         events = strtoull(argv[++i], NULL, 10);
                 else if (strcmp(argv[i], "--smoke") == 0)
-                        events = 20000;
+                        events = 20000, groups = 4;
                 else if (strcmp(argv[i], "--directory") == 0 && i + 1 < argc)
                         parent = argv[++i];
                 else {
@@ -223,6 +287,8 @@ int main(int argc, char **argv)
                 scans[round] = (double)stats.size_bytes / (double)(clock_monotonic_ns() - start_ns);
                 journal_close(bench.journal);
         }
+        double group_ms, group_floor_ms;
+        bench_host(directory, source, groups, &group_ms, &group_floor_ms);
         double floor = figures_median(floors, ROUNDS), append = figures_median(appends, ROUNDS);
         print(json, "append_ns_per_event", append, "ns", floor);
         print(json, "append_events_per_s", 1e9 / append, "events/s", 0);
@@ -232,6 +298,8 @@ int main(int argc, char **argv)
               "ns", 0);
         print(json, "read_ns_per_event", figures_median(reads, ROUNDS), "ns", 0);
         print(json, "open_gb_per_s", figures_median(scans, ROUNDS), "GB/s", 0);
+        print(json, "host_sync_ms_1500_events", group_ms, "ms", group_floor_ms);
+        print(json, "host_events_per_s", GROUP_EVENTS / group_ms * 1e3, "events/s", 0);
         print(json, "recycled", (double)stats.segments_recycled, "segments", 0);
         (void)nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS); /* best effort */
         return checksum == 1 ? 1 : 0;

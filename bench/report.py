@@ -31,10 +31,18 @@ BENCHES = {
     "firehose": "What does a PutRecordBatch body cost, built, hashed and signed?",
     "transport": "What do bytes over TLS cost?",
     "path": "What does an event cost on the whole path?",
+    "path-gzip": "What does it cost there with records that are gzip files?",
+    "path-host": "What does it cost there with durability: host, safe from a power cut?",
     "idle": "What does a router cost that has nothing to do, little, or the same in bursts?",
     "recovery": "How long until a backlog is drained, and until a router that was killed is ready again?",
     "scaling": "What do more shards and workers bring?",
     "peers": "What do Fluent Bit and Vector take for the same events to the same endpoint?",
+}
+# Those that are another one with options; a timed run is enough where each bench has several.
+VARIANTS = {
+    "path": ("path", ["--runs", "1"]),
+    "path-gzip": ("path", ["--runs", "1", "--compression", "gzip"]),
+    "path-host": ("path", ["--runs", "1", "--durability", "host"]),
 }
 
 
@@ -68,13 +76,14 @@ def arguments():
 
 def command_of(options, name):
     """A bench is a program of the build, or a script beside this one."""
+    name, extra = VARIANTS.get(name, (name, []))
     script = TOP / "bench" / f"{name}.py"
     if script.exists():
         return [sys.executable, script, "--build", options.build, "--json"]
     program = options.build / "bench" / name
     if not program.exists():
         raise Failed(f"{program} is not there: build it with `ninja -C {options.build}`")
-    return [program, "--json"]
+    return [program, "--json", *extra]
 
 
 def run_bench(options, name):
@@ -210,8 +219,9 @@ def table(summary):
 
 def section(options, name, summary, charts):
     """Its lines of benchmarks.md; with a folder for charts also its chart."""
-    program = f"bench/{name}.py" if (TOP / "bench" / f"{name}.py").exists() else f"build/release/bench/{name}"
-    text = ["", f"## {name}", "", f"{BENCHES[name]} (`{program} --json`)", ""]
+    bench, extra = VARIANTS.get(name, (name, []))
+    program = f"bench/{bench}.py" if (TOP / "bench" / f"{bench}.py").exists() else f"build/release/bench/{bench}"
+    text = ["", f"## {name}", "", f"{BENCHES[name]} (`{' '.join([program, '--json', *extra])}`)", ""]
     text += [f"- {note}" for note in options.notes.get(name, [])]
     if summary:
         text += ([""] if name in options.notes else []) + table(summary)

@@ -26,6 +26,7 @@ LINES = {
     ] * 3,
     "ring": [['{"bench":"ring","metric":"sweep_ns","value":70,"unit":"ns","floor":null,"ratio":null}']] * 3,
     "rules": [["no JSON"]] * 3,
+    "path": [['{"bench":"path","metric":"cpu_s","value":2,"unit":"s","floor":1,"ratio":2}']],
 }
 
 
@@ -46,7 +47,8 @@ def make_build(folder):
             (folder / f"{name}.{number}").write_text("\n".join(lines) + "\n", encoding="utf-8")
         program = folder / "bench" / name
         program.write_text(f'#!/bin/sh\n[ "$1" = --json ] || exit 64\nat=$(cat {folder}/{name}.at 2>/dev/null || echo 0)\n'
-                           f"cat {folder}/{name}.$at\necho $((at + 1)) >{folder}/{name}.at\n", encoding="utf-8")
+                           f"cat {folder}/{name}.$at\necho $((at + 1)) >{folder}/{name}.at\n"
+                           f'echo "$*" >{folder}/{name}.arguments\n', encoding="utf-8")
         program.chmod(0o755)
     broken = folder / "bench" / "metrics"
     broken.write_text("#!/bin/sh\necho the disk is full >&2\nexit 3\n", encoding="utf-8")
@@ -87,6 +89,14 @@ def check_printed(folder):
           "| `slow_ns` | 500 | 500 to 500 | ns | 5 | 100 |" in done.stdout and "benchmarks" not in done.stdout)
 
 
+def check_variant(folder):
+    done = report(folder, "path-gzip", "--rounds", "1")
+    check(f"a variant: {done.returncode} {done.stdout}{done.stderr}", done.returncode == 0 and done.stdout.startswith(
+        "\n## path-gzip\n") and "(`build/release/bench/path --json --runs 1 --compression gzip`)" in done.stdout)
+    given = (folder / "path.arguments").read_text(encoding="utf-8")
+    check(f"a variant's arguments: {given}", given == "--json --runs 1 --compression gzip\n")
+
+
 def check_refused(folder, status, words, *arguments):
     done = report(folder, *arguments)
     check(f"{arguments}: status {done.returncode}, {done.stderr}",
@@ -99,6 +109,7 @@ def main():
         make_build(folder)
         check_report(folder)
         check_printed(folder)
+        check_variant(folder)
         check_refused(folder, 1, "a line that is no JSON: 'no JSON'", "rules")
         check_refused(folder, 1, "bench/metrics ended with 3:\nthe disk is full", "metrics")
         check_refused(folder, 1, "is not there: build it", "journal")
