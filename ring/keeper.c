@@ -207,13 +207,15 @@ static void ring_keeper_hand_over(struct ring_keeper *keeper)
 static _Noreturn void ring_keeper_exec(const struct ring_keeper *keeper, int router_end)
 {
         char number[16];
+        /* Told to reload before it listens to that, a router shall not die of it: it reads it when it does. */
+        sigset_t signals = keeper->old_signals;
+        (void)sigaddset(&signals, SIGHUP); /* a valid one */
         /* Its own process group: Ctrl-C at a terminal reaches the keeper alone, which passes it on once. */
         (void)setpgid(0, 0);
         (void)fcntl(router_end, F_SETFD, 0); /* the only descriptor that crosses the exec */
         (void)snprintf(number, sizeof(number), "%d", router_end);
         bool told = !keeper->ever_ready || setenv("SENDRING_KEEPER_RESTART", "1", 1) == 0;
-        if (told && setenv("SENDRING_KEEPER_FD", number, 1) == 0 &&
-            sigprocmask(SIG_SETMASK, &keeper->old_signals, NULL) == 0)
+        if (told && setenv("SENDRING_KEEPER_FD", number, 1) == 0 && sigprocmask(SIG_SETMASK, &signals, NULL) == 0)
                 (void)execvp(keeper->options->argv[0], keeper->options->argv);
         log_error("cannot start the router", "program=%s errno=%d", keeper->options->argv[0], errno);
         _exit(127);

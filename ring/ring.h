@@ -365,7 +365,7 @@ void ring_server_get_stats(const struct ring_server *server, struct ring_server_
  * runs; so is one that ended with RING_EXIT_LANES_LEFT. A second SIGTERM or SIGINT is passed on at once and ends this.
  * It never maps a lane, never reads from a producer, and drops malformed messages of a router. Logs to stderr. The
  * caller must be single-threaded; the signals above and SIGCHLD are blocked for good in this process and restored in
- * the router's. */
+ * the router's, but for SIGHUP: one that comes before the router listens to it stays until then. */
 struct ring_keeper_options {
         const char *socket_path;
         unsigned socket_mode;

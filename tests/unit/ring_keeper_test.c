@@ -88,6 +88,18 @@ Test(keeper, starts_again_what_dies, .timeout = 30)
         (void)unlink(count);
 }
 
+/* A router that has just been started listens to no signal yet. */
+Test(keeper, a_reload_asked_of_a_new_router_does_not_end_it, .timeout = 30)
+{
+        char ready[64], script[256];
+        (void)snprintf(ready, sizeof(ready), "/tmp/sendring-keeper-reload-%d", (int)getpid());
+        (void)unlink(ready); /* of an earlier process of this number */
+        /* A second one would be one too many: 78 ends the keeper. */
+        (void)snprintf(script, sizeof(script), "test -e %s && exit 78; : >%s; kill -HUP $$; exit 0", ready, ready);
+        cr_assert_eq(keeper_status(SHELL(script), NULL), 0);
+        (void)unlink(ready);
+}
+
 Test(keeper, passes_signals_on_and_waits, .timeout = 60)
 {
         char ready[64];
