@@ -3,6 +3,10 @@
  * One exchange at a time per connection (no pipelining). TLS by OpenSSL with a BIO over fixed buffers of ours,
  * certificate and host name verified, TLS 1.2 at least. Nothing of ours allocates per exchange; OpenSSL 3.0 itself
  * takes three blocks of 40 bytes per TLS record and gives them back within the call. All calls on the worker's thread.
+ *
+ * An answer is that of the request before it, by nothing but their order. So what comes unasked ends the connection, an
+ * answer of success to half a request is an error (ERR_PROTOCOL), and so is one with the request id of the answer
+ * before.
  */
 #ifndef SENDRING_EGRESS_HTTP_H
 #define SENDRING_EGRESS_HTTP_H

@@ -120,8 +120,17 @@ static void http_connection_fail(struct http_connection *connection)
         http_connection_close(connection);
 }
 
+/* Whether the answer is that of the request before once more: it came behind this request, and by HTTP's rules it would
+ * be its answer. */
+static bool http_answer_is_old(const struct http_connection *connection)
+{
+        const struct slice id = http_parser_response(connection->parser)->request_id;
+        return id.len >= HTTP_REQUEST_ID_BYTES_MIN &&
+               slice_equal(id, slice_of(connection->answered_id, connection->answered_id_len));
+}
+
 /* Ends the connection and hands its answer out. An answer of success to a request of which the peer cannot have seen
- * the end is none. */
+ * the end is none, and neither is one that was another request's. */
 static void http_connection_answer_and_close(struct http_connection *connection)
 {
         uint16_t status = http_parser_response(connection->parser)->status;
@@ -131,6 +140,10 @@ static void http_connection_answer_and_close(struct http_connection *connection)
                 connection->outcome =
                         err_set(&connection->why, ERR_PROTOCOL, "%s answered %u before it had the whole request",
                                 connection->client->options.url.host, (unsigned)status);
+        else if (http_answer_is_old(connection))
+                connection->outcome =
+                        err_set(&connection->why, ERR_PROTOCOL, "%s answered the request before once more",
+                                connection->client->options.url.host);
         http_connection_close(connection);
 }
 
@@ -369,10 +382,15 @@ static void http_connection_answered(struct http_connection *connection)
         const struct http_response *response = http_parser_response(connection->parser);
         ASSERT(connection->state == HTTP_RECEIVING);
         connection->answers++;
-        if (!response->keep_alive || connection->dirty || connection->send_failed || client->stopping) {
+        if (!response->keep_alive || connection->dirty || connection->send_failed || client->stopping ||
+            http_answer_is_old(connection)) {
                 http_connection_answer_and_close(connection);
                 return;
         }
+        connection->answered_id_len =
+                response->request_id.len <= HTTP_REQUEST_ID_BYTES_MAX ? response->request_id.len : 0;
+        if (connection->answered_id_len > 0)
+                memcpy(connection->answered_id, response->request_id.ptr, connection->answered_id_len);
         struct http_exchange *exchange = connection->exchange;
         connection->state = HTTP_IDLE;
         connection->used_ns = clock_monotonic_ns();
@@ -686,6 +704,7 @@ void http_connection_start(struct http_connection *connection, struct http_excha
         connection->addresses_tried = 0;
         connection->established = connection->retry = false;
         connection->answers = 0;
+        connection->answered_id_len = 0;
         connection->answer_begun = connection->answer_whole = connection->dirty = connection->send_failed = false;
         connection->outcome = ERR_OK;
         connection->connect_deadline_ns = http_after_ms(connection->client->options.connect_timeout_ms);

@@ -8,6 +8,10 @@
 /* Plaintext is decrypted into this before it is parsed; in plain it is the receive buffer. */
 #define HTTP_PLAIN_BYTES ((size_t)16 * 1024)
 
+/* Request ids of AWS are different ones; those of stand-ins may be "1" each time. Longer ones are not compared. */
+#define HTTP_REQUEST_ID_BYTES_MIN ((size_t)16)
+#define HTTP_REQUEST_ID_BYTES_MAX ((size_t)64)
+
 enum http_connection_state {
         HTTP_CLOSED,
         HTTP_RESOLVING,   /* waits for the resolver thread */
@@ -38,11 +42,13 @@ struct http_connection {
         /* This connection. */
         uint64_t connect_deadline_ns; /* for all addresses and TLS together */
         uint32_t address_index, addresses_tried;
-        bool address_late; /* this address's share of the time is over */
-        bool established;  /* TCP, and TLS if wanted, have been set up */
-        uint64_t answers;  /* whole ones on this connection */
-        size_t out_bytes;  /* of the send under way */
-        size_t out_buffer; /* TLS: index of the buffer the kernel sends from */
+        bool address_late;                           /* this address's share of the time is over */
+        bool established;                            /* TCP, and TLS if wanted, have been set up */
+        uint64_t answers;                            /* whole ones on this connection */
+        char answered_id[HTTP_REQUEST_ID_BYTES_MAX]; /* request id of the newest of them */
+        size_t answered_id_len;                      /* 0: not known */
+        size_t out_bytes;                            /* of the send under way */
+        size_t out_buffer;                           /* TLS: index of the buffer the kernel sends from */
 
         /* This exchange. */
         struct http_exchange *exchange;

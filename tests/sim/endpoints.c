@@ -46,11 +46,12 @@ bool sim_endpoint_breaks(struct sim_endpoint *endpoint)
 
 static void answer_text(struct sim_answer *answer, const char *status, const char *fields, const char *body)
 {
+        static uint64_t requests;
         char *text = NULL;
         int len = asprintf(&text,
-                           "HTTP/1.1 %s\r\nx-amzn-RequestId: 1\r\nContent-Type: application/x-amz-json-1.1\r\n%s"
-                           "Content-Length: %zu\r\n\r\n%s",
-                           status, fields, strlen(body), body);
+                           "HTTP/1.1 %s\r\nx-amzn-RequestId: 00000000-0000-4000-8000-%012llx\r\n"
+                           "Content-Type: application/x-amz-json-1.1\r\n%sContent-Length: %zu\r\n\r\n%s",
+                           status, (unsigned long long)++requests, fields, strlen(body), body);
         SIM_CHECK(len > 0);
         answer->bytes = (uint8_t *)text;
         answer->len = (size_t)len;
@@ -285,5 +286,6 @@ void sim_endpoint_request(struct sim_endpoint *endpoint, struct slice head, stru
                 memcpy(both + ret_answer->len, both, ret_answer->len);
                 ret_answer->bytes = both;
                 ret_answer->len *= 2;
+                ret_answer->twice = true;
         }
 }

@@ -332,9 +332,14 @@ static void socket_answer(struct sim_socket *own, const struct sim_answer *answe
         uint64_t due_ns = sim_now_ns() + answer->after_ns;
         uint32_t parts = answer->len < 8 ? 1 : 1 + (uint32_t)sim_below(4);
         size_t at = 0;
+        /* Between the two, another request may begin. */
+        const bool apart = answer->twice && sim_chance(0.5);
+        parts += apart;
         own->counted += answer->counted;
         for (uint32_t i = 0; i < parts && answer->len > 0; i++) {
-                size_t len = i + 1 == parts ? answer->len - at : sim_below(answer->len - at);
+                size_t len = i + 1 == parts    ? answer->len - at
+                             : apart && i == 0 ? answer->len / 2
+                                               : sim_below(answer->len - at);
                 if (len == 0)
                         continue;
                 SIM_CHECK(own->pieces_count < SIM_PIECES_MAX);

@@ -166,6 +166,7 @@ struct sim_answer {
         uint8_t *bytes; /* malloc'ed; NULL: none */
         size_t len;
         bool reset; /* the connection, instead of an answer or after what there is of it */
+        bool twice; /* its bytes are those of one answer and the same once more */
         uint64_t after_ns;
         uint64_t counted; /* of this request, taken: ambiguous until the answer is there */
 };

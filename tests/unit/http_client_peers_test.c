@@ -501,6 +501,45 @@ Test(http_client_peers, answers_of_all_kinds_are_read, .timeout = 30)
         }
 }
 
+/* Each answer comes a second time, behind the request that follows: by their order it would be that one's. The third
+ * request of a connection has an answer of its own again. */
+static void serve_late_double(struct http_peer_connection *connection)
+{
+        static const char answer[] = "HTTP/1.1 200 OK\r\nx-amzn-RequestId: %s-%u\r\nContent-Length: 1\r\n\r\n%u";
+        const char *name = connection->peer->argument;
+        char text[200];
+        for (unsigned i = 0; http_peer_read_request(connection); i++) {
+                (void)snprintf(text, sizeof(text), answer, name, i / 2, i / 2);
+                (void)http_peer_write_text(connection, text);
+        }
+}
+
+Test(http_client_peers, an_answer_that_comes_once_more_behind_the_next_request_is_not_its_answer, .timeout = 20)
+{
+        static char of_aws[] = "7f3c2c1e-5d0a-4b0b-9d53-0123456789ab", made_up[] = "1";
+        struct fixture f;
+        setup(&f, LOOPBACK_NAMES, "127.0.0.1", serve_late_double);
+        f.peer.argument = of_aws;
+        for (unsigned i = 0; i < 4; i++) {
+                struct call call;
+                (void)call_run(&f, &call, 10);
+                cr_assert_eq(call.code, i % 2 == 0 ? ERR_OK : ERR_PROTOCOL, "%u: %s", i, call.why.text);
+                cr_assert(i % 2 == 0 || call.maybe_sent);
+                cr_assert(i % 2 == 0 || strstr(call.why.text, "once more") != NULL, "%s", call.why.text);
+                call_release(&call);
+        }
+        cr_assert_eq(atomic_load(&f.peer.connections), 2, "each on a new connection, behind one that failed");
+        /* A stand-in's ids tell nothing. */
+        f.peer.argument = made_up;
+        for (unsigned i = 0; i < 4; i++) {
+                struct call call;
+                (void)call_run(&f, &call, 10);
+                cr_assert_eq(call.code, ERR_OK, "%s", call.why.text);
+                call_release(&call);
+        }
+        teardown(&f);
+}
+
 static void serve_garbage(struct http_peer_connection *connection)
 {
         if (http_peer_read_request(connection)) {
