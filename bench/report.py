@@ -33,6 +33,7 @@ BENCHES = {
     "path": "What does an event cost on the whole path?",
     "path-gzip": "What does it cost there with records that are gzip files?",
     "path-host": "What does it cost there with durability: host, safe from a power cut?",
+    "arrival": "How long after its publish is an event at the endpoint, when there is little to do?",
     "idle": "What does a router cost that has nothing to do, little, or the same in bursts?",
     "recovery": "How long until a backlog is drained, and until a router that was killed is ready again?",
     "scaling": "What do more shards and workers bring?",
@@ -61,34 +62,38 @@ def arguments():
     parser.add_argument("--smoke", action="store_true", help="the benches' smallest sizes: does all of it work?")
     parser.add_argument("--build", type=pathlib.Path, default=TOP / "build/release", metavar="FOLDER",
                         help="a release build with its benches (build/release)")
+    parser.add_argument("--against", type=pathlib.Path, metavar="FOLDER",
+                        help="another build: prints a table of both, whose runs take turns, and writes nothing")
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in BENCHES]
     if unknown:
         parser.error(f"no such bench: {' '.join(unknown)} (there are: {' '.join(BENCHES)})")
     if options.rounds < 1:
         parser.error("--rounds begins at 1")
-    if options.output is None and not options.names:
+    if options.against is not None and (options.output is not None or options.json is not None):
+        parser.error("--against writes no files: it goes with neither --output nor --json")
+    if options.output is None and not options.names and options.against is None:
         options.output = TOP / "docs"
     options.names = options.names or list(BENCHES)
     options.notes = {}
     return options
 
 
-def command_of(options, name):
+def command_of(build, name):
     """A bench is a program of the build, or a script beside this one."""
     name, extra = VARIANTS.get(name, (name, []))
     script = TOP / "bench" / f"{name}.py"
     if script.exists():
-        return [sys.executable, script, "--build", options.build, "--json"]
-    program = options.build / "bench" / name
+        return [sys.executable, script, "--build", build, "--json"]
+    program = build / "bench" / name
     if not program.exists():
-        raise Failed(f"{program} is not there: build it with `ninja -C {options.build}`")
+        raise Failed(f"{program} is not there: build it with `ninja -C {build}`")
     return [program, "--json", *extra]
 
 
-def run_bench(options, name):
+def run_bench(options, name, build):
     """The objects that one run of a bench prints."""
-    command = command_of(options, name) + (["--smoke"] if options.smoke else [])
+    command = command_of(build, name) + (["--smoke"] if options.smoke else [])
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise Failed(f"bench/{name} ended with {done.returncode}:\n{done.stderr.strip()[-2000:]}")
@@ -252,6 +257,40 @@ def write_report(options, summaries, load, seconds):
     return path
 
 
+def run_all(options, builds, start):
+    """Of each build the runs of each bench; the builds take turns, too, and each turn begins with another one."""
+    runs = [{name: [] for name in options.names} for _ in builds]
+    steps = options.rounds * len(options.names)
+    for turn in range(options.rounds):
+        for name in options.names:
+            at = turn * len(options.names) + options.names.index(name) + 1
+            print(f"bench: {at} of {steps}: {name}, run {turn + 1} ({time.monotonic() - start:.0f} s)", file=sys.stderr)
+            for place in range(len(builds)):
+                which = (place + turn) % len(builds)
+                runs[which][name].append(run_bench(options, name, builds[which]))
+    return runs
+
+
+def compared(ours, theirs):
+    """A table of both builds; the last column is what each turn's two values are to each other, their median."""
+    text = ["| bench | metric | --build | --against | unit | times --against |", "|---|---|---|---|---|---|"]
+    for name, runs in ours.items():
+        others = summarize(theirs[name])
+        for row in summarize(runs):
+            other = next((other for other in others if other["metric"] == row["metric"]), None)
+            pairs = zip(values_of(runs, row["metric"]), values_of(theirs[name], row["metric"]))
+            ratio = median([one / two for one, two in pairs if one is not None and two])
+            if other is not None and ratio is not None:
+                text.append(f'| {name} | `{row["metric"]}` | {number(row["value"])} | {number(other["value"])} | {row["unit"]} '
+                            f'| {number(ratio)} |')
+    return text
+
+
+def values_of(runs, metric):
+    """One of each run; None where it printed none."""
+    return [next((line["value"] for line in run if line["metric"] == metric), None) for run in runs]
+
+
 def main():
     options = arguments()
     if options.smoke:
@@ -259,14 +298,13 @@ def main():
     load = os.getloadavg()[0]
     if load > 0.5 and not options.smoke:
         print(f"bench: the machine is not quiet (load {load:.1f}): figures will be those of a busy one", file=sys.stderr)
-    runs = {name: [] for name in options.names}
+    builds = [options.build] + ([options.against] if options.against is not None else [])
     start = time.monotonic()
-    steps = options.rounds * len(options.names)
-    for turn in range(options.rounds):
-        for name in options.names:
-            at = turn * len(options.names) + options.names.index(name) + 1
-            print(f"bench: {at} of {steps}: {name}, run {turn + 1} ({time.monotonic() - start:.0f} s)", file=sys.stderr)
-            runs[name].append(run_bench(options, name))
+    runs = run_all(options, builds, start)
+    if options.against is not None:
+        print("\n".join(compared(runs[0], runs[1])))
+        return 0
+    runs = runs[0]
     summaries = {name: summarize(of_bench) for name, of_bench in runs.items()}
     if options.json is not None:
         with options.json.open("w", encoding="utf-8") as out:

@@ -97,6 +97,18 @@ def check_variant(folder):
     check(f"a variant's arguments: {given}", given == "--json --runs 1 --compression gzip\n")
 
 
+def check_against(folder):
+    other = folder / "other"
+    (other / "bench").mkdir(parents=True)
+    program = other / "bench" / "publish"
+    program.write_text('#!/bin/sh\necho \'{"bench":"publish","metric":"publish_ns","value":1000,"unit":"ns/event"}\'\n', encoding="utf-8")
+    program.chmod(0o755)
+    (folder / "publish.at").unlink()
+    done = report(folder, "publish", "--against", other, "--rounds", "3")
+    check(f"beside another build: {done.returncode} {done.stdout}{done.stderr}", done.returncode == 0 and
+          "| publish | `publish_ns` | 3,000 | 1,000 | ns/event | 3 |\n" in done.stdout and "`lanes`" not in done.stdout)
+
+
 def check_refused(folder, status, words, *arguments):
     done = report(folder, *arguments)
     check(f"{arguments}: status {done.returncode}, {done.stderr}",
@@ -110,6 +122,8 @@ def main():
         check_report(folder)
         check_printed(folder)
         check_variant(folder)
+        check_against(folder)
+        check_refused(folder, 2, "--against writes no files", "publish", "--against", folder, "--json", folder / "values")
         check_refused(folder, 1, "a line that is no JSON: 'no JSON'", "rules")
         check_refused(folder, 1, "bench/metrics ended with 3:\nthe disk is full", "metrics")
         check_refused(folder, 1, "is not there: build it", "journal")

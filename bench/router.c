@@ -15,8 +15,11 @@
  * on the same events in cache; append: reserve, memcpy and commit of the same journal alone. What is left of
  * shard_ns_per_event is the lane (visit, zeroing), counters, and the turn.
  *
- * Not measured: workers, who read the journal; filters and dimensions (bench/rules, bench/metrics); idling; the lanes
- * beside each other on one core (bench/ring). The control thread's CPU is printed.
+ * turn_of_128_...: so few events lie in the lanes at a time, as much as makes a shard look again at once; then the same
+ * beside 500 lanes that have nothing and are looked at in each turn, with the value without them as its floor.
+ *
+ * Not measured: workers, who read the journal; filters and dimensions (bench/rules, bench/metrics); idling. The control
+ * thread's CPU is printed.
  *
  * usage: router [--json] [--rounds N] [--directory DIR] [--smoke] */
 #include "router/router.h"
@@ -37,11 +40,13 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define EVENTS        4096u
 #define WIRE_ROOM     2048u /* of one event; the generator's stay far below */
 #define LANES         4u
+#define LANES_IDLE    500u /* more, at the end */
 #define LANE_BYTES    (256u * 1024u)
 #define SETS          8u
 #define SEGMENT_BYTES (32u * 1024u * 1024u)
@@ -50,6 +55,8 @@
 #define ROUNDS        7u
 #define ROUNDS_MAX    100u
 #define FILLS         100u /* of each round */
+#define FEW_EVENTS    128u /* of a small fill; there are as many more of those */
+#define FEW_FILLS     16u
 #define VIEWS         64u
 #define VISIT_EVENTS  256u /* records of a publish */
 
@@ -69,14 +76,15 @@ struct bench {
         int eventfd;
         pthread_t control, filler;
         _Atomic bool stop;
-        _Atomic uint32_t lanes_ready;
+        _Atomic uint32_t lanes_wanted, lanes_ready;
         _Atomic uint64_t control_cpu_ns;
-        struct ring_producer producers[LANES];
+        struct ring_producer producers[LANES + LANES_IDLE];
         uint8_t *wire; /* the events */
         struct slice events[EVENTS];
         uint64_t wire_sum;
         /* The filler's orders: 1 lanes, 2 the buffer; 0: done. */
         _Atomic uint32_t order;
+        uint32_t fill_max;     /* events of a fill */
         uint32_t filled, next; /* events of the last fill; the next event */
         uint8_t *buffer;
         struct slice buffered[BUFFER_BYTES / 64];
@@ -177,13 +185,28 @@ static void *control_main(void *context)
 {
         struct bench *bench = context;
         while (!atomic_load_explicit(&bench->stop, memory_order_relaxed)) {
-                if (atomic_load(&bench->lanes_ready) < LANES)
+                if (atomic_load(&bench->lanes_ready) < atomic_load(&bench->lanes_wanted))
                         ring_server_turn(bench->server);
                 journal_follow(bench->journal, bench->target);
                 clock_nap_ns(50 * CLOCK_NS_PER_US);
         }
         atomic_store(&bench->control_cpu_ns, clock_thread_cpu_ns());
         return NULL;
+}
+
+/* Producers up to this one. */
+static void attach(struct bench *bench, uint32_t last)
+{
+        struct err err = {0};
+        const uint32_t ready = atomic_load(&bench->lanes_ready);
+        atomic_store(&bench->lanes_wanted, last);
+        for (uint32_t i = ready; i < last; i++) {
+                struct ring_attach_options options = {.socket_path = bench->socket_path, .name = "bench"};
+                if (ring_producer_attach(&bench->producers[i], &options, &err) != ERR_OK)
+                        die("attach", err.text);
+        }
+        while (atomic_load(&bench->lanes_ready) < last)
+                clock_nap_ns(CLOCK_NS_PER_MS);
 }
 
 static void open_all(struct bench *bench)
@@ -225,7 +248,7 @@ static void open_all(struct bench *bench)
                                              .socket_mode = 0600,
                                              .lane_bytes_default = LANE_BYTES,
                                              .lane_bytes_max = LANE_BYTES,
-                                             .lanes_max = LANES,
+                                             .lanes_max = LANES + LANES_IDLE,
                                              .keeper_fd = -1,
                                              .beds = &bench->bed,
                                              .shards_count = 1,
@@ -236,13 +259,7 @@ static void open_all(struct bench *bench)
                 die("router", err.text);
         if (pthread_create(&bench->control, NULL, control_main, bench) != 0)
                 die("thread", "cannot start");
-        for (uint32_t i = 0; i < LANES; i++) {
-                struct ring_attach_options attach = {.socket_path = bench->socket_path, .name = "bench"};
-                if (ring_producer_attach(&bench->producers[i], &attach, &err) != ERR_OK)
-                        die("attach", err.text);
-        }
-        while (atomic_load(&bench->lanes_ready) < LANES)
-                clock_nap_ns(CLOCK_NS_PER_MS);
+        attach(bench, LANES);
         bench->buffer = mmap(NULL, BUFFER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         bench->area = mmap(NULL, AREA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (bench->buffer == MAP_FAILED || bench->area == MAP_FAILED)
@@ -254,12 +271,12 @@ static void open_all(struct bench *bench)
 
 /* ---------------------------------------------------------------------------------------------- fills */
 
-/* All lanes, until none has room. */
+/* All lanes, until none has room, or an equal part of `fill_max` is in each. */
 static void fill_lanes(struct bench *bench)
 {
         uint32_t count = 0;
         for (uint32_t i = 0; i < LANES; i++)
-                for (uint8_t *payload;; count++) {
+                for (uint8_t *payload; count < bench->fill_max / LANES * (i + 1); count++) {
                         struct slice event = bench->events[(bench->next + count) % EVENTS];
                         if (ring_reserve(&bench->producers[i], (uint32_t)event.len, &payload) != ERR_OK)
                                 break;
@@ -424,6 +441,23 @@ static void print(const char *metric, const char *suffix, double value, const ch
                 printf("\"floor\":null,\"ratio\":null}\n");
 }
 
+/* Small fills, without idle lanes and with them. */
+static void bench_few(struct bench *bench, uint32_t rounds, uint32_t fills)
+{
+        double shard_ns[2][ROUNDS_MAX], floor_ns;
+        bench->fill_max = FEW_EVENTS;
+        for (int idle = 0; idle < 2; idle++) {
+                if (idle == 1)
+                        attach(bench, LANES + LANES_IDLE);
+                one_round(bench, fills * FEW_FILLS, false, &shard_ns[idle][0], &floor_ns); /* takes the lanes, too */
+                for (uint32_t round = 0; round < rounds; round++)
+                        one_round(bench, fills * FEW_FILLS, false, &shard_ns[idle][round], &floor_ns);
+        }
+        double alone = figures_median(shard_ns[0], rounds), beside = figures_median(shard_ns[1], rounds);
+        print("turn_of_128_ns_per_event", "", alone, "ns", 0, 0);
+        print("turn_of_128_ns_per_event", "_500_idle_lanes", beside, "ns", alone, beside / alone);
+}
+
 static void bench_all(struct bench *bench, uint32_t rounds, uint32_t fills)
 {
         double shard_ns[2][ROUNDS_MAX], floor_ns[2][ROUNDS_MAX], part_ns[PARTS][ROUNDS_MAX], parts[PARTS];
@@ -478,13 +512,20 @@ int main(int argc, char **argv)
         (void)snprintf(bench.directory, sizeof(bench.directory), "%s/sendring-bench-XXXXXX", parent);
         if (mkdtemp(bench.directory) == NULL)
                 die(bench.directory, "cannot be made");
+        struct rlimit limit;
+        if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+                limit.rlim_cur = limit.rlim_max;        /* a lane is several descriptors on either side */
+                (void)setrlimit(RLIMIT_NOFILE, &limit); /* attaching says what is missing */
+        }
         log_level_set(LOG_ERROR);
         make_events(&bench);
         open_all(&bench);
         if (pthread_create(&bench.filler, NULL, filler_main, &bench) != 0)
                 die("thread", "cannot start");
         pin(0);
+        bench.fill_max = UINT32_MAX;
         bench_all(&bench, rounds, fills);
+        bench_few(&bench, rounds, fills);
         atomic_store(&bench.order, UINT32_MAX);
         atomic_store(&bench.stop, true);
         (void)pthread_join(bench.filler, NULL);
@@ -495,7 +536,7 @@ int main(int argc, char **argv)
         if (counter_get(counters, COUNTER_router_routes) != events ||
             counter_get(counters, COUNTER_router_rejected) != 0)
                 die("check", "an event was rejected, or not matched");
-        for (uint32_t i = 0; i < LANES; i++)
+        for (uint32_t i = 0; i < LANES + LANES_IDLE; i++)
                 ring_producer_detach(&bench.producers[i]);
         ring_server_free(bench.server);
         shard_free(bench.shard);
