@@ -210,15 +210,29 @@ static uint64_t journal_reader_sequence_behind(const struct journal_reader *read
         return committed_position == next ? sequence : 0;
 }
 
-/* Behind the last record of a segment that was given up there may be nothing, not even the gap that ends it. Reading
- * only, nobody says where that is: there the next segment goes on with the number that is expected here. */
-static bool journal_reader_is_behind_end(const struct journal_reader *reader, uint64_t position, uint64_t limit)
+/* The number that the record at `position` has at least; 0: not known. What has a smaller one is of an earlier life of
+ * the log, in which a power cut took what was before it. */
+static uint64_t journal_reader_expected(const struct journal_reader *reader, uint64_t position)
 {
-        if (reader->segment != NULL) {
-                /* Pairs with the release in journal_writer_switch(). */
-                uint64_t end = atomic_load_explicit(&reader->segment->end_position, memory_order_acquire);
-                return end != 0 && position >= end;
-        }
+        return reader->next_position == position ? reader->next_sequence : 0;
+}
+
+/* Behind the last record of a segment that was given up, or could not be written any more, there may be nothing, not
+ * even the gap that ends it, or what a power cut has left. */
+static bool journal_reader_is_at_end(const struct journal_reader *reader, uint64_t position)
+{
+        if (reader->segment == NULL)
+                return false;
+        /* Pairs with the release in journal_writer_switch(). */
+        uint64_t end = atomic_load_explicit(&reader->segment->end_position, memory_order_acquire);
+        return end != 0 && position >= end;
+}
+
+/* Reading only, nobody says where that is: there the next segment goes on with the number that is expected here. */
+static bool journal_reader_seems_at_end(const struct journal_reader *reader, uint64_t position, uint64_t limit)
+{
+        if (reader->segment != NULL)
+                return false;
         const uint64_t data_end = reader->data_end, next = reader->base_position + data_end;
         return next < limit && reader->next_position == position &&
                journal_resync(reader->bytes, position - reader->base_position + JOURNAL_ALIGN_BYTES, data_end,
@@ -234,12 +248,13 @@ static __attribute__((noinline, cold)) enum err_code journal_read_damaged(struct
         if (reader->journal->read_only && !journal_reader_is_current(reader))
                 return ERR_NOT_FOUND;
         uint64_t offset = position - reader->base_position;
-        uint64_t next = journal_resync(reader->bytes, offset + JOURNAL_ALIGN_BYTES, reader->data_end, reader->seed, 0);
+        const uint64_t expected = journal_reader_expected(reader, position);
+        uint64_t next =
+                journal_resync(reader->bytes, offset + JOURNAL_ALIGN_BYTES, reader->data_end, reader->seed, expected);
         /* What is not published yet is not the damage's either. */
         next = reader->base_position + next < limit ? reader->base_position + next : limit;
         if (!reader->journal->read_only)
-                journal_losses_note(reader->journal, position, next,
-                                    reader->next_position == position ? reader->next_sequence : 0,
+                journal_losses_note(reader->journal, position, next, expected,
                                     journal_reader_sequence_behind(reader, next, limit));
         *ret_record = (struct journal_record){.position = position, .next_position = next};
         return ERR_CORRUPT;
@@ -267,8 +282,17 @@ enum err_code journal_read(struct journal_reader *reader, uint64_t position, uin
                 uint64_t room_bytes = reader->data_end - offset;
                 struct journal_record_header header;
                 memcpy(&header, at, sizeof(header));
-                if (reader->verify && !journal_record_is_whole(at, room_bytes, reader->seed, &header)) {
-                        if (!journal_reader_is_behind_end(reader, position, limit))
+                if (!reader->verify && journal_reader_finds_lost(reader, at, sizeof(header))) {
+                        reader->verify = true;
+                        continue;
+                }
+                if (reader->verify && journal_reader_is_at_end(reader, position)) {
+                        position = reader->base_position + reader->data_end;
+                        continue;
+                }
+                if (reader->verify && (!journal_record_is_whole(at, room_bytes, reader->seed, &header) ||
+                                       header.sequence < journal_reader_expected(reader, position))) {
+                        if (!journal_reader_seems_at_end(reader, position, limit))
                                 return journal_read_damaged(reader, position, limit, ret_record);
                         position = reader->base_position + reader->data_end;
                         continue;
@@ -277,10 +301,6 @@ enum err_code journal_read(struct journal_reader *reader, uint64_t position, uin
                 uint64_t bytes = journal_record_bytes(header.payload_bytes);
                 if (bytes > room_bytes || journal_header_routes_count(&header) > LIMIT_ROUTES_PER_EVENT_MAX)
                         return journal_read_damaged(reader, position, limit, ret_record);
-                if (!reader->verify && journal_reader_finds_lost(reader, at, sizeof(header))) {
-                        reader->verify = true;
-                        continue;
-                }
                 if ((journal_header_flags(&header) & JOURNAL_FLAG_GAP) != 0) {
                         position += bytes;
                         continue;

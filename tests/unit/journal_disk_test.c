@@ -54,6 +54,18 @@ int __wrap_disk_stat(int fd, struct stat *ret_status)
         return -1;
 }
 
+/* Files cannot be opened to be written while it is set. */
+static bool writable_opens_fail;
+int __real_disk_open(int directory_fd, const char *name, int flags, mode_t mode);
+int __wrap_disk_open(int directory_fd, const char *name, int flags, mode_t mode);
+int __wrap_disk_open(int directory_fd, const char *name, int flags, mode_t mode)
+{
+        if (!writable_opens_fail || (flags & O_ACCMODE) == O_RDONLY || strstr(name, ".segment") == NULL)
+                return __real_disk_open(directory_fd, name, flags, mode);
+        errno = EMFILE;
+        return -1;
+}
+
 TestSuite(journal_disk, .init = make_directory, .fini = remove_directory, .timeout = 60);
 
 /* ------------------------------------------------------------------------------------------------------ lost pages */
@@ -206,6 +218,48 @@ Test(journal_disk, a_segment_that_was_given_up_is_told_by_the_sync_and_holds_up_
                 cr_assert_eq(append_kept(journal), 0);
         cr_assert_eq(journal_sync(journal, &err), ERR_OK, "%s", err.text);
         cr_assert_eq(journal_durable_position(journal), journal_committed_position(journal));
+        journal_close(journal);
+}
+
+/* What a power cut has left of a record stands behind the end of a segment that a start could not open to write, so
+ * that no gap covers it. A sync maps the segment later. */
+Test(journal_disk, what_stands_behind_the_end_of_a_segment_that_could_not_be_written_is_nothing)
+{
+        struct journal_recovery recovery;
+        struct journal *journal = must_open(JOURNAL_DURABILITY_HOST, NULL);
+        for (int i = 0; i < 5; i++)
+                (void)append_kept(journal);
+        const uint64_t last = journal_committed_position(journal);
+        char path[400], command[1200];
+        /* The cut takes what the targets files have of it, too. */
+        (void)snprintf(command, sizeof(command), "cd %s && cp targets kept.1 && cp targets.copy kept.2", directory);
+        cr_assert_eq(system(command), 0);
+        (void)append_kept(journal);
+        cr_assert_eq(journal_sync(journal, NULL), ERR_OK);
+        journal_close(journal);
+        (void)snprintf(command, sizeof(command), "cd %s && mv kept.1 targets && mv kept.2 targets.copy", directory);
+        cr_assert_eq(system(command), 0);
+        (void)snprintf(path, sizeof(path), "%s/%016x.segment", directory, 0);
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        cr_assert_geq(fd, 0);
+        cr_assert_eq(pwrite(fd, "torn", 4, (off_t)last + 100), 4);
+        (void)close(fd);
+        writable_opens_fail = true;
+        journal = must_open(JOURNAL_DURABILITY_HOST, &recovery);
+        writable_opens_fail = false;
+        cr_assert_eq(recovery.records, 5);
+        cr_assert_gt(recovery.cut_bytes, 0);
+        cr_assert_eq(append_kept(journal), 0);
+        cr_assert_gt(journal_committed_position(journal), MIB, "in the next segment");
+        struct err err = {0};
+        cr_assert_eq(journal_sync(journal, &err), ERR_OK, "%s", err.text);
+        uint64_t damaged;
+        cr_assert_eq(count_whole(journal, 0, &damaged), 6);
+        cr_assert_eq(damaged, 0);
+        struct journal_target_state state;
+        uint64_t waiting;
+        cr_assert_eq(journal_target_audit(journal, 0, &state, &waiting, NULL), ERR_OK);
+        cr_assert_eq(waiting, state.accepted);
         journal_close(journal);
 }
 
