@@ -13,6 +13,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/limits.h"
 
 #include <errno.h>
@@ -120,13 +121,37 @@ static void http_connection_fail(struct http_connection *connection)
         http_connection_close(connection);
 }
 
+static bool http_request_id_is(const struct http_request_id *known, struct slice id)
+{
+        return id.len >= HTTP_REQUEST_ID_BYTES_MIN && slice_equal(id, slice_of(known->text, known->len));
+}
+
+static void http_request_id_set(struct http_request_id *known, struct slice id)
+{
+        known->len = id.len <= HTTP_REQUEST_ID_BYTES_MAX ? id.len : 0;
+        if (known->len > 0)
+                memcpy(known->text, id.ptr, known->len);
+}
+
 /* Whether the answer is that of the request before once more: it came behind this request, and by HTTP's rules it would
  * be its answer. */
 static bool http_answer_is_old(const struct http_connection *connection)
 {
+        return !connection->client->ids_repeat &&
+               http_request_id_is(&connection->answered_id, http_parser_response(connection->parser)->request_id);
+}
+
+/* A gateway may give all answers one id: then a new connection begins with it, too, and it is no sign of anything. */
+static void http_answer_note_id(struct http_connection *connection)
+{
+        struct http_client *client = connection->client;
         const struct slice id = http_parser_response(connection->parser)->request_id;
-        return id.len >= HTTP_REQUEST_ID_BYTES_MIN &&
-               slice_equal(id, slice_of(connection->answered_id, connection->answered_id_len));
+        if (connection->answers == 1 && !client->ids_repeat && http_request_id_is(&client->newest_id, id)) {
+                client->ids_repeat = true;
+                log_info("an endpoint gives several answers one request id", "endpoint=%s:%s", client->options.url.host,
+                         client->options.url.port);
+        }
+        http_request_id_set(&client->newest_id, id);
 }
 
 /* Ends the connection and hands its answer out. An answer of success to a request of which the peer cannot have seen
@@ -382,15 +407,13 @@ static void http_connection_answered(struct http_connection *connection)
         const struct http_response *response = http_parser_response(connection->parser);
         ASSERT(connection->state == HTTP_RECEIVING);
         connection->answers++;
+        http_answer_note_id(connection);
         if (!response->keep_alive || connection->dirty || connection->send_failed || client->stopping ||
             http_answer_is_old(connection)) {
                 http_connection_answer_and_close(connection);
                 return;
         }
-        connection->answered_id_len =
-                response->request_id.len <= HTTP_REQUEST_ID_BYTES_MAX ? response->request_id.len : 0;
-        if (connection->answered_id_len > 0)
-                memcpy(connection->answered_id, response->request_id.ptr, connection->answered_id_len);
+        http_request_id_set(&connection->answered_id, response->request_id);
         struct http_exchange *exchange = connection->exchange;
         connection->state = HTTP_IDLE;
         connection->used_ns = clock_monotonic_ns();
@@ -704,7 +727,7 @@ void http_connection_start(struct http_connection *connection, struct http_excha
         connection->addresses_tried = 0;
         connection->established = connection->retry = false;
         connection->answers = 0;
-        connection->answered_id_len = 0;
+        connection->answered_id.len = 0;
         connection->answer_begun = connection->answer_whole = connection->dirty = connection->send_failed = false;
         connection->outcome = ERR_OK;
         connection->connect_deadline_ns = http_after_ms(connection->client->options.connect_timeout_ms);

@@ -31,6 +31,11 @@ enum http_event {
         HTTP_EVENT_STOP,
 };
 
+struct http_request_id {
+        size_t len; /* 0: not known */
+        char text[HTTP_REQUEST_ID_BYTES_MAX];
+};
+
 struct http_connection {
         struct http_client *client;
         enum http_connection_state state;
@@ -42,13 +47,12 @@ struct http_connection {
         /* This connection. */
         uint64_t connect_deadline_ns; /* for all addresses and TLS together */
         uint32_t address_index, addresses_tried;
-        bool address_late;                           /* this address's share of the time is over */
-        bool established;                            /* TCP, and TLS if wanted, have been set up */
-        uint64_t answers;                            /* whole ones on this connection */
-        char answered_id[HTTP_REQUEST_ID_BYTES_MAX]; /* request id of the newest of them */
-        size_t answered_id_len;                      /* 0: not known */
-        size_t out_bytes;                            /* of the send under way */
-        size_t out_buffer;                           /* TLS: index of the buffer the kernel sends from */
+        bool address_late;                  /* this address's share of the time is over */
+        bool established;                   /* TCP, and TLS if wanted, have been set up */
+        uint64_t answers;                   /* whole ones on this connection */
+        struct http_request_id answered_id; /* of the newest of them */
+        size_t out_bytes;                   /* of the send under way */
+        size_t out_buffer;                  /* TLS: index of the buffer the kernel sends from */
 
         /* This exchange. */
         struct http_exchange *exchange;
@@ -81,6 +85,8 @@ struct http_client {
         uint64_t timer_ns; /* what the timer is set to; 0 when it is being cancelled */
         uint32_t busy;
         uint32_t open;
+        struct http_request_id newest_id; /* of all connections' answers */
+        bool ids_repeat;                  /* other connections begin with the same one: it tells nothing here */
         SSL_SESSION *resume;
         struct http_client_stats stats;
         struct http_connection connections[];

@@ -505,11 +505,11 @@ Test(http_client_peers, answers_of_all_kinds_are_read, .timeout = 30)
  * request of a connection has an answer of its own again. */
 static void serve_late_double(struct http_peer_connection *connection)
 {
-        static const char answer[] = "HTTP/1.1 200 OK\r\nx-amzn-RequestId: %s-%u\r\nContent-Length: 1\r\n\r\n%u";
+        static const char answer[] = "HTTP/1.1 200 OK\r\nx-amzn-RequestId: %s-%u-%u\r\nContent-Length: 1\r\n\r\n%u";
         const char *name = connection->peer->argument;
         char text[200];
         for (unsigned i = 0; http_peer_read_request(connection); i++) {
-                (void)snprintf(text, sizeof(text), answer, name, i / 2, i / 2);
+                (void)snprintf(text, sizeof(text), answer, name, connection->index, i / 2, i / 2);
                 (void)http_peer_write_text(connection, text);
         }
 }
@@ -537,6 +537,29 @@ Test(http_client_peers, an_answer_that_comes_once_more_behind_the_next_request_i
                 cr_assert_eq(call.code, ERR_OK, "%s", call.why.text);
                 call_release(&call);
         }
+        teardown(&f);
+}
+
+/* A gateway's: one for all answers. */
+static void serve_one_id(struct http_peer_connection *connection)
+{
+        while (http_peer_read_request(connection))
+                (void)http_peer_write_text(connection,
+                                           "HTTP/1.1 200 OK\r\nx-amzn-RequestId: 00000000-0000-0000-0000-000000000000"
+                                           "\r\nContent-Length: 1\r\n\r\n1");
+}
+
+Test(http_client_peers, an_endpoint_with_one_id_for_all_fails_once, .timeout = 20)
+{
+        struct fixture f;
+        setup(&f, LOOPBACK_NAMES, "127.0.0.1", serve_one_id);
+        for (unsigned i = 0; i < 8; i++) {
+                struct call call;
+                (void)call_run(&f, &call, 10);
+                cr_assert_eq(call.code, i == 1 ? ERR_PROTOCOL : ERR_OK, "%u: %s", i, call.why.text);
+                call_release(&call);
+        }
+        cr_assert_eq(atomic_load(&f.peer.connections), 2);
         teardown(&f);
 }
 
