@@ -31,8 +31,8 @@ def drain(stack, events):
     """[(seconds since the sink is back, events stored since)], until all are."""
     before = stack.sink_events()
     stack.tell_sink("set down off")
-    begun, samples = time.monotonic(), []
-    while not samples or samples[-1][1] < events:
+    begun, samples = time.monotonic(), [(0.0, 0)]  # while it was away, nothing
+    while samples[-1][1] < events:
         now = time.monotonic() - begun
         samples.append((now, stack.sink_events() - before))
         if now > 120:

@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "codecs/codec.h"
-#include "egress/worker.h"
+#include "egress/worker_internal.h"
 #include "tests/support/journal_files.h"
 
 #include <pthread.h>
@@ -148,6 +148,7 @@ static inline void egress_rig_open(struct egress_rig *rig)
                 if (code != ERR_OK)
                         (void)fprintf(stderr, "egress_rig: %s\n", err.text);
                 EGRESS_RIG_CHECK(code == ERR_OK);
+                random_init(&rig->workers[i]->random, 4711 + i); /* jitter is the same in each run */
         }
 }
 
