@@ -13,8 +13,8 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/limits.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <netdb.h>
