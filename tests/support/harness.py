@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,15 @@ def wait_for(what, condition, seconds=20.0, interval=0.02):
         if time.monotonic() > end:
             raise Failure("waited %.0f s for %s" % (seconds, what))
         time.sleep(interval)
+
+
+def listens(host, port):
+    """Whether somebody takes connections there."""
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+        return True
+    except ConnectionRefusedError:
+        return False
 
 
 def longest_gap(seconds, count):
@@ -191,8 +201,12 @@ class Stack:
         return json.loads(self.tell_sink("stats"))["events_new"]
 
     def tell_sink(self, line):
-        return subprocess.run([self.sendring, "sink", "--tell", self.path("sink.control"), line], check=True,
-                              capture_output=True, text=True).stdout
+        answer = subprocess.run([self.sendring, "sink", "--tell", self.path("sink.control"), line], check=True,
+                                capture_output=True, text=True).stdout
+        if line in ("set down on", "set down off"):  # its threads act a little behind the answer
+            host, port = self.sink_address.rsplit(":", 1)
+            wait_for("the sink to be " + line[4:], lambda: listens(host, int(port)) == line.endswith("off"), 10, 0.002)
+        return answer
 
     def sink_report(self, *ledgers):
         """What the sink has counted; `missing` against the ledgers of loadgen."""

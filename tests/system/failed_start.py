@@ -25,7 +25,7 @@ def main(build, _quick):
         notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         notify.bind(stack.path("notify"))
         no_threads = stack.path("no-threads")
-        stack.write_configuration(firehose=False, file_destination=True)
+        stack.write_configuration(firehose=False, file_destination=True, settings="router.lane_bytes: 8MiB\nrouter.lane_bytes_max: 8MiB")
         stack.start_router(env={"LD_PRELOAD": os.path.join(build, "tests", "system", "no_threads.so"), "NO_THREADS": no_threads,
                                 "NOTIFY_SOCKET": stack.path("notify")})
         system.check("systemd hears", heard(notify), ["READY=1"])

@@ -25,7 +25,7 @@ def publish_without_system_calls(stack):
     report = json.loads(done.stdout.strip().splitlines()[-1])
     # The child that publishes: between its socket's first and last use, what did it call?
     lines = open(trace).read().splitlines()
-    attach = [i for i, line in enumerate(lines) if "recvmsg(" in line and "SCM_RIGHTS" in line]
+    attach = [i for i, line in enumerate(lines) if "SCM_RIGHTS" in line and re.search(r"recvmsg(\(| resumed)", line)]
     system.check("attach seen", len(attach), lambda n: n >= 1)
     pid = lines[attach[0]].split()[0]
     calls = {}
