@@ -344,7 +344,7 @@ Test(worker_failures, what_gathers_while_a_target_waits_goes_out_together, .time
         uint32_t target = rig_open_stream();
         for (uint32_t id = 0; id < 40; id++) {
                 egress_rig_publish(&rig, 0, id, 100, target);
-                clock_sleep_ns(10 * CLOCK_NS_PER_MS);
+                clock_sleep_ns(CLOCK_NS_PER_MS); /* all of it is well within the second that is asked for */
         }
         cr_assert(egress_rig_wait_delivered(&rig, target, 40, 40000));
         cr_assert_leq(stream->requests, 4, "%u requests", stream->requests);

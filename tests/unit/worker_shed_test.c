@@ -526,7 +526,7 @@ static void shed_while_a_file_hangs(_Atomic int *until_fd, const _Atomic uint32_
         cr_assert_leq(took_ms, 4000, "the timeout is 1.5 s: %llu ms", (unsigned long long)took_ms);
         for (uint32_t round = 0; round < 3; round++) {
                 took_ms = shed(20000);
-                cr_assert_leq(took_ms, 500, "it is known to hang: %llu ms", (unsigned long long)took_ms);
+                cr_assert_lt(took_ms, 1400, "it is known to hang: %llu ms", (unsigned long long)took_ms);
                 (void)fill(SHED, 7 + round);
         }
         uint64_t given_up = state_of(SHED).shed;
