@@ -14,6 +14,7 @@
 #include "tools/feed_position.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -21,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #define FEED_LINES_PER_CLOCK    256u
@@ -34,6 +36,7 @@ struct feed {
         enum feed_from from;
         const char *socket_path, *checkpoint_path, *state_path;
         char state_path_made[PATH_MAX];
+        int lock_fd; /* of the checkpoint; -1: there is none */
         bool follow, from_end, progress, json;
         uint64_t checkpoint_interval_ns;
         uint32_t samples_max;
@@ -100,7 +103,8 @@ static const char feed_help[] =
         "  --messages N           messages on their way that are remembered (200000)\n"
         "\n"
         "Exit status: 0 all published; 1 some lines were not understood, or stopped before the end; 64 usage;\n"
-        "69 no router; 74 a file cannot be read or written; 78 a checkpoint that is none.\n";
+        "69 no router, or another feed with this checkpoint; 74 a file cannot be read or written; 78 a checkpoint that "
+        "is none.\n";
 
 /* ---------------------------------------------------------------------------------------------- reports */
 
@@ -192,6 +196,27 @@ static void feed_waiting(void *context, const char *why, uint64_t waited_ms)
 }
 
 /* ---------------------------------------------------------------------------------------------- checkpoint */
+
+/* Held to the end of the run. Beside the checkpoint, which is replaced by each new one; it is never removed, since who
+ * opened it before would hold a lock that the next one does not see. */
+static enum err_code feed_lock(struct feed *feed, struct err *reterr)
+{
+        char path[PATH_MAX];
+        int used = snprintf(path, sizeof(path), "%s.lock", feed->checkpoint_path);
+        if (used < 0 || (size_t)used >= sizeof(path))
+                return err_set(reterr, ERR_TOO_BIG, "the path of the checkpoint is too long");
+        feed->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (feed->lock_fd < 0)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "open %s", path);
+        if (flock(feed->lock_fd, LOCK_EX | LOCK_NB) == 0)
+                return ERR_OK;
+        if (errno != EWOULDBLOCK)
+                return err_set_errno(reterr, ERR_SYSTEM, errno, "lock %s", path);
+        return err_set(reterr, ERR_LOCKED,
+                       "another sendring feed is at work with this checkpoint (%s): wait for its end or stop it; a "
+                       "feed of another log needs a checkpoint of its own",
+                       feed->checkpoint_path);
+}
 
 static enum err_code feed_checkpoint_read(struct feed *feed, struct err *reterr)
 {
@@ -458,8 +483,12 @@ static int feed_run(struct feed *feed, char *const *paths, int paths_count)
                 if (feed->postfix == NULL)
                         return feed_fail(&(struct err){.text = "out of memory"}, CMD_EXIT_IO);
         }
-        if (feed->checkpoint_path != NULL)
+        if (feed->checkpoint_path != NULL) {
+                code = feed_lock(feed, &err);
+                if (code != ERR_OK)
+                        return feed_fail(&err, code == ERR_LOCKED ? CMD_EXIT_UNAVAILABLE : CMD_EXIT_IO);
                 code = feed_checkpoint_read(feed, &err);
+        }
         if (code == ERR_OK)
                 code = feed_state_read(feed, &err);
         if (code != ERR_OK)
@@ -725,6 +754,7 @@ int cmd_feed(int argc, char **argv)
                 return CMD_EXIT_IO;
         feed->checkpoint_interval_ns = CLOCK_NS_PER_S;
         feed->samples_max = 3;
+        feed->lock_fd = -1;
         feed->postfix_options.queue_lifetime_ms = INT64_C(432000000);
         arena_init(&feed->arena, (size_t)1 << 20, (size_t)256 << 20);
         int status = -1;
@@ -752,6 +782,8 @@ int cmd_feed(int argc, char **argv)
         publisher_close(&feed->publisher);
         postfix_free(feed->postfix);
         arena_release(&feed->arena);
+        if (feed->lock_fd >= 0)
+                (void)close(feed->lock_fd); /* releases the lock */
         free(feed);
         return status;
 }

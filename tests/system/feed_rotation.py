@@ -68,6 +68,9 @@ def followed(stack):
     stack.start("feed", [stack.sendring, "feed", "--from", "jsonl", "--follow", path, "--checkpoint", path + ".checkpoint",
                          "--socket", stack.socket])
     system.wait_for("the first lines", lambda: "m-000109" in delivered(stack), 20, 0.1)
+    second = feed_once(stack, path, "--checkpoint", path + ".checkpoint")
+    system.check("a second feed with this checkpoint", (second.returncode, "another sendring feed is at work with this checkpoint"
+                                                        in second.stderr), (69, True))
     os.rename(path, path + "-20261127")
     for number in range(110, 150):
         append(path, number, number + 1)
@@ -75,6 +78,8 @@ def followed(stack):
         time.sleep(0.1)
     system.wait_for("what came behind the rotation", lambda: "m-000149" in delivered(stack), 20, 0.1)
     system.check("the feed ends well on SIGTERM", stack.stop("feed"), 0)
+    again = feed_once(stack, path, "--checkpoint", path + ".checkpoint")
+    system.check("its lock is free again", (again.returncode, json.loads(again.stdout)["published"]), (0, 0))
 
 
 def cut(stack):
