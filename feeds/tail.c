@@ -26,6 +26,7 @@ struct tail {
         bool stream; /* standard input, a pipe, a terminal: there is no position in it */
         struct stat status;
         struct tail_position position; /* but for its head */
+        struct tail_position wanted;   /* to go on from, as long as nothing is open; inode 0: there is none */
         uint8_t head[TAIL_HEAD_BYTES]; /* the file's beginning, as far as it was read */
         size_t head_len;
         uint8_t *buffer;
@@ -229,28 +230,49 @@ static enum err_code tail_open_file(struct tail *tail, const char *path, uint64_
         return ERR_OK;
 }
 
-static enum err_code tail_open_position(struct tail *tail, const struct tail_position *position, struct err *reterr)
+static enum err_code tail_open_position(struct tail *tail, const struct tail_search *search, struct err *reterr)
 {
-        struct tail_search search = {.position = position};
-        /* With its beginning it is known under any name; by its inode alone it may be another one. */
-        tail_each_sibling(tail, position->head_bytes > 0, tail_search_visit, &search);
-        if (!search.found) {
+        uint64_t offset = tail->wanted.offset;
+        if (offset > (uint64_t)search->status.st_size) {
+                (void)snprintf(tail->notice, sizeof(tail->notice), "%.300s was cut short: reading from its beginning",
+                               search->path);
+                offset = 0;
+        }
+        enum err_code code = tail_open_file(tail, search->path, offset, reterr);
+        if (code == ERR_OK && offset > 0)
+                tail->position.line = tail->wanted.line;
+        return code;
+}
+
+/* Where the position says, or else at the beginning. ERR_OK and nothing open: the followed file is not there yet. Its
+ * directory may be on a disk that is mounted later, so the position is looked for until it is. */
+static enum err_code tail_open_first(struct tail *tail, struct err *reterr)
+{
+        struct tail_search search = {.position = &tail->wanted};
+        struct stat named;
+        struct err err = {.sys_errno = 0};
+        enum err_code code = ERR_OK;
+        /* Looked at before the search: what comes in between is for the next look. */
+        bool there = stat(tail->path, &named) == 0 || errno != ENOENT;
+        if (tail->wanted.inode != 0) /* with its beginning it is known under any name, else it may be another one */
+                tail_each_sibling(tail, tail->wanted.head_bytes > 0, tail_search_visit, &search);
+        if (search.found)
+                code = tail_open_position(tail, &search, &err);
+        else if (there || !tail->options.follow)
+                code = tail_open_file(tail, tail->path, 0, &err);
+        if (code != ERR_OK && tail->options.follow && err.sys_errno == ENOENT)
+                code = ERR_OK; /* awaited */
+        if (code != ERR_OK && reterr != NULL)
+                *reterr = err;
+        if (tail->fd < 0 || code != ERR_OK)
+                return code;
+        if (tail->wanted.inode != 0 && !search.found)
                 (void)snprintf(tail->notice, sizeof(tail->notice),
                                "the file read last (inode %llu) is gone or compressed: lines that were not read from "
                                "it are missed",
-                               (unsigned long long)position->inode);
-                return ERR_NOT_FOUND;
-        }
-        uint64_t offset = position->offset;
-        if (offset > (uint64_t)search.status.st_size) {
-                (void)snprintf(tail->notice, sizeof(tail->notice), "%.300s was cut short: reading from its beginning",
-                               search.path);
-                offset = 0;
-        }
-        enum err_code code = tail_open_file(tail, search.path, offset, reterr);
-        if (code == ERR_OK && offset > 0)
-                tail->position.line = position->line;
-        return code;
+                               (unsigned long long)tail->wanted.inode);
+        tail->wanted.inode = 0;
+        return ERR_OK;
 }
 
 enum err_code tail_open(const struct tail_options *options, struct tail **ret_tail, struct err *reterr)
@@ -273,19 +295,12 @@ enum err_code tail_open(const struct tail_options *options, struct tail **ret_ta
                 tail->stream = true;
                 tail->options.follow = tail->options.resumable = false;
         } else {
-                code = ERR_NOT_FOUND;
-                if (options->position != NULL && options->position->inode != 0)
-                        code = tail_open_position(tail, options->position, reterr);
-                if (code == ERR_NOT_FOUND) {
-                        struct err err = {.sys_errno = 0};
-                        code = tail_open_file(tail, tail->path, 0, &err);
-                        if (code != ERR_OK && options->follow && err.sys_errno == ENOENT)
-                                code = ERR_OK; /* awaited */
-                        else if (code != ERR_OK && reterr != NULL)
-                                *reterr = err;
-                        else if (options->from_end && options->follow && tail->notice[0] == '\0')
-                                code = tail_open_file(tail, tail->path, (uint64_t)tail->status.st_size, reterr);
-                }
+                if (options->position != NULL)
+                        tail->wanted = *options->position;
+                bool fresh = tail->wanted.inode == 0;
+                code = tail_open_first(tail, reterr);
+                if (code == ERR_OK && tail->fd >= 0 && fresh && options->from_end && options->follow)
+                        code = tail_open_file(tail, tail->path, (uint64_t)tail->status.st_size, reterr);
         }
         if (code != ERR_OK) {
                 tail_close(tail);
@@ -482,16 +497,11 @@ static enum tail_result tail_idle(struct tail *tail, struct slice *ret_line, str
 enum tail_result tail_next(struct tail *tail, struct slice *ret_line, struct err *reterr)
 {
         if (tail->fd < 0) {
-                struct err err = {.sys_errno = 0};
-                if (tail_open_file(tail, tail->path, 0, &err) == ERR_OK)
-                        return TAIL_WAIT; /* so that the position can be noted before the first line */
-                if (err.sys_errno != ENOENT) {
-                        if (reterr != NULL)
-                                *reterr = err;
+                if (tail_open_first(tail, reterr) != ERR_OK)
                         return TAIL_ERROR;
-                }
-                clock_nap_ns((uint64_t)TAIL_WAIT_MS * CLOCK_NS_PER_MS);
-                return TAIL_WAIT;
+                if (tail->fd < 0)
+                        clock_nap_ns((uint64_t)TAIL_WAIT_MS * CLOCK_NS_PER_MS);
+                return TAIL_WAIT; /* so that the position can be noted before the first line */
         }
         enum tail_result result = tail_buffered(tail, ret_line);
         if (result != TAIL_WAIT)
@@ -524,6 +534,10 @@ enum tail_result tail_next(struct tail *tail, struct slice *ret_line, struct err
 
 void tail_get_position(const struct tail *tail, struct tail_position *ret_position)
 {
+        if (tail->wanted.inode != 0) {
+                *ret_position = tail->wanted; /* nothing was read since */
+                return;
+        }
         *ret_position = tail->position;
         ret_position->head_bytes =
                 tail->position.offset < tail->head_len ? tail->position.offset : (uint64_t)tail->head_len;

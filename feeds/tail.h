@@ -54,6 +54,7 @@ void tail_close(struct tail *tail);
  * a resumable file is left where it is, with a notice. */
 enum tail_result tail_next(struct tail *tail, struct slice *ret_line, struct err *reterr);
 
+/* While the followed file is awaited, the one that was given to go on from. */
 void tail_get_position(const struct tail *tail, struct tail_position *ret_position);
 /* The file's last change, in ms: the reference for its time stamps. Of a followed file and of pipes: now. */
 int64_t tail_reference_ms(const struct tail *tail);

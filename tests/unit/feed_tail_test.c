@@ -208,6 +208,54 @@ Test(feed_tail, a_file_that_is_gone_is_said_and_the_new_one_read)
         tail_close(tail);
 }
 
+Test(feed_tail, a_position_is_kept_until_the_directory_is_there)
+{
+        char away[280];
+        append(path, "a\nb\n");
+        struct tail *tail = open_tail(true, NULL);
+        cr_assert_str_eq(next(tail, 5), "a");
+        struct tail_position position, kept;
+        tail_get_position(tail, &position);
+        tail_close(tail);
+        (void)snprintf(away, sizeof(away), "%s-away", directory);
+        cr_assert_eq(rename(directory, away), 0);
+        for (int i = 0; i < 2; i++) {
+                tail = open_tail(true, &position);
+                cr_assert_str_eq(next(tail, 1), "(nothing)");
+                cr_assert_null(tail_take_notice(tail), "nothing is known to be missed");
+                tail_get_position(tail, &kept);
+                cr_assert_eq(memcmp(&kept, &position, sizeof(kept)), 0);
+                if (i == 0)
+                        tail_close(tail); /* stopped before it came */
+        }
+        cr_assert_eq(rename(away, directory), 0);
+        cr_assert_str_eq(next(tail, 5), "b");
+        tail_get_position(tail, &kept);
+        cr_assert_eq(kept.offset, 4);
+        cr_assert_eq(kept.line, 2);
+        cr_assert_null(tail_take_notice(tail));
+        tail_close(tail);
+}
+
+Test(feed_tail, a_position_in_a_file_that_is_gone_is_given_up_when_the_followed_one_is_there)
+{
+        append(path, "a\n");
+        struct tail *tail = open_tail(true, NULL);
+        cr_assert_str_eq(next(tail, 5), "a");
+        struct tail_position position;
+        tail_get_position(tail, &position);
+        tail_close(tail);
+        cr_assert_eq(unlink(path), 0);
+        tail = open_tail(true, &position);
+        cr_assert_str_eq(next(tail, 1), "(nothing)");
+        append(path, "x\n");
+        cr_assert_str_eq(next(tail, 5), "x");
+        cr_assert_not_null(tail_take_notice(tail));
+        tail_get_position(tail, &position);
+        cr_assert_eq(position.offset, 2);
+        tail_close(tail);
+}
+
 Test(feed_tail, a_file_cut_short_is_read_from_its_beginning)
 {
         append(path, "first line\n");
