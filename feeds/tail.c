@@ -163,8 +163,10 @@ static bool tail_search_visit(void *context, const char *path, const struct stat
 {
         struct tail_search *search = context;
         if (search->position != NULL) {
+                /* A device may have another number after each boot; so much of a beginning tells without it. */
                 if ((uint64_t)status->st_ino != search->position->inode ||
-                    (uint64_t)status->st_dev != search->position->device)
+                    ((uint64_t)status->st_dev != search->position->device &&
+                     search->position->head_bytes < TAIL_HEAD_BYTES))
                         return true;
                 int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
                 uint64_t sum = 0;

@@ -1,6 +1,7 @@
 /* Lines of a file or of standard input, followed over rotation where asked to (tail -F), with a position to go on from.
  *
- * A file is known by device and inode, and by a sum over its first bytes, since inodes are used again. When the
+ * A file is known by device and inode, and by a sum over its first bytes, since inodes are used again; with 256 of
+ * them the device need not be the same, which has another number after a boot (LVM, btrfs, NVMe). When the
  * followed name belongs to another file, the old one is read on until the new one has bytes in it and the old one was
  * quiet for two seconds: its writers, which change over one by one, have moved on by then. After a minute it is left in
  * any case. Then comes every file that was rotated away meanwhile, then the new one. Rotated files are looked for in

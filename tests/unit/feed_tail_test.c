@@ -237,6 +237,28 @@ Test(feed_tail, a_position_is_kept_until_the_directory_is_there)
         tail_close(tail);
 }
 
+Test(feed_tail, a_position_is_found_although_the_device_has_another_number)
+{
+        for (int i = 0; i < 100; i++)
+                append(path, i < 99 ? "abc\n" : "last\n");
+        struct tail *tail = open_tail(true, NULL);
+        for (int i = 0; i < 99; i++)
+                cr_assert_str_eq(next(tail, 5), "abc");
+        struct tail_position position;
+        tail_get_position(tail, &position);
+        tail_close(tail);
+        position.device++;
+        tail = open_tail(true, &position);
+        cr_assert_str_eq(next(tail, 5), "last");
+        cr_assert_null(tail_take_notice(tail));
+        tail_close(tail);
+        position.head_sum++; /* another file with this inode */
+        tail = open_tail(true, &position);
+        cr_assert_str_eq(next(tail, 5), "abc");
+        cr_assert_not_null(tail_take_notice(tail));
+        tail_close(tail);
+}
+
 Test(feed_tail, a_position_in_a_file_that_is_gone_is_given_up_when_the_followed_one_is_there)
 {
         append(path, "a\n");
