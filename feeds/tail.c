@@ -18,6 +18,8 @@
 #define TAIL_QUIET_MS 2000
 /* ... or after so long anyway. */
 #define TAIL_CHANGE_MS_MAX 60000
+/* Rotated files that were read to their end and are known as such: as many as rotation keeps, at most. */
+#define TAIL_PASSED_MAX 64u
 
 struct tail {
         struct tail_options options;
@@ -35,7 +37,9 @@ struct tail {
         bool skipping;           /* in the rest of a line that is too long */
         bool ended;              /* end of a file that nobody appends to */
         bool last;               /* it is not the followed one any more, and quiet: read it to its end */
-        uint64_t other_ns;       /* since when the name belongs to another file; 0: it does not */
+        struct tail_position passed[TAIL_PASSED_MAX]; /* where files were left in this run; the newest ones */
+        uint32_t passed_count;
+        uint64_t other_ns; /* since when the name belongs to another file; 0: it does not */
         char notice[512], taken[512];
 };
 
@@ -65,6 +69,16 @@ static bool tail_head_sum(int fd, uint64_t want, uint64_t *ret_sum)
                 return false;
         *ret_sum = tail_sum(head, (size_t)want);
         return true;
+}
+
+static bool tail_has_head(const char *path, const struct tail_position *position)
+{
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        uint64_t sum = 0;
+        bool same = fd >= 0 && tail_head_sum(fd, position->head_bytes, &sum) && sum == position->head_sum;
+        if (fd >= 0)
+                (void)close(fd); /* was only read */
+        return same;
 }
 
 static bool tail_same_file(const struct stat *a, const struct stat *b)
@@ -151,36 +165,60 @@ static void tail_each_sibling(const struct tail *tail, bool any_name, tail_visit
         (void)closedir(list); /* was only read */
 }
 
+/* Whether the file is the one of the position. A device may have another number after each boot: a whole beginning
+ * tells without it. */
+static bool tail_is_of(const char *path, const struct stat *status, const struct tail_position *position)
+{
+        if ((uint64_t)status->st_ino != position->inode ||
+            ((uint64_t)status->st_dev != position->device && position->head_bytes < TAIL_HEAD_BYTES))
+                return false;
+        return tail_has_head(path, position);
+}
+
+/* Where the file was left in this run, or NULL. A packed one that somebody unpacked again is another file with the same
+ * beginning, and exactly as long. */
+static const struct tail_position *tail_find_passed(const struct tail *tail, const char *path,
+                                                    const struct stat *status)
+{
+        uint32_t count = tail->passed_count < TAIL_PASSED_MAX ? tail->passed_count : TAIL_PASSED_MAX;
+        for (uint32_t i = 0; i < count; i++) {
+                const struct tail_position *passed = &tail->passed[i];
+                if ((uint64_t)status->st_size < passed->offset)
+                        continue;
+                bool copy = passed->head_bytes == TAIL_HEAD_BYTES && (uint64_t)status->st_size == passed->offset;
+                if (tail_is_of(path, status, passed) || (copy && tail_has_head(path, passed)))
+                        return passed;
+        }
+        return NULL;
+}
+
 struct tail_search {
+        const struct tail *tail;
         const struct tail_position *position; /* looked for */
-        const struct stat *after;             /* or: the oldest with bytes in it that was changed after this one */
+        const struct stat *after; /* or: the oldest with bytes in it that was changed after this one, and not passed */
         char path[PATH_MAX];
         struct stat status;
         bool found;
+        char written_path[300]; /* a passed one that was written to since */
+        uint64_t written_bytes;
 };
 
 static bool tail_search_visit(void *context, const char *path, const struct stat *status)
 {
         struct tail_search *search = context;
         if (search->position != NULL) {
-                /* A device may have another number after each boot; so much of a beginning tells without it. */
-                if ((uint64_t)status->st_ino != search->position->inode ||
-                    ((uint64_t)status->st_dev != search->position->device &&
-                     search->position->head_bytes < TAIL_HEAD_BYTES))
-                        return true;
-                int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-                uint64_t sum = 0;
-                bool same = fd >= 0 && tail_head_sum(fd, search->position->head_bytes, &sum) &&
-                            sum == search->position->head_sum;
-                if (fd >= 0)
-                        (void)close(fd); /* was only read */
-                if (!same)
+                if (!tail_is_of(path, status, search->position))
                         return true;
         } else {
                 if (status->st_size == 0 || tail_same_file(status, search->after) ||
                     !tail_before(&search->after->st_mtim, &status->st_mtim))
                         return true;
-                if (search->found && !tail_before(&status->st_mtim, &search->status.st_mtim))
+                const struct tail_position *passed = tail_find_passed(search->tail, path, status);
+                if (passed != NULL && (uint64_t)status->st_size > passed->offset) {
+                        (void)snprintf(search->written_path, sizeof(search->written_path), "%s", path);
+                        search->written_bytes = (uint64_t)status->st_size - passed->offset;
+                }
+                if (passed != NULL || (search->found && !tail_before(&status->st_mtim, &search->status.st_mtim)))
                         return true;
         }
         search->found = true;
@@ -250,7 +288,7 @@ static enum err_code tail_open_position(struct tail *tail, const struct tail_sea
  * directory may be on a disk that is mounted later, so the position is looked for until it is. */
 static enum err_code tail_open_first(struct tail *tail, struct err *reterr)
 {
-        struct tail_search search = {.position = &tail->wanted};
+        struct tail_search search = {.tail = tail, .position = &tail->wanted};
         struct stat named;
         struct err err = {.sys_errno = 0};
         enum err_code code = ERR_OK;
@@ -440,20 +478,36 @@ static bool tail_is_cut(struct tail *tail)
 /* Everything of the current file was given out: on to the next one. */
 static enum tail_result tail_next_file(struct tail *tail, struct err *reterr)
 {
-        struct tail_search search = {.after = &tail->status};
+        struct tail_search search = {.tail = tail, .after = &tail->status};
         if (fstat(tail->fd, &tail->status) < 0) {
                 (void)err_set_errno(reterr, ERR_SYSTEM, errno, "read %s", tail->path); /* told by the result */
                 return TAIL_ERROR;
         }
+        if (tail->head_len > 0) /* else nothing was read from it */
+                tail_get_position(tail, &tail->passed[tail->passed_count++ % TAIL_PASSED_MAX]);
         tail_each_sibling(tail, false, tail_search_visit, &search);
-        const char *path = search.found ? search.path : tail->path;
-        return tail_open_file(tail, path, 0, reterr) == ERR_OK ? TAIL_WAIT : TAIL_ERROR;
+        if (search.written_bytes > 0)
+                (void)snprintf(tail->notice, sizeof(tail->notice),
+                               "%s was still written to after it was rotated and left: %llu bytes are missed",
+                               search.written_path, (unsigned long long)search.written_bytes);
+        if (search.found)
+                return tail_open_file(tail, search.path, 0, reterr) == ERR_OK ? TAIL_WAIT : TAIL_ERROR;
+        /* One that was left may have got the followed name back: it goes on where it was left. */
+        struct stat named;
+        const struct tail_position *passed =
+                stat(tail->path, &named) == 0 ? tail_find_passed(tail, tail->path, &named) : NULL;
+        bool known = passed != NULL && passed->head_bytes == TAIL_HEAD_BYTES; /* else it may be a new one */
+        if (tail_open_file(tail, tail->path, known ? passed->offset : 0, reterr) != ERR_OK)
+                return TAIL_ERROR;
+        if (known)
+                tail->position.line = passed->line;
+        return TAIL_WAIT;
 }
 
 /* Whether writers have moved on from the current file: the one that has its name now, or one between, has bytes. */
 static bool tail_is_succeeded(const struct tail *tail, const struct stat *named)
 {
-        struct tail_search search = {.after = &tail->status};
+        struct tail_search search = {.tail = tail, .after = &tail->status};
         if (named->st_size == 0)
                 tail_each_sibling(tail, false, tail_search_visit, &search);
         return named->st_size > 0 || search.found;

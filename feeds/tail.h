@@ -1,15 +1,16 @@
 /* Lines of a file or of standard input, followed over rotation where asked to (tail -F), with a position to go on from.
  *
- * A file is known by device and inode, and by a sum over its first bytes, since inodes are used again; with 256 of
- * them the device need not be the same, which has another number after a boot (LVM, btrfs, NVMe). When the
- * followed name belongs to another file, the old one is read on until the new one has bytes in it and the old one was
- * quiet for two seconds: its writers, which change over one by one, have moved on by then. After a minute it is left in
- * any case. Then comes every file that was rotated away meanwhile, then the new one. Rotated files are looked for in
- * the same directory: the followed name and behind it `.`, `-` or `_` with a number, a date or a time, or `.old`. The
- * one that was read last may have any name that begins so. Compressed ones are not read, so rotate with
- * `delaycompress`. A file that got shorter, or whose beginning is another one (copytruncate), is read from its
- * beginning, behind the hole that a writer without O_APPEND leaves; what was not read before the cut is lost by that
- * method itself, and said where it is known. Pipes and terminals are read once, to their end. One thread. */
+ * A file is known by device and inode, and by a sum over its first bytes, since inodes are used again; with 256 of them
+ * the device need not be the same, which has another number after a boot (LVM, btrfs, NVMe). When the followed name
+ * belongs to another file, the old one is read on until the new one has bytes in it and the old one was quiet for two
+ * seconds: its writers, which change over one by one, have moved on by then. After a minute it is left in any case.
+ * Then comes every file that was rotated away meanwhile, then the new one; one that was left in this run is not read
+ * again, whoever writes to it or unpacks it. Rotated files are looked for in the same directory: the followed name and
+ * behind it `.`, `-` or `_` with a number, a date or a time, or `.old`. The one that was read last may have any name
+ * that begins so. Compressed ones are not read, so rotate with `delaycompress`. A file that got shorter, or whose
+ * beginning is another one (copytruncate), is read from its beginning, behind the hole that a writer without O_APPEND
+ * leaves; what was not read before the cut is lost by that method itself, and said where it is known. Pipes and
+ * terminals are read once, to their end. One thread. */
 #ifndef SENDRING_FEEDS_TAIL_H
 #define SENDRING_FEEDS_TAIL_H
 

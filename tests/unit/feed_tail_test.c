@@ -237,6 +237,90 @@ Test(feed_tail, a_position_is_kept_until_the_directory_is_there)
         tail_close(tail);
 }
 
+/* Lines that differ from file to file, longer together than what is known of a file's beginning. */
+static void append_many(const char *name, const char *what)
+{
+        char text[32];
+        for (int i = 0; i < 100; i++) {
+                (void)snprintf(text, sizeof(text), "%s%d\n", what, i);
+                append(name, text);
+        }
+}
+
+static void read_many(struct tail *tail, const char *what)
+{
+        char text[32];
+        for (int i = 0; i < 100; i++) {
+                (void)snprintf(text, sizeof(text), "%s%d", what, i);
+                cr_assert_str_eq(next(tail, 40), text);
+        }
+}
+
+Test(feed_tail, a_file_that_was_left_is_not_read_again_although_it_is_written_to)
+{
+        append_many(path, "a");
+        struct tail *tail = open_tail(true, NULL);
+        read_many(tail, "a");
+        cr_assert_eq(rename(path, old), 0);
+        quiet(old, 30);
+        append_many(path, "b");
+        read_many(tail, "b");
+        cr_assert_eq(rename(old, older), 0);
+        cr_assert_eq(rename(path, old), 0);
+        quiet(old, 20);
+        append(older, "its writer never reopened it\n");
+        quiet(older, 10);
+        append(path, "");
+        cr_assert_str_eq(next(tail, 5), "(nothing)");
+        append_many(path, "c");
+        read_many(tail, "c");
+        const char *notice = tail_take_notice(tail);
+        cr_assert_not_null(notice);
+        cr_assert_not_null(strstr(notice, "29 bytes are missed"), "%s", notice);
+        cr_assert_str_eq(next(tail, 5), "(nothing)");
+        tail_close(tail);
+}
+
+Test(feed_tail, a_file_that_was_left_and_unpacked_again_is_not_read_again)
+{
+        append_many(path, "a");
+        struct tail *tail = open_tail(true, NULL);
+        read_many(tail, "a");
+        cr_assert_eq(rename(path, beside), 0); /* as if packed: no rotated file is there */
+        quiet(beside, 30);
+        append_many(path, "b");
+        read_many(tail, "b");
+        append_many(older, "a");
+        cr_assert_eq(rename(path, old), 0);
+        quiet(old, 20);
+        quiet(older, 10);
+        append_many(path, "c");
+        read_many(tail, "c");
+        cr_assert_null(tail_take_notice(tail));
+        cr_assert_str_eq(next(tail, 5), "(nothing)");
+        tail_close(tail);
+}
+
+Test(feed_tail, a_file_that_gets_its_name_back_goes_on_where_it_was_left)
+{
+        append_many(path, "a");
+        struct tail *tail = open_tail(true, NULL);
+        read_many(tail, "a");
+        cr_assert_eq(rename(path, older), 0);
+        quiet(older, 30);
+        append_many(path, "b");
+        read_many(tail, "b");
+        cr_assert_eq(rename(path, old), 0);
+        quiet(old, 20);
+        cr_assert_eq(rename(older, path), 0);
+        append_many(path, "c");
+        read_many(tail, "c");
+        struct tail_position position;
+        tail_get_position(tail, &position);
+        cr_assert_eq(position.line, 200);
+        tail_close(tail);
+}
+
 Test(feed_tail, a_position_is_found_although_the_device_has_another_number)
 {
         for (int i = 0; i < 100; i++)
