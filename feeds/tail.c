@@ -101,11 +101,11 @@ static bool tail_before(const struct timespec *a, const struct timespec *b)
         return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
 }
 
-/* The directory of `path`, and the name in it; NULL when that is too long. */
+/* The directory of `path`, with its slash, and the name in it; NULL when that is too long. */
 static const char *tail_split(const char *path, char ret_directory[PATH_MAX])
 {
         const char *slash = strrchr(path, '/');
-        int used = slash == NULL ? snprintf(ret_directory, PATH_MAX, ".")
+        int used = slash == NULL ? snprintf(ret_directory, PATH_MAX, "./")
                                  : snprintf(ret_directory, PATH_MAX, "%.*s", (int)(slash - path + 1), path);
         if (used < 0 || used >= PATH_MAX)
                 return NULL;
@@ -156,7 +156,7 @@ static void tail_each_sibling(const struct tail *tail, bool any_name, tail_visit
                 if (any_name ? strncmp(entry->d_name, name, strlen(name)) != 0 || tail_is_compressed(entry->d_name)
                              : !tail_is_rotated_name(entry->d_name, name))
                         continue;
-                int used = snprintf(path, sizeof(path), "%s/%s", directory, entry->d_name);
+                int used = snprintf(path, sizeof(path), "%s%s", directory, entry->d_name);
                 if (used < 0 || (size_t)used >= sizeof(path) || stat(path, &status) < 0 || !S_ISREG(status.st_mode))
                         continue;
                 if (!visit(context, path, &status))
@@ -289,17 +289,28 @@ static enum err_code tail_open_position(struct tail *tail, const struct tail_sea
 static enum err_code tail_open_first(struct tail *tail, struct err *reterr)
 {
         struct tail_search search = {.tail = tail, .position = &tail->wanted};
-        struct stat named;
+        struct stat named, since = {.st_ino = 0}; /* no file's */
+        struct tail_search later = {.tail = tail, .after = &since};
         struct err err = {.sys_errno = 0};
         enum err_code code = ERR_OK;
         /* Looked at before the search: what comes in between is for the next look. */
         bool there = stat(tail->path, &named) == 0 || errno != ENOENT;
         if (tail->wanted.inode != 0) /* with its beginning it is known under any name, else it may be another one */
                 tail_each_sibling(tail, tail->wanted.head_bytes > 0, tail_search_visit, &search);
+        bool begin = !search.found && (there || !tail->options.follow);
+        if (begin && tail->wanted.inode != 0 && tail->wanted.changed_ns != 0) {
+                since.st_mtim.tv_sec = (time_t)(tail->wanted.changed_ns / CLOCK_NS_PER_S);
+                since.st_mtim.tv_nsec = (long)(tail->wanted.changed_ns % CLOCK_NS_PER_S);
+                tail_each_sibling(tail, false, tail_search_visit, &later);
+                /* copytruncate: the copy has what was not read. */
+                if (later.found && tail->wanted.head_bytes == TAIL_HEAD_BYTES &&
+                    tail->wanted.offset <= (uint64_t)later.status.st_size && tail_has_head(later.path, &tail->wanted))
+                        search = later;
+        }
         if (search.found)
                 code = tail_open_position(tail, &search, &err);
-        else if (there || !tail->options.follow)
-                code = tail_open_file(tail, tail->path, 0, &err);
+        else if (begin)
+                code = tail_open_file(tail, later.found ? later.path : tail->path, 0, &err);
         if (code != ERR_OK && tail->options.follow && err.sys_errno == ENOENT)
                 code = ERR_OK; /* awaited */
         if (code != ERR_OK && reterr != NULL)
@@ -309,8 +320,8 @@ static enum err_code tail_open_first(struct tail *tail, struct err *reterr)
         if (tail->wanted.inode != 0 && !search.found)
                 (void)snprintf(tail->notice, sizeof(tail->notice),
                                "the file read last (inode %llu) is gone or compressed: lines that were not read from "
-                               "it are missed",
-                               (unsigned long long)tail->wanted.inode);
+                               "it are missed; going on with %.300s",
+                               (unsigned long long)tail->wanted.inode, later.found ? later.path : tail->path);
         tail->wanted.inode = 0;
         return ERR_OK;
 }
@@ -595,6 +606,9 @@ void tail_get_position(const struct tail *tail, struct tail_position *ret_positi
                 return;
         }
         *ret_position = tail->position;
+        if (tail->fd >= 0 && !tail->stream)
+                ret_position->changed_ns =
+                        (uint64_t)tail->status.st_mtim.tv_sec * CLOCK_NS_PER_S + (uint64_t)tail->status.st_mtim.tv_nsec;
         ret_position->head_bytes =
                 tail->position.offset < tail->head_len ? tail->position.offset : (uint64_t)tail->head_len;
         ret_position->head_sum = tail_sum(tail->head, (size_t)ret_position->head_bytes);

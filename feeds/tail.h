@@ -7,10 +7,11 @@
  * Then comes every file that was rotated away meanwhile, then the new one; one that was left in this run is not read
  * again, whoever writes to it or unpacks it. Rotated files are looked for in the same directory: the followed name and
  * behind it `.`, `-` or `_` with a number, a date or a time, or `.old`. The one that was read last may have any name
- * that begins so. Compressed ones are not read, so rotate with `delaycompress`. A file that got shorter, or whose
- * beginning is another one (copytruncate), is read from its beginning, behind the hole that a writer without O_APPEND
- * leaves; what was not read before the cut is lost by that method itself, and said where it is known. Pipes and
- * terminals are read once, to their end. One thread. */
+ * that begins so. Compressed ones are not read, so rotate with `delaycompress`; where the one that was read last is
+ * gone so, the oldest that was changed after it comes next. A file that got shorter, or whose beginning is another one
+ * (copytruncate), is read from its beginning, behind the hole that a writer without O_APPEND leaves; what was not read
+ * before the cut is lost by that method itself, and said where it is known. Pipes and terminals are read once, to their
+ * end. One thread. */
 #ifndef SENDRING_FEEDS_TAIL_H
 #define SENDRING_FEEDS_TAIL_H
 
@@ -26,6 +27,7 @@
 struct tail_position {
         uint64_t device, inode, offset, line;
         uint64_t head_bytes, head_sum; /* FNV-1a of the first head_bytes of the file */
+        uint64_t changed_ns;           /* the file's last change when it was read; 0: not known */
 };
 
 struct tail_options {

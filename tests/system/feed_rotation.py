@@ -54,6 +54,12 @@ def by_cron(stack):
     with open(path, "a") as out:
         out.write(event(40)[50:])
     run("and the rest of it", 1)
+    os.unlink(path + ".1")
+    os.unlink(path)  # packed, as it were
+    append(path + ".1", 41, 44)
+    time.sleep(0.1)
+    append(path, 44, 50)
+    system.check("a packed file is said to be missed", path + ".1" in run("the rotated one that was never read, and on", 9), True)
 
 
 def followed(stack):
@@ -118,7 +124,7 @@ def main(build, quick):
         cut(stack)
         piped(stack)
         stack.wait_drained(30)
-        wanted = ["m-%06d" % number for number in [*range(41), *range(100, 150), *range(200, 500), *range(600, 606)]]
+        wanted = ["m-%06d" % number for number in [*range(50), *range(100, 150), *range(200, 500), *range(600, 606)]]
         system.check("each event delivered once, and none of another log", sorted(delivered(stack)) == wanted, True)
         system.check("router ends well on SIGTERM", stack.stop("router"), 0)
 

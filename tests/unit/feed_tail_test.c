@@ -459,6 +459,49 @@ Test(feed_tail, a_run_that_ends_waits_for_late_writers_and_leaves_an_empty_new_f
         cr_assert_str_eq(run(&position, NULL), "b\nc\n", "it was written to just now: two seconds more");
 }
 
+Test(feed_tail, a_rotated_file_that_was_never_read_comes_next_when_the_one_before_is_packed)
+{
+        struct tail_position position = {.inode = 0};
+        bool noticed;
+        append(older, "of the day before, and not asked for\n");
+        quiet(older, 50);
+        append(path, "a\n");
+        quiet(path, 40);
+        cr_assert_str_eq(run(&position, NULL), "a\n");
+        cr_assert_eq(rename(path, beside), 0);
+        cr_assert_eq(truncate(beside, 0), 0); /* as if packed */
+        append(old, "b\n");
+        quiet(old, 30);
+        append(path, "c\n");
+        quiet(path, 20);
+        struct tail_position unknown = position; /* of a checkpoint from before this was kept */
+        unknown.changed_ns = 0;
+        cr_assert_str_eq(run(&unknown, &noticed), "c\n");
+        cr_assert(noticed);
+        cr_assert_str_eq(run(&position, &noticed), "b\nc\n");
+        cr_assert(noticed);
+        cr_assert_str_eq(run(&position, &noticed), "");
+        cr_assert_not(noticed);
+}
+
+Test(feed_tail, a_copy_that_was_made_before_the_cut_goes_on_where_its_file_was)
+{
+        struct tail_position position = {.inode = 0};
+        bool noticed;
+        for (int i = 0; i < 90; i++)
+                append(path, "abc\n");
+        quiet(path, 40);
+        (void)run(&position, NULL);
+        for (int i = 0; i < 90; i++)
+                append(old, "abc\n");
+        append(old, "b\n");
+        quiet(old, 30);
+        cr_assert_eq(truncate(path, 0), 0);
+        append(path, "c\n");
+        cr_assert_str_eq(run(&position, &noticed), "b\nc\n");
+        cr_assert_not(noticed);
+}
+
 Test(feed_tail, a_file_between_is_read_although_the_newest_is_empty)
 {
         struct tail_position position = {.inode = 0};
