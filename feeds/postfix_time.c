@@ -5,7 +5,8 @@
 
 #include <time.h>
 
-/* "Nov 23 04:45:37" in the local zone; the year is the last one in which that time is not after the reference. */
+/* "Nov 23 04:45:37" in the local zone; the year is the last one in which that time is not after the reference, but
+ * for a day's grace. */
 static bool postfix_time_traditional(struct postfix *postfix, struct slice stamp, int64_t reference_ms, int64_t *ret_ms)
 {
         static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
@@ -35,8 +36,9 @@ static bool postfix_time_traditional(struct postfix *postfix, struct slice stamp
         struct tm now;
         if (localtime_r(&reference, &now) == NULL)
                 return false;
-        /* Feb 29 needs up to 8 years back; others at most one. Clocks may be a little apart: a day's grace. */
-        for (int back = 0; back < 9; back++) {
+        /* Feb 29 needs up to 8 years back; others at most one. Clocks may be a little apart: a day's grace, which may
+         * reach into the next year. */
+        for (int back = -1; back < 9; back++) {
                 struct tm try = civil;
                 try.tm_year = now.tm_year - back;
                 time_t time = mktime(&try);

@@ -395,6 +395,8 @@ Test(feed_postfix, time_stamps_of_every_form, .timeout = 20)
                 {"UTC", "Nov 24 04:45:38", NOW, "2026-11-24T04:45:38.000Z"}, /* clocks may be a little apart */
                 {"UTC", "Dec 31 23:59:59", NOW, "2025-12-31T23:59:59.000Z"},
                 {"UTC", "Dec 31 23:59:59", INT64_C(1767225601000), "2025-12-31T23:59:59.000Z"}, /* 1 s into 2026 */
+                {"UTC", "Jan  1 00:00:05", INT64_C(1798761598000), "2027-01-01T00:00:05.000Z"}, /* 2 s before it */
+                {"UTC", "Jan  2 00:00:05", INT64_C(1798761598000), "2026-01-02T00:00:05.000Z"}, /* too far ahead */
                 {"UTC", "Dec 31 23:59:60", NOW, "2025-12-31T23:59:59.000Z"},                    /* a leap second */
                 {"UTC", "Nov 23 04:45:60", NOW, "2026-11-23T04:45:59.000Z"},
                 {"UTC", "Nov 23 04:45:61", NOW, NULL},
