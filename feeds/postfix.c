@@ -378,6 +378,19 @@ static bool postfix_is_local(const struct line *line, const struct postfix_outco
         return false;
 }
 
+/* An outgoing process has one message at a time, and says so each time that it does TLS for one, on a new connection or
+ * on a kept one. The next message without such a line goes without. */
+static void postfix_peer_turn(const struct line *line)
+{
+        struct peer *peer = &line->postfix->peers[line->syslog.pid % POSTFIX_PEERS];
+        if (peer->pid == 0 || peer->pid != line->syslog.pid || peer->relay[0] == '\0')
+                return;
+        bool taken = peer->queue_id[0] != '\0';
+        if ((taken && !slice_equal(slice_of_text(peer->queue_id), line->queue_id)) ||
+            (!taken && !slice_to_text(line->queue_id, peer->queue_id, sizeof(peer->queue_id))))
+                *peer = (struct peer){.pid = 0};
+}
+
 /* smtp, lmtp, error, ...: one attempt for one recipient. */
 static enum err_code postfix_line_outcome(struct line *line, struct slice whole)
 {
@@ -386,6 +399,7 @@ static enum err_code postfix_line_outcome(struct line *line, struct slice whole)
         struct postfix_outcome outcome;
         if (!postfix_outcome_parse(line->rest, &outcome) || outcome.to.len == 0)
                 return postfix_unparsed(postfix, whole, "an outcome that is not understood");
+        postfix_peer_turn(line);
         bool sent = slice_equal(outcome.status, SLICE("sent"));
         bool bounced = slice_equal(outcome.status, SLICE("bounced"));
         /* With soft_bounce, what would have bounced stays in the queue. */
@@ -492,11 +506,15 @@ static void postfix_line_tls(struct line *line, struct slice text)
                         *peer = (struct peer){.pid = 0};
                 return;
         }
-        size_t at = slice_find(text, SLICE(" TLS connection established "));
+        size_t at = slice_find(text, SLICE(" TLS connection established ")), verb = 28;
+        if (at == text.len) {
+                at = slice_find(text, SLICE(" TLS connection reused "));
+                verb = 23;
+        }
         size_t with = slice_find(text, SLICE(" with cipher "));
         if (at > 32 || with == text.len || line->syslog.pid == 0)
                 return;
-        struct slice rest = slice_of(text.ptr + at + 28, with < at + 28 ? 0 : with - at - 28);
+        struct slice rest = slice_of(text.ptr + at + verb, with < at + verb ? 0 : with - at - verb);
         bool incoming = slice_has_prefix(rest, SLICE("from "));
         size_t colon = slice_find(rest, SLICE(": "));
         if (colon == rest.len || (!incoming && !slice_has_prefix(rest, SLICE("to "))))

@@ -76,10 +76,12 @@ struct message {
         uint64_t bytes; /* as counted in postfix->bytes */
 };
 
+/* What the last TLS line of a process says. */
 struct peer {
         uint32_t pid;
         char version[16];
-        char relay[128]; /* of an outgoing connection */
+        char relay[128];   /* of an outgoing connection */
+        char queue_id[64]; /* of the message that was delivered over it; empty: none yet */
 };
 
 struct postfix {

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #define STATE_MAGIC   "sendrpf"
-#define STATE_VERSION 2 /* the digit behind it; 1 is read */
+#define STATE_VERSION 3 /* the digit behind it; 1 and 2 are read */
 
 struct state_writer {
         uint8_t *bytes;
@@ -144,6 +144,7 @@ enum err_code postfix_state_save(const struct postfix *postfix, struct slice pla
                 state_put_u32(&writer, peer->pid);
                 state_put_text(&writer, slice_of_text(peer->version));
                 state_put_text(&writer, slice_of_text(peer->relay));
+                state_put_text(&writer, slice_of_text(peer->queue_id));
         }
         if (!writer.out_of_memory) {
                 uint64_t sum = state_sum(slice_of(writer.bytes, writer.used));
@@ -332,6 +333,8 @@ static void state_get_peer(struct state_reader *reader, struct postfix *postfix)
         struct peer peer = {.pid = state_get_u32(reader)};
         state_get_short(reader, peer.version, sizeof(peer.version));
         state_get_short(reader, peer.relay, sizeof(peer.relay));
+        if (reader->version >= 3)
+                state_get_short(reader, peer.queue_id, sizeof(peer.queue_id));
         if (!reader->bad)
                 postfix->peers[peer.pid % POSTFIX_PEERS] = peer;
 }

@@ -365,6 +365,41 @@ Test(feed_postfix, tls_versions_are_joined_by_process, .timeout = 20)
         close_feed(postfix, &seen);
 }
 
+#define NEXT_MESSAGE(id)                                                                                 \
+        LINE("qmgr", id ": from=<news@mail.example.com>, size=331, nrcpt=1 (queue active)")              \
+        LINE("smtp", id ": to=<ana@b.example>, relay=" MX ", delay=0.42, delays=0/0.12/0/0.3, dsn=2.0.0" \
+                        ", status=sent (" SENT ")")
+#define TLS_LINE(what, version) \
+        LINE("smtp", "Untrusted TLS connection " what " to " MX ": " version " with cipher X (256/256 bits)")
+
+Test(feed_postfix, an_outgoing_tls_version_is_that_of_one_message, .timeout = 20)
+{
+        static const char member[] = "\"ses:outgoing-tls-version\"";
+        struct seen seen;
+        struct slice state, place;
+        struct err err = {.text = ""};
+        struct postfix *postfix = open_feed(&seen, (struct postfix_options){.profile = CLASSIFY_SES});
+        say(postfix, TLS_LINE("established", "TLSv1.2") ACTIVE("2") TRIED("ana@b.example", MX, "2.0.0", "sent", SENT)
+                             TRIED("eva@b.example", MX, "2.0.0", "sent", SENT));
+        has(&seen, seen.count - 2, SENDRING_DELIVERY, "\"ses:outgoing-tls-version\":[\"TLSv1.2\"]");
+        has(&seen, seen.count - 1, SENDRING_DELIVERY, "\"ses:outgoing-tls-version\":[\"TLSv1.2\"]");
+        cr_assert_eq(postfix_state_save(postfix, SLICE_EMPTY, &state), ERR_OK);
+        say(postfix, NEXT_MESSAGE("4jXtfn4lsjz1TBsr"));
+        has(&seen, seen.count - 1, SENDRING_DELIVERY, "4jXtfn4lsjz1TBsr");
+        cr_assert_null(strstr(seen.json[seen.count - 1], member), "%s", seen.json[seen.count - 1]);
+        say(postfix, TLS_LINE("reused", "TLSv1.3") NEXT_MESSAGE("4jXtfn4lsjz1TBss"));
+        has(&seen, seen.count - 1, SENDRING_DELIVERY, "\"ses:outgoing-tls-version\":[\"TLSv1.3\"]");
+        close_feed(postfix, &seen);
+        /* Nor does a restart in between make it another one's. */
+        postfix = open_feed(&seen, (struct postfix_options){.profile = CLASSIFY_SES});
+        cr_assert_eq(postfix_state_load(postfix, state, &place, &err), ERR_OK, "%s", err.text);
+        say(postfix, NEXT_MESSAGE("4jXtfn4lsjz1TBsr"));
+        has(&seen, seen.count - 1, SENDRING_DELIVERY, "4jXtfn4lsjz1TBsr");
+        cr_assert_null(strstr(seen.json[seen.count - 1], member), "%s", seen.json[seen.count - 1]);
+        close_feed(postfix, &seen);
+        free((void *)(uintptr_t)state.ptr);
+}
+
 Test(feed_postfix, the_same_lines_give_the_same_events, .timeout = 20)
 {
         struct seen first, second;
