@@ -1,5 +1,6 @@
 /* The `sendring` command: one file per subcommand (cmd_<name>.c), each a main() of its own name. argv[0] is the
  * subcommand's name. Every one answers --help on stdout with status 0; wrong usage is one line on stderr and status 64.
+ * What does not get to stdout whole is told by main(), and is status 74 where the command's own was 0.
  * Exit codes follow sysexits.h: 0 ok, 1 the thing asked about is not so, 64 usage, 69 unavailable, 74 input/output, 78
  * configuration. */
 #ifndef SENDRING_TOOLS_CMD_H

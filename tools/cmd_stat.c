@@ -306,13 +306,13 @@ int cmd_stat(int argc, char **argv)
                         stat_print_json(&counters);
                 else
                         stat_print_text(&counters, again ? before : NULL, (double)(now_ns - before_ns) / 1e9, all);
-                (void)fflush(stdout); /* a reader that went away ends us with SIGPIPE */
+                bool written = fflush(stdout) == 0; /* a reader that went away ends us with SIGPIPE */
                 for (int i = 0; i < COUNTERS_COUNT; i++)
                         before[i] = stat_value(&counters, (enum counter)i);
                 before_ns = now_ns;
                 again = true;
                 counters_release(&counters);
-                if (watch_s == 0)
+                if (watch_s == 0 || !written) /* told by main() */
                         break;
                 clock_sleep_ns(watch_s * CLOCK_NS_PER_S);
         }

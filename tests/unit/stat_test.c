@@ -124,3 +124,13 @@ Test(stat, tells_of_rates_and_of_a_clock_that_is_off, .timeout = 30)
         cr_assert(page_output_has(&page, "\"clock_offset_ms\":-3600000"));
         page_release(&page);
 }
+
+Test(stat, stops_watching_when_nothing_more_can_be_printed, .timeout = 30)
+{
+        struct page page;
+        page_make(&page);
+        cr_assert_eq(counters_create(page.counters_path, 2, 4, "0.1", &page.counters, NULL), ERR_OK);
+        cr_assert_eq(run_command(cmd_stat, "stat", page.settings, "--watch=1", "/dev/full"), CMD_EXIT_OK,
+                     "main() makes another status of it");
+        page_release(&page);
+}
