@@ -240,7 +240,12 @@ static int loadgen_run(struct loadgen *loadgen)
                         (void)fprintf(stderr, "sendring loadgen: producer %u: %s\n", loadgen->slots[i].number,
                                       loadgen->slots[i].error);
         loadgen_print(loadgen, report);
-        int status = ok && report->failed == 0 && report->too_big == 0 ? CMD_EXIT_OK : CMD_EXIT_FAILED;
+        if (report->not_published > 0)
+                (void)fprintf(stderr, "sendring loadgen: stopped before its end: %s%llu events are not published\n",
+                              options->profile != NULL && options->profile->poisson ? "about " : "",
+                              (unsigned long long)report->not_published);
+        bool whole = report->failed == 0 && report->too_big == 0 && report->not_published == 0;
+        int status = ok && whole ? CMD_EXIT_OK : CMD_EXIT_FAILED;
         if (report->unavailable)
                 status = CMD_EXIT_UNAVAILABLE;
         if (loadgen->ledger_path != NULL && !loadgen_write_ledger(loadgen, report)) {

@@ -63,6 +63,7 @@ struct loadgen_slot {
         bool running;
         uint64_t events_max; /* of this producer */
         uint64_t overdue;    /* events that were due when it ended and are not published */
+        bool stopped;        /* told to stop before it had published its share */
         uint64_t cpu_ns;
         uint64_t wakeups;
         uint64_t reattached;

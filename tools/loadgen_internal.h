@@ -42,6 +42,9 @@ struct loadgen_report {
         uint64_t published, overdue, full, too_big, detached, wakeups, reattached, cpu_ns;
         uint64_t begun_ns, ended_ns; /* of the first event and of the last; both 0: none was published */
         uint32_t killed, failed;
+        /* A load with an end of its own (--events, --profile, --replay) that was stopped before it: how many of its
+         * events are not published, of a Poisson process about so many. */
+        uint64_t not_published;
         bool unavailable, flushed;
         uint64_t types[LOADGEN_TYPES_COUNT];
         uint64_t sets[LOADGEN_SETS_MAX];

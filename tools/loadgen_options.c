@@ -65,7 +65,9 @@ static const char loadgen_help[] =
         "  --kills N              kill a random producer N times and put a new one in its place (implies --kill-test)\n"
         "  --kill-interval MS     between two kills, on average (20)\n"
         "\n"
-        "Exit status: 0 all published and flushed, or recorded; 1 a producer failed, events were too big, or damaged "
+        "Exit status: 0 all published and flushed, or recorded, or what has no end but its time was stopped; 1 a "
+        "producer\n"
+        "failed, a signal stopped --events, --profile or --replay before their end, events were too big, or damaged "
         "or\n"
         "recycled before they were recorded; 64 usage; 69 no router, no journal; 74 file error; 78 configuration.\n";
 

@@ -263,6 +263,7 @@ static void producer_loop(struct producer_source *source, struct sendring *ring,
                 }
                 if (after_ns == 0) {
                         now_ns = clock_monotonic_ns();
+                        slot->stopped = atomic_load_explicit(stop, memory_order_relaxed);
                         slot->overdue =
                                 producer_overdue(source, &turn, now_ns < clock->end_ns ? now_ns : clock->end_ns);
                         return;
@@ -330,6 +331,7 @@ void loadgen_producer_run(const struct loadgen_options *options, struct loadgen_
         }
         if ((result == SENDRING_E_TIMEOUT || (result == SENDRING_E_DETACHED && options->patient)) &&
             atomic_load_explicit(stop, memory_order_relaxed)) {
+                slot->stopped = true;
                 atomic_store_explicit(&slot->end, LOADGEN_END_DONE, memory_order_release); /* it published nothing */
                 producer_end(&source);
                 return;

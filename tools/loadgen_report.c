@@ -3,10 +3,24 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What a load with an end of its own has left when it was stopped before that. */
+static uint64_t loadgen_left(const struct loadgen_options *options, const struct loadgen_report *report)
+{
+        uint64_t all = options->events_max, done = report->published + report->too_big;
+        if (options->profile != NULL)
+                all = options->plan->events_count;
+        else if (options->replay != NULL)
+                all = options->replay->capture.events;
+        if (all == 0)
+                return 0;
+        return all > done ? all - done : 1; /* of a Poisson process more may have come than on average */
+}
+
 void loadgen_sum(const struct loadgen *loadgen, struct loadgen_report *report)
 {
         memset(report, 0, sizeof(*report));
         report->flushed = loadgen->options.flush_timeout_ms > 0;
+        bool stopped = false;
         for (uint32_t i = 0; i < loadgen->slots_used; i++) {
                 const struct loadgen_slot *slot = &loadgen->slots[i];
                 /* Acquire: pairs with the release of the producer's last store; a killed one is dead anyway. */
@@ -26,6 +40,7 @@ void loadgen_sum(const struct loadgen *loadgen, struct loadgen_report *report)
                 report->overdue += slot->overdue;
                 report->cpu_ns += slot->cpu_ns;
                 report->killed += slot->killed;
+                stopped |= slot->stopped;
                 bool excused = slot->killed && slot->error[0] == '\0';
                 if (end != LOADGEN_END_DONE && !excused)
                         report->failed++;
@@ -40,6 +55,8 @@ void loadgen_sum(const struct loadgen *loadgen, struct loadgen_report *report)
                 loadgen_histogram_merge(&report->publish_ns, &slot->publish_ns);
                 loadgen_histogram_merge(&report->lateness_ns, &slot->lateness_ns);
         }
+        if (stopped)
+                report->not_published = loadgen_left(&loadgen->options, report);
 }
 
 static void print_histogram_json(FILE *out, const char *name, const struct loadgen_histogram *histogram)
@@ -116,14 +133,16 @@ void loadgen_print(const struct loadgen *loadgen, const struct loadgen_report *r
                                 : 0;
         if (loadgen->json) {
                 printf("{\"run_id\":\"%08x\",\"producers\":%u,\"published\":%llu,\"seconds\":%.3f,\"rate\":%.0f,"
-                       "\"overdue\":%llu,\"full\":%llu,\"detached\":%llu,\"wakeups\":%llu,\"reattached\":%llu,"
+                       "\"overdue\":%llu,\"not_published\":%llu,\"full\":%llu,\"detached\":%llu,\"wakeups\":%llu,"
+                       "\"reattached\":%llu,"
                        "\"killed\":%u,"
                        "\"failed\":%u,\"flushed\":%s,\"cpu_us_per_event\":%.3f",
                        loadgen->options.events.run_id, loadgen->options.producers_count,
                        (unsigned long long)report->published, seconds, rate, (unsigned long long)report->overdue,
-                       (unsigned long long)report->full, (unsigned long long)report->detached,
-                       (unsigned long long)report->wakeups, (unsigned long long)report->reattached, report->killed,
-                       report->failed, report->flushed ? "true" : "false", cpu_us);
+                       (unsigned long long)report->not_published, (unsigned long long)report->full,
+                       (unsigned long long)report->detached, (unsigned long long)report->wakeups,
+                       (unsigned long long)report->reattached, report->killed, report->failed,
+                       report->flushed ? "true" : "false", cpu_us);
                 print_histogram_json(stdout, "publish_ns", &report->publish_ns);
                 print_histogram_json(stdout, "lateness_ns", &report->lateness_ns);
                 printf(",\"types\":{");

@@ -396,9 +396,34 @@ Test(loadgen_run, ends_cleanly_on_sigterm, .timeout = 60)
         json_t *report, *ledger;
         cr_assert_eq(finish(run, &report, &ledger), CMD_EXIT_OK);
         cr_assert_eq((uint64_t)number(report, "published"), run->tally.total);
+        cr_assert_eq(number(report, "not_published"), 0);
         check_ledger(run, ledger);
         json_decref(report);
         json_decref(ledger);
+}
+
+Test(loadgen_run, tells_what_a_signal_left_unpublished, .timeout = 60)
+{
+        static const struct {
+                const char *arguments[8];
+                json_int_t all;
+        } loads[] = {
+                {{"--producers", "2", "--rate", "2k", "--events", "100k", NULL}, 100000},
+                {{"--producers", "2", "--profile", "open-storm", "--rate", "2k", NULL}, 600000},
+        };
+        for (size_t i = 0; i < sizeof(loads) / sizeof(loads[0]); i++) {
+                struct run *run = start("left", loads[i].arguments, true);
+                while (atomic_load(&run->daemon.records) < 100)
+                        clock_nap_ns(CLOCK_NS_PER_MS);
+                cr_assert_eq(kill(run->pid, SIGTERM), 0);
+                json_t *report, *ledger;
+                cr_assert_eq(finish(run, &report, &ledger), CMD_EXIT_FAILED);
+                cr_assert_eq((uint64_t)number(report, "published"), run->tally.total);
+                cr_assert_eq(number(report, "published") + number(report, "not_published"), loads[i].all);
+                cr_assert(json_is_true(json_object_get(report, "flushed")));
+                json_decref(report);
+                json_decref(ledger);
+        }
 }
 
 Test(loadgen_run, killed_producers_lose_nothing_committed, .timeout = 60)
