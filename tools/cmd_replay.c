@@ -164,6 +164,10 @@ static void replay_print_rest(const struct replay *replay)
                 replay_print_quoted(stderr, "--destination", replay->destination);
         if (replay->republish.rate > 0)
                 (void)fprintf(stderr, " --rate %" PRIu64, replay->republish.rate);
+        if (replay->dry_run)
+                (void)fputs(" --dry-run", stderr);
+        if (replay->json)
+                (void)fputs(" --json", stderr);
         replay_print_quoted(stderr, "--settings", slice_of_text(replay->settings_path));
         (void)fprintf(stderr, " --after %s:%" PRIu64 "\n", replay_log_name(replay->flushed.log, name),
                       replay->flushed.sequence);
