@@ -195,7 +195,7 @@ static void stat_print_text(const struct counters *counters, const uint64_t *bef
                         continue;
                 printf("  %-28s %16" PRIu64 " %-10s", counter_table[i].name, value, counter_table[i].unit);
                 if (before != NULL)
-                        printf(" %12.1f/s", (double)(value - before[i]) / seconds);
+                        printf(" %12.1f/s", (double)(int64_t)(value - before[i]) / seconds); /* levels fall, too */
                 printf("  %s\n", counter_table[i].help);
         }
         int64_t oldest_ms = (int64_t)stat_value(counters, COUNTER_journal_oldest_event_ms);
@@ -291,6 +291,8 @@ int cmd_stat(int argc, char **argv)
         uint64_t before[COUNTERS_COUNT];
         bool again = false;
         uint64_t before_ns = 0;
+        uint32_t before_pid = 0;
+        int64_t before_started_ms = 0;
         for (;;) {
                 if (!router_counters_path(&settings, path, sizeof(path)) ||
                     counters_attach(path, &counters, &err) != ERR_OK) {
@@ -302,6 +304,8 @@ int cmd_stat(int argc, char **argv)
                 }
                 uint64_t now_ns = clock_monotonic_ns();
                 status = counters_is_alive(&counters) ? CMD_EXIT_OK : CMD_EXIT_UNAVAILABLE;
+                /* Another router counts from 0: nothing to take a difference from. */
+                again = again && counters.head->pid == before_pid && counters.head->started_ms == before_started_ms;
                 if (json)
                         stat_print_json(&counters);
                 else
@@ -310,6 +314,8 @@ int cmd_stat(int argc, char **argv)
                 for (int i = 0; i < COUNTERS_COUNT; i++)
                         before[i] = stat_value(&counters, (enum counter)i);
                 before_ns = now_ns;
+                before_pid = counters.head->pid;
+                before_started_ms = counters.head->started_ms;
                 again = true;
                 counters_release(&counters);
                 if (watch_s == 0 || !written) /* told by main() */

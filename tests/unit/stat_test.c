@@ -7,8 +7,10 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 struct page {
@@ -132,5 +134,69 @@ Test(stat, stops_watching_when_nothing_more_can_be_printed, .timeout = 30)
         cr_assert_eq(counters_create(page.counters_path, 2, 4, "0.1", &page.counters, NULL), ERR_OK);
         cr_assert_eq(run_command(cmd_stat, "stat", page.settings, "--watch=1", "/dev/full"), CMD_EXIT_OK,
                      "main() makes another status of it");
+        page_release(&page);
+}
+
+/* Waits until `times` reports are whole, and stores the last one in `report`. */
+static void page_watched(const struct page *page, unsigned times, char *report, size_t room)
+{
+        for (unsigned found = 0; found < times; clock_sleep_ns(10 * CLOCK_NS_PER_MS)) {
+                char output[16384];
+                FILE *file = fopen(page->output, "re");
+                size_t bytes = file == NULL ? 0 : fread(output, 1, sizeof(output) - 1, file);
+                if (file != NULL)
+                        (void)fclose(file);
+                output[bytes] = '\0';
+                found = 0;
+                for (const char *at = strstr(output, "router pid"); at != NULL; at = strstr(at + 1, "router pid")) {
+                        found += strstr(at, "journal: ") != NULL && bytes > 0 && output[bytes - 1] == '\n';
+                        (void)snprintf(report, room, "%s", at);
+                }
+        }
+}
+
+Test(stat, watches_levels_that_fall_and_routers_that_start_anew, .timeout = 60)
+{
+        struct page page;
+        char report[8192] = "";
+        page_make(&page);
+        cr_assert_eq(counters_create(page.counters_path, 2, 4, "0.1", &page.counters, NULL), ERR_OK);
+        counter_set(&page.counters.blocks[0], COUNTER_lanes_now, 1000);
+        counter_set(&page.counters.blocks[0], COUNTER_router_events, 5000);
+        pid_t pid = fork();
+        if (pid == 0) {
+                char *argv[] = {"stat", "--settings", page.settings, "--watch=1", NULL};
+                int fd = open(page.output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+                if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0 ||
+                    prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) /* also when this test fails */
+                        _exit(98);
+                _exit(cmd_stat(4, argv));
+        }
+        cr_assert_gt(pid, 0);
+        page_watched(&page, 1, report, sizeof(report));
+        cr_assert_null(strstr(report, "/s"), "%s", report);
+        counter_set(&page.counters.blocks[0], COUNTER_lanes_now, 10);
+        counter_set(&page.counters.blocks[0], COUNTER_router_events, 50000);
+        page_watched(&page, 2, report, sizeof(report));
+        double levels = 0, events = 0;
+        const char *line = strstr(report, "lanes_now");
+        cr_assert_not_null(line);
+        cr_assert_eq(sscanf(line, "lanes_now %*d lanes %lf/s", &levels), 1, "%s", line);
+        line = strstr(report, "router_events");
+        cr_assert_not_null(line);
+        cr_assert_eq(sscanf(line, "router_events %*d events %lf/s", &events), 1, "%s", line);
+        cr_assert(levels < 0 && levels > -1000, "%f", levels);
+        cr_assert(events > 0 && events < 46000, "%f", events);
+        page.counters.head->started_ms += 1; /* another router, which has counted less than the one before */
+        counter_set(&page.counters.blocks[0], COUNTER_router_events, 7);
+        page_watched(&page, 3, report, sizeof(report));
+        cr_assert_null(strstr(report, "/s"), "%s", report);
+        page_watched(&page, 4, report, sizeof(report));
+        cr_assert_not_null(strstr(report, "0.0/s"), "%s", report);
+        counters_release(&page.counters);
+        (void)unlink(page.counters_path); /* ends it */
+        int status = -1;
+        cr_assert_eq(waitpid(pid, &status, 0), pid);
+        cr_assert_eq(WEXITSTATUS(status), CMD_EXIT_UNAVAILABLE);
         page_release(&page);
 }
