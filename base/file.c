@@ -103,7 +103,11 @@ enum err_code file_replace(const char *path, struct slice bytes, struct err *ret
         int used = snprintf(temporary, sizeof(temporary), "%s.new.%d", path, (int)getpid());
         if (used < 0 || (size_t)used >= sizeof(temporary))
                 return err_set(reterr, ERR_TOO_BIG, "path %s is too long", path);
-        int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+        /* Of a process of this number that died, or laid there by somebody: its owner and mode are not ours. */
+        struct stat there;
+        if (lstat(temporary, &there) == 0 && S_ISREG(there.st_mode))
+                (void)unlink(temporary); /* what cannot go is found by O_EXCL */
+        int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
                 return err_set_errno(reterr, ERR_SYSTEM, errno, "cannot create %s", temporary);
         enum err_code code = ERR_OK;

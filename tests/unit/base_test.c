@@ -202,17 +202,25 @@ Test(file, replace_is_whole_and_private, .timeout = 10)
         struct err err;
         cr_assert_eq(file_make_directory(path, &err), ERR_OK);
         (void)snprintf(path, sizeof(path), "%s/a/b/file", directory);
+        /* Somebody's file by the name of the temporary one is not written into. */
+        char temporary[300], other[300];
+        struct stat status;
+        (void)snprintf(temporary, sizeof(temporary), "%s.new.%d", path, (int)getpid());
+        int other_fd = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+        cr_assert_geq(other_fd, 0);
         cr_assert_eq(file_replace(path, SLICE("one"), &err), ERR_OK);
+        cr_assert_eq(fstat(other_fd, &status), 0);
+        cr_assert_eq(status.st_size, 0);
+        (void)close(other_fd);
+        cr_assert_eq(stat(path, &status), 0);
+        cr_assert_eq(status.st_mode & 07777, 0600);
         cr_assert_eq(file_replace(path, SLICE("two two"), &err), ERR_OK);
         /* Who may write in the directory could lay a link where the temporary file comes. */
-        char temporary[300], other[300];
-        (void)snprintf(temporary, sizeof(temporary), "%s.new.%d", path, (int)getpid());
         (void)snprintf(other, sizeof(other), "%s/other", directory);
         cr_assert_eq(symlink(other, temporary), 0);
         cr_assert_neq(file_replace(path, SLICE("three"), &err), ERR_OK);
         cr_assert_neq(access(other, F_OK), 0);
         cr_assert_eq(unlink(temporary), 0);
-        struct stat status;
         cr_assert_eq(stat(path, &status), 0);
         cr_assert_eq(status.st_mode & 0777, 0600);
         struct arena arena;
