@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -41,6 +42,11 @@ static enum err_code replay_plan(struct loadgen_replay *replay, struct err *rete
                         code = err_set(reterr, ERR_CORRUPT, "offset 16: there are more events than the header says");
                 if (code != ERR_OK)
                         return code;
+                /* The length of the replay was checked by the header's times. */
+                if (record.accepted_ms > capture->last_ms)
+                        return err_set(reterr, ERR_CORRUPT,
+                                       "offset %" PRIu64 ": later than the header says of the last event",
+                                       record.offset);
                 if (count > 0 && record.accepted_ms != last_ms) {
                         replay_spread(replay, first, count, last_ms);
                         first = count;

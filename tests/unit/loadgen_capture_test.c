@@ -403,6 +403,21 @@ Test(loadgen_replay, refuses_files_that_are_none, .timeout = 30)
         options.speed = 1e-3;
         cr_assert_eq(loadgen_replay_open(&options, &replay, &err), ERR_RANGE);
         (void)unlink(options.path);
+        /* The header's last time is early, the last record's is far away: what would take a year is not planned. */
+        options.path = record("early", 2, 200000000000000);
+        options.speed = 1;
+        static uint8_t bytes[65536];
+        struct slice whole = load(options.path, bytes, sizeof(bytes));
+        const int64_t early_ms = TEST_MS;
+        memcpy(bytes + 40, &early_ms, sizeof(early_ms));
+        repair_header(bytes);
+        FILE *early = fopen(options.path, "w");
+        cr_assert_not_null(early);
+        cr_assert_eq(fwrite(bytes, 1, whole.len, early), whole.len);
+        (void)fclose(early);
+        cr_assert_eq(loadgen_replay_open(&options, &replay, &err), ERR_CORRUPT);
+        cr_assert_not_null(strstr(err.text, "later than the header"), "%s", err.text);
+        (void)unlink(options.path);
         path_of("nothing", path);
         FILE *file = fopen(path, "w");
         cr_assert_not_null(file);
