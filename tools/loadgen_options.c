@@ -357,7 +357,7 @@ int loadgen_parse(struct loadgen *loadgen, int argc, char **argv)
                         options->events_max = (uint64_t)number;
                         break;
                 case OPTION_SECONDS:
-                        if (!parse_number(optarg, 1e8, &number) || !(number > 0))
+                        if (!parse_number(optarg, 1e8, &number) || !(number >= 1e-9)) /* 0 ns: no end */
                                 return loadgen_usage(name, optarg, "seconds are wanted");
                         options->duration_ns = (uint64_t)(number * (double)CLOCK_NS_PER_S);
                         given.duration = true;

@@ -476,6 +476,7 @@ Test(loadgen_run, refuses_wrong_usage, .timeout = 60)
                 {"--run-id", "xyz", NULL},  {"--run-id", "+1234567", NULL}, {"--seed", "one", NULL},
                 {"--unknown", NULL, NULL},  {"stray", NULL, NULL},          {"--burst", "20:80", NULL},
                 {"--profile", "x", NULL},   {"--duration", "5x", NULL},     {"--duration", "0", NULL},
+                {"--seconds", "0", NULL},   {"--seconds", "1e-10", NULL},
         };
         static const char *const together[][7] = {
                 {"--profile", "open-storm", "--mix", "send", NULL},
