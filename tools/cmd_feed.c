@@ -128,10 +128,15 @@ static void feed_report(struct feed *feed, const char *reason)
                 feed->reports_left_out++;
                 return;
         }
+        char text[512]; /* what the line had in it may be in the reason: it must not write lines of its own */
+        (void)snprintf(text, sizeof(text), "%s", reason);
+        for (char *at = text; *at != '\0'; at++)
+                if ((unsigned char)*at < 0x20 || *at == 0x7f)
+                        *at = '?';
         struct tail_position position;
         tail_get_position(feed->tail, &position);
         (void)fprintf(stderr, "%s:%" PRIu64 ": %s\n", strcmp(feed->path, "-") == 0 ? "(stdin)" : feed->path,
-                      position.line, reason);
+                      position.line, text);
 }
 
 static uint64_t feed_bad(const struct feed *feed)
@@ -366,9 +371,6 @@ static void feed_postfix_unparsed(void *context, struct slice line, const char *
                 return;
         char text[512];
         (void)snprintf(text, sizeof(text), "%s: %.*s", reason, SLICE_PRINTF(slice_head(line, 300)));
-        for (char *at = text; *at != '\0'; at++)
-                if ((unsigned char)*at < 0x20 || *at == 0x7f)
-                        *at = '?';
         feed_report(feed, text);
 }
 

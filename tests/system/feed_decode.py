@@ -165,6 +165,12 @@ def bad_lines(stack):
     system.check("bad lines", report["not_understood"], 2)
     system.check("they are named", [line.split(": ")[0] for line in done.stderr.splitlines() if line.startswith(path)],
                  [path + ":2", path + ":5"])
+    with open(path, "w") as out:
+        out.write('{"eventType":"\\u001b[31mX\\nlevel=error forged","mail":{}}\n')
+    done = subprocess.run([stack.sendring, "feed", "--from", "jsonl", "--socket", stack.socket, path], capture_output=True, text=True)
+    system.check("what a line holds writes no line of its own, and no ESC",
+                 [line.startswith(path + ":1: ") and "\x1b" not in line for line in done.stderr.splitlines()
+                  if "forged" in line or "\x1b" in line], [True])
     away = subprocess.run([stack.sendring, "feed", "--from", "jsonl", "--socket", stack.path("nobody.sock"), path],
                           capture_output=True, text=True)
     system.check("status without a router", away.returncode, 69)
