@@ -339,7 +339,7 @@ static enum err_code dlq_walk_next(struct dlq_walk *walk, struct dead_letter *re
                 clock_sleep_ns(DLQ_TRY_NS);
                 code = dlq_walk_load(walk, walk->begin + walk->at, reterr);
                 if (code != ERR_OK)
-                        return code == ERR_MEMORY ? code : ERR_EMPTY;
+                        return code; /* not its end: what stands behind is not known */
         }
 }
 
