@@ -39,12 +39,14 @@ def wait_for(what, condition, seconds=20.0, interval=0.02):
 
 
 def listens(host, port):
-    """Whether somebody takes connections there."""
+    """Whether somebody takes connections there; None: who does is just closing."""
     try:
         socket.create_connection((host, port), timeout=5).close()
         return True
     except ConnectionRefusedError:
         return False
+    except ConnectionResetError:
+        return None
 
 
 def longest_gap(seconds, count):

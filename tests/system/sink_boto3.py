@@ -102,6 +102,8 @@ class Sink:
                 listens = True
             except ConnectionRefusedError:
                 listens = False
+            except ConnectionResetError:
+                listens = None  # it is just closing
             if listens == wanted:
                 return
             check(time.monotonic() < deadline, f"listening: {listens} for 10 s")
