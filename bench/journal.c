@@ -201,9 +201,10 @@ int main(int argc, char **argv)
                         json = true;
                 else if (strcmp(argv[i], "--events") == 0 && i + 1 < argc)
                         events = strtoull(argv[++i], NULL, 10);
-                else if (strcmp(argv[i], "--smoke") == 0)
-                        events = 20000, groups = 4;
-                else if (strcmp(argv[i], "--directory") == 0 && i + 1 < argc)
+                else if (strcmp(argv[i], "--smoke") == 0) {
+                        events = 20000;
+                        groups = 4;
+                } else if (strcmp(argv[i], "--directory") == 0 && i + 1 < argc)
                         parent = argv[++i];
                 else {
                         (void)fprintf(stderr, "usage: journal [--json] [--events N] [--directory DIR] [--smoke]\n");

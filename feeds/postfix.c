@@ -506,15 +506,16 @@ static void postfix_line_tls(struct line *line, struct slice text)
                         *peer = (struct peer){.pid = 0};
                 return;
         }
-        size_t at = slice_find(text, SLICE(" TLS connection established ")), verb = 28;
+        struct slice what = SLICE(" TLS connection established ");
+        size_t at = slice_find(text, what);
         if (at == text.len) {
-                at = slice_find(text, SLICE(" TLS connection reused "));
-                verb = 23;
+                what = SLICE(" TLS connection reused ");
+                at = slice_find(text, what);
         }
         size_t with = slice_find(text, SLICE(" with cipher "));
         if (at > 32 || with == text.len || line->syslog.pid == 0)
                 return;
-        struct slice rest = slice_of(text.ptr + at + verb, with < at + verb ? 0 : with - at - verb);
+        struct slice rest = slice_of(text.ptr + at + what.len, with < at + what.len ? 0 : with - at - what.len);
         bool incoming = slice_has_prefix(rest, SLICE("from "));
         size_t colon = slice_find(rest, SLICE(": "));
         if (colon == rest.len || (!incoming && !slice_has_prefix(rest, SLICE("to "))))

@@ -334,8 +334,8 @@ static __attribute__((noinline, cold)) enum err_code journal_writer_switch(struc
                         journal_header_store(journal_writer_header(writer), &gap);
                         JOURNAL_STEP("end-gap-written");
                 } else if (writer->offset < journal_segment_data_end(writer->segment)) {
-                        /* It could not be mapped, and ends where recovery found nothing whole: something may stand
-                         * there all the same. Release: pairs with the acquire in journal_reader_finds_lost(). */
+                        /* It was given up, or could not be mapped and ends where recovery found nothing whole: whatever
+                         * stands there is no record. Release: pairs with the acquire in journal_reader_finds_lost(). */
                         atomic_store_explicit(&writer->segment->damaged, true, memory_order_release);
                 }
                 /* Release: control reads it to see whether every cursor has passed. */

@@ -299,8 +299,9 @@ static enum err_code dlq_walk_load(struct dlq_walk *walk, uint64_t offset, struc
         return dlq_read(walk->store, walk->name, offset, &walk->bytes, &walk->len, reterr);
 }
 
-/* The next line. ERR_EMPTY: that was the last whole one; ERR_MEMORY; others: it is no letter, and passed over.
- * *ret_line is a copy that the letter's unescaping leaves alone, the caller's to free. */
+/* The next line. ERR_EMPTY: that was the last whole one. *ret_line is a copy that the letter's unescaping leaves alone,
+ * the caller's to free. Other errors: with a line, it is no letter, and passed over; without one, the file cannot be
+ * read, or memory is out. */
 static enum err_code dlq_walk_next(struct dlq_walk *walk, struct dead_letter *ret_letter, uint8_t **ret_line,
                                    size_t *ret_len, struct err *reterr)
 {

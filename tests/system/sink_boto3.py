@@ -13,11 +13,12 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
+
+import system
 
 try:
     import boto3
@@ -96,17 +97,8 @@ class Sink:
         """The sink's threads act a little behind the answer to whoever told them."""
         host, port = self.url.rsplit("/", 1)[1].rsplit(":", 1)
         deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection((host, int(port)), timeout=5).close()
-                listens = True
-            except ConnectionRefusedError:
-                listens = False
-            except ConnectionResetError:
-                listens = None  # it is just closing
-            if listens == wanted:
-                return
-            check(time.monotonic() < deadline, f"listening: {listens} for 10 s")
+        while system.listens(host, int(port)) is not wanted:
+            check(time.monotonic() < deadline, f"not listening: {wanted} within 10 s")
             time.sleep(0.005)
 
     def tell(self, text, status=0):

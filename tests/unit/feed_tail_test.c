@@ -148,21 +148,28 @@ Test(feed_tail, an_empty_new_file_is_no_reason_to_leave)
         tail_close(tail);
 }
 
+/* A run that reads the first line, which is "a": where it stopped. */
+static struct tail_position read_a(void)
+{
+        struct tail_position position;
+        struct tail *tail = open_tail(true, NULL);
+        cr_assert_str_eq(next(tail, 5), "a");
+        tail_get_position(tail, &position);
+        tail_close(tail);
+        return position;
+}
+
 Test(feed_tail, a_restart_goes_on_through_every_file_that_was_rotated_away)
 {
         append(path, "a\nb\n");
-        struct tail *tail = open_tail(true, NULL);
-        cr_assert_str_eq(next(tail, 5), "a");
-        struct tail_position position;
-        tail_get_position(tail, &position);
-        tail_close(tail);
+        const struct tail_position position = read_a();
         cr_assert_eq(rename(path, older), 0);
         append(old, "c\n");
         append(path, "d\n");
         quiet(older, 30);
         quiet(old, 20);
         quiet(path, 10);
-        tail = open_tail(true, &position);
+        struct tail *tail = open_tail(true, &position);
         cr_assert_str_eq(next(tail, 9), "b");
         cr_assert_str_eq(next(tail, 9), "c");
         cr_assert_str_eq(next(tail, 9), "d");
@@ -189,17 +196,13 @@ Test(feed_tail, a_position_before_the_first_line_is_one_too)
 Test(feed_tail, a_file_that_is_gone_is_said_and_the_new_one_read)
 {
         append(path, "a\n");
-        struct tail *tail = open_tail(true, NULL);
-        cr_assert_str_eq(next(tail, 5), "a");
-        struct tail_position position;
-        tail_get_position(tail, &position);
-        tail_close(tail);
+        const struct tail_position position = read_a();
         /* Another file under the same inode number: told by its beginning. */
         int fd = open(path, O_WRONLY | O_TRUNC);
         cr_assert_geq(fd, 0);
         (void)close(fd);
         append(path, "x\ny\n");
-        tail = open_tail(true, &position);
+        struct tail *tail = open_tail(true, &position);
         const char *notice = tail_take_notice(tail);
         cr_assert_not_null(notice);
         cr_assert_not_null(strstr(notice, "missed"), "%s", notice);
@@ -212,11 +215,9 @@ Test(feed_tail, a_position_is_kept_until_the_directory_is_there)
 {
         char away[280];
         append(path, "a\nb\n");
-        struct tail *tail = open_tail(true, NULL);
-        cr_assert_str_eq(next(tail, 5), "a");
-        struct tail_position position, kept;
-        tail_get_position(tail, &position);
-        tail_close(tail);
+        const struct tail_position position = read_a();
+        struct tail_position kept;
+        struct tail *tail = NULL;
         (void)snprintf(away, sizeof(away), "%s-away", directory);
         cr_assert_eq(rename(directory, away), 0);
         for (int i = 0; i < 2; i++) {
@@ -346,13 +347,9 @@ Test(feed_tail, a_position_is_found_although_the_device_has_another_number)
 Test(feed_tail, a_position_in_a_file_that_is_gone_is_given_up_when_the_followed_one_is_there)
 {
         append(path, "a\n");
-        struct tail *tail = open_tail(true, NULL);
-        cr_assert_str_eq(next(tail, 5), "a");
-        struct tail_position position;
-        tail_get_position(tail, &position);
-        tail_close(tail);
+        struct tail_position position = read_a();
         cr_assert_eq(unlink(path), 0);
-        tail = open_tail(true, &position);
+        struct tail *tail = open_tail(true, &position);
         cr_assert_str_eq(next(tail, 1), "(nothing)");
         append(path, "x\n");
         cr_assert_str_eq(next(tail, 5), "x");
@@ -549,15 +546,11 @@ Test(feed_tail, files_whose_names_only_begin_alike_are_not_read)
 Test(feed_tail, a_file_known_by_its_beginning_is_found_under_a_name_of_a_person)
 {
         append(path, "a\nb\n");
-        struct tail *tail = open_tail(true, NULL);
-        cr_assert_str_eq(next(tail, 5), "a");
-        struct tail_position position;
-        tail_get_position(tail, &position);
-        tail_close(tail);
+        const struct tail_position position = read_a();
         cr_assert_eq(rename(path, beside), 0);
         quiet(beside, 10);
         append(path, "c\n");
-        tail = open_tail(true, &position);
+        struct tail *tail = open_tail(true, &position);
         cr_assert_str_eq(next(tail, 9), "b");
         cr_assert_str_eq(next(tail, 9), "c");
         tail_close(tail);
