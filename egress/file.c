@@ -36,6 +36,7 @@ static bool file_sink_same(const struct file_sink_identity *a, const struct file
 }
 
 static void file_sink_rename(struct file_sink *sink, bool back);
+static void file_sink_rotation_failed(struct file_sink *sink);
 
 /* The task has failed, for the reason in `why`: nothing was written. A rotation that has is taken back: the old file
  * goes on. */
@@ -46,6 +47,8 @@ static void file_sink_fail(struct file_sink *sink)
         sink->fresh_fd = -1;
         if (sink->creating)
                 file_sink_rename(sink, true);
+        else if (sink->task == FILE_SINK_ROTATES)
+                file_sink_rotation_failed(sink);
         else
                 file_sink_go(sink, FILE_SINK_ENDING);
 }
@@ -69,10 +72,14 @@ static int file_sink_append(struct file_sink *sink, bool appends)
         return 0;
 }
 
-/* The next step once the file is the right one: what it owes, then the lines. */
+static bool file_sink_must_rotate(const struct file_sink *sink);
+static void file_sink_rotate(struct file_sink *sink);
+
+/* The next step once the file is the right one, with its end known and nothing behind it: what it owes, also before it
+ * gets its last name (nobody looks at the end of a rotated file again), then the lines. */
 static void file_sink_next(struct file_sink *sink)
 {
-        if (sink->task == FILE_SINK_ROTATES)
+        if (sink->task == FILE_SINK_ROTATES && sink->rotated)
                 file_sink_go(sink, FILE_SINK_ENDING);
         else if (sink->name_owed)
                 file_sink_go(sink, FILE_SINK_OPENING_DIRECTORY);
@@ -80,6 +87,8 @@ static void file_sink_next(struct file_sink *sink)
                 file_sink_go(sink, FILE_SINK_REREADING);
         else if (sink->sync_owed)
                 file_sink_go(sink, FILE_SINK_SETTLING);
+        else if (file_sink_must_rotate(sink))
+                file_sink_rotate(sink);
         else
                 file_sink_go(sink, sink->task == FILE_SINK_WRITES ? FILE_SINK_WRITING : FILE_SINK_ENDING);
 }
@@ -166,6 +175,12 @@ static bool file_sink_is_full(const struct file_sink *sink)
         return most != 0 && bytes > 0 && sink->end > 0 && (bytes > most || sink->end > most - bytes);
 }
 
+static bool file_sink_must_rotate(const struct file_sink *sink)
+{
+        const bool rotates = sink->task == FILE_SINK_ROTATES || sink->task == FILE_SINK_WRITES;
+        return rotates && !sink->rotated && (file_sink_is_full(sink) || file_sink_is_old(sink));
+}
+
 /* The next name that the file may get. */
 static void file_sink_name(struct file_sink *sink)
 {
@@ -207,6 +222,8 @@ static void file_sink_rotation_failed(struct file_sink *sink)
 static void file_sink_renamed(struct file_sink *sink)
 {
         if (sink->renames_back) {
+                /* Else a power cut brings the other name back, with what is in the air of the next write behind it. */
+                sink->name_owed = sink->options.sync;
                 file_sink_rotation_failed(sink);
                 return;
         }
@@ -249,16 +266,6 @@ static void file_sink_rename_answered(struct file_sink *sink, int32_t result)
 
 /* ---------------------------------------------------------------------------------------------- opening */
 
-/* The file is ours, with its end known and nothing behind it. */
-static void file_sink_ready(struct file_sink *sink)
-{
-        const bool rotates = sink->task == FILE_SINK_ROTATES || sink->task == FILE_SINK_WRITES;
-        if (rotates && !sink->rotated && (file_sink_is_full(sink) || file_sink_is_old(sink)))
-                file_sink_rotate(sink);
-        else
-                file_sink_next(sink);
-}
-
 /* Makes what was opened and measured the sink's file; the one before is closed. What its disk must have before it is
  * written to is noted. */
 static void file_sink_attach(struct file_sink *sink)
@@ -284,7 +291,7 @@ static void file_sink_attach(struct file_sink *sink)
                                                           : (int64_t)birth->tv_sec * 1000 + birth->tv_nsec / 1000000;
         sink->stats.rotations += sink->creating;
         sink->creating = false;
-        file_sink_ready(sink);
+        file_sink_next(sink);
 }
 
 static void file_sink_open_failed(struct file_sink *sink, int error)
@@ -415,12 +422,14 @@ static void file_sink_looked(struct file_sink *sink, int32_t result)
         else if (sink->status.stx_size != sink->end)
                 file_sink_measure(sink);
         else
-                file_sink_ready(sink);
+                file_sink_next(sink);
 }
 
-/* Bytes of a failed write must not stay: a later try would write them twice. */
+/* Bytes of a failed write must not stay: a later try would write them twice. The disk must hear of that, too: some of
+ * them would come back with a power cut, and torn. */
 static void file_sink_write_failed(struct file_sink *sink, const char *what, int error)
 {
+        sink->sync_owed = sink->options.sync;
         (void)err_set_errno(&sink->why, ERR_SYSTEM, error, "cannot %s %s", what, sink->told); /* told by `done` */
         file_sink_go(sink, FILE_SINK_LOOKING_BACK);
 }

@@ -1,6 +1,6 @@
 /* A file sink in a directory of its own, for unit tests: its loop, waiting for what it does, and operations on files
  * that fail or hang. Part of one program: it defines the wraps of io_open, io_stat, io_stat_path, io_truncate, io_read,
- * io_write, io_fdatasync and io_rename. */
+ * io_write, io_fdatasync, io_sync_directory and io_rename. */
 #ifndef SENDRING_TESTS_FILE_SINK_RIG_H
 #define SENDRING_TESTS_FILE_SINK_RIG_H
 
@@ -21,31 +21,43 @@ static struct io_loop *loop;
 /* The operations on files, by the linker's --wrap: the one of number `fails_at` (from 1; 0: none) fails with EBADF, and
  * one may not know how to rename without replacing. */
 static unsigned operations, fails_at, syncs;
+static char steps[64]; /* what was asked of the file system since it was emptied: a letter each */
 static bool renames_blindly;
 static bool emptied_before_write; /* by another hand, at the last moment; once */
 static int pipe_ends[2];
 
-static inline bool fails_now(void)
+static inline bool fails_now(char step)
 {
+        const size_t used = strlen(steps);
+        if (used + 1 < sizeof(steps))
+                steps[used] = step;
         return ++operations == fails_at;
 }
 
-#define WRAP(name, parameters, arguments)               \
-        void __real_##name parameters;                  \
-        void __wrap_##name parameters;                  \
-        void __wrap_##name parameters                   \
-        {                                               \
-                if (fails_now())                        \
-                        io_sync_directory(own, op, -1); \
-                else                                    \
-                        __real_##name arguments;        \
+void __real_io_sync_directory(struct io_loop *own, struct io_op *op, int fd);
+
+static inline void fail(struct io_loop *own, struct io_op *op)
+{
+        __real_io_sync_directory(own, op, -1);
+}
+
+#define WRAP(name, step, parameters, arguments)  \
+        void __real_##name parameters;           \
+        void __wrap_##name parameters;           \
+        void __wrap_##name parameters            \
+        {                                        \
+                if (fails_now(step))             \
+                        fail(own, op);           \
+                else                             \
+                        __real_##name arguments; \
         }
-WRAP(io_open, (struct io_loop * own, struct io_op *op, const char *name, int flags, mode_t mode),
+WRAP(io_sync_directory, 'D', (struct io_loop * own, struct io_op *op, int fd), (own, op, fd))
+WRAP(io_open, 'o', (struct io_loop * own, struct io_op *op, const char *name, int flags, mode_t mode),
      (own, op, name, flags, mode))
-WRAP(io_stat_path, (struct io_loop * own, struct io_op *op, const char *name, struct statx *status),
+WRAP(io_stat_path, 'l', (struct io_loop * own, struct io_op *op, const char *name, struct statx *status),
      (own, op, name, status))
-WRAP(io_truncate, (struct io_loop * own, struct io_op *op, int fd, uint64_t bytes), (own, op, fd, bytes))
-WRAP(io_read, (struct io_loop * own, struct io_op *op, int fd, void *to, size_t bytes, uint64_t offset),
+WRAP(io_truncate, 'T', (struct io_loop * own, struct io_op *op, int fd, uint64_t bytes), (own, op, fd, bytes))
+WRAP(io_read, 'r', (struct io_loop * own, struct io_op *op, int fd, void *to, size_t bytes, uint64_t offset),
      (own, op, fd, to, bytes, offset))
 
 void __real_io_write(struct io_loop *own, struct io_op *op, int fd, const void *from, size_t bytes, uint64_t offset);
@@ -55,8 +67,8 @@ void __wrap_io_write(struct io_loop *own, struct io_op *op, int fd, const void *
         if (emptied_before_write)
                 cr_assert_eq(truncate(path, 0), 0);
         emptied_before_write = false;
-        if (fails_now())
-                io_sync_directory(own, op, -1);
+        if (fails_now('W'))
+                fail(own, op);
         else
                 __real_io_write(own, op, fd, from, bytes, offset);
 }
@@ -81,8 +93,8 @@ void __wrap_io_stat(struct io_loop *own, struct io_op *op, int fd, struct statx 
                 hanging.op = op;
                 hanging.fd = fd;
                 hanging.status = status;
-        } else if (fails_now()) {
-                io_sync_directory(own, op, -1);
+        } else if (fails_now('l')) {
+                fail(own, op);
         } else {
                 __real_io_stat(own, op, fd, status);
         }
@@ -99,17 +111,17 @@ void __wrap_io_fdatasync(struct io_loop *own, struct io_op *op, int fd);
 void __wrap_io_fdatasync(struct io_loop *own, struct io_op *op, int fd)
 {
         syncs++;
-        __real_io_fdatasync(own, op, fails_now() ? -1 : fd);
+        __real_io_fdatasync(own, op, fails_now('S') ? -1 : fd);
 }
 
 void __real_io_rename(struct io_loop *own, struct io_op *op, const char *from, const char *to, bool replace);
 void __wrap_io_rename(struct io_loop *own, struct io_op *op, const char *from, const char *to, bool replace);
 void __wrap_io_rename(struct io_loop *own, struct io_op *op, const char *from, const char *to, bool replace)
 {
-        if (fails_now())
-                io_sync_directory(own, op, -1);
+        if (fails_now('R'))
+                fail(own, op);
         else if (renames_blindly && !replace)
-                io_sync_directory(own, op, pipe_ends[0]); /* EINVAL */
+                __real_io_sync_directory(own, op, pipe_ends[0]); /* EINVAL */
         else
                 __real_io_rename(own, op, from, to, replace);
 }

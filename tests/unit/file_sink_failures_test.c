@@ -137,6 +137,65 @@ Test(file_sink, any_operation_may_fail_once)
         cr_assert_gt(operations, 40, "%u", operations);
 }
 
+/* Nobody looks at the end of a rotated file again: what is torn there after a power cut would stay. The disk must know
+ * of what was cut off, or torn off, before the file gets that name. */
+Test(file_sink, the_disk_knows_where_a_file_ends_before_it_is_rotated)
+{
+        for (unsigned by_age = 0; by_age < 2; by_age++) {
+                struct file_sink *sink = open_ok(by_age ? 0 : 24, by_age, true);
+                write_ok(sink, "{\"a\":1}\n");
+                fails_at = operations + 3; /* the sync */
+                cr_assert_neq(write_lines(sink, SLICE("{\"a\":2}\n")), ERR_OK);
+                cr_assert_eq(steps[strlen(steps) - 1], 'T', "%s", steps);
+                clock_sleep_ns(by_age * 1100 * CLOCK_NS_PER_MS);
+                memset(steps, 0, sizeof(steps));
+                if (by_age)
+                        rotate_if_due(sink);
+                else
+                        write_ok(sink, "{\"large\":\"xxxxxxxxxxxxxxx\"}\n");
+                const char *rotated = strchr(steps, 'R'), *synced = strchr(steps, 'S');
+                cr_assert(rotated != NULL && synced != NULL && synced < rotated, "%s", steps);
+                close_sink(sink);
+                (void)list(remove_one);
+        }
+}
+
+/* Else what a power cut leaves of the next write is in a file of the rotated one's name. */
+Test(file_sink, the_disk_knows_a_file_s_old_name_before_it_goes_on)
+{
+        struct file_sink *sink = open_ok(4, 0, true);
+        write_ok(sink, "{}\n");
+        memset(steps, 0, sizeof(steps));
+        fails_at = operations + 3; /* the new file */
+        write_ok(sink, "[]\n");
+        holds(path, "{}\n[]\n");
+        cr_assert_eq(strncmp(steps, "lRoR", 4), 0, "%s", steps);
+        const char *named = strchr(steps, 'D'), *written = strchr(steps, 'W');
+        cr_assert(named != NULL && written != NULL && named < written, "%s", steps);
+        close_sink(sink);
+}
+
+/* A file whose disk does not sync is not rotated, and that is told. */
+Test(file_sink, a_rotation_that_waits_for_a_sync_is_a_failed_one)
+{
+        struct file_sink_stats stats;
+        struct file_sink *sink = open_ok(0, 1, true);
+        write_ok(sink, "{}\n");
+        fails_at = operations + 3; /* the sync */
+        cr_assert_neq(write_lines(sink, SLICE("[]\n")), ERR_OK);
+        clock_sleep_ns(1100 * CLOCK_NS_PER_MS);
+        fails_at = operations + 2; /* again */
+        rotate_if_due(sink);
+        cr_assert_eq(list(NULL), 1);
+        file_sink_get_stats(sink, &stats);
+        cr_assert_eq(stats.rotation_failures, 1);
+        cr_assert_not_null(strstr(file_sink_rotation_why(sink), "cannot sync"), "%s", file_sink_rotation_why(sink));
+        rotate_if_due(sink);
+        cr_assert_eq(list(NULL), 2);
+        holds(path, "");
+        close_sink(sink);
+}
+
 Test(file_sink, full_disk_is_told_and_cut_back)
 {
         /* A private 256 KiB file system; it needs the rights of root. */
