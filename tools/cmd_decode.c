@@ -252,6 +252,7 @@ struct decode_shard {
         uint32_t number;
         char directory[PATH_MAX];
         uint64_t position, sequence; /* of the next record; sequence 0: none read yet */
+        bool damaged;                /* between the last record that was read and `position` */
 };
 
 static void decode_put_text(struct decode *decode, const char *text)
@@ -370,6 +371,7 @@ static enum err_code decode_shard(struct decode *decode, struct decode_shard *sh
                         (void)fprintf(stderr, "shard %u: damaged at position %" PRIu64 "\n", shard->number,
                                       record.position);
                         shard->position = record.next_position;
+                        shard->damaged = true;
                         continue;
                 }
                 if (read != ERR_OK) {
@@ -377,8 +379,11 @@ static enum err_code decode_shard(struct decode *decode, struct decode_shard *sh
                         break;
                 }
                 if (shard->sequence != 0 && record.sequence > shard->sequence)
-                        (void)fprintf(stderr, "shard %u: %" PRIu64 " records were recycled before they were read\n",
-                                      shard->number, record.sequence - shard->sequence);
+                        (void)fprintf(stderr, "shard %u: %" PRIu64 " records %s\n", shard->number,
+                                      record.sequence - shard->sequence,
+                                      shard->damaged ? "cannot be read for the damage"
+                                                     : "were recycled before they were read");
+                shard->damaged = false;
                 shard->position = record.next_position;
                 shard->sequence = record.sequence + 1;
                 *ret_go = decode_record(decode, shard, journal, &record);

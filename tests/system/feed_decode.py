@@ -195,6 +195,29 @@ def packed(stack):
     system.check("--limit 2", len(done.stdout.splitlines()), 2)
 
 
+def damaged(stack):
+    """A byte of a record in the middle of the journal of a router that has ended."""
+    folder = stack.path("damaged")
+    shutil.copytree(stack.path("state", "journal", "0"), folder)
+    segment = sorted(name for name in os.listdir(folder) if name.endswith(".segment"))[0]
+    with open(os.path.join(folder, segment), "r+b") as file:
+        content = file.read()
+        at = content.index(b"m-00", content.index(b"m-00") + 100000)
+        file.seek(at)
+        file.write(b"?")
+
+    def decode(journal):
+        return subprocess.run([stack.sendring, "decode", "--from", "journal", "--journal", journal], capture_output=True, text=True)
+
+    whole, rest = decode(stack.path("state", "journal", "0")), decode(folder)
+    system.check("status with damage", rest.returncode, 1)
+    system.check("one record less", len(whole.stdout.splitlines()) - len(rest.stdout.splitlines()), 1)
+    told = rest.stderr.splitlines()
+    system.check("what is damaged is named, once", len([line for line in told if "damaged at position" in line]), 1)
+    system.check("and not as recycled", [line for line in told if "records" in line],
+                 ["shard 0: 1 records cannot be read for the damage"])
+
+
 def main(build, quick):
     with system.Stack(build, name="feed-decode") as stack:
         stack.write_configuration(firehose=False, file_destination=True, sets=["bulk-a"],
@@ -208,6 +231,7 @@ def main(build, quick):
         system.check("ledger balanced", books["balanced"], True)
         system.check("rejected", books["rejected"], 0)
         system.check("router ends well on SIGTERM", stack.stop("router"), 0)
+        damaged(stack)
 
 
 system.run(main)
