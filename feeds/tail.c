@@ -41,6 +41,8 @@ struct tail {
         uint32_t passed_count;
         uint64_t other_ns; /* since when the name belongs to another file; 0: it does not */
         char notice[512], taken[512];
+        uint64_t missed_bytes;                   /* as far as is known, beside: */
+        uint64_t passed_missed[TAIL_PASSED_MAX]; /* what was written to passed ones since */
 };
 
 static bool tail_is_stdin(const struct tail *tail)
@@ -200,6 +202,7 @@ struct tail_search {
         struct stat status;
         bool found;
         char written_path[300]; /* a passed one that was written to since */
+        const struct tail_position *written;
         uint64_t written_bytes;
 };
 
@@ -216,6 +219,7 @@ static bool tail_search_visit(void *context, const char *path, const struct stat
                 const struct tail_position *passed = tail_find_passed(search->tail, path, status);
                 if (passed != NULL && (uint64_t)status->st_size > passed->offset) {
                         (void)snprintf(search->written_path, sizeof(search->written_path), "%s", path);
+                        search->written = passed;
                         search->written_bytes = (uint64_t)status->st_size - passed->offset;
                 }
                 if (passed != NULL || (search->found && !tail_before(&status->st_mtim, &search->status.st_mtim)))
@@ -479,10 +483,12 @@ static bool tail_is_cut(struct tail *tail)
                 return false;
         int used = snprintf(tail->notice, sizeof(tail->notice), "%.300s was cut short: reading from its beginning",
                             tail->path);
-        if (known > read_to)
-                (void)snprintf(tail->notice + used, sizeof(tail->notice) - (size_t)used,
-                               "; at least %llu bytes were not read before, and are missed",
-                               (unsigned long long)(known - read_to));
+        if (known <= read_to)
+                return true;
+        tail->missed_bytes += known - read_to;
+        (void)snprintf(tail->notice + used, sizeof(tail->notice) - (size_t)used,
+                       "; at least %llu bytes were not read before, and are missed",
+                       (unsigned long long)(known - read_to));
         return true;
 }
 
@@ -494,13 +500,19 @@ static enum tail_result tail_next_file(struct tail *tail, struct err *reterr)
                 (void)err_set_errno(reterr, ERR_SYSTEM, errno, "read %s", tail->path); /* told by the result */
                 return TAIL_ERROR;
         }
-        if (tail->head_len > 0) /* else nothing was read from it */
-                tail_get_position(tail, &tail->passed[tail->passed_count++ % TAIL_PASSED_MAX]);
+        if (tail->head_len > 0) { /* else nothing was read from it */
+                const uint32_t slot = tail->passed_count++ % TAIL_PASSED_MAX;
+                tail_get_position(tail, &tail->passed[slot]);
+                tail->missed_bytes += tail->passed_missed[slot];
+                tail->passed_missed[slot] = 0;
+        }
         tail_each_sibling(tail, false, tail_search_visit, &search);
-        if (search.written_bytes > 0)
+        if (search.written != NULL) {
+                tail->passed_missed[search.written - tail->passed] = search.written_bytes;
                 (void)snprintf(tail->notice, sizeof(tail->notice),
                                "%s was still written to after it was rotated and left: %llu bytes are missed",
                                search.written_path, (unsigned long long)search.written_bytes);
+        }
         if (search.found)
                 return tail_open_file(tail, search.path, 0, reterr) == ERR_OK ? TAIL_WAIT : TAIL_ERROR;
         /* One that was left may have got the followed name back: it goes on where it was left. */
@@ -510,8 +522,10 @@ static enum tail_result tail_next_file(struct tail *tail, struct err *reterr)
         bool known = passed != NULL && passed->head_bytes == TAIL_HEAD_BYTES; /* else it may be a new one */
         if (tail_open_file(tail, tail->path, known ? passed->offset : 0, reterr) != ERR_OK)
                 return TAIL_ERROR;
-        if (known)
+        if (known) {
                 tail->position.line = passed->line;
+                tail->passed_missed[passed - tail->passed] = 0;
+        }
         return TAIL_WAIT;
 }
 
@@ -619,6 +633,14 @@ int64_t tail_reference_ms(const struct tail *tail)
         if (tail->options.follow || tail->stream || tail->fd < 0)
                 return clock_realtime_ms();
         return (int64_t)tail->status.st_mtim.tv_sec * 1000 + tail->status.st_mtim.tv_nsec / 1000000;
+}
+
+uint64_t tail_missed_bytes(const struct tail *tail)
+{
+        uint64_t bytes = tail->missed_bytes;
+        for (uint32_t i = 0; i < TAIL_PASSED_MAX; i++)
+                bytes += tail->passed_missed[i];
+        return bytes;
 }
 
 const char *tail_take_notice(struct tail *tail)

@@ -66,5 +66,7 @@ int64_t tail_reference_ms(const struct tail *tail);
 bool tail_would_read(const char *followed, const char *path);
 /* Things a person should know, taken once each: NULL when there is none. "the file ... is gone: ..." */
 const char *tail_take_notice(struct tail *tail);
+/* Of lines that are known to be missed; a notice told of each time. What a file had that is gone is not known. */
+uint64_t tail_missed_bytes(const struct tail *tail);
 
 #endif

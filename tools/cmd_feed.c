@@ -44,6 +44,7 @@ struct feed {
 
         const char *path; /* of the file read now */
         struct tail *tail;
+        uint64_t missed_bytes;        /* by tails before it */
         struct tail_position started; /* of the checkpoint */
         bool resumed;
         struct publisher publisher;
@@ -102,7 +103,8 @@ static const char feed_help[] =
         "  --local-relay TEXT     outcomes whose relay= begins so are none (a content filter); repeat at will\n"
         "  --messages N           messages on their way that are remembered (200000)\n"
         "\n"
-        "Exit status: 0 all published; 1 some lines were not understood, or stopped before the end; 64 usage;\n"
+        "Exit status: 0 all published; 1 some lines were not understood or missed, or stopped before the end; 64 "
+        "usage;\n"
         "69 no router, or another feed with this checkpoint; 74 a file cannot be read or written; 78 a checkpoint that "
         "is none.\n";
 
@@ -144,6 +146,11 @@ static uint64_t feed_bad(const struct feed *feed)
         return feed->bad + (feed->postfix == NULL ? 0 : postfix_get_counts(feed->postfix)->unparsed);
 }
 
+static uint64_t feed_missed_bytes(const struct feed *feed)
+{
+        return feed->missed_bytes + (feed->tail == NULL ? 0 : tail_missed_bytes(feed->tail));
+}
+
 static void feed_summary_text(const struct feed *feed, FILE *out)
 {
         double seconds = (double)(clock_monotonic_ns() - feed->begun_ns) / 1e9;
@@ -152,6 +159,8 @@ static void feed_summary_text(const struct feed *feed, FILE *out)
                       " ms checkpoints %" PRIu64 " in %.1f s\n",
                       feed->lines, feed->publisher.counts.published, feed_bad(feed), feed->publisher.counts.waited_ms,
                       feed->checkpoints, seconds);
+        if (feed_missed_bytes(feed) > 0)
+                (void)fprintf(out, "  bytes that were missed, as said above: %" PRIu64 "\n", feed_missed_bytes(feed));
         for (int type = 1; type <= CODEC_EVENT_TYPES_COUNT; type++)
                 if (feed->events[type] > 0)
                         (void)fprintf(out, "  %-18s %" PRIu64 "\n",
@@ -174,10 +183,11 @@ static void feed_summary_json(const struct feed *feed)
 {
         printf("{\"lines\":%" PRIu64 ",\"published\":%" PRIu64 ",\"not_understood\":%" PRIu64 ",\"waits\":%" PRIu64
                ",\"waited_ms\":%" PRIu64 ",\"checkpoints\":%" PRIu64 ",\"checkpoints_failed\":%" PRIu64
-               ",\"long_lines\":%" PRIu64 ",\"members_kept\":%" PRIu64 ",\"members_dropped\":%" PRIu64 ",\"events\":{",
+               ",\"long_lines\":%" PRIu64 ",\"missed_bytes\":%" PRIu64 ",\"members_kept\":%" PRIu64
+               ",\"members_dropped\":%" PRIu64 ",\"events\":{",
                feed->lines, feed->publisher.counts.published, feed_bad(feed), feed->publisher.counts.waits,
                feed->publisher.counts.waited_ms, feed->checkpoints, feed->checkpoints_failed, feed->long_lines,
-               feed->members_kept, feed->members_dropped);
+               feed_missed_bytes(feed), feed->members_kept, feed->members_dropped);
         for (int type = 1; type <= CODEC_EVENT_TYPES_COUNT; type++)
                 printf("%s\"%s\":%" PRIu64, type == 1 ? "" : ",", codec_event_type_name((enum sendring_event_type)type),
                        feed->events[type]);
@@ -517,6 +527,7 @@ static int feed_run(struct feed *feed, char *const *paths, int paths_count)
                         .line_bytes_max = feed->from == FEED_POSTFIX ? POSTFIX_LINE_BYTES_MAX : JSONL_LINE_BYTES_MAX,
                         .position = feed->resumed ? &feed->started : NULL,
                 };
+                feed->missed_bytes = feed_missed_bytes(feed);
                 tail_close(feed->tail);
                 feed->tail = NULL;
                 feed->path = paths[i];
@@ -525,7 +536,9 @@ static int feed_run(struct feed *feed, char *const *paths, int paths_count)
                         return feed_fail(&err, CMD_EXIT_IO);
                 whole = feed_file(feed);
         }
-        int status = feed_bad(feed) > 0 || (feed_stop != 0 && !feed->follow) ? CMD_EXIT_FAILED : CMD_EXIT_OK;
+        int status = feed_bad(feed) > 0 || feed_missed_bytes(feed) > 0 || (feed_stop != 0 && !feed->follow)
+                             ? CMD_EXIT_FAILED
+                             : CMD_EXIT_OK;
         if (feed->fatal) {
                 status = feed_fail(&feed->err, feed_status(feed->err.code));
         } else if (!whole) {

@@ -101,6 +101,28 @@ def cut(stack):
     system.check("the cut feed ends well on SIGTERM", stack.stop("feed-cut"), 0)
 
 
+def late(stack):
+    """A writer that keeps a rotated file open, and writes to it once more when the feed has left it."""
+    path = stack.path("late.jsonl")
+    append(path, 700, 703)
+    feed = subprocess.Popen([stack.sendring, "feed", "--from", "jsonl", "--follow", path, "--socket", stack.socket, "--json"],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    system.wait_for("the first lines", lambda: "m-000702" in delivered(stack), 20, 0.1)
+    os.rename(path, path + ".1")
+    append(path, 703, 706)
+    system.wait_for("those of the next file", lambda: "m-000705" in delivered(stack), 20, 0.1)
+    append(path + ".1", 706, 707)
+    os.rename(path + ".1", path + ".2")
+    os.rename(path, path + ".1")
+    append(path, 707, 709)
+    system.wait_for("those of the third one", lambda: "m-000708" in delivered(stack), 20, 0.1)
+    feed.terminate()
+    out, err = feed.communicate(timeout=20)
+    system.check("what was missed is said", "%s.2 was still written to" % path in err, True)
+    system.check("counted", json.loads(out)["missed_bytes"], len(event(706)))
+    system.check("and the status tells of it", feed.returncode, 1)
+
+
 def piped(stack):
     path = stack.path("piped.jsonl")
     append(path, 600, 603)
@@ -122,9 +144,10 @@ def main(build, quick):
         by_cron(stack)
         followed(stack)
         cut(stack)
+        late(stack)
         piped(stack)
         stack.wait_drained(30)
-        wanted = ["m-%06d" % number for number in [*range(50), *range(100, 150), *range(200, 500), *range(600, 606)]]
+        wanted = ["m-%06d" % number for number in [*range(50), *range(100, 150), *range(200, 500), *range(600, 606), *range(700, 706), *range(707, 709)]]
         system.check("each event delivered once, and none of another log", sorted(delivered(stack)) == wanted, True)
         system.check("router ends well on SIGTERM", stack.stop("router"), 0)
 

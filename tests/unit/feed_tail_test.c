@@ -278,6 +278,7 @@ Test(feed_tail, a_file_that_was_left_is_not_read_again_although_it_is_written_to
         const char *notice = tail_take_notice(tail);
         cr_assert_not_null(notice);
         cr_assert_not_null(strstr(notice, "29 bytes are missed"), "%s", notice);
+        cr_assert_eq(tail_missed_bytes(tail), 29);
         cr_assert_str_eq(next(tail, 5), "(nothing)");
         tail_close(tail);
 }
@@ -601,6 +602,7 @@ Test(feed_tail, a_file_cut_and_grown_beyond_the_position_is_read_from_its_beginn
         cr_assert_eq(truncate(path, 0), 0);
         append(path, "f\ng\nh\n");
         cr_assert_str_eq(next(tail, 5), "f");
+        cr_assert_eq(tail_missed_bytes(tail), 0, "all was read before each cut");
         tail_close(tail);
 }
 
@@ -634,6 +636,8 @@ Test(feed_tail, a_cut_tells_what_was_known_to_be_unread)
         }
         cr_assert_not_null(notice);
         cr_assert_not_null(strstr(notice, " bytes were not read"), "%s", notice);
+        cr_assert_gt(tail_missed_bytes(tail), 0);
+        cr_assert_leq(tail_missed_bytes(tail), 230000);
         int lines = 1;
         while (strcmp(next(tail, 1), "what came behind the cut") == 0)
                 lines++;
