@@ -13,6 +13,9 @@
 #define COST_RATE_MAX         1e9
 #define COST_SHARES_MAX       1024u
 #define COST_MEASURE_S_MAX    86400u
+#define COST_TEXT_OF(number)  #number
+#define COST_TEXT(name)       COST_TEXT_OF(name)
+#define COST_CPU_TEXT         COST_TEXT(COST_CPU_US_DEFAULT)
 
 static const char cost_help[] =
         "usage: sendring cost (--rate N | --measure SECONDS) [--settings FILE] [--configuration-sets FILE] [--json]\n"
@@ -37,7 +40,7 @@ static const char cost_help[] =
         "  --share SET/DEST=PART      what the filter of a destination lets through (1)\n"
         "  --gzip-ratio N             how many times smaller gzip makes packed records (6.5)\n"
         "  --series N                 series of each CloudWatch target in an hour (its budget)\n"
-        "  --cpu-per-event-us N       microseconds of the router's CPU (1.95)\n"
+        "  --cpu-per-event-us N       microseconds of the router's CPU (" COST_CPU_TEXT " of an Intel host)\n"
         "  --prices FILE              YAML or JSON; see sendring-cost(1)\n"
         "  --json                     one JSON object\n"
         "\n"
@@ -332,8 +335,9 @@ static int cost_answer(const struct cost_options *options, const struct explain 
                 .cpu_from = options->cpu_us > 0   ? "as given"
                             : traffic->cpu_us > 0 ? "the router's, measured"
                                                   : "the whole path to one Firehose destination, packed, over TLS, by "
-                                                    "bench/path on 2 vCPUs of an Intel Xeon with AVX-512 at 2.6 GHz; "
-                                                    "each further destination adds to it, and at low rates wake-ups do",
+                                                    "bench/path on 2 vCPUs of an Intel Xeon with AVX-512 at 2.6 GHz, "
+                                                    "other hosts differ (--cpu-per-event-us); each further destination "
+                                                    "adds to it, and at low rates wake-ups do",
         };
         bool ok = cost_report_make(&inputs, &report);
         if (ok) {
