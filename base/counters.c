@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define COUNTERS_MAGIC "SRCOUNT7"
+#define COUNTERS_MAGIC "SRCOUNT8"
 
 const struct counter_info counter_table[COUNTERS_COUNT] = {
 #define COUNTER(name, unit, module, help) {#name, unit, module, help},

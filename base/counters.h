@@ -78,8 +78,10 @@ struct counters_target_row {
         _Atomic int64_t clock_offset_ms;                          /* the service's clock minus ours, where learnt */
         _Atomic int64_t last_success_ms, last_failure_ms;
         /* CloudWatch; series_max is 0 for other services. */
-        _Atomic uint32_t series_max, series_hour;             /* the budget in an hour; all of this one */
-        _Atomic uint64_t series_overflowed;                   /* events that went to the overflow value */
+        _Atomic uint32_t series_max, series_hour; /* the budget in an hour; all of the newest one so far */
+        _Atomic uint32_t series_hour_before;      /* all of the one before */
+        _Atomic int64_t series_hour_number;       /* the newest one, in hours since 1970; below 0: none yet */
+        _Atomic uint64_t series_overflowed;       /* events that went to the overflow value */
         _Atomic uint64_t ambiguous_resent, ambiguous_skipped; /* requests without an answer of the service */
         _Atomic uint64_t skipped_counts;                      /* counts in the latter */
         _Atomic int64_t last_period_ms; /* when the newest period was closed of which everything is acknowledged */
@@ -90,7 +92,7 @@ struct counters_target_row {
 };
 
 struct counters_head {
-        char magic[8]; /* "SRCOUNT7", stored last */
+        char magic[8]; /* "SRCOUNT8", stored last */
         uint32_t counters_count, blocks_count, rows_max;
         uint32_t pid;
         int64_t started_ms;

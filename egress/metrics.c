@@ -627,5 +627,7 @@ void metrics_table_get(const struct metrics_table *table, uint32_t index, struct
 void metrics_table_get_stats(const struct metrics_table *table, struct metrics_stats *ret_stats)
 {
         *ret_stats = table->stats;
+        ret_stats->hour = table->hours[0].hour;
         ret_stats->hour_series = table->hours[0].count + table->hours[0].beside_count;
+        ret_stats->hour_before_series = table->hours[1].count + table->hours[1].beside_count;
 }

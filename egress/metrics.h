@@ -87,14 +87,16 @@ enum metrics_refusal {
 };
 
 struct metrics_stats {
-        uint32_t series_max;     /* the budget */
-        uint32_t hour_series;    /* billed in the newest hour: admitted ones, and overflow ones and ones without
-                                  * dimensions beside the budget; may be more than series_max */
-        uint64_t events;         /* counted in one roll-up at least; copies are events. Totals since create: */
-        uint64_t overflowed;     /* of them, in one roll-up at least under the overflow value */
-        uint64_t values_refused; /* events that were left out of one roll-up at least */
-        uint64_t several_values; /* events with several values of one dimension: the first was taken */
-        uint32_t refused_mask;   /* dimensions, by bit, that values_refused came from: to log each once */
+        uint32_t series_max;         /* the budget */
+        int64_t hour;                /* the newest one, in hours since 1970; INT64_MIN: none yet */
+        uint32_t hour_series;        /* billed in the newest hour: admitted ones, and overflow ones and ones without
+                                      * dimensions beside the budget; may be more than series_max */
+        uint32_t hour_before_series; /* the same of the hour before it */
+        uint64_t events;             /* counted in one roll-up at least; copies are events. Totals since create: */
+        uint64_t overflowed;         /* of them, in one roll-up at least under the overflow value */
+        uint64_t values_refused;     /* events that were left out of one roll-up at least */
+        uint64_t several_values;     /* events with several values of one dimension: the first was taken */
+        uint32_t refused_mask;       /* dimensions, by bit, that values_refused came from: to log each once */
         uint32_t refused_why[METRICS_REFUSALS_COUNT]; /* the same by reason */
         uint32_t several_mask;                        /* the same of several_values */
 };

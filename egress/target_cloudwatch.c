@@ -83,6 +83,14 @@ static enum err_code cloudwatch_keep_series(struct egress_target *target, const 
         return ERR_OK;
 }
 
+/* Relaxed: figures for people. */
+static void cloudwatch_tell_series(struct egress_target *target, const struct metrics_stats *stats)
+{
+        atomic_store_explicit(&target->row->series_hour, stats->hour_series, memory_order_relaxed);
+        atomic_store_explicit(&target->row->series_hour_before, stats->hour_before_series, memory_order_relaxed);
+        atomic_store_explicit(&target->row->series_hour_number, stats->hour, memory_order_relaxed);
+}
+
 static enum err_code target_cloudwatch_create(struct egress_target *target, struct err *reterr)
 {
         const struct rules_cloudwatch *rules = target->spec.cloudwatch;
@@ -139,7 +147,7 @@ static enum err_code target_cloudwatch_create(struct egress_target *target, stru
         metrics_table_get_stats(own->table, &stats);
         /* Relaxed: figures for people. */
         atomic_store_explicit(&target->row->series_max, stats.series_max, memory_order_relaxed);
-        atomic_store_explicit(&target->row->series_hour, stats.hour_series, memory_order_relaxed);
+        cloudwatch_tell_series(target, &stats);
         cloudwatch_recover(target, &found);
         return ERR_OK;
 }
@@ -286,8 +294,7 @@ static void cloudwatch_tell(struct egress_target *target)
         uint64_t repeats = 0;
         metrics_table_get_stats(own->table, &now);
         uint64_t overflowed = now.overflowed - own->overflow_told;
-        /* Relaxed: a figure for people. */
-        atomic_store_explicit(&target->row->series_hour, now.hour_series, memory_order_relaxed);
+        cloudwatch_tell_series(target, &now);
         own->overflow_told = now.overflowed;
         if (overflowed > 0 &&
             log_gate_open(&own->overflow_gate, target->worker->now_ns, CLOUDWATCH_LOG_INTERVAL_NS, &repeats))

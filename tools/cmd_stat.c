@@ -39,10 +39,11 @@ static void stat_print_cloudwatch_json(const struct counters_target_row *row)
         uint32_t series = atomic_load_explicit(&row->series_hour, memory_order_relaxed);
         if (series_max == 0)
                 return;
-        printf(",\"series_hour\":%u,\"series_max\":%u,\"series_overflowed\":%" PRIu64 ",\"ambiguous_resent\":%" PRIu64
-               ",\"ambiguous_skipped\":%" PRIu64 ",\"skipped_counts\":%" PRIu64 ",\"last_period_ms\":%" PRId64
-               ",\"monthly_usd\":%.2f",
-               series, series_max, atomic_load_explicit(&row->series_overflowed, memory_order_relaxed),
+        printf(",\"series_hour\":%u,\"series_hour_before\":%u,\"series_max\":%u,\"series_overflowed\":%" PRIu64
+               ",\"ambiguous_resent\":%" PRIu64 ",\"ambiguous_skipped\":%" PRIu64 ",\"skipped_counts\":%" PRIu64
+               ",\"last_period_ms\":%" PRId64 ",\"monthly_usd\":%.2f",
+               series, atomic_load_explicit(&row->series_hour_before, memory_order_relaxed), series_max,
+               atomic_load_explicit(&row->series_overflowed, memory_order_relaxed),
                atomic_load_explicit(&row->ambiguous_resent, memory_order_relaxed),
                atomic_load_explicit(&row->ambiguous_skipped, memory_order_relaxed),
                atomic_load_explicit(&row->skipped_counts, memory_order_relaxed),

@@ -14,6 +14,8 @@
 #define COST_RECORD_HEAD_BYTES 12.0
 #define COST_BASE64_GROWTH     (4.0 / 3)
 
+#define COST_MS_PER_HOUR INT64_C(3600000)
+
 double cost_round_up(double bytes, double step_bytes)
 {
         ASSERT(step_bytes > 0);
@@ -86,6 +88,23 @@ double cost_metric_requests(const struct cost_metrics *metrics)
         double requests = ceil(data / LIMIT_CLOUDWATCH_DATA_PER_CALL_MAX - 1e-9);
         /* Of events that come at random, so many periods have one at least. */
         return COST_MONTH_S / metrics->period_s * requests * (1 - exp(-events));
+}
+
+struct cost_hour cost_series_of_hours(const struct cost_hours *hours, int64_t now_ms)
+{
+        int64_t now_hour = now_ms / COST_MS_PER_HOUR, begun_ms = now_hour * COST_MS_PER_HOUR;
+        /* No event was counted in this hour yet, then the newest one is the hour before. */
+        uint32_t now = hours->hour >= now_hour ? hours->series : 0;
+        uint32_t before = hours->hour >= now_hour       ? hours->series_before
+                          : hours->hour == now_hour - 1 ? hours->series
+                                                        : 0;
+        int64_t covered_ms = begun_ms - hours->started_ms;
+        if (before == 0 || now > before)
+                return (struct cost_hour){now, (double)(now_ms - begun_ms) / 1000};
+        /* One that was started within this hour has read in a file what the one before it had. */
+        if (covered_ms <= 0 || covered_ms > COST_MS_PER_HOUR)
+                covered_ms = COST_MS_PER_HOUR;
+        return (struct cost_hour){before, (double)covered_ms / 1000};
 }
 
 uint64_t cost_journal_bytes(uint64_t encoded_bytes)

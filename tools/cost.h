@@ -51,6 +51,20 @@ double cost_series(const struct cost_metrics *metrics);
 /* PutMetricData requests in a month: one for each 1,000 series of a period; none for a period without an event. */
 double cost_metric_requests(const struct cost_metrics *metrics);
 
+/* What a running router has counted: the series of its newest hour so far, and of the one before. */
+struct cost_hours {
+        int64_t hour; /* the newest, since 1970; below 0: none yet */
+        uint32_t series, series_before;
+        int64_t started_ms; /* when it was started; before that nothing may have been counted */
+};
+struct cost_hour {
+        double series;    /* 0: none was counted */
+        double covered_s; /* of the hour that they are those of: 3,600 is all of it */
+};
+/* The series of an hour, as well as they are known at `now_ms` of real time: those of the whole hour before, or of this
+ * one so far where it has more already. */
+struct cost_hour cost_series_of_hours(const struct cost_hours *hours, int64_t now_ms);
+
 /* ---------------------------------------------------------------------------------------------- the host */
 
 /* Of one event in the journal that is encoded in `encoded_bytes`: header, stored view, padding. 0 encoded bytes: nobody

@@ -24,7 +24,7 @@ struct cost_moment {
         bool has_cpu;
         struct cost_target_moment {
                 uint64_t accepted, delivered, bytes;
-                uint32_t series;
+                struct cost_hours hours;
         } * targets; /* of the plan */
 };
 
@@ -86,7 +86,12 @@ static enum err_code cost_read_counters(const struct rules_settings *settings, c
                 if (target == NULL)
                         continue;
                 struct cost_target_moment *own = &moment->targets[target->index]; /* relaxed: numbers */
-                own->series = atomic_load_explicit(&row->series_hour, memory_order_relaxed);
+                own->hours = (struct cost_hours){
+                        .hour = atomic_load_explicit(&row->series_hour_number, memory_order_relaxed),
+                        .series = atomic_load_explicit(&row->series_hour, memory_order_relaxed),
+                        .series_before = atomic_load_explicit(&row->series_hour_before, memory_order_relaxed),
+                        .started_ms = counters.head->started_ms,
+                };
                 own->bytes = atomic_load_explicit(&row->bytes, memory_order_relaxed);
         }
         counters_release(&counters);
@@ -167,7 +172,7 @@ static void cost_compare(const struct cost_moment *first, const struct cost_mome
                 double accepted = (double)(now->accepted - then->accepted);
                 flow->share = accepted / events;
                 if (rules_plan_target(plan, i)->cloudwatch != NULL)
-                        flow->series = now->series;
+                        flow->hour = cost_series_of_hours(&now->hours, clock_realtime_ms());
                 else
                         takers += accepted;
                 flow->event_bytes = 0;

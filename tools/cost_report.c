@@ -77,10 +77,12 @@ static void cost_line_cloudwatch(const struct cost_inputs *inputs, struct cost_l
                 .series_max = inputs->series > 0 ? fmin(inputs->series, line->series_max) : line->series_max,
                 .period_s = cloudwatch->period_s,
         };
-        if (inputs->series <= 0 && line->flow->series >= 0)
-                metrics.series_max = line->flow->series;
         if (!(line->events_per_s > 0))
                 return;
+        if (inputs->series <= 0 && line->flow->hour.series > 0) {
+                metrics.series_max = line->flow->hour.series;
+                line->series_covered_s = line->flow->hour.covered_s;
+        }
         line->series = cost_series(&metrics);
         line->requests = cost_metric_requests(&metrics);
         line->requests_usd = line->requests / 1000 * inputs->prices->cloudwatch_thousand_requests;
@@ -171,8 +173,9 @@ static uint32_t cost_assumptions(const struct cost_report *report, char out[COST
                        inputs->gzip_ratio);
         (void)snprintf(
                 out[count++], COST_TEXT_MAX,
-                "CloudWatch: series that are there in every hour of the month; without a measurement or --series "
-                "as many as the budget (SeriesMax) lets there be");
+                "CloudWatch: series that are there in every hour of the month; those of the clock hour before the "
+                "measurement, or of its own so far where it had more; without a measurement or --series as many as the "
+                "budget (SeriesMax) lets there be");
         (void)snprintf(out[count++], COST_TEXT_MAX,
                        "an outage keeps every event in the journal, also those that other destinations have taken");
         (void)snprintf(out[count++], COST_TEXT_MAX, "CPU: %s", inputs->cpu_from);
@@ -232,6 +235,18 @@ static void cost_print_firehose(const struct cost_line *line)
         }
 }
 
+/* What the series are those of. */
+static const char *cost_hour_text(const struct cost_line *line, char *room, size_t room_bytes)
+{
+        if (line->series_covered_s <= 0)
+                return "";
+        if (line->series_covered_s >= COST_HOUR_S)
+                return " in the hour before this one";
+        (void)snprintf(room, room_bytes, " in %.3g minutes of an hour, so at least as many in a whole one",
+                       line->series_covered_s / 60);
+        return room;
+}
+
 static void cost_print_line(const struct cost_line *line, double rate)
 {
         const struct rules_target *target = line->target;
@@ -251,8 +266,10 @@ static void cost_print_line(const struct cost_line *line, double rate)
         if (target->service == RULES_SERVICE_FIREHOSE) {
                 cost_print_firehose(line);
         } else if (target->cloudwatch != NULL) {
-                (void)snprintf(more, sizeof(more), "%.0f series (at most %.0f: SeriesMax %u and what is beside it)",
-                               line->series, line->series_max, target->cloudwatch->series_max);
+                char hour[COST_TEXT_MAX / 2];
+                (void)snprintf(more, sizeof(more), "%.0f series%s (at most %.0f: SeriesMax %u and what is beside it)",
+                               line->series, cost_hour_text(line, hour, sizeof(hour)), line->series_max,
+                               target->cloudwatch->series_max);
                 cost_print_row("custom metrics", line->series_usd, line->events_per_s, more);
                 (void)snprintf(more, sizeof(more), "%.0f requests, one period is %u s", line->requests,
                                target->cloudwatch->period_s);
@@ -346,11 +363,12 @@ static json_t *cost_json_line(const struct cost_line *line)
                 (void)json_object_set_new(packings, "gzip_ratio", json_real(line->gzip_ratio));
                 (void)json_object_set_new(json, "firehose", packings);
         } else if (target->cloudwatch != NULL) {
-                (void)json_object_set_new(json, "cloudwatch",
-                                          json_pack("{s:f,s:f,s:f,s:f,s:f}", "series", line->series, "series_max",
-                                                    line->series_max, "series_usd_per_month", line->series_usd,
-                                                    "requests_per_month", line->requests, "requests_usd_per_month",
-                                                    line->requests_usd));
+                (void)json_object_set_new(
+                        json, "cloudwatch",
+                        json_pack("{s:f,s:o,s:f,s:f,s:f,s:f}", "series", line->series, "series_measured_s",
+                                  line->series_covered_s > 0 ? json_real(line->series_covered_s) : json_null(),
+                                  "series_max", line->series_max, "series_usd_per_month", line->series_usd,
+                                  "requests_per_month", line->requests, "requests_usd_per_month", line->requests_usd));
         } else {
                 (void)json_object_set_new(json, "file",
                                           json_pack("{s:f,s:f}", "bytes_per_day", line->file_bytes_per_s * COST_DAY_S,

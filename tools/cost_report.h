@@ -53,6 +53,7 @@ struct cost_line {
         double gzip_ratio;        /* of it */
         uint32_t types_mask;      /* that enabled destinations want: bit = 1 << sendring_event_type */
         double series, series_max, series_usd, requests, requests_usd;
+        double series_covered_s; /* of the hour that they were measured in; 0: they were not measured */
         double file_bytes_per_s;
 };
 

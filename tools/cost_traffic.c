@@ -407,8 +407,6 @@ int cost_traffic_of(const struct cost_question *question, struct cost_traffic *r
                 ok = status != CMD_EXIT_OK || cost_flows_of(&weights, traffic.flows);
                 traffic.unmatched = weights.unmatched > 1e-9 ? weights.unmatched : 0;
         }
-        for (uint32_t i = 0; i < targets && ok; i++)
-                traffic.flows[i].series = -1;
         if (ok)
                 traffic.journal_bytes = (1 - traffic.unmatched) * cost_journal_mean(question, factor) +
                                         traffic.unmatched * (double)cost_journal_bytes(0);

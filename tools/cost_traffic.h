@@ -8,6 +8,7 @@
 #include "base/slice.h"
 #include "codecs/codec.h"
 #include "rules/rules.h"
+#include "tools/cost.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -39,8 +40,8 @@ struct cost_share {
 struct cost_flow {
         double share; /* copies for each event that comes */
         double event_bytes, event_billed_bytes;
-        double series;     /* CloudWatch: as measured; below 0: not known */
-        double gzip_ratio; /* Firehose with compression: as measured; 0: not known */
+        struct cost_hour hour; /* CloudWatch: as measured; series 0: not known */
+        double gzip_ratio;     /* Firehose with compression: as measured; 0: not known */
 };
 
 struct cost_traffic {

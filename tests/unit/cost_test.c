@@ -250,6 +250,33 @@ Test(cost, a_period_is_one_request_for_1000_series, .timeout = 10)
         cr_assert_float_eq(cost_metric_requests(&metrics), 0, 1e-9);
 }
 
+static void check_hours(int64_t hour, uint32_t now, uint32_t before, int64_t started_ms, int64_t at_ms, double series,
+                        double covered_s)
+{
+        const struct cost_hours hours = {hour, now, before, started_ms};
+        struct cost_hour of = cost_series_of_hours(&hours, at_ms);
+        cr_expect_float_eq(of.series, series, 1e-9, "%u, %u before: %g series", now, before, of.series);
+        cr_expect_float_eq(of.covered_s, covered_s, 1e-9, "%u, %u before: of %g s", now, before, of.covered_s);
+}
+
+Test(cost, at_the_start_of_an_hour_its_series_are_those_of_the_one_before, .timeout = 10)
+{
+        const int64_t hour = 490900, noon_ms = hour * 3600000, long_ago_ms = noon_ms - 86400000;
+        /* 40 s into the hour three are there, and there were 800 in the whole one before. */
+        check_hours(hour, 3, 800, long_ago_ms, noon_ms + 40000, 800, 3600);
+        check_hours(hour, 800, 800, long_ago_ms, noon_ms + 40000, 800, 3600);
+        /* More than there were, already: so many at least. */
+        check_hours(hour, 900, 800, long_ago_ms, noon_ms + 600000, 900, 600);
+        check_hours(hour, 900, 0, long_ago_ms, noon_ms + 600000, 900, 600);
+        /* The newest hour is the one before until the first period of this one is counted. */
+        check_hours(hour - 1, 800, 700, long_ago_ms, noon_ms + 1000, 800, 3600);
+        check_hours(hour - 2, 800, 700, long_ago_ms, noon_ms + 1000, 0, 1);
+        check_hours(0, 0, 0, long_ago_ms, noon_ms + 1000, 0, 1);
+        /* Started five minutes before noon. Started at noon: what was before is read from a file. */
+        check_hours(hour, 3, 20, noon_ms - 300000, noon_ms + 40000, 20, 300);
+        check_hours(hour, 3, 20, noon_ms + 1000, noon_ms + 40000, 20, 3600);
+}
+
 Test(cost, a_months_dollars_by_the_million, .timeout = 10)
 {
         cr_assert_float_eq(cost_per_million(300, 1000), 300 / 2592.0, 1e-9);

@@ -367,8 +367,10 @@ Test(metrics, beyond_the_budget_events_are_counted_as_others)
         cr_assert_eq(count_tag(table, "c", NOON_MS + HOUR_MS - 1), ERR_OK);
         cr_assert_eq(count_tag(table, "b", NOON_MS + HOUR_MS - 1), ERR_OK);
         cr_assert_str_eq(shown(table), "Send minute=59 t=b n=1\nSend minute=59 t=other n=1\n");
+        cr_assert(stats_of(table).hour == NOON_MS / HOUR_MS && stats_of(table).hour_before_series == 0);
         cr_assert_eq(count_tag(table, "c", NOON_MS + HOUR_MS), ERR_OK); /* a new hour, a new budget */
         cr_assert_eq(stats_of(table).hour_series, 1);
+        cr_assert(stats_of(table).hour == NOON_MS / HOUR_MS + 1 && stats_of(table).hour_before_series == 3);
         metrics_table_clear(table);
         cr_assert_eq(count_tag(table, "c", NOON_MS), ERR_OK); /* the hour before keeps its own */
         cr_assert_eq(count_tag(table, "a", NOON_MS), ERR_OK);

@@ -353,6 +353,13 @@ Test(target_cloudwatch, after_a_kill_the_hours_series_are_the_same, .timeout = 9
         for (uint32_t set = 0; set < 30; set++)
                 cr_assert_eq(peer.sums[set], set < 10 ? 2 : 0, "set %u", set);
         cr_assert_eq(atomic_load(&rig.targets[target].row->series_hour), 11);
+        cr_assert_eq(atomic_load(&rig.targets[target].row->series_hour_number), clock_realtime_ms() / 3600000);
+        cr_assert_eq(atomic_load(&rig.targets[target].row->series_hour_before), 0);
+        atomic_store(&stopped_ms, clock_realtime_ms() + INT64_C(3600000));
+        publish_sets(40, 43);
+        cr_assert(egress_rig_wait_delivered(&rig, target, 43, 20000));
+        cr_assert_eq(atomic_load(&rig.targets[target].row->series_hour), 3);
+        cr_assert_eq(atomic_load(&rig.targets[target].row->series_hour_before), 11);
         check_balanced();
         rig_end();
 }
