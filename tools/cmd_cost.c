@@ -286,6 +286,9 @@ static int cost_find_traffic(struct cost_options *options, const struct explain 
                             .partition = slice_of_text(explain->settings.partition)},
                 .samples = &samples,
                 .match = options->events_path != NULL,
+                .sizes_from = options->events_path != NULL ? COST_SIZES_FILE
+                              : options->event_size > 0    ? COST_SIZES_GIVEN
+                                                           : COST_SIZES_STANDARD,
                 .event_bytes = options->event_size > 0 ? options->event_size + 1 : 0,
                 .step_bytes = (double)prices->firehose_step_bytes,
                 .shares = options->shares,
@@ -298,12 +301,19 @@ static int cost_find_traffic(struct cost_options *options, const struct explain 
                 return status;
         ret_traffic->events_per_s = options->rate;
         if (options->measure_s > 0)
-                status = cost_measure(&explain->settings, explain->plan, (uint64_t)options->measure_s,
-                                      question.step_bytes, ret_traffic);
+                status = cost_measure(&explain->settings, &question, (uint64_t)options->measure_s, ret_traffic);
         if (status != CMD_EXIT_OK)
                 free(ret_traffic->flows);
         return status;
 }
+
+static const char *const cost_events_from[] = {
+        [COST_SIZES_STANDARD] =
+                "the standard mix: Send 40%, Delivery 40%, Open 12%, Click 5%, Bounce 2.5%, Complaint 0.5%",
+        [COST_SIZES_GIVEN] = "of the given size, types of the standard mix",
+        [COST_SIZES_FILE] = "those of the file",
+        [COST_SIZES_JOURNAL] = "sizes of those that came meanwhile, a sample of them where they were many",
+};
 
 static int cost_answer(const struct cost_options *options, const struct explain *explain, const struct prices *prices,
                        const struct cost_traffic *traffic)
@@ -315,17 +325,16 @@ static int cost_answer(const struct cost_options *options, const struct explain 
                 .settings = &explain->settings,
                 .traffic = traffic,
                 .prices = prices,
+                .measured = measured,
                 .gzip_ratio = options->gzip_ratio > 0 ? options->gzip_ratio : COST_GZIP_RATIO_DEFAULT,
                 .series = options->series,
                 .cpu_us = options->cpu_us > 0   ? options->cpu_us
                           : traffic->cpu_us > 0 ? traffic->cpu_us
                                                 : COST_CPU_US_DEFAULT,
                 .rate_from = measured ? "measured at the running router" : "as given",
-                .events_from = measured                       ? "sizes measured"
-                               : options->events_path != NULL ? "those of the file"
-                               : options->event_size > 0      ? "of the given size, types of the standard mix"
-                                                         : "the standard mix: Send 40%, Delivery 40%, Open 12%, Click "
-                                                           "5%, Bounce 2.5%, Complaint 0.5%",
+                .events_from = measured && traffic->sizes_from == COST_SIZES_STANDARD
+                                       ? "the standard mix, since the journal has none of those that came meanwhile"
+                                       : cost_events_from[traffic->sizes_from],
                 .shares_from = measured ? "what the journal accepted for each target meanwhile"
                                : options->events_path != NULL
                                        ? "the events matched by the configuration sets, filters too"

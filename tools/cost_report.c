@@ -247,7 +247,20 @@ static const char *cost_hour_text(const struct cost_line *line, char *room, size
         return room;
 }
 
-static void cost_print_line(const struct cost_line *line, double rate)
+/* What the measurement has not found out about it. */
+static void cost_print_unmeasured(const struct cost_line *line)
+{
+        if (line->flow->sizes_from == COST_SIZES_OTHERS)
+                printf("    size not measured: none of its events was in the sample; it is that of all others\n");
+        else if (line->flow->sizes_from != COST_SIZES_JOURNAL)
+                printf("    size not measured: the journal has no event of this time; it is that of the standard "
+                       "mix\n");
+        if (line->target->gzip && !(line->flow->gzip_ratio > 0))
+                printf("    gzip not measured: nothing was delivered meanwhile; %g times smaller is assumed\n",
+                       line->gzip_ratio);
+}
+
+static void cost_print_line(const struct cost_line *line, double rate, bool measured)
 {
         const struct rules_target *target = line->target;
         printf("\n%.*s\n  ", SLICE_PRINTF(target->key));
@@ -262,6 +275,8 @@ static void cost_print_line(const struct cost_line *line, double rate)
         if (target->cloudwatch == NULL)
                 printf(", %.0f bytes each with the newline", line->flow->event_bytes);
         printf("\n");
+        if (measured && target->cloudwatch == NULL)
+                cost_print_unmeasured(line);
         char more[COST_TEXT_MAX];
         if (target->service == RULES_SERVICE_FIREHOSE) {
                 cost_print_firehose(line);
@@ -309,7 +324,7 @@ void cost_report_print(const struct cost_report *report)
                 printf("%.3g%% of them go nowhere\n", 100 * traffic->unmatched);
         printf("\n    %-26s %12s %14s\n", "", "USD a month", "USD a million");
         for (uint32_t i = 0; i < report->lines_count; i++)
-                cost_print_line(&report->lines[i], rate);
+                cost_print_line(&report->lines[i], rate, report->inputs->measured);
         if (report->not_published > 0)
                 printf("\n%u event destinations are of services that this version does not publish to: they cost "
                        "nothing\n",
@@ -349,18 +364,20 @@ static json_t *cost_json_stream(const struct cost_line *line, int variant)
 static json_t *cost_json_line(const struct cost_line *line)
 {
         const struct rules_target *target = line->target;
-        json_t *json = json_pack("{s:o,s:s,s:o,s:i,s:i,s:f,s:f,s:f,s:f,s:f}", "target", cost_json_text(target->key),
+        json_t *json = json_pack("{s:o,s:s,s:o,s:i,s:i,s:f,s:f,s:f,s:s,s:f,s:f}", "target", cost_json_text(target->key),
                                  "service", rules_service_name(target->service), "destination",
                                  target->destination.len == 0 ? json_null() : cost_json_text(target->destination),
                                  "destinations", (int)target->destinations_count, "enabled",
                                  (int)target->destinations_enabled_count, "share", line->flow->share, "events_per_s",
-                                 line->events_per_s, "event_bytes", line->flow->event_bytes, "usd_per_month", line->usd,
+                                 line->events_per_s, "event_bytes", line->flow->event_bytes, "event_bytes_from",
+                                 cost_sizes_from_name(line->flow->sizes_from), "usd_per_month", line->usd,
                                  "usd_per_million_events", cost_per_million(line->usd, line->events_per_s));
         if (target->service == RULES_SERVICE_FIREHOSE) {
                 json_t *packings = json_object();
                 for (int i = 0; i < COST_VARIANTS; i++)
                         (void)json_object_set_new(packings, cost_variant_names[i], cost_json_stream(line, i));
                 (void)json_object_set_new(packings, "gzip_ratio", json_real(line->gzip_ratio));
+                (void)json_object_set_new(packings, "gzip_ratio_measured", json_boolean(line->flow->gzip_ratio > 0));
                 (void)json_object_set_new(json, "firehose", packings);
         } else if (target->cloudwatch != NULL) {
                 (void)json_object_set_new(
@@ -411,9 +428,10 @@ bool cost_report_print_json(const struct cost_report *report)
                                  "journal_hours_max", size_bytes / report->journal_bytes_per_s / COST_HOUR_S,
                                  "memory_budget_bytes", (double)budget->total_bytes, "memory_bytes", memory, "cores",
                                  report->cores, "cpu_us_per_event", inputs->cpu_us);
-        json_t *json = json_pack("{s:f,s:f,s:f,s:f,s:f,s:i,s:{s:s,s:s},s:f,s:o,s:o,s:o,s:o}", "events_per_s",
+        json_t *json = json_pack("{s:f,s:f,s:f,s:s,s:f,s:f,s:i,s:{s:s,s:s},s:f,s:o,s:o,s:o,s:o}", "events_per_s",
                                  traffic->events_per_s, "events_per_month", traffic->events_per_s * COST_MONTH_S,
-                                 "event_json_bytes", traffic->event_bytes - 1, "event_encoded_bytes",
+                                 "event_json_bytes", traffic->event_bytes - 1, "event_json_bytes_from",
+                                 cost_sizes_from_name(traffic->sizes_from), "event_encoded_bytes",
                                  traffic->encoded_bytes, "unmatched_share", traffic->unmatched, "not_published",
                                  (int)report->not_published, "prices", "region", inputs->prices->region, "date",
                                  inputs->prices->date, "gzip_ratio", inputs->gzip_ratio, "destinations", lines, "total",

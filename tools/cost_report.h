@@ -33,6 +33,7 @@ struct cost_inputs {
         const struct rules_settings *settings;
         const struct cost_traffic *traffic;
         const struct prices *prices;
+        bool measured;     /* the traffic is that of a running router */
         double gzip_ratio; /* of targets where it was not measured */
         double series;     /* of each CloudWatch target; 0: what was measured, else the budget */
         double cpu_us;

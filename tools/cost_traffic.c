@@ -126,11 +126,20 @@ struct cost_sizes {
         double events[COST_TYPES_END], bytes[COST_TYPES_END], billed[COST_TYPES_END];
 };
 
-/* An event's JSON at a target (NULL: at none in particular) with its newline. 0: out of memory. */
-static size_t cost_json_bytes(const struct cost_question *question, const struct codec_view *view,
-                              const struct rules_target *target)
+const char *cost_sizes_from_name(enum cost_sizes_from from)
 {
-        struct codec_json_options options = question->options;
+        static const char *const names[] = {[COST_SIZES_STANDARD] = "standard_mix",
+                                            [COST_SIZES_GIVEN] = "given",
+                                            [COST_SIZES_FILE] = "file",
+                                            [COST_SIZES_JOURNAL] = "journal",
+                                            [COST_SIZES_OTHERS] = "other_events"};
+        return names[from];
+}
+
+size_t cost_json_bytes(const struct codec_json_options *as, const struct codec_view *view,
+                       const struct rules_target *target)
+{
+        struct codec_json_options options = *as;
         if (target != NULL) {
                 options.redaction = target->redaction;
                 options.event_id = target->event_id;
@@ -169,7 +178,7 @@ static bool cost_sizes_of(const struct cost_question *question, const struct rul
                 struct codec_view view;
                 if (!cost_view(question, i, &view))
                         return false;
-                size_t bytes = cost_json_bytes(question, &view, target);
+                size_t bytes = cost_json_bytes(&question->options, &view, target);
                 if (bytes == 0)
                         return false;
                 cost_size_add(question, ret_sizes, view.type, (double)bytes);
@@ -329,7 +338,8 @@ static int cost_match(const struct cost_question *question, struct codec_view *v
         uint32_t count = rules_plan_match(question->plan, view, &question->options, &match);
         for (uint32_t i = 0; i < count; i++) {
                 struct cost_flow *flow = &flows[match.targets[i]];
-                size_t bytes = cost_json_bytes(question, view, rules_plan_target(question->plan, match.targets[i]));
+                size_t bytes =
+                        cost_json_bytes(&question->options, view, rules_plan_target(question->plan, match.targets[i]));
                 if (bytes == 0)
                         return 0;
                 double own = question->event_bytes > 0 ? question->event_bytes : (double)bytes;
@@ -407,6 +417,9 @@ int cost_traffic_of(const struct cost_question *question, struct cost_traffic *r
                 ok = status != CMD_EXIT_OK || cost_flows_of(&weights, traffic.flows);
                 traffic.unmatched = weights.unmatched > 1e-9 ? weights.unmatched : 0;
         }
+        traffic.sizes_from = question->sizes_from;
+        for (uint32_t i = 0; i < targets && ok; i++)
+                traffic.flows[i].sizes_from = question->sizes_from;
         if (ok)
                 traffic.journal_bytes = (1 - traffic.unmatched) * cost_journal_mean(question, factor) +
                                         traffic.unmatched * (double)cost_journal_bytes(0);

@@ -36,8 +36,19 @@ struct cost_share {
         bool used;
 };
 
+/* What sizes are those of. */
+enum cost_sizes_from {
+        COST_SIZES_STANDARD, /* the standard mix */
+        COST_SIZES_GIVEN,    /* --event-size */
+        COST_SIZES_FILE,     /* --events */
+        COST_SIZES_JOURNAL,  /* measured: events that came meanwhile */
+        COST_SIZES_OTHERS,   /* the same, but none of the target's own was among them: those of all others */
+};
+const char *cost_sizes_from_name(enum cost_sizes_from from); /* "standard_mix", "given", ... */
+
 /* What one target gets. Bytes are an event's JSON with its newline, in the mean; 0 where nothing comes. */
 struct cost_flow {
+        enum cost_sizes_from sizes_from;
         double share; /* copies for each event that comes */
         double event_bytes, event_billed_bytes;
         struct cost_hour hour; /* CloudWatch: as measured; series 0: not known */
@@ -46,7 +57,8 @@ struct cost_flow {
 
 struct cost_traffic {
         double events_per_s;
-        double event_bytes;   /* JSON with its newline, of all, without redaction and event ids */
+        double event_bytes; /* JSON with its newline, of all, without redaction and event ids */
+        enum cost_sizes_from sizes_from;
         double encoded_bytes; /* as the producer writes it */
         double journal_bytes;
         double unmatched;        /* part of the events that no destination wants */
@@ -59,7 +71,8 @@ struct cost_question {
         const struct rules_plan *plan;
         struct codec_json_options options; /* account, region, partition */
         const struct cost_samples *samples;
-        bool match;         /* the samples name their sets: they are matched, filters and all */
+        bool match; /* the samples name their sets: they are matched, filters and all */
+        enum cost_sizes_from sizes_from;
         double event_bytes; /* 0: those of the samples; else of every event at every destination, with its newline */
         double step_bytes;  /* that Firehose bills in */
         struct cost_share *shares;
@@ -69,9 +82,16 @@ struct cost_question {
  */
 int cost_traffic_of(const struct cost_question *question, struct cost_traffic *ret_traffic);
 
+/* An event's JSON at a target (NULL: at none in particular) with its newline. 0: out of memory. */
+size_t cost_json_bytes(const struct codec_json_options *as, const struct codec_view *view,
+                       const struct rules_target *target);
+
 /* Watches the router of these settings for so long, and puts into *traffic what its counters and its journal say
- * instead: events a second, sizes, shares, series, CPU. CMD_EXIT_OK, or the status to end with, as above. */
-int cost_measure(const struct rules_settings *settings, const struct rules_plan *plan, uint64_t seconds,
-                 double step_bytes, struct cost_traffic *traffic);
+ * instead: events a second, shares, series, CPU; sizes of as many of the events that came meanwhile as make a sample,
+ * each as the target gets it. Of the question only options and step_bytes count. CMD_EXIT_OK, or the status to end
+ * with, as above. */
+#define COST_MEASURE_EVENTS_MAX 20000u /* of each log of the journal */
+int cost_measure(const struct rules_settings *settings, const struct cost_question *question, uint64_t seconds,
+                 struct cost_traffic *traffic);
 
 #endif
