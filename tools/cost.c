@@ -28,22 +28,51 @@ double cost_per_million(double usd_per_month, double events_per_s)
         return events_per_s > 0 ? usd_per_month / (events_per_s * COST_MONTH_S) * 1e6 : 0;
 }
 
-/* A request of `events` events, a whole number: what it holds together. */
-static struct cost_packed cost_request(const struct cost_stream *stream, double step_bytes, double events,
-                                       double record_events, double sent_bytes)
+/* What comes into requests, summed over them by how often they are so large. */
+struct cost_requests {
+        const struct cost_stream *stream;
+        double step_bytes, record_events, sent_bytes, events_max; /* of a full record; of an event; of a full request */
+        double weight, events, records, billed_bytes;
+};
+
+/* Requests that were opened by one event and got `more`, a whole number. */
+static void cost_requests_add(struct cost_requests *requests, double more, double weight)
 {
-        double full = floor(events / record_events), rest = events - full * record_events;
-        double billed = full * cost_round_up(record_events * sent_bytes, step_bytes) +
-                        cost_round_up(rest * sent_bytes, step_bytes);
-        if (record_events <= 1)
+        const struct cost_stream *stream = requests->stream;
+        double events = fmin(1 + more, requests->events_max);
+        double full = floor(events / requests->record_events), rest = events - full * requests->record_events;
+        double billed = full * cost_round_up(requests->record_events * requests->sent_bytes, requests->step_bytes) +
+                        cost_round_up(rest * requests->sent_bytes, requests->step_bytes);
+        if (requests->record_events <= 1)
                 billed = events * stream->event_billed_bytes; /* the mean of the rounded, not the rounded mean */
-        return (struct cost_packed){
-                .events_per_request = events,
-                .sent_bytes = events * sent_bytes,
-                .billed_bytes = billed,
-                .records = full + (rest > 0 ? 1 : 0),
-                .requests = 1,
-        };
+        else if (events <= 1 && requests->sent_bytes == stream->event_bytes)
+                billed = stream->event_billed_bytes; /* the same of an event that stayed alone */
+        requests->weight += weight;
+        requests->events += weight * events;
+        requests->records += weight * (full + (rest > 0 ? 1 : 0));
+        requests->billed_bytes += weight * billed;
+}
+
+/* Of events that come at random, so many come within the linger: a Poisson number of this mean. What rounding up adds
+ * is not what it adds to the mean, so all are looked at that are not too rare to count, from the most frequent one on.
+ */
+static void cost_requests_sum(struct cost_requests *requests, double mean)
+{
+        const double rare = 1e-12, deviations = 8, most = floor(mean);
+        if (mean - deviations * sqrt(mean) > requests->events_max) {
+                cost_requests_add(requests, mean, 1); /* all are full */
+                return;
+        }
+        double weight = 1;
+        for (double more = most; weight > rare; more++) {
+                cost_requests_add(requests, more, weight);
+                weight *= mean / (more + 1);
+        }
+        weight = most / mean;
+        for (double more = most - 1; more >= 0 && weight > rare; more--) {
+                cost_requests_add(requests, more, weight);
+                weight *= more / mean;
+        }
 }
 
 struct cost_packed cost_pack(const struct cost_stream *stream, double step_bytes)
@@ -58,20 +87,20 @@ struct cost_packed cost_pack(const struct cost_stream *stream, double step_bytes
         double body_bytes = stream->body_bytes_max - COST_BODY_HEAD_BYTES;
         double request_events =
                 floor(body_bytes / (COST_BASE64_GROWTH * sent_bytes + COST_RECORD_HEAD_BYTES / record_events));
-        request_events = fmin(request_events, record_events * LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX);
-        request_events = fmax(1, fmin(request_events, 1 + stream->events_per_s * stream->linger_s));
-        /* So many in the mean: some requests have one more than others. */
-        double less = floor(request_events), share = request_events - less;
-        struct cost_packed a = cost_request(stream, step_bytes, less, record_events, sent_bytes);
-        struct cost_packed b = cost_request(stream, step_bytes, less + 1, record_events, sent_bytes);
-        double records = a.records + share * (b.records - a.records);
+        request_events = fmax(1, fmin(request_events, record_events * LIMIT_FIREHOSE_RECORDS_PER_CALL_MAX));
+        struct cost_requests requests = {.stream = stream,
+                                         .step_bytes = step_bytes,
+                                         .record_events = record_events,
+                                         .sent_bytes = sent_bytes,
+                                         .events_max = request_events};
+        cost_requests_sum(&requests, stream->events_per_s * stream->linger_s);
         return (struct cost_packed){
-                .events_per_request = request_events,
-                .events_per_record = request_events / records,
+                .events_per_request = requests.events / requests.weight,
+                .events_per_record = requests.events / requests.records,
                 .sent_bytes = sent_bytes,
-                .billed_bytes = (a.billed_bytes + share * (b.billed_bytes - a.billed_bytes)) / request_events,
-                .records = records / request_events,
-                .requests = 1 / request_events,
+                .billed_bytes = requests.billed_bytes / requests.events,
+                .records = requests.records / requests.events,
+                .requests = requests.weight / requests.events,
         };
 }
 

@@ -30,8 +30,8 @@ struct cost_packed {
         double records, requests;
 };
 
-/* Events come at random: the first one opens a request, which then takes what comes within the linger, or as much as it
- * holds. Its records are full but for the last. */
+/* Events come at random: the first one opens a request, which then takes what comes within the linger, a Poisson
+ * number, or as much as it holds. Its records are full but for the last. */
 struct cost_packed cost_pack(const struct cost_stream *stream, double step_bytes);
 
 /* A record of so many bytes as it is billed; 0 for 0. */

@@ -101,30 +101,78 @@ Test(cost, a_trickle_fills_no_record, .timeout = 10)
         struct cost_packed packed = cost_pack(&stream, STEP);
         cr_assert_float_eq(packed.events_per_record, 1, 1e-3);
         cr_assert_float_eq(packed.billed_bytes, 5120, 1);
-        /* 25 a second for 0.1 s: one and 2.5 more. 3 or 4 of 1,003 B are one step. */
+        /* 25 a second for 0.1 s: one and 2.5 more in the mean. 5 of 1,003 B are one step, 10 are two, and so on. */
         stream = busy_stream(1003, 500);
         stream.events_per_s = 25;
         packed = cost_pack(&stream, STEP);
         cr_assert_float_eq(packed.events_per_request, 3.5, 1e-9);
-        cr_assert_float_eq(packed.billed_bytes, 5120 / 3.5, 1e-6);
-        /* Two of 2,560 B fill a step, two of 2,561 B begin another. */
+        double steps = 0;
+        for (int more = 0; more < 60; more++)
+                steps += exp(more * log(2.5) - 2.5 - lgamma(more + 1)) * floor((more + 5) / 5.0);
+        cr_assert_float_eq(packed.billed_bytes, 5120 * steps / 3.5, 1e-6);
+        /* Two of 2,560 B fill a step: ceil(n / 2) steps, and of one and a Poisson number with the mean 1 the n is odd
+         * with the probability (1 + exp(-2)) / 2. Two of 2,561 B begin another. */
+        const double odd = (1 + exp(-2)) / 2;
         stream = busy_stream(2560, 500);
         stream.events_per_s = 10;
         packed = cost_pack(&stream, STEP);
-        cr_assert_float_eq(packed.billed_bytes, 2560, 1e-6);
+        cr_assert_float_eq(packed.billed_bytes, 5120 * (2 + odd) / 2 / 2, 1e-6);
         stream.event_bytes = 2561;
         packed = cost_pack(&stream, STEP);
-        cr_assert_float_eq(packed.billed_bytes, 5120, 1e-6);
-        /* Half of the requests have two, half have three: 5,120 B and 10,240 B. */
+        cr_assert_float_eq(packed.billed_bytes, 5120 * (1 + (2 - odd) / 2) / 2, 1e-6);
         stream.event_bytes = 2560;
         stream.events_per_s = 15;
         packed = cost_pack(&stream, STEP);
-        cr_assert_float_eq(packed.billed_bytes, (5120 + 10240) / 2.0 / 2.5, 1e-6);
+        cr_assert_float_eq(packed.billed_bytes, 5120 * (2.5 + (1 + exp(-3)) / 2) / 2 / 2.5, 1e-6);
+        /* An event that stays alone is billed as those are: some large, some small. */
+        stream.events_per_s = 1e-6;
+        stream.event_billed_bytes = (3 * 5120 + 10240) / 4.0;
+        packed = cost_pack(&stream, STEP);
+        cr_assert_float_eq(packed.billed_bytes, 6400, 0.1);
         /* Nothing comes: nothing costs. */
         stream.events_per_s = 0;
         packed = cost_pack(&stream, STEP);
         cr_assert_float_eq(packed.billed_bytes, 0, 1e-9);
         cr_assert_float_eq(cost_per_million(0, 0), 0, 1e-9);
+}
+
+/* The same by throwing dice: events at random, a request taking what comes within its linger. */
+static void compare_with_arrivals(double events_per_s, double event_bytes, uint32_t record_events_max,
+                                  double body_bytes_max)
+{
+        struct cost_stream stream = busy_stream(event_bytes, record_events_max);
+        stream.events_per_s = events_per_s;
+        stream.body_bytes_max = body_bytes_max;
+        struct cost_packed packed = cost_pack(&stream, STEP);
+        stream.events_per_s = 1e9;
+        const double full = cost_pack(&stream, STEP).events_per_request;
+        unsigned short seed[3] = {1, 2, 3};
+        double events = 0, billed = 0, requests = 0, records = 0;
+        for (double at_s = 0; requests < 200000; requests++) {
+                double own = 1, due_s = at_s + stream.linger_s;
+                while ((at_s -= log(1 - erand48(seed)) / events_per_s) < due_s && own < full)
+                        own++;
+                events += own;
+                for (double left = own; left > 0; left -= record_events_max, records++)
+                        billed += cost_round_up(fmin(left, record_events_max) * event_bytes, STEP);
+        }
+        cr_expect_float_eq(packed.events_per_request, events / requests, 0.004 * events / requests,
+                           "%g a second: %g events a request, and by dice %g", events_per_s, packed.events_per_request,
+                           events / requests);
+        cr_expect_float_eq(packed.events_per_record, events / records, 0.004 * events / records);
+        cr_expect_float_eq(packed.billed_bytes, billed / events, 0.004 * billed / events,
+                           "%g a second: billed %g, and by dice %g", events_per_s, packed.billed_bytes,
+                           billed / events);
+}
+
+Test(cost, what_comes_within_a_linger_is_random, .timeout = 60)
+{
+        compare_with_arrivals(3, 836, 500, LIMIT_FIREHOSE_CALL_BYTES_MAX);
+        compare_with_arrivals(30, 836, 500, LIMIT_FIREHOSE_CALL_BYTES_MAX);
+        compare_with_arrivals(100, 836, 500, LIMIT_FIREHOSE_CALL_BYTES_MAX); /* the mean is two steps, nearly */
+        compare_with_arrivals(100, 836, 4, LIMIT_FIREHOSE_CALL_BYTES_MAX);
+        compare_with_arrivals(100, 836, 500, 12000); /* bodies are full with about as many as come */
+        compare_with_arrivals(1000, 836, 500, LIMIT_FIREHOSE_CALL_BYTES_MAX);
 }
 
 /* The same events through what sends them. */
