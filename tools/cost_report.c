@@ -10,6 +10,11 @@
 #define COST_HOUR_S   3600.0
 #define COST_TEXT_MAX 400u
 
+/* Event destinations of services that are only checked. */
+#define COST_NOT_PRICED_TOLD_MAX 10u
+#define COST_NOT_PRICED_WHY \
+        "this version does not deliver to SNS, EventBridge and Pinpoint, so no event goes there and none is paid for"
+
 const char *const cost_variant_names[COST_VARIANTS] = {"configured", "none", "events", "events_gzip"};
 
 /* ---------------------------------------------------------------------------------------------- computing */
@@ -314,6 +319,24 @@ static void cost_print_host(const struct cost_report *report)
         printf("  CPU      %.3g cores of the router, at %.3g us an event\n", report->cores, report->inputs->cpu_us);
 }
 
+static void cost_print_not_published(void *context, struct slice set, struct slice destination, bool enabled,
+                                     uint16_t mask, uint32_t target)
+{
+        uint32_t *told = context;
+        (void)mask;
+        if (enabled && target == RULES_TARGET_NONE && (*told)++ < COST_NOT_PRICED_TOLD_MAX)
+                printf("    %.*s/%.*s\n", SLICE_PRINTF(set), SLICE_PRINTF(destination));
+}
+
+static void cost_print_not_priced(const struct cost_report *report)
+{
+        uint32_t told = 0;
+        printf("\nnot priced\n  %u event destinations: " COST_NOT_PRICED_WHY "\n", report->not_published);
+        rules_plan_each(report->inputs->plan, cost_print_not_published, &told);
+        if (told > COST_NOT_PRICED_TOLD_MAX)
+                printf("    and %u more\n", told - COST_NOT_PRICED_TOLD_MAX);
+}
+
 void cost_report_print(const struct cost_report *report)
 {
         const struct cost_traffic *traffic = report->inputs->traffic;
@@ -326,9 +349,7 @@ void cost_report_print(const struct cost_report *report)
         for (uint32_t i = 0; i < report->lines_count; i++)
                 cost_print_line(&report->lines[i], rate, report->inputs->measured);
         if (report->not_published > 0)
-                printf("\n%u event destinations are of services that this version does not publish to: they cost "
-                       "nothing\n",
-                       report->not_published);
+                cost_print_not_priced(report);
         static const char *const names[COST_VARIANTS] = {"as configured", "all Packing: none", "all Packing: events",
                                                          "all events, gzip"};
         printf("\ntotal, for each million events that come\n");
@@ -407,13 +428,24 @@ static json_t *cost_json_total(const struct cost_report *report)
         return total;
 }
 
+static void cost_json_not_published(void *context, struct slice set, struct slice destination, bool enabled,
+                                    uint16_t mask, uint32_t target)
+{
+        (void)mask;
+        if (enabled && target == RULES_TARGET_NONE)
+                (void)json_array_append_new(
+                        context, json_pack("{s:o,s:o,s:s}", "configuration_set", cost_json_text(set), "destination",
+                                           cost_json_text(destination), "why", COST_NOT_PRICED_WHY));
+}
+
 bool cost_report_print_json(const struct cost_report *report)
 {
         const struct cost_inputs *inputs = report->inputs;
         const struct cost_traffic *traffic = inputs->traffic;
         char assumptions[COST_ASSUMPTIONS_MAX][COST_TEXT_MAX];
         uint32_t count = cost_assumptions(report, assumptions);
-        json_t *lines = json_array(), *assumed = json_array();
+        json_t *lines = json_array(), *assumed = json_array(), *not_priced = json_array();
+        rules_plan_each(inputs->plan, cost_json_not_published, not_priced);
         for (uint32_t i = 0; i < report->lines_count; i++)
                 (void)json_array_append_new(lines, cost_json_line(&report->lines[i]));
         for (uint32_t i = 0; i < count; i++)
@@ -428,14 +460,14 @@ bool cost_report_print_json(const struct cost_report *report)
                                  "journal_hours_max", size_bytes / report->journal_bytes_per_s / COST_HOUR_S,
                                  "memory_budget_bytes", (double)budget->total_bytes, "memory_bytes", memory, "cores",
                                  report->cores, "cpu_us_per_event", inputs->cpu_us);
-        json_t *json = json_pack("{s:f,s:f,s:f,s:s,s:f,s:f,s:i,s:{s:s,s:s},s:f,s:o,s:o,s:o,s:o}", "events_per_s",
-                                 traffic->events_per_s, "events_per_month", traffic->events_per_s * COST_MONTH_S,
-                                 "event_json_bytes", traffic->event_bytes - 1, "event_json_bytes_from",
-                                 cost_sizes_from_name(traffic->sizes_from), "event_encoded_bytes",
-                                 traffic->encoded_bytes, "unmatched_share", traffic->unmatched, "not_published",
-                                 (int)report->not_published, "prices", "region", inputs->prices->region, "date",
-                                 inputs->prices->date, "gzip_ratio", inputs->gzip_ratio, "destinations", lines, "total",
-                                 cost_json_total(report), "host", host, "assumptions", assumed);
+        json_t *json = json_pack(
+                "{s:f,s:f,s:f,s:s,s:f,s:f,s:i,s:o,s:{s:s,s:s},s:f,s:o,s:o,s:o,s:o}", "events_per_s",
+                traffic->events_per_s, "events_per_month", traffic->events_per_s * COST_MONTH_S, "event_json_bytes",
+                traffic->event_bytes - 1, "event_json_bytes_from", cost_sizes_from_name(traffic->sizes_from),
+                "event_encoded_bytes", traffic->encoded_bytes, "unmatched_share", traffic->unmatched, "not_published",
+                (int)report->not_published, "not_priced", not_priced, "prices", "region", inputs->prices->region,
+                "date", inputs->prices->date, "gzip_ratio", inputs->gzip_ratio, "destinations", lines, "total",
+                cost_json_total(report), "host", host, "assumptions", assumed);
         bool ok = json != NULL && json_dumpf(json, stdout, JSON_COMPACT | JSON_REAL_PRECISION(12)) == 0;
         if (ok)
                 printf("\n");
