@@ -13,6 +13,7 @@
 #define COST_BODY_HEAD_BYTES   128.0
 #define COST_RECORD_HEAD_BYTES 12.0
 #define COST_BASE64_GROWTH     (4.0 / 3)
+#define COST_MIB               1048576.0
 
 #define COST_MS_PER_HOUR INT64_C(3600000)
 
@@ -68,7 +69,7 @@ static void cost_requests_sum(struct cost_requests *requests, double mean)
                 cost_requests_add(requests, more, weight);
                 weight *= mean / (more + 1);
         }
-        weight = most / mean;
+        weight = most > 0 ? most / mean : 0;
         for (double more = most - 1; more >= 0 && weight > rare; more--) {
                 cost_requests_add(requests, more, weight);
                 weight *= more / mean;
@@ -102,6 +103,36 @@ struct cost_packed cost_pack(const struct cost_stream *stream, double step_bytes
                 .records = requests.records / requests.events,
                 .requests = requests.weight / requests.events,
         };
+}
+
+/* https://docs.aws.amazon.com/firehose/latest/dev/limits.html */
+struct cost_quota cost_stream_quota(struct slice region)
+{
+        bool large = slice_equal(region, SLICE("us-east-1")) || slice_equal(region, SLICE("us-west-2")) ||
+                     slice_equal(region, SLICE("eu-west-1"));
+        return large ? (struct cost_quota){.bytes = 5 * COST_MIB, .records = 500000, .requests = 2000}
+                     : (struct cost_quota){.bytes = COST_MIB, .records = 100000, .requests = 1000};
+}
+
+struct cost_quota_share cost_share_of_quota(const struct cost_packed *packed, double events_per_s,
+                                            const struct cost_quota *quota)
+{
+        struct cost_quota_share share = {
+                .bytes = packed->sent_bytes * events_per_s / quota->bytes,
+                .records = packed->records * events_per_s / quota->records,
+                .requests = packed->requests * events_per_s / quota->requests,
+                .highest_of = "bytes",
+        };
+        share.highest = share.bytes;
+        if (share.records > share.highest) {
+                share.highest = share.records;
+                share.highest_of = "records";
+        }
+        if (share.requests > share.highest) {
+                share.highest = share.requests;
+                share.highest_of = "requests";
+        }
+        return share;
 }
 
 double cost_series(const struct cost_metrics *metrics)

@@ -4,6 +4,7 @@
 #define SENDRING_TOOLS_COST_H
 
 #include "base/prices.h"
+#include "base/slice.h"
 
 #include <stdint.h>
 
@@ -36,6 +37,20 @@ struct cost_packed cost_pack(const struct cost_stream *stream, double step_bytes
 
 /* A record of so many bytes as it is billed; 0 for 0. */
 double cost_round_up(double bytes, double step_bytes);
+
+/* What a stream takes a second before anybody raises it; all three grow together. */
+struct cost_quota {
+        double bytes, records, requests;
+};
+struct cost_quota cost_stream_quota(struct slice region);
+
+/* Parts of a quota, 1 being all of it, and the largest of them: the one that is full first. */
+struct cost_quota_share {
+        double bytes, records, requests, highest;
+        const char *highest_of; /* "bytes", "records" or "requests" */
+};
+struct cost_quota_share cost_share_of_quota(const struct cost_packed *packed, double events_per_s,
+                                            const struct cost_quota *quota);
 
 /* ---------------------------------------------------------------------------------------------- CloudWatch */
 

@@ -4,8 +4,8 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-#define COST_MIB      1048576.0
 #define COST_DAY_S    86400.0
 #define COST_HOUR_S   3600.0
 #define COST_TEXT_MAX 400u
@@ -31,14 +31,6 @@ static void cost_types_of(void *context, struct slice set, struct slice destinat
                 report->lines[target].types_mask |= mask;
 }
 
-/* Firehose: a stream's default quota. https://docs.aws.amazon.com/firehose/latest/dev/limits.html */
-static double cost_quota_bytes(struct slice region)
-{
-        bool large = slice_equal(region, SLICE("us-east-1")) || slice_equal(region, SLICE("us-west-2")) ||
-                     slice_equal(region, SLICE("eu-west-1"));
-        return (large ? 5 : 1) * COST_MIB;
-}
-
 static void cost_line_firehose(const struct cost_inputs *inputs, struct cost_line *line)
 {
         const struct rules_target *target = line->target;
@@ -55,7 +47,7 @@ static void cost_line_firehose(const struct cost_inputs *inputs, struct cost_lin
         const int kind = target->gzip ? COST_PACKED_GZIP : target->packed ? COST_PACKED : COST_NONE;
         variants[kind].record_events_max = target->packed_events_max;
         variants[COST_CONFIGURED] = variants[kind];
-        line->quota_bytes = cost_quota_bytes(target->region);
+        line->quota = cost_stream_quota(target->region);
         for (int i = 0; i < COST_VARIANTS && line->events_per_s > 0; i++) {
                 struct cost_stream stream = {
                         .events_per_s = line->events_per_s,
@@ -218,10 +210,43 @@ static const char *cost_duration(double seconds)
         return text;
 }
 
+/* "14%"; a few at a time. */
+static const char *cost_percent(double share)
+{
+        static char texts[4][32];
+        static unsigned next;
+        char *text = texts[next++ % 4];
+        if (share < 0.001)
+                (void)snprintf(text, sizeof(texts[0]), "<0.1%%");
+        else
+                (void)snprintf(text, sizeof(texts[0]), "%.*f%%", share < 0.0995 ? 1 : 0, 100 * share);
+        return text;
+}
+
 static void cost_print_row(const char *name, double usd, double events_per_s, const char *more)
 {
         printf("    %-26s %12.2f %14.4f%s%s\n", name, usd, cost_per_million(usd, events_per_s),
                more[0] == '\0' ? "" : "  ", more);
+}
+
+/* "14% of a stream by bytes (records <0.1%, requests 0.5%)": the quota that is full first, and the others. */
+static void cost_quota_text(const struct cost_line *line, const struct cost_packed *packed, char *room,
+                            size_t room_bytes)
+{
+        const struct cost_quota_share share = cost_share_of_quota(packed, line->events_per_s, &line->quota);
+        const struct {
+                const char *of;
+                double share;
+        } all[] = {{"bytes", share.bytes}, {"records", share.records}, {"requests", share.requests}};
+        char others[COST_TEXT_MAX / 4] = "";
+        for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+                size_t used = strlen(others);
+                if (strcmp(all[i].of, share.highest_of) != 0)
+                        (void)snprintf(others + used, sizeof(others) - used, "%s%s %s", used > 0 ? ", " : "", all[i].of,
+                                       cost_percent(all[i].share));
+        }
+        (void)snprintf(room, room_bytes, "%s of a stream by %s (%s)", cost_percent(share.highest), share.highest_of,
+                       others);
 }
 
 static void cost_print_firehose(const struct cost_line *line)
@@ -232,10 +257,10 @@ static void cost_print_firehose(const struct cost_line *line)
                 const struct cost_of_stream *of = &line->streams[i];
                 double per_s = of->packed.sent_bytes * line->events_per_s;
                 char more[COST_TEXT_MAX];
-                (void)snprintf(more, sizeof(more),
-                               "%.1f events a record, billed %.0f B an event, %s/s, %.0f%% of a stream",
-                               of->packed.events_per_record, of->packed.billed_bytes, cost_bytes(per_s),
-                               100 * per_s / line->quota_bytes);
+                char quota[COST_TEXT_MAX / 2];
+                cost_quota_text(line, &of->packed, quota, sizeof(quota));
+                (void)snprintf(more, sizeof(more), "%.1f events a record, billed %.0f B an event, %s/s, %s",
+                               of->packed.events_per_record, of->packed.billed_bytes, cost_bytes(per_s), quota);
                 cost_print_row(names[i], of->usd, line->events_per_s, more);
         }
 }
@@ -375,11 +400,13 @@ static json_t *cost_json_text(struct slice text)
 static json_t *cost_json_stream(const struct cost_line *line, int variant)
 {
         const struct cost_of_stream *of = &line->streams[variant];
-        return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "usd_per_month", of->usd, "usd_per_million_events",
-                         cost_per_million(of->usd, line->events_per_s), "events_per_record",
+        const struct cost_quota_share share = cost_share_of_quota(&of->packed, line->events_per_s, &line->quota);
+        return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:s,s:{s:f,s:f,s:f}}", "usd_per_month", of->usd,
+                         "usd_per_million_events", cost_per_million(of->usd, line->events_per_s), "events_per_record",
                          of->packed.events_per_record, "events_per_request", of->packed.events_per_request,
                          "billed_bytes_per_event", of->packed.billed_bytes, "billed_gb_per_month", of->gb,
-                         "stream_quota_share", of->packed.sent_bytes * line->events_per_s / line->quota_bytes);
+                         "stream_quota_share", share.highest, "stream_quota", share.highest_of, "stream_quota_shares",
+                         "bytes", share.bytes, "records", share.records, "requests", share.requests);
 }
 
 static json_t *cost_json_line(const struct cost_line *line)

@@ -50,7 +50,7 @@ struct cost_line {
                 double gb; /* billed, a month */
                 double usd;
         } streams[COST_VARIANTS]; /* Firehose */
-        double quota_bytes;       /* a second, of a stream by default */
+        struct cost_quota quota;  /* of a stream by default */
         double gzip_ratio;        /* of it */
         uint32_t types_mask;      /* that enabled destinations want: bit = 1 << sendring_event_type */
         double series, series_max, series_usd, requests, requests_usd;

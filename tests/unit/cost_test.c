@@ -277,6 +277,40 @@ Test(cost, compressed_records_are_those_that_are_sent, .timeout = 60)
         free(body);
 }
 
+/* ---------------------------------------------------------------------------------------------- quotas */
+
+Test(cost, a_stream_is_full_by_the_first_of_its_quotas, .timeout = 10)
+{
+        const struct cost_quota large = cost_stream_quota(SLICE("eu-west-1"));
+        const struct cost_quota small = cost_stream_quota(SLICE("eu-central-1"));
+        cr_assert(large.bytes == 5242880 && large.records == 500000 && large.requests == 2000);
+        cr_assert(small.bytes == 1048576 && small.records == 100000 && small.requests == 1000);
+        /* 1,000 a second of 1,049 B one by one, 100 and one of them a request. */
+        struct cost_stream stream = busy_stream(1049, 1);
+        stream.events_per_s = 1000;
+        struct cost_packed packed = cost_pack(&stream, STEP);
+        struct cost_quota_share share = cost_share_of_quota(&packed, 1000, &large);
+        cr_assert_str_eq(share.highest_of, "bytes");
+        cr_assert_float_eq(share.highest, 0.2, 1e-3);
+        cr_assert_float_eq(share.bytes, 0.2, 1e-3);
+        cr_assert_float_eq(share.records, 0.002, 1e-9);
+        cr_assert_float_eq(share.requests, 1000 / 101.0 / 2000, 1e-6);
+        cr_assert_float_eq(cost_share_of_quota(&packed, 1000, &small).highest, 1, 1e-3);
+        /* Nothing waits for another: each event is a request. */
+        stream.linger_s = 0;
+        packed = cost_pack(&stream, STEP);
+        cr_assert_float_eq(packed.events_per_request, 1, 1e-12);
+        share = cost_share_of_quota(&packed, 1000, &large);
+        cr_assert_str_eq(share.highest_of, "requests");
+        cr_assert_float_eq(share.highest, 0.5, 1e-9);
+        /* Events of 5 B are none; these are no events, only what would be bound by records. */
+        stream = busy_stream(5, 1);
+        packed = cost_pack(&stream, STEP);
+        share = cost_share_of_quota(&packed, 1e6, &large);
+        cr_assert_str_eq(share.highest_of, "records");
+        cr_assert_float_eq(share.highest, 2, 1e-9);
+}
+
 /* ---------------------------------------------------------------------------------------------- CloudWatch */
 
 Test(cost, a_period_is_one_request_for_1000_series, .timeout = 10)
