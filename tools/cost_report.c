@@ -272,8 +272,8 @@ static const char *cost_hour_text(const struct cost_line *line, char *room, size
                 return "";
         if (line->series_covered_s >= COST_HOUR_S)
                 return " in the hour before this one";
-        (void)snprintf(room, room_bytes, " in %.3g minutes of an hour, so at least as many in a whole one",
-                       line->series_covered_s / 60);
+        (void)snprintf(room, room_bytes, " in %s of an hour, so at least as many in a whole one",
+                       cost_duration(line->series_covered_s));
         return room;
 }
 

@@ -88,8 +88,8 @@ size_t cost_json_bytes(const struct codec_json_options *as, const struct codec_v
 
 /* Watches the router of these settings for so long, and puts into *traffic what its counters and its journal say
  * instead: events a second, shares, series, CPU; sizes of as many of the events that came meanwhile as make a sample,
- * each as the target gets it. Of the question only options and step_bytes count. CMD_EXIT_OK, or the status to end
- * with, as above. */
+ * each as the target gets it. Of the question only plan, options and step_bytes count. CMD_EXIT_OK, or the status to
+ * end with, as above. */
 #define COST_MEASURE_EVENTS_MAX 20000u /* of each log of the journal */
 int cost_measure(const struct rules_settings *settings, const struct cost_question *question, uint64_t seconds,
                  struct cost_traffic *traffic);
