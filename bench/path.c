@@ -1,8 +1,9 @@
 /* What does one event cost the router on the whole path, beside the floor that its bytes set?
  *
  * Goal. CPU seconds of the router process per million events: from a producer's call through lane, shard, durable
- * journal, rules, JSON, packing, signing and TLS to an endpoint that counts every id. Required: at most 3.0, and at
- * most twice the floor, with a peak memory within the budget that the router prints at start.
+ * journal, rules, JSON, packing, signing and TLS to an endpoint that counts every id. Wanted, and what --check asks:
+ * at most 2.0, with gzip 1.2, and at most twice the floor; of the workers alone, egress_cpu_s_per_million, at most 1.3
+ * times its floor; peak memory within the budget that the router prints at start.
  *
  * Method. The real `sendring` of this build, as processes of their own: `sink` over TLS with signatures checked, `run`
  * (keeper and router; journal durable over SIGKILL, with --durability host also over power loss), `loadgen` with 4
@@ -13,8 +14,14 @@
  * before the first publish until the last delivery; the split by thread comes from /proc. At the end the sink's counts
  * are held against the ledgers of the producers, the warm-up's too: missing and duplicated must be 0.
  *
+ * --counted: each event also goes to a CloudWatch destination, counted by configuration set and campaign, 960 series;
+ * the sink answers PutMetricData and adds up. Periods are of 1 s, so that a run ends with its counts delivered: at the
+ * default of 60 s fewer requests are made. At the end the sums must be those of the events published.
+ *
  * The floor (path_floor.h) is measured in this process, by thread CPU time, before, between and after the timed runs.
- * Values are medians, of the runs and of the floor's rounds, with the lowest and highest beside them.
+ * Values are medians, of the runs and of the floor's rounds, with the lowest and highest beside them. That of
+ * egress_cpu_s_per_million is the same without memcpy and CRC-32C, which are the shard's. Neither has anything for
+ * counting.
  *
  * Not measured: the network beyond loopback, AWS's own latency, latency of an event, several targets, the keeper
  * (it only waits). Wall-clock figures (events_per_s) share the machine with sink, loadgen and whatever else runs; so do
@@ -43,16 +50,19 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RUNS_MAX          20u
-#define FLOOR_ROUNDS      5u /* each time */
-#define FLOOR_ROUNDS_MAX  ((RUNS_MAX + 1) * FLOOR_ROUNDS)
-#define PACE              0.8 /* of the capacity */
-#define WARM_UP_SHARE     8u  /* of the events of a run */
-#define POLL_NS           (2 * CLOCK_NS_PER_MS)
-#define MEMORY_POLL_NS    (100 * CLOCK_NS_PER_MS)
-#define STALL_NS          (60 * CLOCK_NS_PER_S)
-#define CPU_S_MAX         3.0
+#define RUNS_MAX         20u
+#define FLOOR_ROUNDS     5u /* each time */
+#define FLOOR_ROUNDS_MAX ((RUNS_MAX + 1) * FLOOR_ROUNDS)
+#define PACE             0.8 /* of the capacity */
+#define WARM_UP_SHARE    8u  /* of the events of a run */
+#define POLL_NS          (2 * CLOCK_NS_PER_MS)
+#define MEMORY_POLL_NS   (100 * CLOCK_NS_PER_MS)
+#define STALL_NS         (60 * CLOCK_NS_PER_S)
+/* What is wanted: --check. */
+#define CPU_S_MAX         2.0
+#define CPU_S_GZIP_MAX    1.2
 #define RATIO_MAX         2.0
+#define EGRESS_RATIO_MAX  1.3
 #define TMPFS_MAGIC_VALUE 0x01021994
 
 enum path_thread {
@@ -63,6 +73,14 @@ enum path_thread {
         PATH_OTHER, /* the resolver, the kernel's io_uring threads, threads that have ended */
         PATH_THREADS,
 };
+
+/* What the floor's rounds are kept as: their parts, and two sums. */
+enum {
+        PATH_FLOOR_EGRESS = PATH_FLOOR_PARTS, /* what workers do: all but memcpy and CRC-32C */
+        PATH_FLOOR_ALL,
+        PATH_FLOOR_VALUES,
+};
+
 static const char *const path_thread_names[PATH_THREADS] = {"shard", "worker", "helper", "control", "other"};
 
 struct path_cpu {
@@ -81,7 +99,7 @@ struct path_bench {
         uint64_t events;
         uint32_t runs;
         double rate; /* negative: from the capacity */
-        bool json, smoke, check, durability_host, gzip;
+        bool json, smoke, check, durability_host, gzip, counted;
         const char *directory, *sendring;
 
         struct path_stack stack;
@@ -90,7 +108,7 @@ struct path_bench {
         uint64_t published;
         struct path_run run[RUNS_MAX];
         uint32_t runs_done;
-        double floor_ns[PATH_FLOOR_PARTS + 1][FLOOR_ROUNDS_MAX]; /* the last: their sum */
+        double floor_ns[PATH_FLOOR_VALUES][FLOOR_ROUNDS_MAX];
         uint32_t floor_rounds;
         double rss_anon_mib, rss_file_mib, rss_shmem_mib; /* highest seen */
 };
@@ -198,7 +216,9 @@ static enum err_code path_one_run(struct path_bench *bench, uint64_t events, dou
                 return code;
         uint64_t first_ns = 0, memory_ns = 0, delivered = 0, now_ns = clock_monotonic_ns(), moved_ns = now_ns;
         uint64_t taken_before = counters_sum(counters, COUNTER_router_events);
-        while (loading || delivered < load.published) {
+        /* A copy that is counted is delivered when its period is. */
+        const uint64_t copies = bench->counted ? 2 : 1;
+        while (loading || delivered < load.published * copies) {
                 clock_nap_ns(POLL_NS);
                 now_ns = clock_monotonic_ns();
                 if (first_ns == 0 && counters_sum(counters, COUNTER_router_events) != taken_before)
@@ -224,8 +244,10 @@ static enum err_code path_one_run(struct path_bench *bench, uint64_t events, dou
                         return err_set(reterr, ERR_SYSTEM, "ended by signal %d", (int)path_signalled);
                 if (now_ns - moved_ns > STALL_NS)
                         return err_set(reterr, ERR_TIMEOUT, "nothing was delivered for 60 s, %llu events of %llu were",
-                                       (unsigned long long)delivered, (unsigned long long)load.published);
+                                       (unsigned long long)delivered, (unsigned long long)(load.published * copies));
         }
+        if (bench->counted) /* the last period ends later than the last event is in */
+                moved_ns = path_stack_firehose_last_ns(&bench->stack);
         struct path_cpu after = path_cpu_now(bench);
         double per_million = 1e6 / (double)load.published;
         bench->published += load.published;
@@ -235,7 +257,7 @@ static enum err_code path_one_run(struct path_bench *bench, uint64_t events, dou
                 .sink = (after.sink_s - before.sink_s) * per_million,
                 .loadgen = load.cpu_s * per_million,
                 .lagging_share = (double)(counters_sum(counters, COUNTER_egress_lagging_reads) - lagging_before) /
-                                 (double)load.published,
+                                 (double)(load.published * copies),
         };
         double known = 0;
         for (int i = 0; i < PATH_OTHER; i++) {
@@ -249,15 +271,18 @@ static enum err_code path_one_run(struct path_bench *bench, uint64_t events, dou
 static enum err_code path_floor_rounds(struct path_bench *bench, struct err *reterr)
 {
         for (uint32_t i = 0; i < (bench->smoke ? 1 : FLOOR_ROUNDS); i++) {
-                double ns[PATH_FLOOR_PARTS], sum = 0;
+                double ns[PATH_FLOOR_PARTS], all = 0;
                 enum err_code code = path_floor_round(bench->floor, ns, reterr);
                 if (code != ERR_OK)
                         return code;
                 for (int part = 0; part < PATH_FLOOR_PARTS; part++) {
                         bench->floor_ns[part][bench->floor_rounds] = ns[part];
-                        sum += ns[part];
+                        all += ns[part];
                 }
-                bench->floor_ns[PATH_FLOOR_PARTS][bench->floor_rounds++] = sum;
+                bench->floor_ns[PATH_FLOOR_ALL][bench->floor_rounds] = all;
+                bench->floor_ns[PATH_FLOOR_EGRESS][bench->floor_rounds] =
+                        all - ns[PATH_FLOOR_MEMCPY] - ns[PATH_FLOOR_CRC32C];
+                bench->floor_rounds++;
         }
         return ERR_OK;
 }
@@ -336,13 +361,32 @@ static void path_print(const struct path_bench *bench, const char *metric, struc
                 printf("\"floor\":%.10g,\"ratio\":%.4f", floor, value.median / floor);
         else
                 printf("\"floor\":null,\"ratio\":null");
-        printf(",\"low\":%.10g,\"high\":%.10g,\"runs\":%u,\"mode\":\"%s\",\"durability\":\"%s\",\"compression\":\"%s\"}"
-               "\n",
+        printf(",\"low\":%.10g,\"high\":%.10g,\"runs\":%u,\"mode\":\"%s\",\"durability\":\"%s\",\"compression\":\"%s\","
+               "\"counted\":%s}\n",
                value.low, value.high, bench->runs_done, mode, bench->durability_host ? "host" : "process",
-               bench->gzip ? "gzip" : "none");
+               bench->gzip ? "gzip" : "none", bench->counted ? "true" : "false");
 }
 
 #define RUNS_OF(member) path_runs(bench, offsetof(struct path_run, member))
+
+/* With --check: whether the goals are met. Says which are not. */
+static bool path_check(const struct path_bench *bench, double cpu_s, double ratio, double egress_ratio)
+{
+        const struct {
+                double is, at_most;
+                const char *what;
+        } goals[] = {{cpu_s, bench->gzip ? CPU_S_GZIP_MAX : CPU_S_MAX, "cpu_s_per_million is"},
+                     {ratio, RATIO_MAX, "cpu_s_per_million by its floor is"},
+                     {egress_ratio, EGRESS_RATIO_MAX, "egress_cpu_s_per_million by its floor is"}};
+        bool good = true;
+        for (size_t i = 0; i < sizeof(goals) / sizeof(goals[0]) && bench->check; i++) {
+                if (goals[i].is <= goals[i].at_most)
+                        continue;
+                (void)fprintf(stderr, "path: %s %.2f, the goal %.1f\n", goals[i].what, goals[i].is, goals[i].at_most);
+                good = false;
+        }
+        return good;
+}
 
 /* Returns the exit status. */
 static int path_report(struct path_bench *bench, double capacity, const struct path_stack_counts *counts)
@@ -350,11 +394,12 @@ static int path_report(struct path_bench *bench, double capacity, const struct p
         static const char *const parts[PATH_FLOOR_PARTS] = {"memcpy", "crc32c", "json", "gzip",
                                                             "base64", "sha256", NULL,   "send"};
         double to_s = 1e-3; /* nanoseconds per event: CPU seconds per million */
-        struct path_value floor = path_values(bench->floor_ns[PATH_FLOOR_PARTS], bench->floor_rounds);
-        struct path_value router = RUNS_OF(router);
+        struct path_value floor = path_values(bench->floor_ns[PATH_FLOOR_ALL], bench->floor_rounds);
+        struct path_value egress_floor = path_values(bench->floor_ns[PATH_FLOOR_EGRESS], bench->floor_rounds);
+        struct path_value router = RUNS_OF(router), egress = RUNS_OF(threads[PATH_WORKER]);
         char metric[64];
-        double ratio = router.median / (floor.median * to_s);
         path_print(bench, "cpu_s_per_million", router, "s/1e6 events", floor.median * to_s);
+        path_print(bench, "egress_cpu_s_per_million", egress, "s/1e6 events", egress_floor.median * to_s);
         for (size_t i = 0; i < PATH_THREADS; i++) {
                 (void)snprintf(metric, sizeof(metric), "cpu_s_per_million_%s", path_thread_names[i]);
                 path_print(bench, metric,
@@ -388,8 +433,11 @@ static int path_report(struct path_bench *bench, double capacity, const struct p
         path_print(bench, "published", path_one((double)bench->published), "events", 0);
         path_print(bench, "missing", path_one((double)counts->missing), "events", 0);
         path_print(bench, "duplicated", path_one((double)counts->duplicates), "events", 0);
+        if (bench->counted)
+                path_print(bench, "counted", path_one((double)counts->counted), "events", 0);
 
-        bool good = true;
+        bool good = path_check(bench, router.median, router.median / (floor.median * to_s),
+                               egress.median / (egress_floor.median * to_s));
         if (counts->missing > 0 || counts->duplicates > 0 || counts->unexpected > 0 ||
             counts->distinct != bench->published) {
                 (void)fprintf(stderr,
@@ -399,12 +447,9 @@ static int path_report(struct path_bench *bench, double capacity, const struct p
                               (unsigned long long)counts->unexpected);
                 good = false;
         }
-        if (bench->check && router.median > CPU_S_MAX) {
-                (void)fprintf(stderr, "path: cpu_s_per_million is %.2f, above %.1f\n", router.median, CPU_S_MAX);
-                good = false;
-        }
-        if (bench->check && ratio > RATIO_MAX) {
-                (void)fprintf(stderr, "path: %.2f times the floor, above %.1f\n", ratio, RATIO_MAX);
+        if (bench->counted && counts->counted != bench->published) {
+                (void)fprintf(stderr, "path: published %llu, counted %llu\n", (unsigned long long)bench->published,
+                              (unsigned long long)counts->counted);
                 good = false;
         }
         if (bench->check && peak_mib > budget_mib) {
@@ -418,7 +463,7 @@ static int path_report(struct path_bench *bench, double capacity, const struct p
 
 static const char path_help[] =
         "usage: path [--json] [--events N] [--runs N] [--rate R] [--durability process|host]\n"
-        "            [--compression none|gzip] [--directory DIR] [--sendring PATH] [--check] [--smoke]\n"
+        "            [--compression none|gzip] [--counted] [--directory DIR] [--sendring PATH] [--check] [--smoke]\n"
         "\n"
         "The whole path over TLS to `sendring sink`: the router's CPU per million events beside the floor of their\n"
         "bytes, its memory beside its budget, and whether every event arrived once.\n"
@@ -429,9 +474,11 @@ static const char path_help[] =
         "  --rate R           events a second; 0: as fast as the lanes take them (80 % of what a warm-up finds)\n"
         "  --durability D     process: accepted events survive SIGKILL; host: power loss too (process)\n"
         "  --compression C    of Firehose's records: none, gzip (none)\n"
+        "  --counted          events are counted for CloudWatch as well\n"
         "  --directory DIR    for the temporary directory, on a real disk ($TMPDIR, /tmp)\n"
         "  --sendring PATH    the binary (../tools/sendring, from where this program lies)\n"
-        "  --check            exit 1 above 3.0 CPU s per million, twice the floor, or the memory budget\n"
+        "  --check            exit 1 above the goals: 2.0 CPU s per million (gzip 1.2), twice the floor, of egress\n"
+        "                     1.3 times its floor; and above the memory budget\n"
         "  --smoke            one run of 20000 events: does it work?\n"
         "\n"
         "Exit status: 0; 1 when an event was missing or came twice, --check failed, or a part did not run; 64 usage.\n";
@@ -454,6 +501,7 @@ static int path_parse(struct path_bench *bench, int argc, char **argv)
                 {"durability", required_argument, NULL, 'd'},
                 {"check", no_argument, NULL, 'c'},
                 {"compression", required_argument, NULL, 'C'},
+                {"counted", no_argument, NULL, 'n'},
                 {"directory", required_argument, NULL, 'D'},
                 {"help", no_argument, NULL, 'h'},
                 {"sendring", required_argument, NULL, 'b'},
@@ -497,6 +545,9 @@ static int path_parse(struct path_bench *bench, int argc, char **argv)
                         bench->gzip = strcmp(optarg, "gzip") == 0;
                         if (!bench->gzip && strcmp(optarg, "none") != 0)
                                 return path_usage("compression", optarg);
+                        break;
+                case 'n':
+                        bench->counted = true;
                         break;
                 case 'D':
                         bench->directory = optarg;
@@ -560,7 +611,8 @@ int main(int argc, char **argv)
         struct path_stack_options options = {.sendring = bench.sendring,
                                              .directory = directory,
                                              .durability_host = bench.durability_host,
-                                             .gzip = bench.gzip};
+                                             .gzip = bench.gzip,
+                                             .counted = bench.counted};
         struct path_stack_counts counts;
         double capacity = 0;
         enum err_code code = path_stack_start(&bench.stack, &options, &err);

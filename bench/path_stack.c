@@ -81,6 +81,24 @@ out:
         return ok ? ERR_OK : err_set(reterr, ERR_SYSTEM, "cannot make a certificate in %s", stack->directory);
 }
 
+static void stack_write_counting(FILE *sets)
+{
+        static const char *const dimensions[] = {"ses:configuration-set", "campaign"};
+        (void)fprintf(sets, "  - EventDestinationName: cloudwatch\n"
+                            "    EventDestination:\n"
+                            "      Enabled: true\n"
+                            "      MatchingEventTypes: [SEND, DELIVERY, OPEN, CLICK, BOUNCE, COMPLAINT]\n"
+                            "      CloudWatchDestination:\n"
+                            "        DimensionConfigurations:\n");
+        for (size_t i = 0; i < sizeof(dimensions) / sizeof(dimensions[0]); i++)
+                (void)fprintf(sets,
+                              "        - DimensionName: %s\n"
+                              "          DimensionValueSource: MESSAGE_TAG\n"
+                              "          DefaultDimensionValue: none\n",
+                              dimensions[i]);
+        (void)fprintf(sets, "      Sendring: {Period: 1s}\n");
+}
+
 static enum err_code stack_write_configuration(const struct path_stack *stack, struct err *reterr)
 {
         FILE *sets = fopen(stack_path(stack, "configuration-sets.yaml").text, "we");
@@ -88,7 +106,7 @@ static enum err_code stack_write_configuration(const struct path_stack *stack, s
         bool ok = sets != NULL && settings != NULL;
         if (sets != NULL) {
                 (void)fprintf(sets, "ConfigurationSets:\n");
-                for (int i = 0; i < 8; i++)
+                for (int i = 0; i < 8; i++) {
                         (void)fprintf(sets,
                                       "- ConfigurationSetName: set-%d\n"
                                       "  EventDestinations:\n"
@@ -102,6 +120,9 @@ static enum err_code stack_write_configuration(const struct path_stack *stack, s
                                       "arn:aws:firehose:us-east-1:123456789012:deliverystream/mail-events\n"
                                       "      Sendring: {Compression: %s}\n",
                                       i, stack->options.gzip ? "gzip" : "none");
+                        if (stack->options.counted)
+                                stack_write_counting(sets);
+                }
                 ok = fclose(sets) == 0 && ok;
         }
         if (settings != NULL) {
@@ -116,9 +137,10 @@ static enum err_code stack_write_configuration(const struct path_stack *stack, s
                               "egress:\n"
                               "  ca_bundle: %s/server.pem\n"
                               "  endpoints:\n"
-                              "    firehose: https://%s\n",
+                              "    firehose: https://%s\n"
+                              "    cloudwatch: https://%s\n",
                               stack->directory, stack->directory, stack->options.durability_host ? "host" : "process",
-                              stack->directory, stack->sink_address);
+                              stack->directory, stack->sink_address, stack->sink_address);
                 ok = fclose(settings) == 0 && ok;
         }
         return ok ? ERR_OK : err_set_errno(reterr, ERR_SYSTEM, errno, "cannot write into %s", stack->directory);
@@ -413,6 +435,29 @@ enum err_code path_stack_load_poll(struct path_stack *stack, struct path_stack_l
         return ERR_OK;
 }
 
+uint64_t path_stack_firehose_last_ns(const struct path_stack *stack)
+{
+        const struct counters *counters = &stack->counters;
+        int64_t last_ms = 0;
+        for (uint32_t i = 0; i < atomic_load(&counters->head->rows_used); i++)
+                if (strncmp(counters->rows[i].key, "firehose ", 9) == 0)
+                        last_ms = atomic_load(&counters->rows[i].last_success_ms);
+        uint64_t now_ns = clock_monotonic_ns();
+        int64_t ago_ms = clock_realtime_ms() - last_ms;
+        return last_ms == 0 || ago_ms < 0 ? 0 : now_ns - (uint64_t)ago_ms * CLOCK_NS_PER_MS;
+}
+
+/* Of a report of the sink. */
+static uint64_t stack_sum_of_metrics(const json_t *report)
+{
+        double sum = 0;
+        size_t i;
+        json_t *metric;
+        json_array_foreach(json_object_get(report, "metrics"), i, metric) sum +=
+                json_number_value(json_object_get(metric, "sum"));
+        return (uint64_t)sum;
+}
+
 enum err_code path_stack_count(struct path_stack *stack, struct path_stack_counts *ret_counts, struct err *reterr)
 {
         struct stack_path state = stack_path(stack, "sink");
@@ -447,11 +492,12 @@ enum err_code path_stack_count(struct path_stack *stack, struct path_stack_count
         int unpacked = root == NULL ? -1
                                     : json_unpack(root, "{s:I, s:I, s:I, s:I}", "distinct", &distinct, "missing",
                                                   &missing, "duplicates", &duplicates, "unexpected", &unexpected);
+        uint64_t counted = stack_sum_of_metrics(root);
         json_decref(root);
         if (unpacked != 0)
                 return err_set(reterr, ERR_SYNTAX, "the sink's report cannot be read, wait status %d", status);
         *ret_counts = (struct path_stack_counts){(uint64_t)distinct, (uint64_t)missing, (uint64_t)duplicates,
-                                                 (uint64_t)unexpected};
+                                                 (uint64_t)unexpected, counted};
         return ERR_OK;
 }
 

@@ -15,6 +15,7 @@ struct path_stack_options {
         const char *sendring;  /* the binary */
         const char *directory; /* where to make the temporary directory */
         bool durability_host, gzip;
+        bool counted; /* by a CloudWatch destination as well, in periods of 1 s; the sink answers */
 };
 
 struct path_stack {
@@ -37,6 +38,7 @@ struct path_stack_load {
 /* What the sink has counted, against every ledger so far. */
 struct path_stack_counts {
         uint64_t distinct, missing, duplicates, unexpected;
+        uint64_t counted; /* the sum of all metrics */
 };
 
 /* Starts sink and router and waits until both are ready. On failure path_stack_stop() must still follow. */
@@ -51,6 +53,8 @@ enum err_code path_stack_load_start(struct path_stack *stack, uint64_t events, d
 enum err_code path_stack_load_poll(struct path_stack *stack, struct path_stack_load *ret_load, struct err *reterr);
 /* The router is the one that was started, and alive. */
 enum err_code path_stack_check(struct path_stack *stack, struct err *reterr);
+/* When Firehose last answered that all is well, by clock_monotonic_ns(), to the millisecond; 0: never. */
+uint64_t path_stack_firehose_last_ns(const struct path_stack *stack);
 enum err_code path_stack_count(struct path_stack *stack, struct path_stack_counts *ret_counts, struct err *reterr);
 /* 128 or 256: the AES that a TLS client of the sink gets. The sink's order decides, whatever the client's. */
 enum err_code path_stack_aes_bits(const struct path_stack *stack, uint32_t *ret_bits, struct err *reterr);

@@ -33,6 +33,7 @@ BENCHES = {
     "path": "What does an event cost on the whole path?",
     "path-gzip": "What does it cost there with records that are gzip files?",
     "path-host": "What does it cost there with durability: host, safe from a power cut?",
+    "path-counted": "What does it cost there when it is counted for CloudWatch as well?",
     "arrival": "How long after its publish is an event at the endpoint, when there is little to do?",
     "idle": "What does a router cost that has nothing to do, little, or the same in bursts?",
     "recovery": "How long until a backlog is drained, and until a router that was killed is ready again?",
@@ -44,6 +45,7 @@ VARIANTS = {
     "path": ("path", ["--runs", "1"]),
     "path-gzip": ("path", ["--runs", "1", "--compression", "gzip"]),
     "path-host": ("path", ["--runs", "1", "--durability", "host"]),
+    "path-counted": ("path", ["--runs", "1", "--counted"]),
 }
 
 

@@ -95,6 +95,10 @@ def check_variant(folder):
         "\n## path-gzip\n") and "(`build/release/bench/path --json --runs 1 --compression gzip`)" in done.stdout)
     given = (folder / "path.arguments").read_text(encoding="utf-8")
     check(f"a variant's arguments: {given}", given == "--json --runs 1 --compression gzip\n")
+    (folder / "path.at").unlink()
+    done = report(folder, "path-counted", "--rounds", "1")
+    given = (folder / "path.arguments").read_text(encoding="utf-8")
+    check(f"the counted variant's arguments: {given}", done.returncode == 0 and given == "--json --runs 1 --counted\n")
 
 
 def check_against(folder):
