@@ -7,8 +7,9 @@
  * maintains the journal meanwhile and lets its cursor follow, as in the daemon. Turns in which the journal had no
  * segment ready are not counted (their number is).
  *
- * Floor: memcpy of the same events out of a buffer of the lanes' size into mapped memory of 128 MiB, one after the
- * other, and CRC-32C of the copy. Both take turns, fill by fill; medians of the rounds.
+ * Floor (journal_floor.h): memcpy of the same events out of a buffer of the lanes' size into mapped memory of 128 MiB,
+ * one after the other, and CRC-32C of the copy, with the lines of what comes next asked for as the journal does. Both
+ * take turns, fill by fill; medians of the rounds.
  *
  * shard_ns_per_event: who fills lanes and buffer is this thread, they are in its cache. ..._other_core: a second thread
  * on another core has filled them, as in service: every line comes from there. decode, match, store: these steps alone,
@@ -26,13 +27,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "bench/figures.h"
+#include "bench/journal_floor.h"
 #include "bench/journal_follow.h"
 #include "codecs/codec.h"
 #include "router/shard.h"
 #include "tools/loadgen_events.h"
 
 #include <ftw.h>
-#include <isa-l/crc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -88,9 +89,8 @@ struct bench {
         uint32_t filled, next; /* events of the last fill; the next event */
         uint8_t *buffer;
         struct slice buffered[BUFFER_BYTES / 64];
-        uint8_t *area;
-        size_t area_at;
-        uint64_t full, crc_sum;
+        struct journal_floor floor;
+        uint64_t full;
 };
 
 static void die(const char *what, const char *why)
@@ -261,12 +261,8 @@ static void open_all(struct bench *bench)
                 die("thread", "cannot start");
         attach(bench, LANES);
         bench->buffer = mmap(NULL, BUFFER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        bench->area = mmap(NULL, AREA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (bench->buffer == MAP_FAILED || bench->area == MAP_FAILED)
+        if (bench->buffer == MAP_FAILED || !journal_floor_map(&bench->floor, AREA_BYTES))
                 die("floor", "out of memory");
-        /* Huge pages would make the floor a different kind of memory. */
-        (void)madvise(bench->area, AREA_BYTES, MADV_NOHUGEPAGE); /* advice */
-        memset(bench->area, 1, AREA_BYTES);
 }
 
 /* ---------------------------------------------------------------------------------------------- fills */
@@ -355,17 +351,8 @@ static uint64_t take_turns(struct bench *bench)
 static uint64_t copy_and_check(struct bench *bench)
 {
         uint64_t begin_ns = clock_thread_cpu_ns();
-        for (uint32_t i = 0; i < bench->filled; i++) {
-                struct slice event = bench->buffered[i];
-                size_t stride =
-                        (event.len + 64 + 63) & ~(size_t)63; /* a record's header, and padded as in the journal */
-                if (bench->area_at + stride > AREA_BYTES)
-                        bench->area_at = 0;
-                uint8_t *copy = bench->area + bench->area_at + 64;
-                memcpy(copy, event.ptr, event.len);
-                bench->crc_sum += crc32_iscsi(copy, (int)event.len, 1);
-                bench->area_at += stride;
-        }
+        for (uint32_t i = 0; i < bench->filled; i++)
+                journal_floor_append(&bench->floor, bench->buffered[i].ptr, bench->buffered[i].len);
         return clock_thread_cpu_ns() - begin_ns;
 }
 
@@ -548,5 +535,5 @@ int main(int argc, char **argv)
         free(bench.counters);
         free(bench.wire);
         (void)nftw(bench.directory, remove_one, 8, FTW_DEPTH | FTW_PHYS); /* best effort */
-        return bench.crc_sum == 1 ? 1 : 0;
+        return bench.floor.crc_sum == 1 ? 1 : 0; /* it is used, so that nothing is optimised away */
 }
