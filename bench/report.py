@@ -4,6 +4,9 @@
 Every bench is run --rounds times, and they take turns, so that a slow minute of a shared machine falls on all of them.
 Of each metric the median counts, and the lowest and highest value stand beside it. Ratios are medians of each run's own
 ratio: value and floor of one run belong together. Charts are drawn by gnuplot (Debian: gnuplot-nox).
+
+A bench that fails, or takes longer than --timeout, is not run again; the report says so in its place, all others are written,
+and the exit status is 1.
 """
 
 import argparse
@@ -11,6 +14,7 @@ import datetime
 import json
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -49,6 +53,9 @@ VARIANTS = {
 }
 
 
+GRACE_S = 20  # of a bench that took too long, to remove what it has made
+
+
 class Failed(Exception):
     """Something that the user should read; no traceback."""
 
@@ -61,6 +68,7 @@ def arguments():
     parser.add_argument("--output", type=pathlib.Path, metavar="FOLDER",
                         help="for benchmarks.md and benchmarks/*.svg (docs; of named benches tables are only printed)")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also writes every value, an object a line")
+    parser.add_argument("--timeout", type=float, default=900, metavar="S", help="seconds that a run of a bench may take (900)")
     parser.add_argument("--smoke", action="store_true", help="the benches' smallest sizes: does all of it work?")
     parser.add_argument("--build", type=pathlib.Path, default=TOP / "build/release", metavar="FOLDER",
                         help="a release build with its benches (build/release)")
@@ -78,6 +86,7 @@ def arguments():
         options.output = TOP / "docs"
     options.names = options.names or list(BENCHES)
     options.notes = {}
+    options.failures = {}  # of a bench: what to say about each
     return options
 
 
@@ -93,14 +102,44 @@ def command_of(build, name):
     return [program, "--json", *extra]
 
 
+def run_command(command, timeout_s):
+    """(status, or None after too long; what it said; its errors). It and what it has started are gone then."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            said, errors = process.communicate(timeout=timeout_s)
+            return process.returncode, said, errors
+        except subprocess.TimeoutExpired:
+            said, errors = end(process)
+            return None, said, errors
+        except BaseException:
+            end(process)
+            raise
+
+
+def end(process):
+    """Ends a bench; what it said until then."""
+    process.send_signal(signal.SIGINT)  # benches that run a daemon end it then, and clean up
+    try:
+        return process.communicate(timeout=GRACE_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # its group is its own
+        return process.communicate()
+
+
+def last_lines(text):
+    return "\n".join(text.strip()[-2000:].splitlines()[-20:])
+
+
 def run_bench(options, name, build):
     """The objects that one run of a bench prints."""
     command = command_of(build, name) + (["--smoke"] if options.smoke else [])
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        raise Failed(f"bench/{name} ended with {done.returncode}:\n{done.stderr.strip()[-2000:]}")
+    status, said, errors = run_command(command, options.timeout)
+    if status is None:
+        raise Failed(f"bench/{name} took longer than {options.timeout:g} s and was ended:\n{last_lines(errors or said)}")
+    if status != 0:
+        raise Failed(f"bench/{name} ended with {status}:\n{last_lines(errors or said)}")
     lines = []
-    for line in done.stdout.splitlines():
+    for line in said.splitlines():
         try:
             lines.append(json.loads(line))
         except ValueError as why:
@@ -232,7 +271,14 @@ def section(options, name, summary, charts):
     text += [f"- {note}" for note in options.notes.get(name, [])]
     if summary:
         text += ([""] if name in options.notes else []) + table(summary)
-    chart = draw(charts, name, summary) if charts is not None else None
+    chart = None
+    try:
+        chart = draw(charts, name, summary) if charts is not None else None
+    except Failed as why:
+        failed(options, name, why)
+    for why in options.failures.get(name, []):
+        head, _, tail = why.partition("\n")
+        text += ["", f"**Failed:** {head}"] + (["", "```", *tail.splitlines(), "```"] if tail else [])
     if chart is not None:
         text += ["", f"![{name}: ratios to the floor]({chart})"]
     return text
@@ -269,8 +315,19 @@ def run_all(options, builds, start):
             print(f"bench: {at} of {steps}: {name}, run {turn + 1} ({time.monotonic() - start:.0f} s)", file=sys.stderr)
             for place in range(len(builds)):
                 which = (place + turn) % len(builds)
-                runs[which][name].append(run_bench(options, name, builds[which]))
+                if name in options.failures:
+                    continue
+                try:
+                    runs[which][name].append(run_bench(options, name, builds[which]))
+                except Failed as why:
+                    failed(options, name, f"run {turn + 1}: {why}")
     return runs
+
+
+def failed(options, name, why):
+    """Said at once, and again where its figures would be."""
+    print(f"bench: {name}: {why}", file=sys.stderr)
+    options.failures.setdefault(name, []).append(str(why))
 
 
 def compared(ours, theirs):
@@ -305,7 +362,7 @@ def main():
     runs = run_all(options, builds, start)
     if options.against is not None:
         print("\n".join(compared(runs[0], runs[1])))
-        return 0
+        return ended(options)
     runs = runs[0]
     summaries = {name: summarize(of_bench) for name, of_bench in runs.items()}
     if options.json is not None:
@@ -316,13 +373,20 @@ def main():
     if options.output is None:
         for name, summary in summaries.items():
             print("\n".join(section(options, name, summary, None)))
-        return 0
+        return ended(options)
     for name, notes in options.notes.items():
         for note in notes:
             print(f"bench: {name}: {note}")
     path = write_report(options, summaries, load, time.monotonic() - start)
     print(f"bench: {sum(len(summary) for summary in summaries.values())} metrics of {len(summaries)} benches: {path}")
-    return 0
+    return ended(options)
+
+
+def ended(options):
+    """The exit status."""
+    if options.failures:
+        print(f"bench: failed: {' '.join(options.failures)}", file=sys.stderr)
+    return 1 if options.failures else 0
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import xml.etree.ElementTree
 
 REPORT = pathlib.Path(__file__).resolve().with_name("report.py")
@@ -50,9 +51,11 @@ def make_build(folder):
                            f"cat {folder}/{name}.$at\necho $((at + 1)) >{folder}/{name}.at\n"
                            f'echo "$*" >{folder}/{name}.arguments\n', encoding="utf-8")
         program.chmod(0o755)
-    broken = folder / "bench" / "metrics"
-    broken.write_text("#!/bin/sh\necho the disk is full >&2\nexit 3\n", encoding="utf-8")
-    broken.chmod(0o755)
+    for name, text in [("metrics", "echo the disk is full >&2\nexit 3\n"),
+                       ("transport", f"echo it waits >&2\necho $$ >{folder}/transport.pid\nexec sleep 600\n")]:
+        broken = folder / "bench" / name
+        broken.write_text(f"#!/bin/sh\n{text}", encoding="utf-8")
+        broken.chmod(0o755)
 
 
 def report(folder, *arguments):
@@ -113,6 +116,25 @@ def check_against(folder):
           "| publish | `publish_ns` | 3,000 | 1,000 | ns/event | 3 |\n" in done.stdout and "`lanes`" not in done.stdout)
 
 
+def check_failed(folder):
+    """One that fails and one that hangs cost nothing of the others."""
+    for name in ("ring", "publish"):
+        (folder / f"{name}.at").unlink()
+    begun = time.monotonic()
+    done = report(folder, "ring", "metrics", "transport", "publish", "--output", folder / "failed", "--rounds", "3", "--timeout", "1")
+    check(f"status {done.returncode}: {done.stderr}", done.returncode == 1 and "Traceback" not in done.stderr)
+    check(f"it took {time.monotonic() - begun:.0f} s", time.monotonic() - begun < 15)
+    text = (folder / "failed/benchmarks.md").read_text(encoding="utf-8")
+    for part in ["| `sweep_ns` | 70 | 70 to 70 | ns |", "| `publish_ns` | 3,000 | 200 to 4,800 | ns/event | 1,000 | 3 |",
+                 "## metrics\n", "**Failed:** run 1: bench/metrics ended with 3:\n\n```\nthe disk is full\n```",
+                 "**Failed:** run 1: bench/transport took longer than 1 s and was ended:\n\n```\nit waits\n```"]:
+        check(f"benchmarks.md lacks {part!r}:\n{text}", part in text)
+    check(f"run again: {text}", text.count("**Failed:**") == 2)
+    check(f"said last: {done.stderr}", done.stderr.endswith("bench: failed: metrics transport\n"))
+    pid = (folder / "transport.pid").read_text(encoding="utf-8").strip()
+    check("what hung is still there", not pathlib.Path(f"/proc/{pid}").exists())
+
+
 def check_refused(folder, status, words, *arguments):
     done = report(folder, *arguments)
     check(f"{arguments}: status {done.returncode}, {done.stderr}",
@@ -127,6 +149,7 @@ def main():
         check_printed(folder)
         check_variant(folder)
         check_against(folder)
+        check_failed(folder)
         check_refused(folder, 2, "--against writes no files", "publish", "--against", folder, "--json", folder / "values")
         check_refused(folder, 1, "a line that is no JSON: 'no JSON'", "rules")
         check_refused(folder, 1, "bench/metrics ended with 3:\nthe disk is full", "metrics")
