@@ -10,16 +10,19 @@
  * one group after the other; wall-clock time, until the group is durable. Floor: the same payloads written into a file
  * that has its size already, by one pwrite() and one fdatasync() a group; the two take turns.
  *
+ * A disk that is full ends it with an error.
+ *
  *     bench/journal [--json] [--events N] [--directory DIR] [--smoke] */
 #include "journal/journal.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "bench/directory.h"
 #include "bench/figures.h"
 #include "bench/journal_floor.h"
 #include "bench/journal_follow.h"
 
+#include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -39,6 +42,8 @@
 struct bench {
         struct journal *journal;
         uint16_t target;
+        struct journal_follow follow;
+        bool follows; /* this thread, since there is no other */
         atomic_bool stop;
         atomic_uint_fast64_t maintenance_cpu_ns;
 };
@@ -49,12 +54,18 @@ static void die(const char *what, const struct err *err)
         exit(1);
 }
 
+static void die_of_file(const char *path)
+{
+        (void)fprintf(stderr, "bench/journal: %s: %s\n", path, strerror(errno));
+        exit(1);
+}
+
 /* Moves the cursor behind the writer, so that segments go round, and maintains. */
 static void *bench_maintain(void *context)
 {
         struct bench *bench = context;
         while (!atomic_load_explicit(&bench->stop, memory_order_relaxed)) {
-                journal_follow(bench->journal, bench->target);
+                journal_follow(&bench->follow);
                 clock_nap_ns(50 * CLOCK_NS_PER_US);
         }
         atomic_store_explicit(&bench->maintenance_cpu_ns, clock_thread_cpu_ns(), memory_order_relaxed);
@@ -87,6 +98,8 @@ static uint64_t bench_append(struct bench *bench, const uint8_t *source, uint64_
                         /* The bench outruns the preparation of segments: not what is measured. */
                         uint64_t from_ns = clock_thread_cpu_ns();
                         journal_publish(bench->journal);
+                        if (bench->follows)
+                                journal_follow(&bench->follow);
                         clock_nap_ns(100 * CLOCK_NS_PER_US);
                         waited_ns += clock_thread_cpu_ns() - from_ns;
                         ++*ret_full;
@@ -123,24 +136,24 @@ static void bench_host(const char *parent, const uint8_t *source, uint32_t group
                 die("open", &err);
         if (journal_target_register(bench.journal, SLICE("bench"), &bench.target, &err) != ERR_OK)
                 die("register", &err);
+        bench.follow = (struct journal_follow){"journal", bench.journal, bench.target, 0};
+        bench.follows = true;
         int file = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         const size_t bytes = (size_t)GROUP_EVENTS * PAYLOAD_BYTES;
         uint8_t *group = malloc(bytes);
-        if (file < 0 || group == NULL) {
-                perror(path);
-                exit(1);
-        }
+        if (file < 0 || group == NULL)
+                die_of_file(path);
         for (size_t at = 0; at < bytes; at += PAYLOAD_BYTES)
                 memcpy(group + at, source + at / PAYLOAD_BYTES % SOURCES * PAYLOAD_BYTES, PAYLOAD_BYTES);
         for (uint32_t i = 0; i < groups; i++) /* its blocks and its size are the disk's already */
                 if (pwrite(file, group, bytes, (off_t)(i * bytes)) != (ssize_t)bytes)
-                        exit(1);
+                        die_of_file(path);
         if (fdatasync(file) != 0)
-                exit(1);
+                die_of_file(path);
         for (uint32_t i = 0; i < groups; i++) {
                 uint64_t start_ns = clock_monotonic_ns();
                 if (pwrite(file, group, bytes, (off_t)(i * bytes)) != (ssize_t)bytes || fdatasync(file) != 0)
-                        exit(1);
+                        die_of_file(path);
                 uint64_t between_ns = clock_monotonic_ns();
                 (void)bench_append(&bench, source, GROUP_EVENTS, &full);
                 if (journal_sync(bench.journal, &err) != ERR_OK)
@@ -148,7 +161,7 @@ static void bench_host(const char *parent, const uint8_t *source, uint32_t group
                 uint64_t end_ns = clock_monotonic_ns();
                 floor_ms[i] = (double)(between_ns - start_ns) / 1e6;
                 group_ms[i] = (double)(end_ns - between_ns) / 1e6;
-                journal_follow(bench.journal, bench.target); /* segments made ready: the helper's work, not counted */
+                journal_follow(&bench.follow); /* segments made ready: the helper's work, not counted */
         }
         *ret_group_ms = figures_median(group_ms, groups);
         *ret_floor_ms = figures_median(floor_ms, groups);
@@ -173,14 +186,6 @@ static void print(bool json, const char *metric, double value, const char *unit,
                 printf("%-28s %12.4g %s\n", metric, value, unit);
 }
 
-static int remove_one(const char *path, const struct stat *status, int type, struct FTW *where)
-{
-        (void)status;
-        (void)type;
-        (void)where;
-        return remove(path);
-}
-
 int main(int argc, char **argv)
 {
         bool json = false;
@@ -202,12 +207,10 @@ int main(int argc, char **argv)
                         return 2;
                 }
         }
-        char directory[4096];
-        (void)snprintf(directory, sizeof(directory), "%s/sendring-bench-XXXXXX", parent);
-        if (mkdtemp(directory) == NULL) {
-                perror(directory);
-                return 1;
-        }
+        const char *directory = directory_make(parent);
+        if (directory == NULL)
+                die_of_file(parent);
+        directory_tell_tmpfs("journal", parent, json);
         struct journal_options options = {
                 .directory = directory,
                 .segment_bytes = SEGMENT_BYTES,
@@ -220,6 +223,7 @@ int main(int argc, char **argv)
                 die("open", &err);
         if (journal_target_register(bench.journal, SLICE("bench"), &bench.target, &err) != ERR_OK)
                 die("register", &err);
+        bench.follow = (struct journal_follow){"journal", bench.journal, bench.target, 0};
         uint8_t *source = malloc((size_t)SOURCES * PAYLOAD_BYTES);
         static struct journal_floor area;
         if (source == NULL || !journal_floor_map(&area, (size_t)4 * SEGMENT_BYTES)) {
@@ -289,6 +293,5 @@ int main(int argc, char **argv)
         print(json, "host_sync_ms_1500_events", group_ms, "ms", group_floor_ms);
         print(json, "host_events_per_s", GROUP_EVENTS / group_ms * 1e3, "events/s", 0);
         print(json, "recycled", (double)stats.segments_recycled, "segments", 0);
-        (void)nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS); /* best effort */
         return checksum + area.crc_sum == 1 ? 1 : 0; /* both are used, so that nothing is optimised away */
 }

@@ -34,6 +34,7 @@
  * usage: path --help */
 #include "base/clock.h"
 #include "base/slice.h"
+#include "bench/directory.h"
 #include "bench/figures.h"
 #include "bench/path_floor.h"
 #include "bench/path_stack.h"
@@ -46,7 +47,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -59,11 +59,10 @@
 #define MEMORY_POLL_NS   (100 * CLOCK_NS_PER_MS)
 #define STALL_NS         (60 * CLOCK_NS_PER_S)
 /* What is wanted: --check. */
-#define CPU_S_MAX         2.0
-#define CPU_S_GZIP_MAX    1.2
-#define RATIO_MAX         2.0
-#define EGRESS_RATIO_MAX  1.3
-#define TMPFS_MAGIC_VALUE 0x01021994
+#define CPU_S_MAX        2.0
+#define CPU_S_GZIP_MAX   1.2
+#define RATIO_MAX        2.0
+#define EGRESS_RATIO_MAX 1.3
 
 enum path_thread {
         PATH_SHARD,
@@ -475,7 +474,7 @@ static const char path_help[] =
         "  --durability D     process: accepted events survive SIGKILL; host: power loss too (process)\n"
         "  --compression C    of Firehose's records: none, gzip (none)\n"
         "  --counted          events are counted for CloudWatch as well\n"
-        "  --directory DIR    for the temporary directory, on a real disk ($TMPDIR, /tmp)\n"
+        "  --directory DIR    for the temporary directory, on a real disk ($TMPDIR, /tmp); a tmpfs is told\n"
         "  --sendring PATH    the binary (../tools/sendring, from where this program lies)\n"
         "  --check            exit 1 above the goals: 2.0 CPU s per million (gzip 1.2), twice the floor, of egress\n"
         "                     1.3 times its floor; and above the memory budget\n"
@@ -595,13 +594,11 @@ int main(int argc, char **argv)
                               bench.sendring == NULL ? "sendring" : bench.sendring);
                 return 1;
         }
-        struct statfs file_system;
-        if (realpath(bench.directory, directory) == NULL || statfs(directory, &file_system) != 0) {
+        if (realpath(bench.directory, directory) == NULL) {
                 (void)fprintf(stderr, "path: --directory %s: %s\n", bench.directory, strerror(errno));
                 return 1;
         }
-        if (file_system.f_type == TMPFS_MAGIC_VALUE)
-                (void)fprintf(stderr, "path: %s is a tmpfs: the journal will not meet a disk\n", directory);
+        directory_tell_tmpfs("path", directory, bench.json);
         struct sigaction action = {.sa_handler = path_on_signal};
         (void)sigaction(SIGINT, &action, NULL); /* cannot fail for these signals */
         (void)sigaction(SIGTERM, &action, NULL);

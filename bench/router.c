@@ -19,6 +19,8 @@
  * turn_of_128_...: so few events lie in the lanes at a time, as much as makes a shard look again at once; then the same
  * beside 500 lanes that have nothing and are looked at in each turn, with the value without them as its floor.
  *
+ * A disk that is full ends it with an error.
+ *
  * Not measured: workers, who read the journal; filters and dimensions (bench/rules, bench/metrics); idling. The control
  * thread's CPU is printed.
  *
@@ -26,6 +28,7 @@
 #include "router/router.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "bench/directory.h"
 #include "bench/figures.h"
 #include "bench/journal_floor.h"
 #include "bench/journal_follow.h"
@@ -33,7 +36,6 @@
 #include "router/shard.h"
 #include "tools/loadgen_events.h"
 
-#include <ftw.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -65,9 +67,11 @@ enum bench_part { PART_DECODE, PART_MATCH, PART_STORE, PART_APPEND, PARTS };
 static const char *const part_names[PARTS] = {"decode_ns", "match_ns", "store_ns", "append_ns"};
 
 struct bench {
-        char directory[4096], socket_path[4200];
+        const char *directory;
+        char socket_path[4200];
         struct rules_settings settings;
         struct journal *journal;
+        struct journal_follow follow; /* the control thread's */
         uint16_t target, unmatched, rejected;
         struct shard_plan plan;
         struct ring_bed *bed;
@@ -187,7 +191,7 @@ static void *control_main(void *context)
         while (!atomic_load_explicit(&bench->stop, memory_order_relaxed)) {
                 if (atomic_load(&bench->lanes_ready) < atomic_load(&bench->lanes_wanted))
                         ring_server_turn(bench->server);
-                journal_follow(bench->journal, bench->target);
+                journal_follow(&bench->follow);
                 clock_nap_ns(50 * CLOCK_NS_PER_US);
         }
         atomic_store(&bench->control_cpu_ns, clock_thread_cpu_ns());
@@ -227,6 +231,7 @@ static void open_all(struct bench *bench)
             journal_target_register(bench->journal, SLICE(ROUTER_TARGET_REJECTED), &bench->rejected, &err) != ERR_OK ||
             journal_maintain(bench->journal, &err) != ERR_OK)
                 die("journal", err.text);
+        bench->follow = (struct journal_follow){"router", bench->journal, bench->target, 0};
         journal_target_retire(bench->journal, bench->unmatched);
         journal_target_retire(bench->journal, bench->rejected);
         make_plan(bench);
@@ -469,14 +474,6 @@ static void bench_all(struct bench *bench, uint32_t rounds, uint32_t fills)
         print("journal_not_ready", "", (double)bench->full, "times", 0, 0);
 }
 
-static int remove_one(const char *path, const struct stat *status, int type, struct FTW *where)
-{
-        (void)status;
-        (void)type;
-        (void)where;
-        return remove(path);
-}
-
 int main(int argc, char **argv)
 {
         static struct bench bench;
@@ -496,9 +493,10 @@ int main(int argc, char **argv)
         }
         if (rounds < 1 || rounds > ROUNDS_MAX)
                 die("--rounds", "from 1 to 100");
-        (void)snprintf(bench.directory, sizeof(bench.directory), "%s/sendring-bench-XXXXXX", parent);
-        if (mkdtemp(bench.directory) == NULL)
-                die(bench.directory, "cannot be made");
+        bench.directory = directory_make(parent);
+        if (bench.directory == NULL)
+                die(parent, "no directory can be made there");
+        directory_tell_tmpfs("router", parent, true);
         struct rlimit limit;
         if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
                 limit.rlim_cur = limit.rlim_max;        /* a lane is several descriptors on either side */
@@ -534,6 +532,5 @@ int main(int argc, char **argv)
         journal_close(bench.journal);
         free(bench.counters);
         free(bench.wire);
-        (void)nftw(bench.directory, remove_one, 8, FTW_DEPTH | FTW_PHYS); /* best effort */
         return bench.floor.crc_sum == 1 ? 1 : 0; /* it is used, so that nothing is optimised away */
 }
