@@ -198,12 +198,13 @@ struct lane_run_result lane_run(struct lane_run_shared *shared, const struct lan
 
 void lane_run_print(const char *bench, const char *metric, double value, const char *unit, double floor, bool rate)
 {
-        printf("{\"bench\":\"%s\",\"metric\":\"%s\",", bench, metric);
         if (value > 0)
-                printf("\"value\":%.5g,\"unit\":\"%s\",\"floor\":%.5g,\"ratio\":%.3f}\n", value, unit, floor,
-                       rate ? floor / value : value / floor);
+                printf("{\"bench\":\"%s\",\"metric\":\"%s\",\"value\":%.5g,\"unit\":\"%s\",\"floor\":%.5g,"
+                       "\"ratio\":%.3f}\n",
+                       bench, metric, value, unit, floor, rate ? floor / value : value / floor);
         else
-                printf("\"value\":null,\"unit\":\"%s\",\"floor\":%.5g,\"ratio\":null}\n", unit, floor);
+                printf("{\"bench\":\"%s\",\"note\":\"%s: nothing came through in the time of a round\"}\n", bench,
+                       metric);
 }
 
 void lane_run_arguments(int argc, char **argv, double smoke_seconds, uint32_t *rounds, double *seconds)

@@ -71,7 +71,7 @@ const uint8_t *lane_run_record(struct lane_run_self *self, uint64_t due_ns);
 /* LANE_RUN_SOURCES records, one after the other, as producers have them; free() them. */
 uint8_t *lane_run_sources(uint32_t record_bytes);
 void lane_run_pin(enum lane_run_place place, bool consumer, uint32_t producer);
-/* One line of JSON. `value` 0: it could not be measured. `rate`: more is better. */
+/* One line of JSON. `value` 0: it could not be measured, which is a note. `rate`: more is better. */
 void lane_run_print(const char *bench, const char *metric, double value, const char *unit, double floor, bool rate);
 /* --rounds, --smoke, --json: leaves what is not given; ends the process for anything else. */
 void lane_run_arguments(int argc, char **argv, double smoke_seconds, uint32_t *rounds, double *seconds);

@@ -25,7 +25,7 @@ def put(bench, metric, value, unit, floor=None, rate=False):
     ratio = None
     if floor and value:
         ratio = floor / value if rate else value / floor
-    print(json.dumps({"bench": bench, "metric": metric, "value": value, "unit": unit, "floor": floor or None,
+    print(json.dumps({"bench": bench, "metric": metric, "value": value, "unit": unit, "floor": floor if ratio else None,
                       "ratio": ratio}, separators=(",", ":")), flush=True)
 
 
