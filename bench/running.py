@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import time
 
@@ -45,6 +46,20 @@ def wake_ups(*pids):
             except FileNotFoundError:
                 pass  # it has ended; those of the kernel that serve an io_uring come and go
     return count
+
+
+def start_load(stack, ledger, *flags):
+    """Producers in the background."""
+    return subprocess.Popen(stack.loadgen_arguments(stack.path(ledger), *flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True)
+
+
+def finish_load(load):
+    """How many events they have published, once they have."""
+    out, errors = load.communicate(timeout=300)
+    if load.returncode != 0:
+        raise harness.Failure(f"loadgen ended with {load.returncode}: {errors}")
+    return json.loads(out.strip().splitlines()[-1])["published"]
 
 
 def own_pids(stack):
