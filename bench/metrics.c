@@ -2,8 +2,9 @@
  *
  * Method: 4,096 different Delivery events with four headers and three tags, in about 400 series, are counted over and
  * over in one table; three configurations: two message tags, a message tag and a header, and two message tags in three
- * roll-ups. Thread CPU time of a pass over all of them, median of RUNS passes, in nanoseconds for one event. The floor
- * is what nobody can avoid: hashing the two values and adding to one counter of a table that needs no search.
+ * roll-ups. Thread CPU time of a pass over all of them, median of RUNS passes, in nanoseconds for one event. What
+ * stands as the floor is a reference, hash_and_add: hashing two values that are at hand and adding to one counter of a
+ * table that needs no search, less than any table with many series can do.
  *
  * Not measured: reading the journal, decoding, sending.
  *
@@ -72,9 +73,11 @@ static void bench_print(const char *metric, double *ns, unsigned runs, double fl
 {
         qsort(ns, runs, sizeof(ns[0]), figures_compare);
         double median = ns[runs / 2];
-        printf("{\"bench\":\"metrics\",\"metric\":\"%s\",\"value\":%.4g,\"unit\":\"ns\",\"floor\":%.4g,\"ratio\":%.3g}"
-               "\n",
-               metric, median, floor > 0 ? floor : median, floor > 0 ? median / floor : 1.0);
+        printf("{\"bench\":\"metrics\",\"metric\":\"%s\",\"value\":%.4g,\"unit\":\"ns\",", metric, median);
+        if (floor > 0)
+                printf("\"floor\":%.4g,\"ratio\":%.3g}\n", floor, median / floor);
+        else
+                printf("\"floor\":null,\"ratio\":null}\n");
 }
 
 static bool bench_table(const char *metric, bool by_header, bool roll_ups, unsigned runs, double floor)

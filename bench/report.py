@@ -53,6 +53,23 @@ VARIANTS = {
 }
 
 
+# What stands as a floor in a bench's lines and is none of the same bytes: how the metrics begin, and what it is.
+REFERENCES = {
+    "router": (("turn_of_128_ns_per_event_500_idle_lanes",), "The reference: the same turns without idle lanes."),
+    "metrics": (("",), "The reference, `hash_and_add`: hashing two values that are at hand and adding to one counter of a table that "
+                       "needs no search."),
+    "firehose": (("gzip_", "sha256_cold", "hash_while_hot"),
+                 "The reference, where it is not the floor of the same bytes: of `gzip_build_hash` and `gzip_body_build` igzip of a record's "
+                 "lines in one go, base64 and SHA-256 of what that gave; of `gzip_level_0` and `gzip_ratio` level 1 and level 0; of "
+                 "`sha256_cold` one body hashed again and again; of `hash_while_hot` building and hashing one after the other."),
+    "arrival": (("",), "The reference: the linger that was set; without one 1 ms."),
+    "idle": (("",), "The reference: as many events at the same mean rate, evenly, in runs that take turns with the bursts."),
+    "recovery": (("drain_",), "The reference: as many events at `steady_events_per_s`, the best second of the same router and sink before "
+                              "anything was away."),
+    "scaling": (("",), "The reference: one shard and one worker in the same run; of a rate N times theirs, N the larger of the two numbers, "
+                       "but at most the cores."),
+    "peers": (("",), "The reference: sendring's own value of the same run."),
+}
 GRACE_S = 20  # of a bench that took too long, to remove what it has made
 
 
@@ -214,21 +231,25 @@ def quoted(text):
 
 
 def draw(folder, name, summary):
-    """A chart of what has a floor: the ratio to it, lowest and highest drawn as whiskers. Returns its file's name."""
+    """A chart of what has a floor, or a reference: the ratio to it, lowest and highest drawn as whiskers. Returns its file's name."""
     rows = [row for row in summary if row["ratio"]]
     if not rows:
         return None
     data = [f'{at} {row["ratio"]:.6g} {row["ratio_low"]:.6g} {row["ratio_high"]:.6g}' for at, row in enumerate(rows)]
-    ticks = ", ".join(f'{quoted(row["metric"])} {at}' for at, row in enumerate(rows))
+    references = [is_reference(VARIANTS.get(name, (name,))[0], row) for row in rows]
+    # Which of both, where a chart has both.
+    marks = ["*" if reference and not all(references) else "" for reference in references]
+    against = "reference" if all(references) else "floor (*: reference)" if any(references) else "floor"
+    ticks = ", ".join(f'{quoted(row["metric"] + mark)} {at}' for at, (row, mark) in enumerate(zip(rows, marks)))
     spread = max(row["ratio"] for row in rows) / min(row["ratio"] for row in rows) > 20
     origin = 0.25 if spread else 0
     script = "\n".join([
         f'set terminal svg size 760,{120 + 26 * len(rows)} background rgb "white" font "sans-serif,12" noenhanced',
         f"set output {quoted(str(folder / (name + '.svg')))}",
-        f'set title {quoted("bench/" + name + ": times its floor in the same run")}',
+        f'set title {quoted("bench/" + name + f": times its {against} in the same run")}',
         f"set yrange [{len(rows) - 0.3}:-0.7]",  # the first on top
         f"set ytics ({ticks})",
-        'set xlabel "value / floor (1: the floor itself; for rates floor / value)"',
+        f'set xlabel "value / {against.split()[0]} (1: the {against.split()[0]} itself; for rates the inverse)"',
         "set logscale x 2; set xrange [0.25:*]" if spread else "set xrange [0:*]",
         "set grid xtics",
         "set style fill solid 0.85",
@@ -250,9 +271,26 @@ def draw(folder, name, summary):
     return f"benchmarks/{name}.svg"
 
 
-def table(summary):
+def is_reference(name, row):
+    beginnings, _ = REFERENCES.get(name, ((), None))
+    return row["metric"].startswith(beginnings)
+
+
+def tables(name, summary):
+    """What has a floor, or nothing to compare with; then what has a reference, and what that is. One table where there is no floor."""
+    by_reference = [row for row in summary if is_reference(name, row)]
+    others = [row for row in summary if not is_reference(name, row)]
+    if not any(row["ratio"] for row in by_reference):
+        return table(summary, "floor")
+    if not any(row["ratio"] for row in others):
+        by_reference, others = summary, []
+    text = table(others, "floor") + [""] if others else []
+    return text + [REFERENCES[name][1], ""] + table(by_reference, "reference")
+
+
+def table(summary, floor):
     peers = any(row["peer"] for row in summary)
-    lines = ["| metric | median | lowest to highest | unit | floor | ratio |" + (" peer |" if peers else ""),
+    lines = [f"| metric | median | lowest to highest | unit | {floor} | ratio |" + (" peer |" if peers else ""),
              "|---|---|---|---|---|---|" + ("---|" if peers else "")]
     for row in summary:
         line = (f'| `{row["metric"]}` | {number(row["value"])} | {number(row["low"])} to {number(row["high"])} '
@@ -270,7 +308,7 @@ def section(options, name, summary, charts):
     text = ["", f"## {name}", "", f"{BENCHES[name]} (`{' '.join([program, '--json', *extra])}`)", ""]
     text += [f"- {note}" for note in options.notes.get(name, [])]
     if summary:
-        text += ([""] if name in options.notes else []) + table(summary)
+        text += ([""] if name in options.notes else []) + tables(bench, summary)
     chart = None
     try:
         chart = draw(charts, name, summary) if charts is not None else None
@@ -280,7 +318,7 @@ def section(options, name, summary, charts):
         head, _, tail = why.partition("\n")
         text += ["", f"**Failed:** {head}"] + (["", "```", *tail.splitlines(), "```"] if tail else [])
     if chart is not None:
-        text += ["", f"![{name}: ratios to the floor]({chart})"]
+        text += ["", f"![{name}: ratios]({chart})"]
     return text
 
 
@@ -294,9 +332,9 @@ def write_report(options, summaries, load, seconds):
         f"{options.rounds} runs of each bench, taking turns, {seconds:.0f} s. Machines differ, and this one is shared: "
         "ratios to the floor of the same run are what compares.",
         "",
-        "A floor is the least work on the same bytes (the bench's first comment says which); a ratio is value to floor, "
-        "of rates floor to value. In charts the box ends at the median, whiskers at the lowest and highest run, the red "
-        "line is the floor.",
+        "A floor is the least work on the same bytes (the bench's first comment says which); a reference is something else to "
+        "compare with, as its table says. A ratio is value to floor, of rates floor to value. In charts the box ends at the "
+        "median, whiskers at the lowest and highest run, the red line is the floor or the reference.",
     ]
     for name, summary in summaries.items():
         text += section(options, name, summary, charts)

@@ -27,6 +27,10 @@ LINES = {
     ] * 3,
     "ring": [['{"bench":"ring","metric":"sweep_ns","value":70,"unit":"ns","floor":null,"ratio":null}']] * 3,
     "rules": [["no JSON"]] * 3,
+    "firehose": [['{"bench":"firehose","metric":"build_hash_sign","value":8,"unit":"ms/MB","floor":4,"ratio":2}',
+                  '{"bench":"firehose","metric":"gzip_build_hash","value":9,"unit":"ms/MB","floor":3,"ratio":3}']] * 3,
+    "metrics": [['{"bench":"metrics","metric":"hash_and_add","value":8,"unit":"ns","floor":null,"ratio":null}',
+                 '{"bench":"metrics","metric":"count_two_tags_ns","value":60,"unit":"ns","floor":8,"ratio":7.5}']] * 3,
     "path": [['{"bench":"path","metric":"cpu_s","value":2,"unit":"s","floor":1,"ratio":2}']],
 }
 
@@ -51,7 +55,7 @@ def make_build(folder):
                            f"cat {folder}/{name}.$at\necho $((at + 1)) >{folder}/{name}.at\n"
                            f'echo "$*" >{folder}/{name}.arguments\n', encoding="utf-8")
         program.chmod(0o755)
-    for name, text in [("metrics", "echo the disk is full >&2\nexit 3\n"),
+    for name, text in [("latency", "echo the disk is full >&2\nexit 3\n"),
                        ("transport", f"echo it waits >&2\necho $$ >{folder}/transport.pid\nexec sleep 600\n")]:
         broken = folder / "bench" / name
         broken.write_text(f"#!/bin/sh\n{text}", encoding="utf-8")
@@ -71,7 +75,7 @@ def check_report(folder):
     text = (folder / "out/benchmarks.md").read_text(encoding="utf-8")
     for line in ["| `publish_ns` | 3,000 | 200 to 4,800 | ns/event | 1,000 | 3 |", "| `lanes` | 3 | 3 to 3 | lanes |  |  |",
                  '| `decode<&"_ns` | 5.25 | 5.25 to 5.25 | ns | 5 | 1.05 | other: 50 |', "| `sweep_ns` | 70 | 70 to 70 | ns |  |  |",
-                 "![publish: ratios to the floor](benchmarks/publish.svg)", "3 runs of each bench", "\n- msgpack-c is not there\n\n| metric |"]:
+                 "![publish: ratios](benchmarks/publish.svg)", "3 runs of each bench", "\n- msgpack-c is not there\n\n| metric |"]:
         check(f"benchmarks.md lacks {line!r}:\n{text}", line in text)
     check(f"said: {done.stdout}", done.stdout.count("bench: codecs: msgpack-c is not there\n") == 1)
     check("a chart of nothing", "ring.svg" not in text and not (folder / "out/benchmarks/ring.svg").exists())
@@ -90,6 +94,23 @@ def check_printed(folder):
     done = report(folder, "codecs", "--rounds", "1")
     check(f"printed: {done.returncode} {done.stdout}", done.returncode == 0 and done.stdout.startswith("\n## codecs\n") and
           "| `slow_ns` | 500 | 500 to 500 | ns | 5 | 100 |" in done.stdout and "benchmarks" not in done.stdout)
+
+
+def check_references(folder):
+    """What is no floor is not called one."""
+    done = report(folder, "firehose", "metrics", "--output", folder / "references", "--rounds", "1")
+    check(f"references: {done.returncode} {done.stderr}", done.returncode == 0)
+    text = (folder / "references/benchmarks.md").read_text(encoding="utf-8")
+    floors, _, rest = text.partition("The reference, where it is not the floor of the same bytes: ")
+    references, _, metrics = rest.partition("## metrics\n")
+    for part, words in [(floors, ("| unit | floor | ratio |", "`build_hash_sign`")), (references, ("| unit | reference | ratio |", "`gzip_build_hash`")),
+                        (metrics, ("The reference, `hash_and_add`: ", "| unit | reference | ratio |", "`hash_and_add`", "`count_two_tags_ns`"))]:
+        check(f"{words} are not together in:\n{text}", all(word in part for word in words))
+    check(f"a floor of metrics:\n{metrics}", "| floor |" not in metrics and "| floor |" not in references)
+    for name, labels in [("firehose", ("build_hash_sign", "gzip_build_hash*", "bench/firehose: times its floor (*: reference) in the same run")),
+                         ("metrics", ("count_two_tags_ns", "bench/metrics: times its reference in the same run"))]:
+        chart = (folder / "references/benchmarks" / f"{name}.svg").read_text(encoding="utf-8")
+        check(f"{name}.svg lacks one of {labels}", all(f">{label}<" in chart for label in labels))
 
 
 def check_variant(folder):
@@ -121,16 +142,16 @@ def check_failed(folder):
     for name in ("ring", "publish"):
         (folder / f"{name}.at").unlink()
     begun = time.monotonic()
-    done = report(folder, "ring", "metrics", "transport", "publish", "--output", folder / "failed", "--rounds", "3", "--timeout", "1")
+    done = report(folder, "ring", "latency", "transport", "publish", "--output", folder / "failed", "--rounds", "3", "--timeout", "1")
     check(f"status {done.returncode}: {done.stderr}", done.returncode == 1 and "Traceback" not in done.stderr)
     check(f"it took {time.monotonic() - begun:.0f} s", time.monotonic() - begun < 15)
     text = (folder / "failed/benchmarks.md").read_text(encoding="utf-8")
     for part in ["| `sweep_ns` | 70 | 70 to 70 | ns |", "| `publish_ns` | 3,000 | 200 to 4,800 | ns/event | 1,000 | 3 |",
-                 "## metrics\n", "**Failed:** run 1: bench/metrics ended with 3:\n\n```\nthe disk is full\n```",
+                 "## latency\n", "**Failed:** run 1: bench/latency ended with 3:\n\n```\nthe disk is full\n```",
                  "**Failed:** run 1: bench/transport took longer than 1 s and was ended:\n\n```\nit waits\n```"]:
         check(f"benchmarks.md lacks {part!r}:\n{text}", part in text)
     check(f"run again: {text}", text.count("**Failed:**") == 2)
-    check(f"said last: {done.stderr}", done.stderr.endswith("bench: failed: metrics transport\n"))
+    check(f"said last: {done.stderr}", done.stderr.endswith("bench: failed: latency transport\n"))
     pid = (folder / "transport.pid").read_text(encoding="utf-8").strip()
     check("what hung is still there", not pathlib.Path(f"/proc/{pid}").exists())
 
@@ -147,12 +168,13 @@ def main():
         make_build(folder)
         check_report(folder)
         check_printed(folder)
+        check_references(folder)
         check_variant(folder)
         check_against(folder)
         check_failed(folder)
         check_refused(folder, 2, "--against writes no files", "publish", "--against", folder, "--json", folder / "values")
         check_refused(folder, 1, "a line that is no JSON: 'no JSON'", "rules")
-        check_refused(folder, 1, "bench/metrics ended with 3:\nthe disk is full", "metrics")
+        check_refused(folder, 1, "bench/latency ended with 3:\nthe disk is full", "latency")
         check_refused(folder, 1, "is not there: build it", "journal")
         check_refused(folder, 2, "no such bench: nothing", "nothing")
     print("ok")
