@@ -18,9 +18,9 @@
 #include <unistd.h>
 
 #define BLOCKS           6u
-#define BLOCK_EVENTS     3750u /* of about 838 bytes of JSON: 4 MiB of base64, one full request */
+#define BLOCK_EVENTS     3750u /* of about 838 bytes of JSON: 4 MiB of base64, without gzip one full request */
 #define EVENTS           (BLOCKS * BLOCK_EVENTS)
-#define PIECE_EVENTS     125u  /* 100 KiB of JSON: with all it comes from and turns into, less than a level-2 cache */
+#define PIECE_EVENTS     125u  /* 102 KiB of JSON: with all it comes from and turns into 400 KiB, a level-2 cache */
 #define WIRE_ROOM        2048u /* of one event; the generator's stay far below */
 #define JSON_ROOM        4096u
 #define JSON_PIECE_BYTES ((size_t)PIECE_EVENTS * JSON_ROOM)
@@ -32,7 +32,7 @@
 /* A record's header, its hidden type byte and its tag. */
 #define TLS_OVERHEAD_BYTES (TLS_HEADER_BYTES + 1 + TLS_TAG_BYTES)
 #define SENT_BYTES         (SEND_PIECE_RECORDS * (TLS_RECORD_BYTES + TLS_OVERHEAD_BYTES))
-#define SEND_PIECE_RECORDS 15u /* 256 KiB of ciphertext, as the router's connections send */
+#define SEND_PIECE_RECORDS 15u /* what 256 KiB of ciphertext have room for: a send of the router */
 #define READ_BYTES         ((size_t)256 * 1024)
 
 struct path_floor {
@@ -273,7 +273,7 @@ static bool path_floor_send(const struct path_floor *floor, size_t bytes)
         return true;
 }
 
-/* The lines, or with compression a whole piece of a stream that goes on over the block. Empty: igzip failed. */
+/* The lines, or with compression what the block's stream has of them, flushed. Empty: igzip failed. */
 static struct slice path_floor_pack(struct path_floor *floor, size_t json_bytes)
 {
         struct isal_zstream *stream = &floor->stream;

@@ -4,9 +4,10 @@
  * memcpy of the same bytes into the same kind of lane, header, release store and all (ring_reserve, memcpy,
  * ring_commit). Method: this thread publishes batches that fit the lane; between them, outside the timed part, it takes
  * the consumer's turn itself (drains, zeroes and gives back the room, as the router does), so that neither another core
- * nor the scheduler is in the figure. Both sides alternate batch by batch. Several rounds; median, with the best and
- * worst beside it on stderr. The events come from the standard pools and differ in every publish; making them is not
- * timed. Not measured: cache misses of a consumer on another core (see `sendring loadgen`), the router, a full lane.
+ * nor the scheduler is in the figure. Both sides alternate batch by batch. Several rounds; median, with the 10th and
+ * 90th percentile beside it on stderr. The 256 events of a batch are Delivery events of the standard pools, all
+ * different, made before anything is timed; each round publishes the same ones again. Not measured: cache misses of a
+ * consumer on another core (see `sendring loadgen`), the router, a full lane.
  *
  * usage: publish [--json] [--rounds N] [--bytes N] [--smoke]
  */
