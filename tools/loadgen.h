@@ -69,7 +69,7 @@ struct loadgen_slot {
         uint64_t reattached;
         uint64_t types[LOADGEN_TYPES_COUNT]; /* published, by type - 1 */
         uint64_t sets[LOADGEN_SETS_MAX];
-        struct loadgen_histogram publish_ns;  /* duration of each publish that succeeded */
+        struct loadgen_histogram publish_ns;  /* duration of each publish that succeeded, without making its event */
         struct loadgen_histogram lateness_ns; /* from the intended time to the end of the publish; empty at rate 0 */
         char error[256];
 };

@@ -61,9 +61,10 @@ struct producer_event {
 /* One event until it is in, or, of a capture, known to be too big for a lane. Returns the time after it, or 0 when the
  * producer has to end. */
 static uint64_t producer_publish(const struct loadgen_options *options, struct sendring *ring,
-                                 const struct producer_event *event, struct producer_clock *clock, uint64_t now_ns,
+                                 const struct producer_event *event, struct producer_clock *clock,
                                  struct loadgen_slot *slot, const _Atomic bool *stop, bool *ret_too_big)
 {
+        uint64_t now_ns = clock_monotonic_ns(); /* the event is made by now */
         uint64_t full_nap_ns = LOADGEN_FULL_NAP_NS;
         for (;;) {
                 int result = event->event != NULL
@@ -256,7 +257,7 @@ static void producer_loop(struct producer_source *source, struct sendring *ring,
                 if (now_ns < clock->end_ns && !atomic_load_explicit(stop, memory_order_relaxed)) {
                         int64_t now_ms = (int64_t)(now_ns / CLOCK_NS_PER_MS) + clock->realtime_offset_ms;
                         if (producer_make(source, &turn, now_ms, &event))
-                                after_ns = producer_publish(options, ring, &event, clock, now_ns, slot, stop, &too_big);
+                                after_ns = producer_publish(options, ring, &event, clock, slot, stop, &too_big);
                         else
                                 producer_fail(slot, LOADGEN_END_PUBLISH_FAILED, "replay", SENDRING_E_INVALID,
                                               "the file was changed while it was read");
