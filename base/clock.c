@@ -20,6 +20,11 @@ int64_t clock_realtime_ms(void)
         return (int64_t)(clock_read_ns(CLOCK_REALTIME) / CLOCK_NS_PER_MS);
 }
 
+int64_t clock_realtime_us(void)
+{
+        return (int64_t)(clock_read_ns(CLOCK_REALTIME) / CLOCK_NS_PER_US);
+}
+
 uint64_t clock_process_cpu_ns(void)
 {
         return clock_read_ns(CLOCK_PROCESS_CPUTIME_ID);

@@ -12,6 +12,8 @@
 uint64_t clock_monotonic_ns(void);
 /* Milliseconds since 1970-01-01T00:00:00Z, by CLOCK_REALTIME. */
 int64_t clock_realtime_ms(void);
+/* The same in microseconds, for who compares the clocks of two processes of a host. */
+int64_t clock_realtime_us(void);
 /* CPU time, user + system, of the whole process and of the calling thread. */
 uint64_t clock_process_cpu_ns(void);
 uint64_t clock_thread_cpu_ns(void);

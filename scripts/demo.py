@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import harness  # noqa: E402
 
 
-EVENT_ID = re.compile(rb'"messageId":"0100[0-9a-f]{12}-([0-9a-f]{8})-([0-9a-f]{4})-4e76-a11d-([0-9a-f]{12})-000000"')
+EVENT_ID = re.compile(rb'"messageId":"0100[0-9a-f]{12}-([0-9a-f]{8})-([0-9a-f]{4})-4e76-a11d-([0-9a-f]{12})-[0-9a-f]{6}"')
 STUCK_SECONDS = 30  # a backlog that does not shrink for so long is given up
 
 

@@ -365,6 +365,11 @@ void loadgen_events_free(struct loadgen_events *events)
         free(events);
 }
 
+void loadgen_events_set_behind_us(struct loadgen_events *events, uint32_t behind_us)
+{
+        loadgen_id_write_hex(events->id + LOADGEN_ID_AT_BEHIND, behind_us, 6);
+}
+
 /* ---------------------------------------------------------------------------------------------- what differs */
 
 static inline uint64_t mix64(uint64_t z)

@@ -57,5 +57,7 @@ const struct sendring_event *loadgen_events_make(struct loadgen_events *events, 
 /* The same of one type, whatever the mix says. */
 const struct sendring_event *loadgen_events_make_type(struct loadgen_events *events, uint64_t index,
                                                       enum sendring_event_type type, int64_t now_ms, uint32_t *ret_set);
+/* How much later than the millisecond that is given the events are, 0..999, from now on: their ids say so. */
+void loadgen_events_set_behind_us(struct loadgen_events *events, uint32_t behind_us);
 
 #endif

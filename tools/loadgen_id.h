@@ -1,8 +1,9 @@
 /* The ids of `sendring loadgen`: SES's shape, and in it who made the event, so that any endpoint counts loss and
  * duplicates exactly.
  *
- *     0100 mmmmmmmmmmmm - RRRRRRRR - PPPP - 4e76 - a11d - iiiiiiiiiiii - 000000
- *          |              |          |                    |
+ *     0100 mmmmmmmmmmmm - RRRRRRRR - PPPP - 4e76 - a11d - iiiiiiiiiiii - uuuuuu
+ *          |              |          |                    |              |
+ *          |              |          |                    |              microseconds behind that time, below 1000
  *          |              |          |                    index of the event within its producer, 12 hex digits
  *          |              |          number of the producer within the run, 4 hex digits
  *          |              id of the run, 8 hex digits
@@ -31,10 +32,12 @@
 #define LOADGEN_ID_AT_PRODUCER 26
 #define LOADGEN_ID_AT_MARK     31
 #define LOADGEN_ID_AT_INDEX    41
+#define LOADGEN_ID_AT_BEHIND   54
 #define LOADGEN_ID_MARK        "4e76-a11d-"
 
 struct loadgen_id {
         uint64_t timestamp_ms;
+        uint16_t behind_us; /* 0..999: the time is so much later */
         uint32_t run_id;
         uint16_t producer;
         uint64_t index; /* 0..LOADGEN_ID_INDEX_MAX */
@@ -72,24 +75,29 @@ static inline void loadgen_id_format(const struct loadgen_id *id, char out[LOADG
         loadgen_id_write_hex(out + LOADGEN_ID_AT_RUN, id->run_id, 8);
         loadgen_id_write_hex(out + LOADGEN_ID_AT_PRODUCER, id->producer, 4);
         loadgen_id_write_hex(out + LOADGEN_ID_AT_INDEX, id->index, 12);
+        loadgen_id_write_hex(out + LOADGEN_ID_AT_BEHIND, id->behind_us, 6);
 }
 
 /* True, with *ret_id set, for an id of loadgen; false for any other text. Reads exactly `len` bytes. */
 static inline bool loadgen_id_parse(const char *text, size_t len, struct loadgen_id *ret_id)
 {
-        uint64_t time, run, producer, index;
+        uint64_t time, run, producer, index, behind;
         if (len != LOADGEN_ID_BYTES || memcmp(text, "0100", 4) != 0 || text[LOADGEN_ID_AT_RUN - 1] != '-' ||
             text[LOADGEN_ID_AT_PRODUCER - 1] != '-' || text[LOADGEN_ID_AT_MARK - 1] != '-' ||
             memcmp(text + LOADGEN_ID_AT_MARK, LOADGEN_ID_MARK, sizeof(LOADGEN_ID_MARK) - 1) != 0 ||
-            memcmp(text + LOADGEN_ID_AT_INDEX + 12, "-000000", 7) != 0)
+            text[LOADGEN_ID_AT_BEHIND - 1] != '-')
                 return false;
         if (!loadgen_id_read_hex(text + LOADGEN_ID_AT_TIME, 12, &time) ||
             !loadgen_id_read_hex(text + LOADGEN_ID_AT_RUN, 8, &run) ||
             !loadgen_id_read_hex(text + LOADGEN_ID_AT_PRODUCER, 4, &producer) ||
-            !loadgen_id_read_hex(text + LOADGEN_ID_AT_INDEX, 12, &index))
+            !loadgen_id_read_hex(text + LOADGEN_ID_AT_INDEX, 12, &index) ||
+            !loadgen_id_read_hex(text + LOADGEN_ID_AT_BEHIND, 6, &behind) || behind > 999)
                 return false;
-        *ret_id = (struct loadgen_id){
-                .timestamp_ms = time, .run_id = (uint32_t)run, .producer = (uint16_t)producer, .index = index};
+        *ret_id = (struct loadgen_id){.timestamp_ms = time,
+                                      .behind_us = (uint16_t)behind,
+                                      .run_id = (uint32_t)run,
+                                      .producer = (uint16_t)producer,
+                                      .index = index};
         return true;
 }
 

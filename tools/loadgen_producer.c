@@ -47,7 +47,7 @@ struct producer_clock {
         uint64_t start_ns;
         uint64_t end_ns; /* UINT64_MAX: none */
         uint64_t last_success_ns;
-        int64_t realtime_offset_ms; /* real time - monotonic */
+        int64_t realtime_offset_us; /* real time - monotonic */
 };
 
 /* An event to publish: as a struct, or encoded. */
@@ -191,12 +191,15 @@ static uint64_t producer_wait(const struct producer_turn *turn, uint64_t now_ns,
 }
 
 /* False: a capture that was changed while it was replayed. */
-static bool producer_make(struct producer_source *source, const struct producer_turn *turn, int64_t now_ms,
+static bool producer_make(struct producer_source *source, const struct producer_turn *turn, int64_t now_us,
                           struct producer_event *ret_event)
 {
+        const int64_t now_ms = now_us / 1000;
+        const uint16_t behind_us = (uint16_t)(now_us % 1000);
         struct producer_event event = {.set = 0};
         if (source->options->replay != NULL) {
                 struct loadgen_id id = {.timestamp_ms = (uint64_t)now_ms,
+                                        .behind_us = behind_us,
                                         .run_id = source->options->events.run_id,
                                         .producer = (uint16_t)source->number,
                                         .index = turn->index};
@@ -204,6 +207,7 @@ static bool producer_make(struct producer_source *source, const struct producer_
                                           &event.type))
                         return false;
         } else {
+                loadgen_events_set_behind_us(source->events, behind_us);
                 event.event = turn->type != 0 ? loadgen_events_make_type(source->events, turn->index, turn->type,
                                                                          now_ms, &event.set)
                                               : loadgen_events_make(source->events, turn->index, now_ms, &event.set);
@@ -255,8 +259,8 @@ static void producer_loop(struct producer_source *source, struct sendring *ring,
                 struct producer_event event = {.set = 0};
                 bool too_big = false;
                 if (now_ns < clock->end_ns && !atomic_load_explicit(stop, memory_order_relaxed)) {
-                        int64_t now_ms = (int64_t)(now_ns / CLOCK_NS_PER_MS) + clock->realtime_offset_ms;
-                        if (producer_make(source, &turn, now_ms, &event))
+                        int64_t now_us = (int64_t)(now_ns / CLOCK_NS_PER_US) + clock->realtime_offset_us;
+                        if (producer_make(source, &turn, now_us, &event))
                                 after_ns = producer_publish(options, ring, &event, clock, slot, stop, &too_big);
                         else
                                 producer_fail(slot, LOADGEN_END_PUBLISH_FAILED, "replay", SENDRING_E_INVALID,
@@ -345,7 +349,7 @@ void loadgen_producer_run(const struct loadgen_options *options, struct loadgen_
         struct producer_clock clock = {
                 .start_ns = start_ns,
                 .end_ns = end_ns,
-                .realtime_offset_ms = clock_realtime_ms() - (int64_t)(clock_monotonic_ns() / CLOCK_NS_PER_MS),
+                .realtime_offset_us = clock_realtime_us() - (int64_t)(clock_monotonic_ns() / CLOCK_NS_PER_US),
         };
         uint64_t cpu_ns = clock_thread_cpu_ns();
         producer_loop(&source, ring, slot, &clock, stop, count);

@@ -101,9 +101,12 @@ bool sink_control_line(struct sink_control *control, struct slice line, FILE *ou
                 struct sink_latencies latencies;
                 sink_state_take_latencies(control->state, &latencies);
                 (void)fprintf(out,
-                              "{\"count\":%llu,\"p50_ms\":%u,\"p90_ms\":%u,\"p99_ms\":%u,\"p999_ms\":%u,\"max_ms\":%u}",
-                              (unsigned long long)latencies.count, latencies.p50_ms, latencies.p90_ms, latencies.p99_ms,
-                              latencies.p999_ms, latencies.max_ms);
+                              "{\"count\":%llu,\"p50_ms\":%u,\"p90_ms\":%u,\"p99_ms\":%u,\"p999_ms\":%u,\"max_ms\":%u,"
+                              "\"p50_us\":%u,\"p90_us\":%u,\"p99_us\":%u,\"p999_us\":%u,\"max_us\":%u}",
+                              (unsigned long long)latencies.count, latencies.p50_us / 1000, latencies.p90_us / 1000,
+                              latencies.p99_us / 1000, latencies.p999_us / 1000, latencies.max_us / 1000,
+                              latencies.p50_us, latencies.p90_us, latencies.p99_us, latencies.p999_us,
+                              latencies.max_us);
                 return false;
         }
         if (slice_equal(verb, SLICE("keys"))) {

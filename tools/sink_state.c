@@ -61,7 +61,7 @@ struct sink_state {
         int lock_fd;
         struct sink_totals *totals;
 
-        _Atomic uint32_t latency_ms[SINK_LATENCY_MS_MAX + 1]; /* events that took so long */
+        _Atomic uint32_t latencies[SINK_LATENCY_PLACES]; /* events that took so long, by sink_latency_place() */
 
         pthread_mutex_t seen_mutex; /* over the two below; entries never change or move once there */
         struct sink_state_seen *seen[SINK_PRODUCERS_MAX];
@@ -429,34 +429,50 @@ uint64_t sink_state_counter(const struct sink_state *state, enum sink_counter co
         return atomic_load_explicit(&state->totals->counters[counter], memory_order_relaxed);
 }
 
+#define SINK_LATENCY_FINE_PLACES (1000000u / SINK_LATENCY_STEP_US)
+
+static uint32_t sink_latency_place(int64_t took_us)
+{
+        if (took_us < 1000000)
+                return took_us < 0 ? 0 : (uint32_t)took_us / SINK_LATENCY_STEP_US;
+        int64_t place = took_us / 1000 - 1000 + (int64_t)SINK_LATENCY_FINE_PLACES;
+        return place < (int64_t)SINK_LATENCY_PLACES ? (uint32_t)place : SINK_LATENCY_PLACES - 1;
+}
+
+static uint32_t sink_latency_us(uint32_t place)
+{
+        return place < SINK_LATENCY_FINE_PLACES ? place * SINK_LATENCY_STEP_US
+                                                : (place - SINK_LATENCY_FINE_PLACES + 1000) * 1000;
+}
+
 void sink_state_take_latencies(struct sink_state *state, struct sink_latencies *ret_latencies)
 {
         static const double shares[] = {0.5, 0.9, 0.99, 0.999, 1};
-        uint32_t counts[SINK_LATENCY_MS_MAX + 1], found[5] = {0}, next = 0;
+        uint32_t counts[SINK_LATENCY_PLACES], found[5] = {0}, next = 0;
         uint64_t total = 0, seen = 0;
-        for (uint32_t ms = 0; ms <= SINK_LATENCY_MS_MAX; ms++) {
+        for (uint32_t place = 0; place < SINK_LATENCY_PLACES; place++) {
                 /* Relaxed: events that come meanwhile are in this call's or the next one's. */
-                counts[ms] = atomic_exchange_explicit(&state->latency_ms[ms], 0, memory_order_relaxed);
-                total += counts[ms];
+                counts[place] = atomic_exchange_explicit(&state->latencies[place], 0, memory_order_relaxed);
+                total += counts[place];
         }
-        for (uint32_t ms = 0; ms <= SINK_LATENCY_MS_MAX && total > 0; ms++) {
-                seen += counts[ms];
+        for (uint32_t place = 0; place < SINK_LATENCY_PLACES && total > 0; place++) {
+                seen += counts[place];
                 while (next < 5 && (double)seen >= shares[next] * (double)total)
-                        found[next++] = ms;
+                        found[next++] = sink_latency_us(place);
         }
         *ret_latencies = (struct sink_latencies){.count = total,
-                                                 .p50_ms = found[0],
-                                                 .p90_ms = found[1],
-                                                 .p99_ms = found[2],
-                                                 .p999_ms = found[3],
-                                                 .max_ms = found[4]};
+                                                 .p50_us = found[0],
+                                                 .p90_us = found[1],
+                                                 .p99_us = found[2],
+                                                 .p999_us = found[3],
+                                                 .max_us = found[4]};
 }
 
 uint64_t sink_state_store(struct sink_state *state, struct sink_state_thread *thread, struct slice lines,
                           size_t record_bytes)
 {
         uint64_t events = 0, new_events = 0, malformed = 0;
-        int64_t now_ms = clock_realtime_ms();
+        int64_t now_us = clock_realtime_us();
         struct slice rest = lines;
         while (rest.len > 0) {
                 size_t end = slice_find_byte(rest, '\n');
@@ -476,12 +492,10 @@ uint64_t sink_state_store(struct sink_state *state, struct sink_state_thread *th
                                            : sink_state_see_other(state, line, type);
                 new_events += is_new;
                 if (is_new && seen != NULL && type == SENDRING_SEND) {
-                        int64_t took_ms = now_ms - (int64_t)id.timestamp_ms;
-                        uint32_t place = took_ms < 0                     ? 0
-                                         : took_ms > SINK_LATENCY_MS_MAX ? SINK_LATENCY_MS_MAX
-                                                                         : (uint32_t)took_ms;
+                        int64_t took_us = now_us - (int64_t)(id.timestamp_ms * 1000 + id.behind_us);
                         /* Relaxed: a count, read by itself. */
-                        (void)atomic_fetch_add_explicit(&state->latency_ms[place], 1, memory_order_relaxed);
+                        (void)atomic_fetch_add_explicit(&state->latencies[sink_latency_place(took_us)], 1,
+                                                        memory_order_relaxed);
                 }
         }
         thread->tally[SINK_COUNT_RECORDS]++;

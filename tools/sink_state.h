@@ -107,11 +107,13 @@ uint64_t sink_state_store(struct sink_state *state, struct sink_state_thread *th
                           size_t record_bytes);
 
 /* How long `sendring loadgen`'s Send events took from the time in their ids to here, copies after the first left out.
- * In memory only: whole milliseconds, a minute and more in one. */
-#define SINK_LATENCY_MS_MAX 60000u
+ * In memory only: in steps of 10 us up to a second, of a millisecond above, a minute and more in one; rounded down. */
+#define SINK_LATENCY_STEP_US 10u
+#define SINK_LATENCY_MS_MAX  60000u
+#define SINK_LATENCY_PLACES  (1000000u / SINK_LATENCY_STEP_US + SINK_LATENCY_MS_MAX - 1000u + 1u)
 struct sink_latencies {
         uint64_t count;
-        uint32_t p50_ms, p90_ms, p99_ms, p999_ms, max_ms; /* 0 without any */
+        uint32_t p50_us, p90_us, p99_us, p999_us, max_us; /* 0 without any */
 };
 /* Of those that came since the last call, which it forgets. */
 void sink_state_take_latencies(struct sink_state *state, struct sink_latencies *ret_latencies);

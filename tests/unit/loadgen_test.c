@@ -12,17 +12,21 @@
 
 Test(loadgen_id, format_gives_the_documented_text, .timeout = 10)
 {
-        struct loadgen_id id = {
-                .timestamp_ms = 0x019b7ca98f2e, .run_id = 0x00c0ffee, .producer = 0x0102, .index = 0xabcdef};
+        struct loadgen_id id = {.timestamp_ms = 0x019b7ca98f2e,
+                                .behind_us = 0x2af,
+                                .run_id = 0x00c0ffee,
+                                .producer = 0x0102,
+                                .index = 0xabcdef};
         char text[LOADGEN_ID_BYTES];
         loadgen_id_format(&id, text);
-        cr_assert_arr_eq(text, "0100019b7ca98f2e-00c0ffee-0102-4e76-a11d-000000abcdef-000000", LOADGEN_ID_BYTES);
+        cr_assert_arr_eq(text, "0100019b7ca98f2e-00c0ffee-0102-4e76-a11d-000000abcdef-0002af", LOADGEN_ID_BYTES);
 }
 
 Test(loadgen_id, parse_gives_back_what_format_wrote, .timeout = 10)
 {
         for (uint64_t i = 0; i < 64; i++) {
                 struct loadgen_id id = {.timestamp_ms = (UINT64_C(1) << i) & LOADGEN_ID_INDEX_MAX,
+                                        .behind_us = (uint16_t)(999 - i * 15),
                                         .run_id = (uint32_t)(UINT64_C(0x9e3779b97f4a7c15) >> (i & 31)),
                                         .producer = (uint16_t)(i * 1021),
                                         .index = (UINT64_MAX >> i) & LOADGEN_ID_INDEX_MAX};
@@ -31,6 +35,7 @@ Test(loadgen_id, parse_gives_back_what_format_wrote, .timeout = 10)
                 struct loadgen_id back;
                 cr_assert(loadgen_id_parse(text, sizeof(text), &back));
                 cr_assert_eq(back.timestamp_ms, id.timestamp_ms);
+                cr_assert_eq(back.behind_us, id.behind_us);
                 cr_assert_eq(back.run_id, id.run_id);
                 cr_assert_eq(back.producer, id.producer);
                 cr_assert_eq(back.index, id.index);
@@ -58,6 +63,11 @@ Test(loadgen_id, parse_refuses_every_other_text, .timeout = 10)
                         cr_assert_not(loadgen_id_parse(text, LOADGEN_ID_BYTES, &id), "byte %zu", i);
                 }
         }
+        memcpy(text, good, LOADGEN_ID_BYTES);
+        memcpy(text + LOADGEN_ID_AT_BEHIND, "0003e7", 6);
+        cr_assert(loadgen_id_parse(text, LOADGEN_ID_BYTES, &id));
+        memcpy(text + LOADGEN_ID_AT_BEHIND, "0003e8", 6); /* a whole millisecond */
+        cr_assert_not(loadgen_id_parse(text, LOADGEN_ID_BYTES, &id));
         /* An id as the library makes it. */
         char other[SENDRING_MESSAGE_ID_BYTES];
         codec_message_id_write(1767323045678, 0x4a1f0c527d1e4f0bu, 0x9c552f6f0e3b7a10u, other);

@@ -400,6 +400,50 @@ Test(sink_state, counts_distinct_duplicates_and_gaps, .timeout = 30)
         counting_end(&counting);
 }
 
+/* A Send event that was made at this time, by the clock of the sink. */
+static void store_send(struct counting *counting, int64_t made_us, uint32_t index)
+{
+        char line[256], id_text[LOADGEN_ID_BYTES + 1] = "";
+        struct loadgen_id id = {.timestamp_ms = (uint64_t)(made_us / 1000),
+                                .behind_us = (uint16_t)(made_us % 1000),
+                                .run_id = 7,
+                                .producer = 1,
+                                .index = index};
+        loadgen_id_format(&id, id_text);
+        int len = snprintf(line, sizeof(line), "{\"eventType\":\"Send\",\"mail\":{\"messageId\":\"%s\"}}\n", id_text);
+        (void)sink_state_store(counting->state, &counting->thread, slice_of(line, (size_t)len), (size_t)len);
+}
+
+Test(sink_state, latencies_are_told_in_microseconds, .timeout = 30)
+{
+        static const struct {
+                int64_t took_us;
+                uint32_t step_us;
+        } cases[] = {{0, 10}, {770, 10}, {123450, 10}, {998000, 10}, {1500000, 1000}, {59990000, 1000}};
+        struct counting counting;
+        struct sink_latencies latencies;
+        counting_begin(&counting);
+        for (uint32_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+                int64_t begun_us = clock_realtime_us();
+                store_send(&counting, begun_us - cases[i].took_us, i);
+                int64_t more_us = clock_realtime_us() - begun_us;
+                sink_state_take_latencies(counting.state, &latencies);
+                cr_assert_eq(latencies.count, 1);
+                cr_assert((int64_t)latencies.max_us > cases[i].took_us - cases[i].step_us &&
+                                  (int64_t)latencies.max_us <= cases[i].took_us + more_us,
+                          "%lld us: %u, the clock moved by %lld", (long long)cases[i].took_us, latencies.max_us,
+                          (long long)more_us);
+        }
+        /* More than a minute is a minute, and an event of the future has taken no time. */
+        store_send(&counting, clock_realtime_us() - 3600000000, 100);
+        sink_state_take_latencies(counting.state, &latencies);
+        cr_assert_eq(latencies.max_us, 60000000);
+        store_send(&counting, clock_realtime_us() + 3600000000, 101);
+        sink_state_take_latencies(counting.state, &latencies);
+        cr_assert(latencies.count == 1 && latencies.max_us == 0);
+        counting_end(&counting);
+}
+
 Test(sink_state, latencies_are_those_of_first_sends, .timeout = 30)
 {
         struct counting counting;
@@ -420,11 +464,13 @@ Test(sink_state, latencies_are_those_of_first_sends, .timeout = 30)
         sink_state_take_latencies(counting.state, &latencies);
         uint32_t late_ms = (uint32_t)(clock_realtime_ms() - now_ms); /* this loop's own time */
         cr_assert_eq(latencies.count, 2000);
-        cr_assert(latencies.p50_ms >= 999 && latencies.p50_ms <= 1000 + late_ms, "%u", latencies.p50_ms);
-        cr_assert(latencies.p99_ms >= 1979 && latencies.p99_ms <= 1980 + late_ms, "%u", latencies.p99_ms);
-        cr_assert(latencies.max_ms >= 1999 && latencies.max_ms <= 2000 + late_ms, "%u", latencies.max_ms);
+        const uint32_t p50_ms = latencies.p50_us / 1000, p99_ms = latencies.p99_us / 1000;
+        const uint32_t max_ms = latencies.max_us / 1000;
+        cr_assert(p50_ms >= 999 && p50_ms <= 1000 + late_ms, "%u", p50_ms);
+        cr_assert(p99_ms >= 1979 && p99_ms <= 1980 + late_ms, "%u", p99_ms);
+        cr_assert(max_ms >= 1999 && max_ms <= 2000 + late_ms, "%u", max_ms);
         sink_state_take_latencies(counting.state, &latencies);
-        cr_assert(latencies.count == 0 && latencies.max_ms == 0, "they are forgotten");
+        cr_assert(latencies.count == 0 && latencies.max_us == 0, "they are forgotten");
         counting_end(&counting);
 }
 
@@ -654,7 +700,10 @@ Test(sink_control, lines_are_answered, .timeout = 10)
                 {"keys A", "error: give an access key id", false},
                 {"keys  A", "error: give an access key id", false},
                 {"keys A b", "ok", false},
-                {"latencies", "{\"count\":0,\"p50_ms\":0,\"p90_ms\":0,\"p99_ms\":0,\"p999_ms\":0,\"max_ms\":0}", false},
+                {"latencies",
+                 "{\"count\":0,\"p50_ms\":0,\"p90_ms\":0,\"p99_ms\":0,\"p999_ms\":0,\"max_ms\":0,"
+                 "\"p50_us\":0,\"p90_us\":0,\"p99_us\":0,\"p999_us\":0,\"max_us\":0}",
+                 false},
                 {"stats", "{\"requests\":0,", false},
         };
         for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
