@@ -329,7 +329,7 @@ def write_report(options, summaries, load, seconds):
         "# Benchmarks", "",
         f"Written by `scripts/bench{' --smoke' if options.smoke else ''}` on "
         f"{datetime.date.today().isoformat()}: {revision()}, {machine()}; load before it began {load:.1f}; "
-        f"{options.rounds} runs of each bench, taking turns, {seconds:.0f} s. Machines differ, and this one is shared: "
+        f"{options.rounds} run{'s' if options.rounds > 1 else ''} of each bench, taking turns, {seconds:.0f} s. Machines differ, and this one is shared: "
         "ratios to the floor of the same run are what compares.",
         "",
         "A floor is the least work on the same bytes (the bench's first comment says which); a reference is something else to "
