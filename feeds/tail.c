@@ -41,8 +41,8 @@ struct tail {
         uint32_t passed_count;
         uint64_t other_ns; /* since when the name belongs to another file; 0: it does not */
         char notice[512], taken[512];
-        uint64_t missed_bytes;                   /* as far as is known, beside: */
-        uint64_t passed_missed[TAIL_PASSED_MAX]; /* what was written to passed ones since */
+        uint64_t missed_bytes; /* by cuts, and in files that passed[] has no more; as far as is known */
+        uint64_t passed_missed[TAIL_PASSED_MAX]; /* what was written to those of passed[] since */
 };
 
 static bool tail_is_stdin(const struct tail *tail)
