@@ -45,12 +45,6 @@ static void find_in_list(const uint8_t *at, const struct codec_wanted *wanted, u
         }
 }
 
-static void find_text(struct codec_found *found, struct slice value)
-{
-        if (value.len > 0)
-                *found = (struct codec_found){.value = value, .count = 1};
-}
-
 /* The value of `key` in mail, or NULL. */
 static const uint8_t *find_in_mail(const struct codec_view *view, unsigned key)
 {
@@ -64,29 +58,42 @@ static const uint8_t *find_in_mail(const struct codec_view *view, unsigned key)
 }
 
 /* Which of them are published is json_mail_tags()'s to say. */
+static struct slice find_auto_tag(const struct codec_view *view, const struct codec_json_options *options, uint8_t key)
+{
+        const struct codec_type *type = &codec_types[view->type];
+        if (key == FIND_CONFIGURATION_SET) {
+                if (view->configuration_set.len == 0 && options != NULL)
+                        return options->configuration_set;
+                return view->configuration_set;
+        }
+        if (type->short_tags)
+                return SLICE_EMPTY;
+        if ((key == CODEC_SESSION_OUTGOING_IP || key == CODEC_SESSION_OUTGOING_TLS_VERSION) &&
+            view->type != SENDRING_DELIVERY)
+                return SLICE_EMPTY;
+        struct slice text = SLICE_EMPTY;
+        if (view->session.len > 0) {
+                const uint8_t *at = view->session.ptr;
+                for (uint32_t count = codec_trusted_count(&at); count > 0 && *at <= key; count--) {
+                        const uint8_t found = *at++;
+                        struct slice value = codec_trusted_text(&at);
+                        if (found == key)
+                                text = value;
+                }
+        }
+        if (key == CODEC_SESSION_FROM_DOMAIN && text.len == 0)
+                return codec_view_from_domain(view);
+        return text;
+}
+
 static void find_auto_tags(const struct codec_view *view, const struct codec_json_options *options,
                            const struct codec_wanted *wanted, uint32_t mask, struct codec_found *found)
 {
-        struct slice texts[CODEC_SESSION_KEYS + 1] = {{NULL, 0}};
-        const struct codec_type *type = &codec_types[view->type];
-        if (view->session.len > 0 && !type->short_tags) {
-                const uint8_t *at = view->session.ptr;
-                for (uint32_t count = codec_trusted_count(&at); count > 0; count--) {
-                        uint8_t key = *at++;
-                        texts[key] = codec_trusted_text(&at);
-                }
-        }
-        if (view->type != SENDRING_DELIVERY)
-                texts[CODEC_SESSION_OUTGOING_IP] = texts[CODEC_SESSION_OUTGOING_TLS_VERSION] = SLICE_EMPTY;
-        texts[FIND_CONFIGURATION_SET] = view->configuration_set;
-        if (view->configuration_set.len == 0 && options != NULL)
-                texts[FIND_CONFIGURATION_SET] = options->configuration_set;
         for (; mask != 0; mask &= mask - 1) {
                 uint32_t i = (uint32_t)__builtin_ctz(mask);
-                if (wanted[i].auto_tag == CODEC_SESSION_FROM_DOMAIN && !type->short_tags &&
-                    texts[CODEC_SESSION_FROM_DOMAIN].len == 0)
-                        texts[CODEC_SESSION_FROM_DOMAIN] = codec_view_from_domain(view);
-                find_text(&found[i], texts[wanted[i].auto_tag]);
+                struct slice value = find_auto_tag(view, options, wanted[i].auto_tag);
+                if (value.len > 0)
+                        found[i] = (struct codec_found){.value = value, .count = 1};
         }
 }
 

@@ -260,32 +260,52 @@ static enum metrics_refusal metrics_value_judge(struct slice value, enum rules_d
                                                                     : METRICS_REFUSALS_COUNT;
 }
 
-/* Resolves every dimension. Returns which were refused, by bit; the masks say why. */
-static uint32_t metrics_resolve(struct metrics_table *table, const struct codec_view *view,
-                                const struct codec_json_options *options, struct metrics_value *ret_values,
-                                uint32_t *ret_several, uint32_t ret_why[METRICS_REFUSALS_COUNT])
+/* The dimensions of one event, with sets of them by bit. What is `judged`, costs and refusals, is not known before: the
+ * values of a series that is there have been judged, and an event of it needs none. */
+struct metrics_values {
+        struct metrics_value of[RULES_DIMENSIONS_MAX];
+        uint32_t several, too_long;
+        bool judged;
+        uint32_t refused, why[METRICS_REFUSALS_COUNT];
+};
+
+static void metrics_resolve(const struct metrics_table *table, const struct codec_view *view,
+                            const struct codec_json_options *options, struct metrics_values *ret_values)
 {
         const struct rules_cloudwatch *config = &table->config;
         struct codec_found found[RULES_DIMENSIONS_MAX];
-        uint32_t refused = 0, several = 0;
-        memset(ret_why, 0, METRICS_REFUSALS_COUNT * sizeof(ret_why[0]));
+        uint32_t several = 0, too_long = 0;
         codec_view_find(view, options, table->wanted, config->dimensions_count, found);
         for (uint32_t i = 0; i < config->dimensions_count; i++) {
                 struct slice text = found[i].value;
                 if (text.len == 0)
                         text = config->dimensions[i].default_value;
-                ret_values[i] = (struct metrics_value){.text = text};
-                enum metrics_refusal refusal =
-                        metrics_value_judge(text, config->dimensions[i].source, &ret_values[i].cost);
-                if (refusal != METRICS_REFUSALS_COUNT) {
-                        refused |= 1u << i;
-                        ret_why[refusal] |= 1u << i;
-                }
-                if (found[i].count > 1)
-                        several |= 1u << i;
+                ret_values->of[i].text = text;
+                several |= (uint32_t)(found[i].count > 1) << i;
+                too_long |= (uint32_t)(text.len > LIMIT_CLOUDWATCH_VALUE_BYTES_MAX) << i;
         }
-        *ret_several = several;
-        return refused;
+        ret_values->several = several;
+        ret_values->too_long = too_long;
+        ret_values->judged = false;
+}
+
+static void metrics_judge(const struct metrics_table *table, struct metrics_values *values)
+{
+        const struct rules_cloudwatch *config = &table->config;
+        if (values->judged)
+                return;
+        values->judged = true;
+        values->refused = 0;
+        memset(values->why, 0, sizeof(values->why));
+        for (uint32_t i = 0; i < config->dimensions_count; i++) {
+                struct metrics_value *value = &values->of[i];
+                enum metrics_refusal refusal =
+                        metrics_value_judge(value->text, config->dimensions[i].source, &value->cost);
+                if (refusal == METRICS_REFUSALS_COUNT)
+                        continue;
+                values->refused |= 1u << i;
+                values->why[refusal] |= 1u << i;
+        }
 }
 
 /* ---------------------------------------------------------------------------------------------- series */
@@ -293,17 +313,16 @@ static uint32_t metrics_resolve(struct metrics_table *table, const struct codec_
 struct metrics_key {
         uint64_t identity;
         int64_t period;
-        uint32_t cost, bytes;
+        uint32_t bytes;
         uint8_t type, roll_up;
         uint8_t values[RULES_DIMENSIONS_MAX * (LIMIT_CLOUDWATCH_VALUE_BYTES_MAX + METRICS_LENGTH_BYTES)];
 };
 
-/* With `values` NULL, the overflow series. */
+/* With `values` NULL, the overflow series. None of the roll-up's is too long. */
 static void metrics_key_make(const struct metrics_table *table, struct metrics_key *key, uint8_t type, uint32_t roll_up,
                              const struct metrics_value *values)
 {
         uint8_t *at = key->values;
-        uint32_t cost = 0;
         for (uint32_t mask = table->config.roll_ups[roll_up]; mask != 0; mask &= mask - 1) {
                 const struct metrics_value *value = values == NULL ? &table->overflow : &values[__builtin_ctz(mask)];
                 const uint16_t len = (uint16_t)value->text.len;
@@ -311,14 +330,22 @@ static void metrics_key_make(const struct metrics_table *table, struct metrics_k
                 at += METRICS_LENGTH_BYTES;
                 memcpy(at, value->text.ptr, value->text.len);
                 at += value->text.len;
-                cost += value->cost;
         }
         key->bytes = (uint32_t)(at - key->values);
-        key->cost = cost;
         key->type = type;
         key->roll_up = (uint8_t)roll_up;
         /* 0 is no identity in the tables of the hours. */
         key->identity = hash_bytes(table->seed ^ (uint64_t)type << 8 ^ roll_up, slice_of(key->values, key->bytes)) | 1;
+}
+
+/* In the arena; `values` as for its key, judged. */
+static uint32_t metrics_key_cost(const struct metrics_table *table, uint32_t roll_up,
+                                 const struct metrics_value *values)
+{
+        uint32_t cost = 0;
+        for (uint32_t mask = table->config.roll_ups[roll_up]; mask != 0; mask &= mask - 1)
+                cost += values == NULL ? table->overflow.cost : values[__builtin_ctz(mask)].cost;
+        return cost;
 }
 
 static uint64_t metrics_hash(uint64_t identity, int64_t period)
@@ -349,11 +376,11 @@ static struct metrics_entry *metrics_find(const struct metrics_table *table, con
         }
 }
 
-static void metrics_add(struct metrics_table *table, const struct metrics_key *key, uint32_t slot, uint32_t check,
-                        uint64_t count)
+static void metrics_add(struct metrics_table *table, const struct metrics_key *key, uint32_t cost, uint32_t slot,
+                        uint32_t check, uint64_t count)
 {
         ASSERT(table->entries_count < table->entries_max);
-        ASSERT(key->cost <= table->values_max - table->values_used);
+        ASSERT(cost <= table->values_max - table->values_used);
         memcpy(table->values + table->values_end, key->values, key->bytes);
         table->entries[table->entries_count] = (struct metrics_entry){
                 .identity = key->identity,
@@ -366,7 +393,7 @@ static void metrics_add(struct metrics_table *table, const struct metrics_key *k
         };
         table->order[table->entries_count] = table->entries_count;
         table->values_end += key->bytes;
-        table->values_used += key->cost;
+        table->values_used += cost;
         table->slots[slot] = (struct metrics_slot){.entry = ++table->entries_count, .check = check};
 }
 
@@ -485,36 +512,30 @@ void metrics_table_forget_after(struct metrics_table *table, int64_t hour_max)
 
 /* ---------------------------------------------------------------------------------------------- counting */
 
-/* True when it went under the overflow value. There is room. */
-static bool metrics_count_roll_up(struct metrics_table *table, uint8_t type, uint32_t roll_up,
-                                  const struct metrics_value *values, int64_t accepted_ms, uint32_t copies)
+/* A series that is not in the table: `slot` and `check` are what metrics_find() said. True when it went under the
+ * overflow value. There is room. */
+static bool metrics_count_new(struct metrics_table *table, const struct metrics_key *key, uint32_t slot, uint32_t check,
+                              const struct metrics_value *values, int64_t accepted_ms, uint32_t copies)
 {
-        struct metrics_key key, overflow;
-        uint32_t slot, check;
-        int64_t hour = accepted_ms / METRICS_MS_PER_HOUR;
-        metrics_key_make(table, &key, type, roll_up, values);
-        key.period = accepted_ms / 1000 / table->config.period_s;
-        struct metrics_entry *entry = metrics_find(table, &key, &slot, &check);
-        if (entry != NULL) {
-                entry->count += copies;
-                return false;
-        }
+        struct metrics_key overflow;
+        const int64_t hour = accepted_ms / METRICS_MS_PER_HOUR;
+        const uint8_t type = key->type, roll_up = key->roll_up;
         /* It may be the overflow series itself; without dimensions it is. */
         metrics_key_make(table, &overflow, type, roll_up, NULL);
-        bool is_overflow = key.identity == overflow.identity;
-        if (is_overflow || metrics_admit(table, hour, key.identity)) {
+        bool is_overflow = key->identity == overflow.identity;
+        if (is_overflow || metrics_admit(table, hour, key->identity)) {
                 if (is_overflow)
                         metrics_beside(table, hour, type, roll_up);
-                metrics_add(table, &key, slot, check, copies);
+                metrics_add(table, key, metrics_key_cost(table, roll_up, values), slot, check, copies);
                 return false;
         }
         metrics_beside(table, hour, type, roll_up);
-        overflow.period = key.period;
-        entry = metrics_find(table, &overflow, &slot, &check);
+        overflow.period = key->period;
+        struct metrics_entry *entry = metrics_find(table, &overflow, &slot, &check);
         if (entry != NULL)
                 entry->count += copies;
         else
-                metrics_add(table, &overflow, slot, check, copies);
+                metrics_add(table, &overflow, metrics_key_cost(table, roll_up, NULL), slot, check, copies);
         return true;
 }
 
@@ -526,34 +547,48 @@ enum err_code metrics_table_count(struct metrics_table *table, const struct code
         if (table->entries_max - table->entries_count < config->roll_ups_count ||
             table->values_max - table->values_used < table->event_bytes_max)
                 return ERR_FULL;
-        struct metrics_value values[RULES_DIMENSIONS_MAX];
-        uint32_t several, why[METRICS_REFUSALS_COUNT];
-        uint32_t refused = metrics_resolve(table, view, options, values, &several, why);
+        struct metrics_values values;
+        struct metrics_key key;
+        metrics_resolve(table, view, options, &values);
         if (accepted_ms < 0)
                 accepted_ms = 0;
+        key.period = accepted_ms / 1000 / config->period_s;
         uint32_t counted = 0;
         bool overflowed = false, left_out = false;
         for (uint32_t i = 0; i < config->roll_ups_count; i++) {
-                if ((config->roll_ups[i] & refused) != 0) {
+                const uint32_t dimensions = config->roll_ups[i];
+                struct metrics_entry *entry = NULL;
+                uint32_t slot = 0, check = 0;
+                if ((dimensions & values.too_long) == 0) {
+                        metrics_key_make(table, &key, (uint8_t)view->type, i, values.of);
+                        entry = metrics_find(table, &key, &slot, &check);
+                }
+                if (entry != NULL) {
+                        entry->count += copies;
+                        counted++;
+                        continue;
+                }
+                metrics_judge(table, &values);
+                if ((dimensions & values.refused) != 0) {
                         left_out = true;
                         continue;
                 }
-                if (metrics_count_roll_up(table, (uint8_t)view->type, i, values, accepted_ms, copies))
+                if (metrics_count_new(table, &key, slot, check, values.of, accepted_ms, copies))
                         overflowed = true;
                 counted++;
         }
         struct metrics_stats *stats = &table->stats;
         stats->events += counted > 0 ? copies : 0;
         stats->overflowed += overflowed ? copies : 0;
-        if (several != 0) {
+        if (values.several != 0) {
                 stats->several_values += copies;
-                stats->several_mask |= several;
+                stats->several_mask |= values.several;
         }
         if (left_out) {
                 stats->values_refused += copies;
-                stats->refused_mask |= refused;
+                stats->refused_mask |= values.refused;
                 for (size_t i = 0; i < METRICS_REFUSALS_COUNT; i++)
-                        stats->refused_why[i] |= why[i];
+                        stats->refused_why[i] |= values.why[i];
         }
         return counted > 0 ? ERR_OK : ERR_NAME;
 }

@@ -455,7 +455,7 @@ static bool target_event_expired(const struct egress_target *target, const struc
         uint64_t age_max_s = target->worker->options.settings->egress.event_age_max_s;
         if (age_max_s == 0)
                 return false;
-        int64_t age_ms = clock_realtime_ms() - record->entry.accepted_ms;
+        int64_t age_ms = target->worker->turn_ms - record->entry.accepted_ms;
         return age_ms > 0 && (uint64_t)age_ms / 1000 > age_max_s;
 }
 

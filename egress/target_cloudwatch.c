@@ -195,7 +195,7 @@ static enum err_code target_cloudwatch_append(struct egress_target *target, stru
 {
         struct egress_cloudwatch *own = target->cloudwatch;
         const struct journal_record *record = event->record;
-        int64_t at_ms, now_ms = clock_realtime_ms();
+        int64_t at_ms, now_ms = target->worker->turn_ms;
         enum err_code code = cloudwatch_time_of(record->origin.accepted_ms, own->period_ms, now_ms, &at_ms);
         if (code != ERR_OK)
                 return code;

@@ -542,6 +542,7 @@ static void worker_sleep(struct egress_worker *worker, uint64_t wake_ns)
 bool egress_worker_turn(struct egress_worker *worker)
 {
         worker->now_ns = clock_monotonic_ns();
+        worker->turn_ms = clock_realtime_ms();
         counter_add(worker->options.counters, COUNTER_egress_turns, 1);
         worker->live_records = 0;
         worker_take_orders(worker);

@@ -159,6 +159,7 @@ struct egress_worker {
         struct egress_target *all[LIMIT_TARGETS_MAX];
         uint32_t all_count;
         uint64_t now_ns;
+        int64_t turn_ms; /* CLOCK_REALTIME when this turn began: what an event's age is reckoned by */
         uint64_t tick_ns;
         uint64_t live_records;             /* looked at in this turn */
         _Atomic uint64_t stop_deadline_ns; /* 0: run */

@@ -252,6 +252,40 @@ Test(metrics, the_reason_of_a_refusal_is_known_for_each_dimension)
         }
 }
 
+/* A series that is there needs no judging, of an event that another roll-up refuses neither. */
+Test(metrics, a_refused_value_spoils_its_own_roll_ups_only_whatever_is_there)
+{
+        static char longest[LIMIT_CLOUDWATCH_VALUE_BYTES_MAX + 1];
+        memset(longest, 'v', sizeof(longest));
+        const struct sendring_str headers[] = {
+                SENDRING_STR("good"), SENDRING_STR("a b"), {longest, sizeof(longest)}, SENDRING_STR("good")};
+        struct rules_cloudwatch config = config_of(10);
+        add_dimension(&config, RULES_DIMENSION_MESSAGE_TAG, "t");
+        add_dimension(&config, RULES_DIMENSION_EMAIL_HEADER, "x-team");
+        config.roll_ups[0] = 1;
+        config.roll_ups[1] = 3;
+        config.roll_ups[2] = 0;
+        config.roll_ups_count = 3;
+        struct metrics_table *table = create(&config);
+        const struct sendring_pair tag = {SENDRING_STR("t"), SENDRING_STR("april")};
+        for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
+                const struct sendring_pair header = {SENDRING_STR("X-Team"), headers[i]};
+                struct sendring_event event;
+                codec_events_fill(&event, SENDRING_SEND);
+                event.mail.tags = (struct sendring_pairs){&tag, 1};
+                event.mail.headers = (struct sendring_pairs){&header, 1};
+                struct codec_view view = view_of(&event);
+                cr_assert_eq(metrics_table_count(table, &view, NULL, NOON_MS, 1), ERR_OK);
+        }
+        cr_assert_str_eq(shown(table), "Send minute=0 t=april n=4\n"
+                                       "Send minute=0 t=april x-team=good n=2\n"
+                                       "Send minute=0 n=4\n");
+        struct metrics_stats stats = stats_of(table);
+        cr_assert(stats.events == 4 && stats.values_refused == 2 && stats.refused_mask == 2);
+        cr_assert(stats.refused_why[METRICS_REFUSED_CHARACTERS] == 2 && stats.refused_why[METRICS_REFUSED_LENGTH] == 2);
+        metrics_table_free(table);
+}
+
 Test(metrics, the_first_of_several_values_is_taken_and_counted)
 {
         static const struct sendring_pair tags[] = {
