@@ -246,16 +246,17 @@ bool egress_target_has_room(const struct egress_target *target, uint32_t shard)
         return building != NULL ? !building->full : target->free_batches != NULL;
 }
 
-/* How long an event that is read live has waited already, at most its linger: the worker may have slept meanwhile. One
- * that is read back is late anyway, and there full batches count. */
-static uint64_t target_lingered_ns(const struct egress_target *target, uint32_t shard,
-                                   const struct journal_record *record)
+/* How long an event that is read live may have waited already, at most its linger: the shard may have napped, and the
+ * worker slept. One that is read back is late anyway, and there full batches count. */
+static uint64_t target_lingered_ns(const struct egress_target *target, uint32_t shard)
 {
-        uint64_t linger_ms = target->worker->options.settings->egress.linger_ms;
-        int64_t age_ms = clock_realtime_ms() - record->entry.accepted_ms;
-        if (target->place[shard].lagging || age_ms <= 0)
+        const struct egress_worker *worker = target->worker;
+        const uint64_t linger_ns = worker->options.settings->egress.linger_ms * CLOCK_NS_PER_MS;
+        const uint64_t since_ns = worker->feeds[shard].range.since_ns;
+        if (target->place[shard].lagging || since_ns >= worker->now_ns)
                 return 0;
-        return ((uint64_t)age_ms < linger_ms ? (uint64_t)age_ms : linger_ms) * CLOCK_NS_PER_MS;
+        const uint64_t age_ns = worker->now_ns - since_ns;
+        return age_ns < linger_ns ? age_ns : linger_ns;
 }
 
 /* A free batch, empty, at the end of the queue; NULL: none is free. */
@@ -478,7 +479,7 @@ bool egress_target_take(struct egress_target *target, uint32_t shard, const stru
                 uint32_t step = target->service->takes_copies ? copies - copy : 1;
                 batch = target->building[slot];
                 if (batch == NULL)
-                        batch = target_begin_batch(target, slot, target_lingered_ns(target, shard, record));
+                        batch = target_begin_batch(target, slot, target_lingered_ns(target, shard));
                 enum err_code code = batch == NULL ? ERR_BUSY : ERR_OK;
                 if (code == ERR_OK && !expired)
                         code = target->service->append(target, batch, event, step);

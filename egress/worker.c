@@ -154,10 +154,10 @@ void egress_worker_free(struct egress_worker *worker)
  * threads */
 
 bool egress_worker_offer(struct egress_worker *worker, uint32_t shard, uint64_t begin, uint64_t end,
-                         uint64_t end_sequence)
+                         uint64_t end_sequence, uint64_t since_ns)
 {
         struct egress_shard_feed *feed = &worker->feeds[shard];
-        struct egress_range range = {begin, end, end_sequence};
+        struct egress_range range = {begin, end, end_sequence, since_ns};
         if (rte_ring_sp_enqueue_elem(feed->ranges, &range, sizeof(range)) != 0)
                 return false;
         /* W1: both sides read and write the wish in one step, so one comes first: either this one reads the worker's
@@ -511,12 +511,12 @@ static void worker_sleep(struct egress_worker *worker, uint64_t wake_ns)
                 (void)io_loop_turn(worker->loop, 0);
                 return;
         }
-        /* With nothing on its way, the next event is worth a wake-up: its linger must begin. Otherwise a batch's worth
-         * is, and events that are less wait no longer than they may linger anyway. */
+        /* With nothing on its way, or where nothing lingers, the next event is worth a wake-up: its linger must begin.
+         * Otherwise a batch's worth is, and events that are less wait no longer than they may linger anyway. */
         const struct rules_settings *settings = worker->options.settings;
-        bool building = worker_is_building(worker);
-        uint64_t worth_bytes = building ? settings->egress.batch_bytes_max / 4 : 1;
         uint64_t linger_ns = settings->egress.linger_ms * CLOCK_NS_PER_MS;
+        bool building = linger_ns > 0 && worker_is_building(worker);
+        uint64_t worth_bytes = building ? settings->egress.batch_bytes_max / 4 : 1;
         if (building && wake_ns - now_ns > linger_ns)
                 wake_ns = now_ns + linger_ns;
         bool more = false;

@@ -92,9 +92,10 @@ void egress_worker_probe(struct egress_worker *worker);
 
 /* One shard's thread: records for this worker lie in [begin, end) of its log; `end_sequence` is the sequence behind
  * `end`, and nothing between the last range and `begin` concerns this worker. begin == end only says that. False: the
- * ring is full, nothing was taken: offer a longer range later. Wakes the worker when it waits for as much. */
+ * ring is full, nothing was taken: offer a longer range later. Wakes the worker when it waits for as much. `since_ns`
+ * (monotonic): the first of the records can have been published then, and not before; its linger begins there. */
 bool egress_worker_offer(struct egress_worker *worker, uint32_t shard, uint64_t begin, uint64_t end,
-                         uint64_t end_sequence);
+                         uint64_t end_sequence, uint64_t since_ns);
 
 /* ---- targets: control thread */
 

@@ -21,6 +21,7 @@
 /* What a shard tells a worker. The size must be a multiple of 4 (rte_ring). */
 struct egress_range {
         uint64_t begin, end, end_sequence;
+        uint64_t since_ns; /* see egress_worker_offer() */
 };
 #define EGRESS_FEED_RANGES  4096u /* a power of two; one range a lane visit, merged when the ring is full */
 #define EGRESS_INBOX_ORDERS 8192u /* every target added and removed before the worker looks */

@@ -45,6 +45,7 @@ struct shard_lane {
 struct shard_feed {
         uint64_t told_position;  /* everything before was offered, or does not concern the worker */
         uint64_t begin_position; /* of the first record for it since; UINT64_MAX: none */
+        uint64_t since_ns;       /* when that one can have been published first */
 };
 
 /* One log, and what the workers know of it. */
@@ -77,6 +78,7 @@ struct shard {
         uint32_t lanes_count;
         uint64_t told_ns;
         uint64_t last_event_ns;
+        uint64_t looked_ns; /* what a sweep finds was published since, save what the one before had no room for */
         int64_t realtime_ms;
         bool journal_full;
         bool maintenance_told;
@@ -135,6 +137,7 @@ enum err_code shard_create(const struct shard_options *options, const struct sha
         atomic_init(&shard->plan_wanted, plan);
         atomic_init(&shard->plan_seen, plan);
         shard->plan = plan;
+        shard->looked_ns = clock_monotonic_ns();
         shard->inbox = shard_ring_create(LIMIT_LANES_MAX * 2);
         shard->outbox = shard_ring_create(LIMIT_LANES_MAX * 2);
         shard->lanes = calloc(LIMIT_LANES_MAX, sizeof(*shard->lanes));
@@ -418,8 +421,10 @@ static uint32_t shard_visit(struct shard *shard, struct shard_lane *own)
                 log->touched = true;
                 for (uint32_t left = workers; left != 0; left &= left - 1) {
                         struct shard_feed *feed = &log->feeds[__builtin_ctz(left)];
-                        if (feed->begin_position == UINT64_MAX)
-                                feed->begin_position = journal_last_position(journal);
+                        if (feed->begin_position != UINT64_MAX)
+                                continue;
+                        feed->begin_position = journal_last_position(journal);
+                        feed->since_ns = shard->looked_ns;
                 }
                 bytes += record_bytes;
                 events++;
@@ -447,7 +452,8 @@ static void shard_tell_workers_of(struct shard *shard, struct shard_log *log, bo
                 if (!has && !(everyone && feed->told_position != end))
                         continue;
                 uint64_t begin = has ? feed->begin_position : end;
-                if (egress_worker_offer(shard->options.workers[i], log->index, begin, end, end_sequence)) {
+                if (egress_worker_offer(shard->options.workers[i], log->index, begin, end, end_sequence,
+                                        has ? feed->since_ns : shard->looked_ns)) {
                         feed->told_position = end;
                         feed->begin_position = UINT64_MAX;
                 }
@@ -623,6 +629,7 @@ static void shard_idle(struct shard *shard, uint64_t now_ns)
                 syncing |= shard->lanes[i].sync_waiting;
         shard->woken = ring_bed_wait(shard->options.bed,
                                      syncing ? CLOCK_NS_PER_MS : SHARD_SLEEP_NS); /* looks around either way */
+        shard->looked_ns = clock_monotonic_ns(); /* whoever published meanwhile has rung */
 }
 
 bool shard_turn(struct shard *shard, uint32_t *ret_events)
@@ -639,6 +646,7 @@ bool shard_turn(struct shard *shard, uint32_t *ret_events)
         shard->realtime_ms = clock_realtime_ms();
         shard_take_lanes(shard);
         uint32_t events = shard_sweep(shard);
+        shard->looked_ns = begin_ns;
         shard_tell_workers(shard, false);
         shard_maintenance(shard);
         uint64_t now_ns = clock_monotonic_ns();

@@ -318,7 +318,8 @@ static inline void egress_rig_offer(struct egress_rig *rig, uint32_t shard, bool
                 uint64_t *begin = &rig->begin[shard][i];
                 if (*begin == UINT64_MAX && !everyone)
                         continue;
-                if (egress_worker_offer(rig->workers[i], shard, *begin == UINT64_MAX ? end : *begin, end, sequence))
+                if (egress_worker_offer(rig->workers[i], shard, *begin == UINT64_MAX ? end : *begin, end, sequence,
+                                        clock_monotonic_ns()))
                         *begin = UINT64_MAX;
         }
 }

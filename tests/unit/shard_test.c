@@ -371,6 +371,63 @@ static void turn_until_durable(uint32_t log)
         (void)shard_turn(shard.shard, &events);
 }
 
+/* What the shard has told the worker, which does not run, of events: the last of it. */
+static uint64_t told_since(void)
+{
+        struct egress_range range = {0}, told = {0};
+        while (rte_ring_sc_dequeue_elem(rig.workers[0]->feeds[0].ranges, &range, sizeof(range)) == 0)
+                if (range.begin != range.end)
+                        told = range;
+        return told.since_ns;
+}
+
+/* An event was published after the look before, wherever in a nap that was. */
+Test(shard, a_linger_begins_with_the_look_before, .timeout = 90)
+{
+        shard.by_hand = true;
+        begin(1);
+        struct ring_producer producer;
+        uint32_t events = 0;
+        shard_rig_attach(&shard, &producer);
+        (void)shard_turn(shard.shard, &events);
+        uint64_t before_ns = clock_monotonic_ns();
+        (void)shard_turn(shard.shard, &events);
+        uint64_t look_ns = clock_monotonic_ns();
+        clock_sleep_ns(3 * CLOCK_NS_PER_MS);
+        shard_rig_publish_wait(&producer, 0, 0, 100);
+        while (counter(COUNTER_router_events) == 0)
+                (void)shard_turn(shard.shard, &events);
+        uint64_t since_ns = told_since();
+        cr_assert(since_ns >= before_ns && since_ns <= look_ns, "%lld us behind the look",
+                  (long long)(since_ns - look_ns) / 1000);
+        ring_producer_detach(&producer);
+        end();
+}
+
+/* Whoever publishes while it sleeps wakes it: the look before the sleep is long ago, and says nothing. */
+Test(shard, a_linger_begins_with_the_end_of_a_sleep, .timeout = 90)
+{
+        begin(1);
+        struct ring_producer producer;
+        shard_rig_attach(&shard, &producer);
+        cr_assert(wait_counter(COUNTER_router_sleeps, 1, 10000));
+        uint64_t sleeps = counter(COUNTER_router_sleeps);
+        cr_assert(wait_counter(COUNTER_router_sleeps, sleeps + 1, 10000)); /* by itself: the next one has just begun */
+        clock_sleep_ns(200 * CLOCK_NS_PER_MS);
+        uint64_t published_ns = clock_monotonic_ns();
+        shard_rig_publish_wait(&producer, 0, 0, 100);
+        cr_assert(wait_counter(COUNTER_router_events, 1, 10000));
+        shard_rig_close(&shard);
+        uint64_t since_ns = told_since();
+        cr_assert_geq(since_ns + 100 * CLOCK_NS_PER_MS, published_ns, "%llu us before",
+                      (unsigned long long)(published_ns - since_ns) / 1000);
+        ring_producer_detach(&producer);
+        egress_rig_run(&rig);
+        egress_rig_stop(&rig, 2000);
+        egress_rig_close(&rig);
+        egress_rig_remove(&rig);
+}
+
 /* With other numbers of shards, a lane's events are in another log, whose sync at the start may have failed. And who
  * has a new lane may have had another one, of another shard. */
 Test(shard, a_flush_waits_for_all_logs, .timeout = 90)
