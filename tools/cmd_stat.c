@@ -4,10 +4,12 @@
 #include "router/router.h"
 #include "rules/rules.h"
 #include "tools/cmd.h"
+#include "tools/cost.h"
 
 #include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,33 +35,66 @@ static uint64_t stat_value(const struct counters *counters, enum counter counter
                                                      : counters_sum(counters, counter);
 }
 
-static void stat_print_cloudwatch_json(const struct counters_target_row *row)
+/* As `sendring cost` takes them: those of the hour before, rather than of one that has just begun. */
+static struct cost_hour stat_hour(const struct counters *counters, const struct counters_target_row *row)
+{
+        const struct cost_hours hours = {
+                .hour = atomic_load_explicit(&row->series_hour_number, memory_order_relaxed),
+                .series = atomic_load_explicit(&row->series_hour, memory_order_relaxed),
+                .series_before = atomic_load_explicit(&row->series_hour_before, memory_order_relaxed),
+                .started_ms = counters->head->started_ms,
+        };
+        return cost_series_of_hours(&hours, clock_realtime_ms());
+}
+
+static void stat_print_cloudwatch_json(const struct counters *counters, const struct counters_target_row *row)
 {
         uint32_t series_max = atomic_load_explicit(&row->series_max, memory_order_relaxed);
-        uint32_t series = atomic_load_explicit(&row->series_hour, memory_order_relaxed);
+        const struct cost_hour hour = stat_hour(counters, row);
         if (series_max == 0)
                 return;
         printf(",\"series_hour\":%u,\"series_hour_before\":%u,\"series_max\":%u,\"series_overflowed\":%" PRIu64
                ",\"ambiguous_resent\":%" PRIu64 ",\"ambiguous_skipped\":%" PRIu64 ",\"skipped_counts\":%" PRIu64
                ",\"last_period_ms\":%" PRId64 ",\"monthly_usd\":%.2f",
-               series, atomic_load_explicit(&row->series_hour_before, memory_order_relaxed), series_max,
+               hour.so_far, hour.before, series_max,
                atomic_load_explicit(&row->series_overflowed, memory_order_relaxed),
                atomic_load_explicit(&row->ambiguous_resent, memory_order_relaxed),
                atomic_load_explicit(&row->ambiguous_skipped, memory_order_relaxed),
                atomic_load_explicit(&row->skipped_counts, memory_order_relaxed),
-               atomic_load_explicit(&row->last_period_ms, memory_order_relaxed), rules_cloudwatch_monthly_usd(series));
+               atomic_load_explicit(&row->last_period_ms, memory_order_relaxed),
+               rules_cloudwatch_monthly_usd((uint64_t)hour.series));
+        if (hour.series > 0)
+                printf(",\"series_measured_s\":%.0f", hour.covered_s);
+        else
+                printf(",\"series_measured_s\":null");
 }
 
-static void stat_print_cloudwatch_text(const struct counters_target_row *row)
+/* What they cost, and what that is by. Where no whole hour is known, a whole one has as many at least. */
+static void stat_print_month(const struct cost_hour *hour)
+{
+        const double usd = rules_cloudwatch_monthly_usd((uint64_t)hour->series);
+        if (!(hour->series > 0))
+                return;
+        if (!hour->of_before)
+                printf("; at least $%.2f a month by this hour so far", usd);
+        else if (hour->covered_s < 3600)
+                printf("; at least $%.2f a month by the last %.0f minutes of the hour before", usd,
+                       ceil(hour->covered_s / 60));
+        else
+                printf("; about $%.2f a month by the hour before", usd);
+}
+
+static void stat_print_cloudwatch_text(const struct counters *counters, const struct counters_target_row *row)
 {
         uint32_t series_max = atomic_load_explicit(&row->series_max, memory_order_relaxed);
-        uint32_t series = atomic_load_explicit(&row->series_hour, memory_order_relaxed);
+        const struct cost_hour hour = stat_hour(counters, row);
         int64_t last_ms = atomic_load_explicit(&row->last_period_ms, memory_order_relaxed);
         if (series_max == 0)
                 return;
-        printf("  %u series in this hour (SeriesMax %u), about $%.2f a month, %" PRIu64
-               " events under the overflow value\n",
-               series, series_max, rules_cloudwatch_monthly_usd(series),
+        printf("  series: %u in this hour so far, %u in the hour before (SeriesMax %u)", hour.so_far, hour.before,
+               series_max);
+        stat_print_month(&hour);
+        printf("; %" PRIu64 " events under the overflow value\n",
                atomic_load_explicit(&row->series_overflowed, memory_order_relaxed));
         printf("  unanswered requests: %" PRIu64 " sent again, %" PRIu64 " passed over with %" PRIu64
                " counts; last period sent: ",
@@ -176,7 +211,7 @@ static void stat_print_json(const struct counters *counters)
                 cmd_print_json_text(error, strlen(error));
                 stat_print_flow_json(row);
                 stat_print_shed_json(row);
-                stat_print_cloudwatch_json(row);
+                stat_print_cloudwatch_json(counters, row);
                 printf("}");
                 first = false;
         }
@@ -227,7 +262,7 @@ static void stat_print_text(const struct counters *counters, const uint64_t *bef
                        atomic_load_explicit(&row->entries_resent, memory_order_relaxed));
                 stat_print_flow_text(row);
                 stat_print_shed_text(row);
-                stat_print_cloudwatch_text(row);
+                stat_print_cloudwatch_text(counters, row);
                 if (error[0] != '\0')
                         printf("  last error: %s\n", error);
         }

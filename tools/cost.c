@@ -160,11 +160,11 @@ struct cost_hour cost_series_of_hours(const struct cost_hours *hours, int64_t no
                                                         : 0;
         int64_t covered_ms = begun_ms - hours->started_ms;
         if (before == 0 || now > before)
-                return (struct cost_hour){now, (double)(now_ms - begun_ms) / 1000};
+                return (struct cost_hour){now, (double)(now_ms - begun_ms) / 1000, false, now, before};
         /* One that was started within this hour has read in a file what the one before it had. */
         if (covered_ms <= 0 || covered_ms > COST_MS_PER_HOUR)
                 covered_ms = COST_MS_PER_HOUR;
-        return (struct cost_hour){before, (double)covered_ms / 1000};
+        return (struct cost_hour){before, (double)covered_ms / 1000, true, now, before};
 }
 
 uint64_t cost_journal_bytes(uint64_t encoded_bytes)

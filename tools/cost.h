@@ -73,8 +73,10 @@ struct cost_hours {
         int64_t started_ms; /* when it was started; before that nothing may have been counted */
 };
 struct cost_hour {
-        double series;    /* 0: none was counted */
-        double covered_s; /* of the hour that they are those of: 3,600 is all of it */
+        double series;           /* 0: none was counted */
+        double covered_s;        /* of the hour that they are those of: 3,600 is all of it */
+        bool of_before;          /* which is the one before */
+        uint32_t so_far, before; /* those of the clock hour that runs, and of the one before it */
 };
 /* The series of an hour, as well as they are known at `now_ms` of real time: those of the whole hour before, or of this
  * one so far where it has more already. */

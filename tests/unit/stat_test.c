@@ -127,6 +127,69 @@ Test(stat, tells_of_rates_and_of_a_clock_that_is_off, .timeout = 30)
         page_release(&page);
 }
 
+/* What a month costs is not reckoned from an hour that has just begun: as `sendring cost` does. */
+static void check_month(struct page *page, int64_t hours_ago, uint32_t series, uint32_t before, int64_t started_ms_ago,
+                        const char *text, const char *json)
+{
+        struct counters_target_row *row = &page->counters.rows[0];
+        int64_t now_ms = 0;
+        for (int tries = 0; tries < 2; tries++) { /* a clock hour may begin meanwhile, once */
+                now_ms = clock_realtime_ms();
+                atomic_store(&row->series_hour_number, now_ms / 3600000 - hours_ago);
+                atomic_store(&row->series_hour, series);
+                atomic_store(&row->series_hour_before, before);
+                page->counters.head->started_ms = now_ms - now_ms % 3600000 - started_ms_ago;
+                counters_tell_alive(&page->counters);
+                cr_assert_eq(page_show(page, false), CMD_EXIT_OK);
+                bool said = page_output_has(page, text);
+                cr_assert_eq(page_show(page, true), CMD_EXIT_OK);
+                said &= page_output_has(page, json);
+                if (clock_realtime_ms() / 3600000 != now_ms / 3600000)
+                        continue;
+                cr_expect(said, "not said: %s, or %s", text, json);
+                return;
+        }
+}
+
+Test(stat, tells_what_a_months_dollars_are_by, .timeout = 30)
+{
+        struct page page;
+        const int64_t day_ms = 86400000;
+        page_make(&page);
+        cr_assert_eq(counters_create(page.counters_path, 2, 4, "0.1", &page.counters, NULL), ERR_OK);
+        struct counters_target_row *row = &page.counters.rows[0];
+        atomic_store(&page.counters.head->rows_used, 1);
+        atomic_store(&row->status, COUNTERS_TARGET_OK);
+        atomic_store(&row->series_max, 1000);
+        atomic_store(&row->series_overflowed, 7);
+        (void)snprintf(row->key, sizeof(row->key), "cloudwatch mail");
+        check_month(
+                &page, 0, 3, 800, day_ms,
+                "  series: 3 in this hour so far, 800 in the hour before (SeriesMax 1000); about $240.00 a month by "
+                "the hour before; 7 events under the overflow value\n",
+                "\"monthly_usd\":240.00,\"series_measured_s\":3600}");
+        check_month(
+                &page, 0, 900, 800, day_ms,
+                "  series: 900 in this hour so far, 800 in the hour before (SeriesMax 1000); at least $270.00 a month "
+                "by this hour so far;",
+                "\"monthly_usd\":270.00,\"series_measured_s\":");
+        check_month(
+                &page, 0, 3, 20, 290000,
+                "  series: 3 in this hour so far, 20 in the hour before (SeriesMax 1000); at least $6.00 a month by "
+                "the last 5 minutes of the hour before;",
+                "\"monthly_usd\":6.00,\"series_measured_s\":290}");
+        /* The newest hour with an event is the one before, and one long ago. */
+        check_month(
+                &page, 1, 800, 700, day_ms,
+                "  series: 0 in this hour so far, 800 in the hour before (SeriesMax 1000); about $240.00 a month by "
+                "the hour before;",
+                "\"series_hour\":0,\"series_hour_before\":800,");
+        check_month(&page, 5, 800, 700, day_ms,
+                    "  series: 0 in this hour so far, 0 in the hour before (SeriesMax 1000); 7 events",
+                    "\"monthly_usd\":0.00,\"series_measured_s\":null}");
+        page_release(&page);
+}
+
 Test(stat, stops_watching_when_nothing_more_can_be_printed, .timeout = 30)
 {
         struct page page;
