@@ -277,15 +277,17 @@ static const char *cost_hour_text(const struct cost_line *line, char *room, size
         return room;
 }
 
-/* What the measurement has not found out about it. */
-static void cost_print_unmeasured(const struct cost_line *line)
+/* What the measurement has not found out about it, and how small its records were. */
+static void cost_print_measured(const struct cost_line *line)
 {
         if (line->flow->sizes_from == COST_SIZES_OTHERS)
                 printf("    size not measured: none of its events was in the sample; it is that of all others\n");
         else if (line->flow->sizes_from != COST_SIZES_JOURNAL)
                 printf("    size not measured: the journal has no event of this time; it is that of the standard "
                        "mix\n");
-        if (line->target->gzip && !(line->flow->gzip_ratio > 0))
+        if (line->target->gzip && line->flow->gzip_ratio > 0)
+                printf("    gzip measured: what was sent was %.3g times smaller than its JSON\n", line->gzip_ratio);
+        else if (line->target->gzip)
                 printf("    gzip not measured: nothing was delivered meanwhile; %g times smaller is assumed\n",
                        line->gzip_ratio);
 }
@@ -306,7 +308,7 @@ static void cost_print_line(const struct cost_line *line, double rate, bool meas
                 printf(", %.0f bytes each with the newline", line->flow->event_bytes);
         printf("\n");
         if (measured && target->cloudwatch == NULL)
-                cost_print_unmeasured(line);
+                cost_print_measured(line);
         char more[COST_TEXT_MAX];
         if (target->service == RULES_SERVICE_FIREHOSE) {
                 cost_print_firehose(line);
