@@ -181,10 +181,12 @@ static inline uint8_t *put_member_time_optional(struct encoder *encoder, uint8_t
         return time_ms == SENDRING_NO_TIME ? at : put_member_time(encoder, at, count, key, time_ms, name);
 }
 
-/* Key and array header of `elements` elements that stand for `items_count` items. */
+/* Key and array header of `elements` elements that stand for the `items_count` at `items`. */
 static inline uint8_t *put_member_array(struct encoder *encoder, uint8_t *at, uint8_t *count, uint8_t key,
-                                        size_t items_count, size_t elements, const char *name)
+                                        const void *items, size_t items_count, size_t elements, const char *name)
 {
+        if (__builtin_expect(items == NULL && items_count > 0, 0))
+                return encode_fail(encoder, ERR_MISSING, "%s: %zu items at a NULL pointer", name, items_count);
         if (__builtin_expect(items_count > SENDRING_LIST_ITEMS_MAX, 0))
                 return encode_fail(encoder, ERR_RANGE, "%s: %zu items, at most %d are allowed", name, items_count,
                                    SENDRING_LIST_ITEMS_MAX);
@@ -198,14 +200,24 @@ static inline uint8_t *put_member_array(struct encoder *encoder, uint8_t *at, ui
         return at + 4;
 }
 
+/* One of a list, which may be empty; {NULL, 0} is. */
+static inline uint8_t *put_list_text(struct encoder *encoder, uint8_t *at, struct sendring_str text, const char *name,
+                                     size_t index, const char *member)
+{
+        if (__builtin_expect(text.ptr == NULL && text.len > 0, 0))
+                return encode_fail(encoder, ERR_MISSING, "%s[%zu]%s: %zu bytes at a NULL pointer", name, index, member,
+                                   text.len);
+        return put_text(encoder, at, text);
+}
+
 static inline uint8_t *put_member_texts(struct encoder *encoder, uint8_t *at, uint8_t *count, uint8_t key,
                                         struct sendring_strs list, bool required, const char *name)
 {
         if (list.count == 0)
                 return required ? encode_fail(encoder, ERR_MISSING, "%s: at least one is required", name) : at;
-        at = put_member_array(encoder, at, count, key, list.count, list.count, name);
+        at = put_member_array(encoder, at, count, key, list.items, list.count, list.count, name);
         for (size_t i = 0; i < list.count && encoder->code == ERR_OK; i++)
-                at = put_text(encoder, at, list.items[i]);
+                at = put_list_text(encoder, at, list.items[i], name, i, "");
         return at;
 }
 
@@ -321,7 +333,7 @@ static inline uint8_t *put_member_tags(struct encoder *encoder, uint8_t *at, uin
 {
         if (tags.count == 0)
                 return at;
-        at = put_member_array(encoder, at, count, key, tags.count, tags.count * 2, name);
+        at = put_member_array(encoder, at, count, key, tags.items, tags.count, tags.count * 2, name);
         if (encoder->code != ERR_OK)
                 return at;
         bool good = true;
@@ -413,7 +425,7 @@ static uint8_t *put_mail(struct encoder *encoder, uint8_t *at, const struct send
         at = put_member_filled(encoder, at, &count, CODEC_MAIL_MESSAGE_ID, mail->message_id, "mail.messageId");
         at = put_member_texts(encoder, at, &count, CODEC_MAIL_DESTINATION, mail->destination, true, "mail.destination");
         size_t headers_kept = 0;
-        if (mail->headers.count <= SENDRING_LIST_ITEMS_MAX)
+        if (mail->headers.items != NULL && mail->headers.count <= SENDRING_LIST_ITEMS_MAX)
                 headers_kept = encode_headers_kept(mail->headers);
         if (mail->headers_truncated != 0 || headers_kept < mail->headers.count) {
                 at = put_byte(encoder, at, CODEC_MAIL_HEADERS_TRUNCATED);
@@ -421,11 +433,12 @@ static uint8_t *put_mail(struct encoder *encoder, uint8_t *at, const struct send
                 count++;
         }
         if (mail->headers.count > 0 || mail->headers_present != 0) {
-                at = put_member_array(encoder, at, &count, CODEC_MAIL_HEADERS, mail->headers.count, headers_kept * 2,
-                                      "mail.headers");
+                at = put_member_array(encoder, at, &count, CODEC_MAIL_HEADERS, mail->headers.items, mail->headers.count,
+                                      headers_kept * 2, "mail.headers");
                 for (size_t i = 0; i < headers_kept; i++) {
-                        at = put_text(encoder, at, mail->headers.items[i].name);
-                        at = put_text(encoder, at, mail->headers.items[i].value);
+                        const struct sendring_pair *header = &mail->headers.items[i];
+                        at = put_list_text(encoder, at, header->name, "mail.headers", i, ".name");
+                        at = put_list_text(encoder, at, header->value, "mail.headers", i, ".value");
                 }
         }
         at = put_common_headers(encoder, at, &count, &mail->common_headers);
@@ -439,7 +452,7 @@ static uint8_t *put_recipients(struct encoder *encoder, uint8_t *at, uint8_t *ob
 {
         if (list.count == 0)
                 return encode_fail(encoder, ERR_MISSING, "%s: at least one is required", name);
-        at = put_member_array(encoder, at, object_count, key, list.count, list.count, name);
+        at = put_member_array(encoder, at, object_count, key, list.items, list.count, list.count, name);
         for (size_t i = 0; i < list.count && encoder->code == ERR_OK; i++) {
                 const struct sendring_recipient *recipient = &list.items[i];
                 uint8_t count = 0;
@@ -462,7 +475,7 @@ static uint8_t *put_topics(struct encoder *encoder, uint8_t *at, uint8_t *count,
 {
         if (list.count == 0)
                 return at;
-        at = put_member_array(encoder, at, count, key, list.count, list.count * 2, name);
+        at = put_member_array(encoder, at, count, key, list.items, list.count, list.count * 2, name);
         for (size_t i = 0; i < list.count && encoder->code == ERR_OK; i++) {
                 const struct sendring_topic *topic = &list.items[i];
                 if (topic->topic_name.ptr == NULL || topic->topic_name.len == 0 ||

@@ -22,22 +22,24 @@ static inline void sum_text(struct encode_sum *sum, struct sendring_str text)
         sum->bits |= text.len;
 }
 
-/* Longer lists are refused by the encoder before it writes an element. */
-static inline size_t sum_count(size_t count)
+/* Longer lists, and those at a NULL pointer, are refused by the encoder before it writes an element. */
+static inline size_t sum_count(const void *items, size_t count)
 {
+        if (items == NULL)
+                return 0;
         return count < SENDRING_LIST_ITEMS_MAX ? count : SENDRING_LIST_ITEMS_MAX;
 }
 
 static inline void sum_texts(struct encode_sum *sum, struct sendring_strs list)
 {
-        size_t count = sum_count(list.count);
+        size_t count = sum_count(list.items, list.count);
         for (size_t i = 0; i < count; i++)
                 sum_text(sum, list.items[i]);
 }
 
 static inline void sum_pairs(struct encode_sum *sum, const struct sendring_pair *items, size_t items_count)
 {
-        size_t count = sum_count(items_count);
+        size_t count = sum_count(items, items_count);
         for (size_t i = 0; i < count; i++) {
                 sum_text(sum, items[i].name);
                 sum_text(sum, items[i].value);
@@ -49,7 +51,7 @@ static void sum_headers(struct encode_sum *sum, struct sendring_pairs headers)
         struct encode_sum all = {0, 0};
         sum_pairs(&all, headers.items, headers.count);
         /* What is beyond 10 KB is not written; an element counts 4 bytes there and 2 * 6 here. */
-        uint64_t most = LIMIT_HEADERS_BYTES_MAX + sum_count(headers.count) * 2 * ENCODE_TEXT_BYTES;
+        uint64_t most = LIMIT_HEADERS_BYTES_MAX + sum_count(headers.items, headers.count) * 2 * ENCODE_TEXT_BYTES;
         sum->bytes += all.bytes < most ? all.bytes : most;
 }
 
@@ -58,7 +60,7 @@ static void sum_topics(struct encode_sum *sum, const struct sendring_topic_prefe
         const struct sendring_topics *lists[2] = {&preferences->topic_subscription_status,
                                                   &preferences->topic_default_subscription_status};
         for (size_t i = 0; i < 2; i++) {
-                size_t count = sum_count(lists[i]->count);
+                size_t count = sum_count(lists[i]->items, lists[i]->count);
                 for (size_t j = 0; j < count; j++) {
                         sum_text(sum, lists[i]->items[j].topic_name);
                         sum_text(sum, lists[i]->items[j].subscription_status);
@@ -68,7 +70,7 @@ static void sum_topics(struct encode_sum *sum, const struct sendring_topic_prefe
 
 static void sum_recipients(struct encode_sum *sum, struct sendring_recipients list)
 {
-        size_t count = sum_count(list.count);
+        size_t count = sum_count(list.items, list.count);
         for (size_t i = 0; i < count; i++) {
                 const struct sendring_recipient *recipient = &list.items[i];
                 sum->bytes++;

@@ -151,6 +151,8 @@ struct sendring_pairs {
         size_t count;
 };
 
+/* A text in a list may be empty; {NULL, 0} is. A text with a length at a NULL pointer is refused, and so is a list with
+ * a count at one. */
 struct sendring_strs {
         const struct sendring_str *items;
         size_t count;

@@ -478,6 +478,57 @@ Test(codec_wire, the_encoder_names_what_is_wrong)
         cr_expect_eq(encode_code(&event, text, sizeof(text)), ERR_TYPE);
 }
 
+/* Of a program in whose address space this runs: what it got wrong must not take it down. */
+Test(codec_wire, a_null_pointer_in_a_list_is_named)
+{
+        struct sendring_event event;
+        char text[512];
+        struct sendring_str texts[3] = {SENDRING_STR("a@x.example"), {NULL, 7}, SENDRING_STR("b@x.example")};
+        const struct sendring_strs list = {texts, 3};
+        struct sendring_pair header = {SENDRING_STR("Subject"), {NULL, 7}};
+        const struct {
+                enum sendring_event_type type;
+                struct sendring_strs *list;
+                const char *name;
+        } lists[] = {
+                {SENDRING_SEND, &event.mail.destination, "mail.destination"},
+                {SENDRING_DELIVERY, &event.delivery.recipients, "delivery.recipients"},
+                {SENDRING_COMPLAINT, &event.complaint.complained_recipients, "complaint.complainedRecipients"},
+                {SENDRING_SEND, &event.mail.common_headers.to, "mail.commonHeaders.to"},
+                {SENDRING_SEND, &event.mail.common_headers.reply_to, "mail.commonHeaders.replyTo"},
+        };
+        for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+                char wanted[128];
+                codec_events_fill(&event, lists[i].type);
+                *lists[i].list = list;
+                texts[1] = (struct sendring_str){NULL, 7};
+                (void)snprintf(wanted, sizeof(wanted), "%s[1]: 7 bytes at a NULL pointer", lists[i].name);
+                cr_expect_eq(encode_code(&event, text, sizeof(text)), ERR_MISSING);
+                cr_expect_str_eq(text, wanted);
+                texts[1] = i % 2 == 0 ? SENDRING_STR("") : (struct sendring_str){NULL, 0}; /* texts like any other */
+                cr_expect_eq(encode_code(&event, text, sizeof(text)), ERR_OK, "%s", text);
+                *lists[i].list = (struct sendring_strs){NULL, 2};
+                cr_expect_neq(codec_event_size_max(&event), 0);
+                (void)snprintf(wanted, sizeof(wanted), "%s: 2 items at a NULL pointer", lists[i].name);
+                cr_expect_eq(encode_code(&event, text, sizeof(text)), ERR_MISSING);
+                cr_expect_str_eq(text, wanted);
+        }
+        codec_events_fill(&event, SENDRING_SEND);
+        event.mail.headers = (struct sendring_pairs){&header, 1};
+        cr_expect_eq(encode_code(&event, text, sizeof(text)), ERR_MISSING);
+        cr_expect_str_eq(text, "mail.headers[0].value: 7 bytes at a NULL pointer");
+        event.mail.headers.items = NULL;
+        cr_expect_eq(encode_code(&event, text, sizeof(text)), ERR_MISSING);
+        codec_events_fill(&event, SENDRING_BOUNCE);
+        event.bounce.bounced_recipients.items = NULL;
+        cr_expect_neq(codec_event_size_max(&event), 0);
+        cr_expect_eq(encode_code(&event, text, sizeof(text)), ERR_MISSING);
+        codec_events_fill(&event, SENDRING_SEND);
+        event.mail.tags = (struct sendring_pairs){NULL, 1};
+        cr_expect_eq(encode_code(&event, text, sizeof(text)), ERR_MISSING);
+        cr_expect_str_eq(text, "mail.tags: 1 items at a NULL pointer");
+}
+
 /* SES's API allows 255 bytes, its documentation 256: the one is for setting, the other for reading what others set. */
 Test(codec_wire, tags_of_256_bytes_are_read_but_not_set)
 {
