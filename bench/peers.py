@@ -207,11 +207,6 @@ def measure_ours(options, events):
                         lambda: stack.processes["router"].poll() is None)
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 def listens(port):
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -224,7 +219,7 @@ def measure_peer(options, peer, program, messages, events):
     title, _, _, configuration, flag = PEERS[peer]
     with harness.Stack(options.build, tls=True, name="bench-peers") as stack:
         stack.start_sink()
-        port, (host, sink_port) = free_port(), stack.sink_address.rsplit(":", 1)
+        port, (host, sink_port) = harness.held_port(), stack.sink_address.rsplit(":", 1)
         os.mkdir(stack.path("data"))
         with open(stack.path(peer + ".yaml"), "w", encoding="utf-8") as out:
             out.write(configuration.format(directory=stack.directory, port=port, stream=STREAM, sink_host=host,

@@ -49,6 +49,21 @@ def listens(host, port):
         return None
 
 
+HELD = []
+
+
+def held_port():
+    """A port of 127.0.0.1 for a server that takes a number and no socket; until one listens there, connections are refused.
+
+    A socket of ours keeps it to the end of this process, bound, and not listening: the kernel gives it to nobody who asks for
+    any, nor as the near end of a connection. Who asks for this one with SO_REUSEADDR, as servers do, gets it all the same."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    HELD.append(holder)
+    return holder.getsockname()[1]
+
+
 def longest_gap(seconds, count):
     """The longest time in which count() did not grow."""
     started = last = time.monotonic()

@@ -4,15 +4,14 @@ import os
 import sys
 import urllib.request
 
-from harness import Failure, wait_for
-from postfix_instance import free_port
+from harness import Failure, held_port, wait_for
 
 
 class Moto:
     """The server, one user that may do everything, and clients in that user's name. Starts within a Stack."""
 
     def __init__(self, stack):
-        self.port = free_port()
+        self.port = held_port()
         self.endpoint = "http://127.0.0.1:%d" % self.port
         program = os.path.join(os.path.dirname(sys.executable), "moto_server")
         process = stack.start("moto", [program, "-H", "127.0.0.1", "-p", str(self.port)],

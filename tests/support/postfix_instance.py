@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 
+from harness import held_port
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 UNPACKED = os.path.join(ROOT, ".deps", "postfix")
 LIBRARY = os.path.join(UNPACKED, "usr", "lib", "postfix")
@@ -53,17 +55,11 @@ def command(name):
     return os.path.join(COMMANDS, name)
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 class Postfix:
     def __init__(self, directory, settings):
         """`settings`: lines for main.cf. The log is directory/mail.log."""
         self.directory = directory
-        self.port = free_port()
+        self.port = held_port()
         self.log = os.path.join(directory, "mail.log")
         self.config = os.path.join(directory, "etc")
         self.queue = os.path.join(directory, "spool")

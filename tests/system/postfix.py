@@ -16,7 +16,8 @@ import urllib.parse
 import system
 import moto_aws
 import postfix_instance
-from postfix_instance import command, environment, free_port
+from harness import held_port
+from postfix_instance import command, environment
 
 MESSAGES = 2000
 BUCKET, STREAM = "mail-events", "mail-events"
@@ -94,7 +95,7 @@ class Sinks:
         self.full = self.start("-b", HOSTILE_SOFT, "-r", "RCPT")
 
     def start(self, *flags):
-        port = free_port()
+        port = held_port()
         # It refuses to be root, and becomes OTHER itself: the tree may lie where OTHER cannot go.
         self.processes.append(subprocess.Popen([command("smtp-sink"), "-u", postfix_instance.OTHER, *flags,
                                                 "127.0.0.1:%d" % port, "256"],
@@ -112,7 +113,7 @@ class Sinks:
 def start_postfix(directory, sinks):
     os.mkdir(directory)
     routes = {"accept.example": "smtp:[127.0.0.1]:%d" % sinks.accept, "hard.example": "smtp:[127.0.0.1]:%d" % sinks.hard,
-              "full.example": "smtp:[127.0.0.1]:%d" % sinks.full, "dead.example": "smtp:[127.0.0.1]:%d" % free_port(),
+              "full.example": "smtp:[127.0.0.1]:%d" % sinks.full, "dead.example": "smtp:[127.0.0.1]:%d" % held_port(),
               "soft.example": "softly:[127.0.0.1]:%d" % sinks.hard,
               "mail.example.com": "smtp:[127.0.0.1]:%d" % sinks.accept}
     instance = postfix_instance.Postfix(directory, """\
