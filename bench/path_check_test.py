@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""usage: path_check_test.py PATH: `path --check` with goals that any machine meets, and with one that none does."""
+"""usage: path_check_test.py PATH: `path --check` with goals that any machine meets, and with some that none does."""
 
 import subprocess
 import sys
@@ -25,9 +25,8 @@ def check(what, done, status, told):
 
 
 check("goals that are met", run(WIDE, "--check"), 0, [])
-for name, words in TOLD.items():
-    check(f"{name} missed", run({**WIDE, name: 0}, "--check"), 1, [words])
-check("all missed", run({name: 0 for name in WIDE}, "--check"), 1, list(TOLD.values()))
+check("some missed", run({**WIDE, "cpu": 0, "egress": 0}, "--check"), 1, [TOLD["cpu"], TOLD["egress"]])
+check("others missed", run({**WIDE, "floor": 0, "memory": 0}, "--check"), 1, [TOLD["floor"], TOLD["memory"]])
 check("not asked", run({name: 0 for name in WIDE}), 0, [])
 # Without one of its own, memory has the budget that the router prints, which a smoke run stays far below.
 check("the usual budget", run({name: WIDE[name] for name in ("cpu", "floor", "egress")}, "--check"), 0, [])
