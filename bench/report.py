@@ -85,6 +85,9 @@ def arguments():
     parser.add_argument("--output", type=pathlib.Path, metavar="FOLDER",
                         help="for benchmarks.md and benchmarks/*.svg (docs; of named benches tables are only printed)")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also writes every value, an object a line")
+    parser.add_argument("--rate", type=int, metavar="R",
+                        help="of the path benches: events a second (80 %% of what a warm-up finds). CPU an event is comparable at one rate only: for "
+                             "--against, one that both builds reach")
     parser.add_argument("--timeout", type=float, default=900, metavar="S", help="seconds that a run of a bench may take (900)")
     parser.add_argument("--smoke", action="store_true", help="the benches' smallest sizes: does all of it work?")
     parser.add_argument("--build", type=pathlib.Path, default=TOP / "build/release", metavar="FOLDER",
@@ -97,6 +100,8 @@ def arguments():
         parser.error(f"no such bench: {' '.join(unknown)} (there are: {' '.join(BENCHES)})")
     if options.rounds < 1:
         parser.error("--rounds begins at 1")
+    if options.rate is not None and options.rate < 1:
+        parser.error("--rate begins at 1")
     if options.against is not None and (options.output is not None or options.json is not None):
         parser.error("--against writes no files: it goes with neither --output nor --json")
     if options.output is None and not options.names and options.against is None:
@@ -107,9 +112,15 @@ def arguments():
     return options
 
 
-def command_of(build, name):
+def program_of(options, name):
+    """The bench that it is, and with which options."""
+    bench, extra = VARIANTS.get(name, (name, []))
+    return bench, extra + (["--rate", str(options.rate)] if bench == "path" and options.rate is not None else [])
+
+
+def command_of(options, build, name):
     """A bench is a program of the build, or a script beside this one."""
-    name, extra = VARIANTS.get(name, (name, []))
+    name, extra = program_of(options, name)
     script = TOP / "bench" / f"{name}.py"
     if script.exists():
         return [sys.executable, script, "--build", build, "--json"]
@@ -149,7 +160,7 @@ def last_lines(text):
 
 def run_bench(options, name, build):
     """The objects that one run of a bench prints."""
-    command = command_of(build, name) + (["--smoke"] if options.smoke else [])
+    command = command_of(options, build, name) + (["--smoke"] if options.smoke else [])
     status, said, errors = run_command(command, options.timeout)
     if status is None:
         raise Failed(f"bench/{name} took longer than {options.timeout:g} s and was ended:\n{last_lines(errors or said)}")
@@ -303,7 +314,7 @@ def table(summary, floor):
 
 def section(options, name, summary, charts):
     """Its lines of benchmarks.md; with a folder for charts also its chart."""
-    bench, extra = VARIANTS.get(name, (name, []))
+    bench, extra = program_of(options, name)
     program = f"bench/{bench}.py" if (TOP / "bench" / f"{bench}.py").exists() else f"build/release/bench/{bench}"
     text = ["", f"## {name}", "", f"{BENCHES[name]} (`{' '.join([program, '--json', *extra])}`)", ""]
     text += [f"- {note}" for note in options.notes.get(name, [])]

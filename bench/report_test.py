@@ -125,6 +125,18 @@ def check_variant(folder):
     check(f"the counted variant's arguments: {given}", done.returncode == 0 and given == "--json --runs 1 --counted\n")
 
 
+def check_rate(folder):
+    """The path's alone: no other bench has one."""
+    (folder / "path.at").unlink()
+    (folder / "publish.at").unlink()
+    done = report(folder, "publish", "path-gzip", "--rounds", "1", "--rate", "100000")
+    check(f"at a rate: {done.returncode} {done.stdout}{done.stderr}", done.returncode == 0 and
+          "(`build/release/bench/path --json --runs 1 --compression gzip --rate 100000`)" in done.stdout)
+    for name, wanted in [("path", "--json --runs 1 --compression gzip --rate 100000\n"), ("publish", "--json\n")]:
+        given = (folder / f"{name}.arguments").read_text(encoding="utf-8")
+        check(f"{name}'s arguments at a rate: {given}", given == wanted)
+
+
 def check_against(folder):
     other = folder / "other"
     (other / "bench").mkdir(parents=True)
@@ -170,9 +182,11 @@ def main():
         check_printed(folder)
         check_references(folder)
         check_variant(folder)
+        check_rate(folder)
         check_against(folder)
         check_failed(folder)
         check_refused(folder, 2, "--against writes no files", "publish", "--against", folder, "--json", folder / "values")
+        check_refused(folder, 2, "--rate begins at 1", "path", "--rate", "0")
         check_refused(folder, 1, "a line that is no JSON: 'no JSON'", "rules")
         check_refused(folder, 1, "bench/latency ended with 3:\nthe disk is full", "latency")
         check_refused(folder, 1, "is not there: build it", "journal")
