@@ -175,7 +175,7 @@ static inline bool cloudwatch_peer_request(struct http_peer_connection *connecti
                 http_peer_reset(connection);
                 return false;
         case CLOUDWATCH_PEER_SILENT:
-                (void)read(connection->fd, &byte, 1); /* until the client gives up */
+                (void)(read(connection->fd, &byte, 1) < 0); /* until the client gives up */
                 return false;
         }
         return false;

@@ -235,7 +235,7 @@ static inline bool firehose_peer_request(struct http_peer_connection *connection
                 break;
         case FIREHOSE_PEER_SILENT: {
                 char byte;
-                (void)read(connection->fd, &byte, 1); /* until the client gives up */
+                (void)(read(connection->fd, &byte, 1) < 0); /* until the client gives up */
                 more = false;
                 break;
         }
