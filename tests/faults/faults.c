@@ -17,6 +17,7 @@
 #include "tests/support/cloudwatch_peer.h"
 #include "tests/support/firehose_peer.h"
 #include "tests/support/journal_files.h"
+#include "tests/support/sanitizers.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -108,7 +109,7 @@ static void faults_write_configuration(const struct faults *faults, bool host)
  * take that along, and the leak checker of the child wait for it for ever. */
 static pid_t faults_fork(void)
 {
-#ifdef __SANITIZE_ADDRESS__
+#if SANITIZER_ADDRESS
         clock_sleep_ns(20 * CLOCK_NS_PER_MS);
 #endif
         (void)fflush(NULL);

@@ -4,19 +4,16 @@
 #ifndef SENDRING_TESTS_ALLOC_COUNT_H
 #define SENDRING_TESTS_ALLOC_COUNT_H
 
+#include "tests/support/sanitizers.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
 static _Thread_local uint64_t alloc_count;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if SANITIZER_ADDRESS || SANITIZER_THREAD
 #define ALLOC_COUNT_WORKS 0
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define ALLOC_COUNT_WORKS 0
-#endif
-#endif
-#ifndef ALLOC_COUNT_WORKS
+#else
 #define ALLOC_COUNT_WORKS 1
 
 void *__libc_malloc(size_t bytes);

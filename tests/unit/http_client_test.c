@@ -1,6 +1,7 @@
 /* The HTTP client: what a good peer gets, who the peer is, sessions, the pool, memory; and servers that others wrote.
  */
 #include "tests/support/http_client_rig.h"
+#include "tests/support/sanitizers.h"
 
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
@@ -15,7 +16,7 @@
 #include <unistd.h>
 
 /* Every allocation of a thread that counts, OpenSSL's and libc's included. The sanitizers bring their own allocator. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if SANITIZER_ADDRESS || SANITIZER_THREAD
 #define CAN_COUNT_ALLOCATIONS 0
 static bool allocations_counted;
 static uint64_t allocations;

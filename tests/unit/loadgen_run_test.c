@@ -1,6 +1,7 @@
 /* `sendring loadgen` as a whole, in a forked process, against real lanes drained in this one. */
 #include "codecs/codec.h"
 #include "tests/support/lane_daemon.h"
+#include "tests/support/sanitizers.h"
 #include "tools/cmd.h"
 #include "tools/loadgen_capture.h"
 #include "tools/loadgen_id.h"
@@ -196,7 +197,7 @@ Test(loadgen_run, publishes_exactly_what_it_reports, .timeout = 60)
         cr_assert(json_is_true(json_object_get(report, "flushed")));
         json_int_t publish_ns = number(json_object_get(report, "publish_ns"), "p50");
         cr_assert_gt(publish_ns, 0);
-#ifndef __SANITIZE_ADDRESS__ /* which makes both slow in another proportion */
+#if !SANITIZER_ADDRESS /* which makes both slow in another proportion */
         /* Of a publish alone: making its event, which takes most of the CPU of both, is not in it. */
         double both_ns = real(report, "cpu_us_per_event") * 1000;
         cr_assert_lt((double)publish_ns, 0.5 * both_ns, "%lld of %f", (long long)publish_ns, both_ns);

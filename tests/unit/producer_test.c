@@ -3,6 +3,7 @@
 #include "codecs/codec.h"
 #include "sendring/sendring.h"
 #include "tests/support/lane_daemon.h"
+#include "tests/support/sanitizers.h"
 #include "tools/loadgen_events.h"
 
 #include <criterion/criterion.h>
@@ -618,7 +619,7 @@ Test(sendring, close_leaves_all_to_a_service_of_smaller_lanes, .timeout = 60)
 
 /* ---- what publishing does not do */
 
-#ifndef __SANITIZE_ADDRESS__
+#if !SANITIZER_ADDRESS
 
 Test(sendring, publishing_allocates_nothing, .timeout = 60)
 {
