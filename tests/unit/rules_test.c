@@ -338,6 +338,7 @@ Test(rules, a_report_takes_several_files, .timeout = 10)
         rules_report_init(&report);
         cr_assert_eq(rules_settings_parse("a", SLICE("x: 1\nw: 1\n"), &settings, &report), ERR_CONFIG);
         cr_assert_eq(rules_plan_parse("b", SLICE("ConfigurationSets: []\n"), NULL, &plan, &report), ERR_OK);
+        rules_plan_free(plan);
         cr_assert_eq(rules_plan_parse("c\"\\", SLICE("x: [\n"), NULL, &plan, &report), ERR_CONFIG);
         FILE *out = text_open(&printed);
         rules_report_print_json(&report, out);
