@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -48,45 +47,6 @@ def listens(host, port):
         return False
     except ConnectionResetError:
         return None
-
-
-class CoreWaits(threading.Thread):
-    """How long the threads of a process called `name` waited for a core while they wanted one, by the kernel's account: `worst`
-    is the longest, in seconds, within `window` seconds. From when it is made until finish()."""
-
-    def __init__(self, pid, name, window=1.0):
-        super().__init__(daemon=True)
-        self.folders = ["/proc/%d/task/%s" % (pid, task) for task in os.listdir("/proc/%d/task" % pid)
-                        if open("/proc/%d/task/%s/comm" % (pid, task)).read().rstrip("\n").startswith(name)]
-        self.window, self.worst, self.ending = window, 0.0, threading.Event()
-        self.seen = [self.look()]
-        self.start()
-
-    def look(self):
-        waits = []
-        for folder in self.folders:
-            try:
-                with open(folder + "/schedstat") as words:
-                    waits.append(int(words.read().split()[1]) / 1e9)
-            except OSError:  # it has ended
-                waits.append(0)
-        return time.monotonic(), waits
-
-    def take(self):
-        now = self.look()
-        share = self.window / max(self.window, now[0] - self.seen[0][0])  # this thread waits for a core, too
-        self.worst = max([self.worst] + [(wait - before) * share for wait, before in zip(now[1], self.seen[0][1])])
-        self.seen = [seen for seen in self.seen + [now] if seen[0] > now[0] - self.window]
-
-    def run(self):
-        while not self.ending.wait(0.05):
-            self.take()
-
-    def finish(self):
-        self.ending.set()
-        self.join(10)
-        self.take()
-        return self.worst
 
 
 HELD = []

@@ -11,11 +11,9 @@ import threading
 import time
 
 import system
-import harness
 
 HOSTILE_UID = 65534
 RATE = 3000
-CORE_WAIT_SECONDS = 0.9
 BREAKERS = ("scribble", "lies", "heads")  # whose lanes are closed
 # What the log says of whom. The others break no rule that the daemon could see: the kernel refuses what `memory` and (since 6.16)
 # `linger` try, `bell` rings, and `death` is many processes that are gone.
@@ -107,9 +105,7 @@ def main(options):
         before = settled(stack)
 
         hostile = storm(stack, options, options.seconds, seed)
-        waits = harness.CoreWaits(router, "shard")
         load, attacher = honest_load(stack, "honest.json", options.seconds, "00000e57")
-        waited = waits.finish()
         out, errors = hostile.communicate(timeout=120)
         reports = [json.loads(line) for line in out.splitlines()]
         for report in reports:
@@ -151,11 +147,7 @@ def main(options):
         system.check("honest events published", load["published"], lambda n: n >= RATE * options.seconds * 0.9)
         system.check("missing", report["missing"], 0)
         system.check("duplicated", report["duplicates"], 0)
-        # A lane holds what comes in a second. That nobody gave the shard a core for as long is not what this is about.
-        if load["full"] > 0 and waited > CORE_WAIT_SECONDS:
-            system.skipped("lanes full: %d" % load["full"], "the shard waited %.2f s of one for a core" % waited)
-        else:
-            system.check("lanes full (the shard waited %.2f s of one for a core)" % waited, load["full"], 0)
+        system.check("lanes full", load["full"], 0)
         system.check("publish p50 %d, p99.9 ns (calm: %d)" % (load["publish_ns"]["p50"], calm["publish_ns"]["p999"]),
                      load["publish_ns"]["p999"], lambda ns: ns < 5000000)
         system.check("honest producers that found no lane, of %d" % len(attacher.seconds), attacher.failed[:1], [])
