@@ -100,6 +100,30 @@ static struct rules_cloudwatch bench_two_tags(void)
         };
 }
 
+static struct metrics_table *bench_create(const struct rules_cloudwatch *config)
+{
+        struct metrics_table *table = NULL;
+        struct err err;
+        if (metrics_table_create(config, &table, &err) != ERR_OK)
+                (void)fprintf(stderr, "%s\n", err.text);
+        return table;
+}
+
+/* Prints it, and frees the table. True: `good`, and each event of each pass was counted, none under the overflow value.
+ */
+static bool bench_end(struct metrics_table *table, const char *metric, double *ns, unsigned runs, double floor,
+                      bool good)
+{
+        struct metrics_stats stats;
+        metrics_table_get_stats(table, &stats);
+        good = good && stats.events == (uint64_t)EVENTS * (runs + 2) && stats.overflowed == 0;
+        if (!good)
+                (void)fprintf(stderr, "%s: not every event was counted\n", metric);
+        bench_print(metric, ns, runs, floor);
+        metrics_table_free(table);
+        return good;
+}
+
 static bool bench_table(const char *metric, bool by_header, bool roll_ups, unsigned runs, double floor)
 {
         struct rules_cloudwatch config = bench_two_tags();
@@ -109,28 +133,18 @@ static bool bench_table(const char *metric, bool by_header, bool roll_ups, unsig
                 config.dimensions[1].name = SLICE("x-pool");
                 config.dimensions[1].source = RULES_DIMENSION_EMAIL_HEADER;
         }
-        struct metrics_table *table;
-        struct err err;
-        if (metrics_table_create(&config, &table, &err) != ERR_OK) {
-                (void)fprintf(stderr, "%s\n", err.text);
-                return false;
-        }
+        struct metrics_table *table = bench_create(&config);
         double ns[RUNS_MAX];
         bool good = true;
+        if (table == NULL)
+                return false;
         for (unsigned run = 0; run < runs + 2; run++) { /* two to warm up */
                 uint64_t begin = clock_thread_cpu_ns();
                 for (uint32_t i = 0; i < EVENTS; i++)
                         good = metrics_table_count(table, &views[i], NULL, INT64_C(1767323045678), 1) == ERR_OK && good;
                 ns[run < 2 ? 0 : run - 2] = (double)(clock_thread_cpu_ns() - begin) / EVENTS;
         }
-        struct metrics_stats stats;
-        metrics_table_get_stats(table, &stats);
-        good = good && stats.events == (uint64_t)EVENTS * (runs + 2) && stats.overflowed == 0;
-        if (!good)
-                (void)fprintf(stderr, "%s: not every event was counted\n", metric);
-        bench_print(metric, ns, runs, floor);
-        metrics_table_free(table);
-        return good;
+        return bench_end(table, metric, ns, runs, floor, good);
 }
 
 /* As a worker does it for an event that goes to Firehose as well. */
@@ -158,24 +172,17 @@ static bool bench_behind_json(unsigned runs, double floor)
         config.dimensions[config.dimensions_count++] =
                 (struct rules_dimension){SLICE("ses:configuration-set"), SLICE("none"), RULES_DIMENSION_MESSAGE_TAG};
         config.roll_ups[0] = 7;
-        struct metrics_table *table;
-        struct err err;
-        if (metrics_table_create(&config, &table, &err) != ERR_OK) {
-                (void)fprintf(stderr, "%s\n", err.text);
-                return false;
-        }
+        struct metrics_table *table = bench_create(&config);
         double ns[RUNS_MAX];
         bool good = true;
+        if (table == NULL)
+                return false;
         for (unsigned run = 0; run < runs + 2; run++) { /* two to warm up */
                 double with = 0, without = 0;
                 good = bench_pass(NULL, &without) && bench_pass(table, &with) && good;
                 ns[run < 2 ? 0 : run - 2] = with - without;
         }
-        if (!good)
-                (void)fprintf(stderr, "count_behind_json_ns: not every event was written and counted\n");
-        bench_print("count_behind_json_ns", ns, runs, floor);
-        metrics_table_free(table);
-        return good;
+        return bench_end(table, "count_behind_json_ns", ns, runs, floor, good);
 }
 
 static double bench_floor(unsigned runs)
